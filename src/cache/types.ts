@@ -1,0 +1,122 @@
+/**
+ * The KV cache manager's interface. Integers only: it trades block numbers and never sees a tensor.
+ *
+ * A sequence has *known* tokens (ids stored here) and *computed* tokens (their K and V are in its blocks):
+ *
+ *     tokens  0 ........ computed ........ known
+ *             | in blocks |  to be computed  |
+ *
+ * States: active (in the batch, its blocks are pinned), cached (blocks may vanish, tail first), evicted (token ids only).
+ */
+
+/** A handle: dense slot plus generation, so that a stale one is noticed. */
+export type SequenceId = number;
+
+export type SequenceState = 'active' | 'cached' | 'evicted';
+
+export interface CacheConfig {
+  /** Capacity in blocks. */
+  blocks: number;
+  /** Tokens a block (power of two ≥ 16), or the session length in slot mode. */
+  blockLen: number;
+  /** Longest sequence, in tokens. */
+  sessionLen: number;
+  /** Blocks taken from the device at a time: -1 all, 0 ⌈√blocks⌉, n > 0 that many. */
+  chunkSize: number;
+  policy: 'lru' | 'adaptive';
+  prefixCaching: boolean;
+  /** Sequences kept, token ids kept (all sequences together); the least recently used inactive ones are dropped first. */
+  maxSequences: number;
+  maxTokens: number;
+  /** Asks the device to make blocks 0…total-1 usable; false = refused. */
+  grow: (totalBlocks: number) => boolean;
+}
+
+export interface CacheManager {
+  readonly config: Readonly<CacheConfig>;
+
+  // ---- sequence store
+  /** New sequence without tokens. `owner` limits prefix sharing to sequences of the same owner when `shared` is false. */
+  create(options?: { owner?: number; shared?: boolean }): SequenceId;
+  /** Adds known tokens. Throws promptTooLong beyond sessionLen. */
+  append(seq: SequenceId, ids: ArrayLike<number>, from?: number, to?: number): void;
+  appendOne(seq: SequenceId, id: number): void;
+  known(seq: SequenceId): number;
+  computed(seq: SequenceId): number;
+  state(seq: SequenceId): SequenceState;
+  exists(seq: SequenceId): boolean;
+  tokenAt(seq: SequenceId, index: number): number;
+  /** Copies ids [from, to) into out at offset. */
+  readTokens(seq: SequenceId, from: number, to: number, out: Int32Array, offset: number): void;
+  /** Length of the common beginning of the known tokens and `ids`. */
+  commonPrefix(seq: SequenceId, ids: ArrayLike<number>): number;
+
+  // ---- the batch's operations
+  /**
+   * Makes the sequence active and returns its computed tokens: what is still in its own blocks, extended through the
+   * prefix index (full blocks, and the longest shared part of a partial one by a block copy). At most known - 1: one
+   * token is always computed, since its logits are needed. Idempotent while active (extends through the index again).
+   */
+  match(seq: SequenceId): number;
+  /** Another active sequence that is about to compute this one's next full block (same tokens), or -1. Wait for it. */
+  leader(seq: SequenceId): SequenceId | -1;
+  /** Makes blocks for tokens [0, length) writable from `computed` on. False: does not fit now; nothing changed. */
+  reserve(seq: SequenceId, length: number): boolean;
+  /** A step ran: tokens [0, computed) are stored. Publishes the full blocks among them. */
+  commit(seq: SequenceId, computed: number): void;
+  /** Leaves the batch: 'keep' → cached, 'drop' → forgotten. */
+  release(seq: SequenceId, mode: 'keep' | 'drop'): void;
+  /** Rewinds known (and computed) tokens to `length`. */
+  truncate(seq: SequenceId, length: number): void;
+  /** A new inactive sequence with the same known tokens that shares the computed blocks (copy on write). */
+  fork(seq: SequenceId, length?: number): SequenceId;
+  /** Writes the block numbers of an active sequence, from block index `first`, to out[offset…]; returns how many blocks it has. */
+  blockTable(seq: SequenceId, out: Int32Array, offset: number, first?: number): number;
+  /** Grows by one whenever the sequence's block list changes other than by appending. */
+  tableVersion(seq: SequenceId): number;
+  /** Block copies (from, to, tokens) that must run at the beginning of the next step; moved out. */
+  takeCopies(out: Int32Array): number;
+  /** Blocks that could be had now: free + cached that nobody pins. */
+  available(): number;
+  /** Blocks needed beyond those it holds so that `length` tokens fit. */
+  needed(seq: SequenceId, length: number): number;
+
+  // ---- seeing it
+  stats(): CacheStats;
+  snapshot(): CacheSnapshot;
+  /** Checks every invariant; throws InvariantError. O(blocks + tokens). */
+  check(): void;
+}
+
+export interface CacheStats {
+  blocks: { total: number; free: number; cached: number; active: number; grown: number };
+  sequences: { total: number; active: number; cached: number; evicted: number };
+  tokensKept: number;
+  /** match() outcomes, by sequences that had tokens before. */
+  hits: number;
+  partialHits: number;
+  misses: number;
+  tokensReused: number;
+  /** Tokens computed a second time because their KV was evicted. */
+  tokensRecomputed: number;
+  tokensComputed: number;
+  tokensPrefixReused: number;
+  blocksEvicted: number;
+  tokensEvicted: number;
+  forks: number;
+  copies: number;
+  sequencesDropped: number;
+}
+
+/** Compact picture of the block map. */
+export interface CacheSnapshot {
+  blockLen: number;
+  /** (total) 0 never used, 1 free, 2 cached, 3 active. */
+  state: Uint8Array;
+  /** (total) a sequence that holds the block, or -1. */
+  sequence: Int32Array;
+  /** (total) tokens stored in the block. */
+  fill: Uint16Array;
+  /** Cached blocks in eviction order, first to go first (bounded to 4,096). */
+  evictionOrder: Int32Array;
+}

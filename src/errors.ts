@@ -1,0 +1,152 @@
+/**
+ * Every error a caller can cause, each once: a stable code, a message with the numbers, an HTTP status.
+ * Three kinds of error live in longmind: `false`/`null` means "does not fit now"; a LongmindError is the caller's;
+ * a failed `invariant` is our own bug.
+ */
+export class LongmindError extends Error {
+  override readonly name = 'LongmindError';
+  constructor(
+    /** Stable, machine-readable. */
+    readonly code: string,
+    /** HTTP status a server answers with. */
+    readonly status: number,
+    message: string,
+    /** The request field or option at fault, where there is one. */
+    readonly param: string | null = null,
+  ) {
+    super(message);
+  }
+
+  /** Plain data, so that the error can cross a worker boundary. */
+  toJSON(): SerializedError {
+    return { code: this.code, status: this.status, message: this.message, param: this.param };
+  }
+}
+
+export interface SerializedError {
+  code: string;
+  status: number;
+  message: string;
+  param: string | null;
+}
+
+/** Rebuilds an error that crossed a worker boundary. */
+export function reviveError(e: SerializedError): LongmindError {
+  return new LongmindError(e.code, e.status, e.message, e.param);
+}
+
+/** A broken promise of our own code; never the caller's fault. */
+export class InvariantError extends Error {
+  override readonly name = 'InvariantError';
+}
+
+export function invariant(condition: unknown, message: string): asserts condition {
+  if (!condition) throw new InvariantError(message);
+}
+
+const err = (code: string, status: number, message: string, param: string | null = null) =>
+  new LongmindError(code, status, message, param);
+
+/** The catalogue. */
+export const errors = {
+  // options and requests
+  unknownOption: (name: string, hint?: string) =>
+    err('unknown_option', 400, `unknown option '${name}'${hint ? `; did you mean '${hint}'?` : ''}`, name),
+  invalidOption: (name: string, value: unknown, expected: string) =>
+    err('invalid_option', 400, `option '${name}' must be ${expected}, not ${describe(value)}`, name),
+  invalidRequest: (message: string, param: string | null = null) => err('invalid_request', 400, message, param),
+  invalidJson: (detail: string) => err('invalid_json', 400, `the request body is not valid JSON: ${detail}`),
+  bodyTooLarge: (limit: number) => err('body_too_large', 413, `the request body exceeds ${limit} bytes`),
+  unknownModel: (name: string, served: string) =>
+    err('model_not_found', 404, `model '${name}' is not served here; this server has '${served}'`, 'model'),
+  unauthorized: () => err('invalid_api_key', 401, 'a valid API key is required: send "Authorization: Bearer KEY"'),
+  // capacity
+  promptTooLong: (tokens: number, limit: number) =>
+    err(
+      'prompt_too_long',
+      400,
+      `the prompt has ${tokens} tokens and needs room for at least one more, but the session length is ${limit}`,
+    ),
+  neverFits: (tokens: number, blocks: number, capacity: number, blockLen: number) =>
+    err(
+      'never_fits',
+      400,
+      `this request may need ${tokens} tokens = ${blocks} KV blocks of ${blockLen}, but the whole KV cache has ` +
+        `${capacity}: shorten it, lower max_tokens, or raise cacheMaxEntryCount`,
+    ),
+  queueFull: (limit: number) => err('queue_full', 429, `${limit} requests are waiting already; try again later`),
+  notEnoughMemory: (what: string, need: number, have: number) =>
+    err('not_enough_memory', 500, `${what} needs ${formatBytes(need)}, but ${formatBytes(have)} are available`),
+  // sessions
+  sessionBusy: (id: string) =>
+    err('session_busy', 409, `session '${id}' has a request in flight; wait for it or abort it`, 'session_id'),
+  sessionUnknown: (id: string) => err('session_not_found', 404, `there is no session '${id}'`, 'session_id'),
+  tooManySessions: (limit: number) =>
+    err('too_many_sessions', 429, `all ${limit} sessions that may be kept are in use`, 'session_id'),
+  // model files
+  fileMissing: (path: string) => err('file_missing', 404, `there is no file '${path}'`, 'model'),
+  badGguf: (path: string, detail: string) =>
+    err('bad_gguf', 400, `'${path}' is not a usable GGUF file: ${detail}`, 'model'),
+  unsupportedArchitecture: (name: string, supported: string[]) =>
+    err(
+      'unsupported_architecture',
+      400,
+      `architecture '${name}' is not supported (supported: ${supported.join(', ')})`,
+    ),
+  unsupportedTensorType: (tensor: string, type: string, supported: string[]) =>
+    err(
+      'unsupported_tensor_type',
+      400,
+      `tensor '${tensor}' has type ${type}, which is not supported (supported: ${supported.join(', ')})`,
+    ),
+  modelUnavailable: (ref: string, tried: string[]) =>
+    err(
+      'model_unavailable',
+      502,
+      `model '${ref}' could not be fetched:\n${tried.map((t) => `  - ${t}`).join('\n')}\n` +
+        'Give a local file instead: --model /path/to/model.gguf',
+      'model',
+    ),
+  offline: (ref: string) =>
+    err('offline', 502, `model '${ref}' is not in the cache and --offline forbids fetching it`, 'model'),
+  checksum: (file: string, want: string, got: string) =>
+    err('checksum_mismatch', 502, `'${file}' has sha256 ${got}, expected ${want}; the partial file was removed`),
+  badTemplate: (detail: string) => err('bad_chat_template', 400, `the chat template failed: ${detail}`),
+  // device and native library
+  nativeUnavailable: (tried: string[]) =>
+    err(
+      'native_unavailable',
+      500,
+      `the native library could not be built or loaded:\n${tried.map((t) => `  - ${t}`).join('\n')}`,
+    ),
+  native: (code: number, detail: string) =>
+    err('native_error', 500, `the native device reported error ${code}: ${detail}`),
+  nanLogits: (position: number) =>
+    err(
+      'nan_logits',
+      500,
+      `the model produced no finite logits at position ${position}; its weights or the input are bad`,
+    ),
+  engineFailed: (detail: string) => err('engine_failed', 500, `the engine failed: ${detail}`),
+  engineClosed: () => err('engine_closed', 503, 'the engine is shutting down'),
+  portInUse: (host: string, port: number) =>
+    err('port_in_use', 500, `${host}:${port} is already in use; choose another with --server-port`),
+  // files and command line
+  io: (what: string, detail: string) => err('io_error', 500, `${what}: ${detail}`),
+};
+
+function describe(value: unknown): string {
+  return typeof value === 'string' ? `'${value}'` : String(value);
+}
+
+/** 1536 → '1.5 KiB'. */
+export function formatBytes(n: number): string {
+  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
+  let u = 0;
+  let v = n;
+  while (Math.abs(v) >= 1024 && u < units.length - 1) {
+    v /= 1024;
+    u++;
+  }
+  return `${u === 0 ? v : v.toFixed(v >= 100 ? 0 : 1)} ${units[u]}`;
+}
