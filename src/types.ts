@@ -18,3 +18,214 @@ export interface TensorSource {
   path: string;
   tensors: ReadonlyMap<string, TensorInfo>;
 }
+
+// ---------------------------------------------------------------- requests
+
+/** How the next token is chosen. Missing fields take the defaults of `samplingDefaults` in config.ts. */
+export interface SamplingParams {
+  /** 0 = greedy. */
+  temperature: number;
+  /** 0 = off. */
+  topK: number;
+  /** 1 = off. */
+  topP: number;
+  /** 0 = off. */
+  minP: number;
+  /** 1 = off. */
+  repetitionPenalty: number;
+  presencePenalty: number;
+  frequencyPenalty: number;
+  /** 53-bit integer; null = drawn at random when the request arrives. */
+  seed: number | null;
+  /** null = none; 0…20 alternatives beside the chosen token's log-probability. */
+  logprobs: number | null;
+  /** Token id → value added to its logit (-100 or less bans it). */
+  logitBias: Record<number, number>;
+}
+
+export interface GenerationLimits {
+  /** null = as much as session length and KV cache allow, at most 4,096. */
+  maxTokens: number | null;
+  /** Stop tokens are banned until so many tokens came out. */
+  minTokens: number;
+  /** Generation ends before the first of these strings; it is not part of the text. */
+  stop: string[];
+  stopTokens: number[];
+  /** Keep going past end-of-turn tokens. */
+  ignoreEos: boolean;
+}
+
+export interface RequestOptions extends Partial<SamplingParams>, Partial<GenerationLimits> {
+  /** Names a conversation that is kept after the request. */
+  sessionId?: string;
+  /**
+   * With sessionId: the prompt or messages hold only what is new. Otherwise they hold the whole history, which is
+   * matched by tokens with what is kept; a divergence truncates to the common part.
+   */
+  sessionAppend?: boolean;
+  /** Higher goes first; default 0. Waiting raises it by one level every 10 s. */
+  priority?: number;
+  /** Sessions and, if prefixes are not shared, KV belong to their owner; default 0. */
+  owner?: number;
+  signal?: AbortSignal;
+}
+
+export interface ChatMessage {
+  role: string;
+  content: string;
+  [extra: string]: unknown;
+}
+
+export interface CompletionRequest extends RequestOptions {
+  /** Text (special-token spellings are plain text) or token ids. */
+  prompt: string | ArrayLike<number>;
+}
+
+export interface ChatRequest extends RequestOptions {
+  messages: ChatMessage[];
+}
+
+export interface TokenLogprob {
+  tokenId: number;
+  logprob: number;
+  top: { tokenId: number; logprob: number }[];
+}
+
+/** One generated token. `text` may be empty while a character or a possible stop string is incomplete. */
+export interface TokenEvent {
+  tokenId: number;
+  text: string;
+  logprob: TokenLogprob | null;
+}
+
+export type FinishReason = 'stop' | 'length' | 'abort';
+
+export interface Usage {
+  promptTokens: number;
+  /** Prompt tokens whose KV was still cached when the request was first admitted. */
+  cachedTokens: number;
+  completionTokens: number;
+}
+
+/** Milliseconds. */
+export interface Timings {
+  /** Arrival to admission. */
+  queue: number;
+  /** Arrival to first token. */
+  ttft: number;
+  /** Mean time between tokens after the first; 0 for one token. */
+  perToken: number;
+  total: number;
+}
+
+export interface GenerationResult {
+  text: string;
+  tokenIds: number[];
+  finishReason: FinishReason;
+  /** The stop string that ended it, if one did. */
+  stopString: string | null;
+  usage: Usage;
+  timings: Timings;
+  logprobs: TokenLogprob[] | null;
+}
+
+/** A running request: iterate over it for tokens, or await `result()`. */
+export interface Generation extends AsyncIterable<TokenEvent> {
+  readonly id: string;
+  result(): Promise<GenerationResult>;
+  /** Ends it by the next step; iteration ends, result() resolves with what came so far and finishReason 'abort'. */
+  abort(): void;
+}
+
+export interface SessionInfo {
+  id: string;
+  state: 'active' | 'cached' | 'evicted';
+  tokens: number;
+  /** Tokens whose KV is still in the cache. */
+  cachedTokens: number;
+  /** Milliseconds since the epoch. */
+  lastUsed: number;
+}
+
+// ---------------------------------------------------------------- what an engine says of itself
+
+export interface MemorySplit {
+  /** What was free on the device before anything was loaded. */
+  freeBytes: number;
+  weightBytes: number;
+  workspaceBytes: number;
+  kvBytes: number;
+  kvBlocks: number;
+  blockBytes: number;
+  blockLen: number;
+  bytesPerToken: number;
+  /** How cacheMaxEntryCount became kvBlocks, in words with the numbers. */
+  arithmetic: string;
+}
+
+export interface EngineInfo {
+  modelName: string;
+  modelPath: string;
+  architecture: string;
+  dims: { layers: number; dim: number; heads: number; kvHeads: number; headDim: number; ffDim: number; vocab: number };
+  parameters: number;
+  quantisation: string;
+  contextLength: number;
+  sessionLen: number;
+  device: { name: string; isa: string; threads: number };
+  memory: MemorySplit;
+  /** Tokens one step may hold, as measured or set. */
+  stepBudget: number;
+  loadMs: number;
+}
+
+export interface EngineStats {
+  requests: { waiting: number; running: number; finished: number; aborted: number; failed: number };
+  tokens: { prompt: number; cached: number; generated: number; recomputed: number };
+  steps: number;
+  preemptions: number;
+  /** Milliseconds of the last step, and of JavaScript in it. */
+  lastStepMs: number;
+  lastStepJsMs: number;
+  stepBudget: number;
+  sessions: number;
+  cache: {
+    blocks: { total: number; free: number; cached: number; active: number; grown: number };
+    sequences: { total: number; active: number; cached: number; evicted: number };
+    tokensKept: number;
+    hits: number;
+    partialHits: number;
+    misses: number;
+    tokensReused: number;
+    tokensRecomputed: number;
+    tokensComputed: number;
+    tokensPrefixReused: number;
+    blocksEvicted: number;
+    tokensEvicted: number;
+    forks: number;
+    copies: number;
+    sequencesDropped: number;
+  };
+}
+
+/** The public engine: see src/index.ts. */
+export interface Engine extends AsyncDisposable {
+  readonly info: EngineInfo;
+  complete(request: CompletionRequest): Generation;
+  chat(request: ChatRequest): Generation;
+  /** Text → ids off this thread. `special`: spellings of special tokens become those tokens (default false). */
+  encode(text: string, options?: { special?: boolean }): Promise<Int32Array>;
+  decode(ids: ArrayLike<number>, options?: { special?: boolean }): string;
+  sessions: {
+    list(owner?: number): Promise<SessionInfo[]>;
+    get(id: string, owner?: number): Promise<SessionInfo>;
+    tokens(id: string, owner?: number): Promise<Int32Array>;
+    fork(id: string, newId: string, options?: { length?: number; owner?: number }): Promise<SessionInfo>;
+    truncate(id: string, length: number, owner?: number): Promise<SessionInfo>;
+    delete(id: string, owner?: number): Promise<void>;
+  };
+  stats(): Promise<EngineStats>;
+  /** Checks every invariant of batch and cache; rejects if one is broken. */
+  check(): Promise<void>;
+  close(): Promise<void>;
+}

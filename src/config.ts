@@ -1,0 +1,326 @@
+/**
+ * Every option once: name, default, check, help. The command line, the library and the server's documentation are made
+ * from these tables; an option that is not in them is refused.
+ */
+import { errors } from './errors.js';
+import type { GenerationLimits, SamplingParams } from './types.js';
+
+export interface OptionSpec<T> {
+  readonly default: T;
+  /** Placeholder on the command line; absent for booleans. */
+  readonly value?: string;
+  readonly help: string;
+  /** What a good value is, for messages. */
+  readonly expected: string;
+  /** From a string of the command line or a library value to the typed value; undefined = not good. */
+  readonly parse: (raw: unknown) => T | undefined;
+}
+
+type Values<S> = { -readonly [K in keyof S]: S[K] extends OptionSpec<infer T> ? T : never };
+
+// ---------------------------------------------------------------- kinds of values
+
+const toNumber = (raw: unknown): number =>
+  typeof raw === 'number' ? raw : typeof raw === 'string' && raw.trim() !== '' ? Number(raw) : Number.NaN;
+
+function integer(fallback: number, min: number, max: number, help: string, value = 'N'): OptionSpec<number> {
+  return {
+    default: fallback,
+    value,
+    help,
+    expected: `an integer from ${min} to ${max}`,
+    parse: (raw) => {
+      const n = toNumber(raw);
+      return Number.isSafeInteger(n) && n >= min && n <= max ? n : undefined;
+    },
+  };
+}
+
+function flag(fallback: boolean, help: string): OptionSpec<boolean> {
+  return {
+    default: fallback,
+    help,
+    expected: 'true or false',
+    parse: (raw) => (typeof raw === 'boolean' ? raw : raw === 'true' ? true : raw === 'false' ? false : undefined),
+  };
+}
+
+function text(fallback: string, help: string, value: string): OptionSpec<string> {
+  return {
+    default: fallback,
+    value,
+    help,
+    expected: 'a string',
+    parse: (raw) => (typeof raw === 'string' ? raw : undefined),
+  };
+}
+
+function list(help: string, value: string): OptionSpec<string[]> {
+  return {
+    default: [],
+    value,
+    help,
+    expected: 'a list of strings separated by commas',
+    parse: (raw) => {
+      if (Array.isArray(raw))
+        return raw.every((x) => typeof x === 'string' && x !== '') ? (raw as string[]) : undefined;
+      return typeof raw === 'string'
+        ? raw
+            .split(',')
+            .map((s) => s.trim())
+            .filter(Boolean)
+        : undefined;
+    },
+  };
+}
+
+function choice<const C extends readonly (string | number)[]>(
+  fallback: C[number],
+  choices: C,
+  help: string,
+): OptionSpec<C[number]> {
+  return {
+    default: fallback,
+    value: choices.join('|'),
+    help,
+    expected: `one of ${choices.join(', ')}`,
+    parse: (raw) => choices.find((c) => String(c) === String(raw)),
+  };
+}
+
+const SIZE = /^(\d+(?:\.\d+)?)\s*(B|KiB|MiB|GiB|TiB|KB|MB|GB|TB)$/i;
+const UNIT: Record<string, number> = {
+  b: 1,
+  kib: 2 ** 10,
+  mib: 2 ** 20,
+  gib: 2 ** 30,
+  tib: 2 ** 40,
+  kb: 1e3,
+  mb: 1e6,
+  gb: 1e9,
+  tb: 1e12,
+};
+
+/** '512MiB' → bytes; undefined if it is not a size. */
+export function parseSize(raw: string): number | undefined {
+  const m = SIZE.exec(raw.trim());
+  return m ? Math.floor(Number(m[1]) * UNIT[m[2]!.toLowerCase()]!) : undefined;
+}
+
+/** A share of the memory left, a count of blocks, or bytes. */
+export type CacheSize =
+  | { kind: 'share'; share: number }
+  | { kind: 'blocks'; blocks: number }
+  | { kind: 'bytes'; bytes: number };
+
+const cacheSize: OptionSpec<CacheSize> = {
+  default: { kind: 'share', share: 0.8 },
+  value: 'SIZE',
+  help:
+    'KV cache: a share in (0,1) of the memory left after weights and workspace, a count of blocks (integer >= 1), ' +
+    'or a size such as 512MiB or 4GiB',
+  expected: 'a share in (0,1), an integer >= 1, or a size such as 512MiB',
+  parse: (raw) => {
+    if (typeof raw === 'object' && raw !== null && 'kind' in raw) return raw as CacheSize;
+    if (typeof raw === 'string') {
+      const bytes = parseSize(raw);
+      if (bytes !== undefined) return bytes >= 1 ? { kind: 'bytes', bytes } : undefined;
+    }
+    const n = toNumber(raw);
+    if (n > 0 && n < 1) return { kind: 'share', share: n };
+    return Number.isSafeInteger(n) && n >= 1 && n <= 2 ** 31 - 1 ? { kind: 'blocks', blocks: n } : undefined;
+  },
+};
+
+/** Tokens a block; 0 stands for 'session' (one slot per sequence). */
+const blockSeqLen: OptionSpec<number> = {
+  default: 64,
+  value: 'N',
+  help: "tokens per KV block: a power of two from 16 to 4096, or 'session' for one slot per sequence",
+  expected: "a power of two from 16 to 4096, or 'session'",
+  parse: (raw) => {
+    if (raw === 'session' || raw === 0) return 0;
+    const n = toNumber(raw);
+    return Number.isSafeInteger(n) && n >= 16 && n <= 4096 && (n & (n - 1)) === 0 ? n : undefined;
+  },
+};
+
+// ---------------------------------------------------------------- the tables
+
+export const engineOptions = {
+  cacheMaxEntryCount: cacheSize,
+  cacheBlockSeqLen: blockSeqLen,
+  cacheChunkSize: integer(
+    -1,
+    -1,
+    2 ** 31 - 1,
+    'blocks taken from the device at a time: -1 all at start, 0 = square root, n',
+  ),
+  cachePolicy: choice('lru', ['lru', 'adaptive'] as const, 'which cached blocks go first'),
+  enablePrefixCaching: flag(true, 'share the KV of equal beginnings between sequences'),
+  quantPolicy: choice(0, [0, 8, 4] as const, 'bits of the KV cache: 0 = f16, 8, 4'),
+  sessionLen: integer(0, 0, 2 ** 24, "longest sequence in tokens (0 = the model's context length)"),
+  maxBatchSize: integer(64, 1, 1024, 'sequences computed in one step'),
+  maxPrefillTokenNum: integer(
+    0,
+    0,
+    65536,
+    'tokens computed in one step (0 = measured, so that a step takes <= 250 ms)',
+  ),
+  maxQueue: integer(1024, 1, 1e6, 'requests that may wait'),
+  maxSessions: integer(100_000, 1, 1e7, 'sessions kept; the least recently used are forgotten first'),
+  maxSessionTokens: integer(100_000_000, 1, 2 ** 31 - 1, 'token ids kept, all sessions together'),
+  sessionStore: text('', 'keep sessions on disk in this folder, so that they outlive the process', 'DIR'),
+  threads: integer(0, 0, 256, 'CPU threads (0 = what the machine and its cgroup quota give)'),
+  device: choice('cpu', ['cpu', 'null'] as const, 'what computes; null is for tests of everything but arithmetic'),
+  isa: choice('auto', ['auto', 'avx512', 'avx2', 'portable'] as const, 'CPU kernels'),
+  nativeLibrary: text('', 'a prebuilt native library instead of building one', 'FILE'),
+  debugOps: flag(false, 'run operation by operation (slow; the same bits)'),
+} satisfies Record<string, OptionSpec<never> | OptionSpec<unknown>>;
+
+export const hubOptions = {
+  offline: flag(false, 'never fetch; use files that are here'),
+  cacheDir: text('', 'folder for fetched models (default ~/.cache/longmind)', 'DIR'),
+};
+
+export const serverOptions = {
+  serverName: text('127.0.0.1', 'address to listen on', 'HOST'),
+  serverPort: integer(23333, 0, 65535, 'port to listen on (0 = any free one)', 'PORT'),
+  servedModelName: text('', "the model's name in the API (default: the reference it was given by)", 'NAME'),
+  apiKeys: list('keys that clients must send; without them only 127.0.0.1 may be bound', 'KEY,…'),
+  allowOrigins: list('origins that browsers may call from (CORS)', 'URL,…'),
+  allowRemoteWithoutKey: flag(false, 'listen on other addresses without API keys'),
+  maxBodyBytes: integer(8 * 2 ** 20, 1024, 2 ** 30, 'largest request body'),
+  maxConnections: integer(1024, 1, 65535, 'connections at a time'),
+};
+
+export type EngineConfig = Values<typeof engineOptions>;
+export type HubConfig = Values<typeof hubOptions>;
+export type ServerConfig = Values<typeof serverOptions>;
+
+/** Library options: anything the tables know, as values or as the strings of the command line. */
+export type EngineOptions = { [K in keyof EngineConfig]?: EngineConfig[K] | string | number | boolean } & {
+  [K in keyof HubConfig]?: HubConfig[K];
+} & { model?: string };
+
+/** Checks values against a table; fills in defaults; refuses names that `known` does not have either. */
+export function parseOptions<S extends Record<string, OptionSpec<unknown>>>(
+  table: S,
+  given: Record<string, unknown>,
+  known: readonly string[] = [],
+): Values<S> {
+  const out: Record<string, unknown> = {};
+  for (const [name, spec] of Object.entries(table)) out[name] = spec.default;
+  for (const [name, raw] of Object.entries(given)) {
+    const spec = table[name];
+    if (!spec) {
+      if (known.includes(name)) continue;
+      throw errors.unknownOption(name, closest(name, [...Object.keys(table), ...known]));
+    }
+    if (raw === undefined) continue;
+    const value = spec.parse(raw);
+    if (value === undefined) throw errors.invalidOption(name, raw, spec.expected);
+    out[name] = value;
+  }
+  return out as Values<S>;
+}
+
+// ---------------------------------------------------------------- per request
+
+const number = (fallback: number, min: number, max: number, help: string): OptionSpec<number> => ({
+  default: fallback,
+  value: 'X',
+  help,
+  expected: `a number from ${min} to ${max}`,
+  parse: (raw) => {
+    const n = toNumber(raw);
+    return n >= min && n <= max ? n : undefined;
+  },
+});
+
+const nullable = <T>(spec: OptionSpec<T>, fallback: T | null): OptionSpec<T | null> => ({
+  ...spec,
+  default: fallback,
+  expected: `${spec.expected}, or null`,
+  parse: (raw) => (raw === null ? null : spec.parse(raw)),
+});
+
+const strings = (max: number, help: string): OptionSpec<string[]> => ({
+  default: [],
+  value: 'TEXT',
+  help,
+  expected: `at most ${max} non-empty strings of at most 256 characters`,
+  parse: (raw) => {
+    const a = typeof raw === 'string' ? [raw] : raw;
+    if (!Array.isArray(a) || a.length > max) return undefined;
+    return a.every((s) => typeof s === 'string' && s.length >= 1 && s.length <= 256) ? (a as string[]) : undefined;
+  },
+});
+
+export const samplingOptions = {
+  temperature: number(0.7, 0, 100, '0 = greedy'),
+  topK: integer(0, 0, 2 ** 31 - 1, 'choose among the k likeliest tokens (0 = off)'),
+  topP: number(0.95, 0, 1, 'choose among the likeliest tokens that have this probability together (1 = off)'),
+  minP: number(0, 0, 1, 'drop tokens less likely than this share of the likeliest'),
+  repetitionPenalty: number(1, 0.01, 100, 'divides the logits of tokens seen before (1 = off)'),
+  presencePenalty: number(0, -2, 2, 'subtracted from the logits of tokens seen before'),
+  frequencyPenalty: number(0, -2, 2, 'subtracted from the logits of tokens as often as they were seen'),
+  seed: nullable(integer(0, 0, Number.MAX_SAFE_INTEGER, 'the same seed gives the same tokens'), null),
+  logprobs: nullable(integer(0, 0, 20, 'log-probabilities of the chosen token and of so many alternatives'), null),
+  logitBias: {
+    default: {},
+    help: 'token id → number from -100 to 100 added to its logit (-100 bans it)',
+    expected: 'at most 1024 token ids with numbers from -100 to 100',
+    parse: (raw) => {
+      if (typeof raw !== 'object' || raw === null || Array.isArray(raw)) return undefined;
+      const entries = Object.entries(raw);
+      const good = entries.every(([k, v]) => /^\d{1,9}$/.test(k) && typeof v === 'number' && v >= -100 && v <= 100);
+      return good && entries.length <= 1024 ? (raw as Record<number, number>) : undefined;
+    },
+  } satisfies OptionSpec<Record<number, number>>,
+} satisfies { [K in keyof SamplingParams]: OptionSpec<SamplingParams[K]> };
+
+const tokenIds: OptionSpec<number[]> = {
+  default: [],
+  help: 'token ids that end the generation',
+  expected: 'at most 64 token ids',
+  parse: (raw) =>
+    Array.isArray(raw) && raw.length <= 64 && raw.every((t) => Number.isSafeInteger(t) && t >= 0)
+      ? (raw as number[])
+      : undefined,
+};
+
+export const limitOptions = {
+  maxTokens: nullable(integer(0, 1, 2 ** 24, 'tokens to generate at most'), null),
+  minTokens: integer(0, 0, 2 ** 24, 'tokens to generate at least'),
+  stop: strings(16, 'ends the generation before this string'),
+  stopTokens: tokenIds,
+  ignoreEos: flag(false, 'keep going past the end-of-turn token'),
+} satisfies { [K in keyof GenerationLimits]: OptionSpec<GenerationLimits[K]> };
+
+/** `maxTokens: null` allows at most this many. */
+export const DEFAULT_MAX_TOKENS = 4096;
+
+/** 'cacheMaxEntryCount' → '--cache-max-entry-count'. */
+export function flagName(option: string): string {
+  return `--${option.replace(/[A-Z]/g, (c) => `-${c.toLowerCase()}`)}`;
+}
+
+function closest(name: string, names: string[]): string | undefined {
+  const flat = (s: string) => s.toLowerCase().replace(/[^a-z]/g, '');
+  const scored = names.map((n) => ({ n, d: distance(flat(n), flat(name)) })).sort((a, b) => a.d - b.d);
+  return scored[0] && scored[0].d <= 3 ? scored[0].n : undefined;
+}
+
+/** Levenshtein distance. */
+function distance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      next[j] = Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1));
+    }
+    row = next;
+  }
+  return row[b.length]!;
+}
