@@ -14,6 +14,8 @@ export interface OptionSpec<T> {
   readonly expected: string;
   /** From a string of the command line or a library value to the typed value; undefined = not good. */
   readonly parse: (raw: unknown) => T | undefined;
+  /** JSON Schema of a good value, where the option is also a field of the HTTP API. */
+  readonly schema?: Readonly<Record<string, unknown>>;
 }
 
 type Values<S> = { -readonly [K in keyof S]: S[K] extends OptionSpec<infer T> ? T : never };
@@ -33,6 +35,7 @@ function integer(fallback: number, min: number, max: number, help: string, value
       const n = toNumber(raw);
       return Number.isSafeInteger(n) && n >= min && n <= max ? n : undefined;
     },
+    schema: { type: 'integer', minimum: min, maximum: max },
   };
 }
 
@@ -42,6 +45,7 @@ function flag(fallback: boolean, help: string): OptionSpec<boolean> {
     help,
     expected: 'true or false',
     parse: (raw) => (typeof raw === 'boolean' ? raw : raw === 'true' ? true : raw === 'false' ? false : undefined),
+    schema: { type: 'boolean' },
   };
 }
 
@@ -192,6 +196,12 @@ export const serverOptions = {
   allowRemoteWithoutKey: flag(false, 'listen on other addresses without API keys'),
   maxBodyBytes: integer(8 * 2 ** 20, 1024, 2 ** 30, 'largest request body'),
   maxConnections: integer(1024, 1, 65535, 'connections at a time'),
+  drainSeconds: integer(30, 0, 3600, 'how long running requests may go on after SIGTERM or Ctrl-C', 'S'),
+  logLevel: choice(
+    'warn',
+    ['silent', 'error', 'warn', 'info', 'debug'] as const,
+    'what is logged (JSON lines on stderr)',
+  ),
 };
 
 export type EngineConfig = Values<typeof engineOptions>;
@@ -236,6 +246,7 @@ const number = (fallback: number, min: number, max: number, help: string): Optio
     const n = toNumber(raw);
     return n >= min && n <= max ? n : undefined;
   },
+  schema: { type: 'number', minimum: min, maximum: max },
 });
 
 const nullable = <T>(spec: OptionSpec<T>, fallback: T | null): OptionSpec<T | null> => ({
@@ -254,6 +265,12 @@ const strings = (max: number, help: string): OptionSpec<string[]> => ({
     const a = typeof raw === 'string' ? [raw] : raw;
     if (!Array.isArray(a) || a.length > max) return undefined;
     return a.every((s) => typeof s === 'string' && s.length >= 1 && s.length <= 256) ? (a as string[]) : undefined;
+  },
+  schema: {
+    anyOf: [
+      { type: 'string', minLength: 1, maxLength: 256 },
+      { type: 'array', maxItems: max, items: { type: 'string', minLength: 1, maxLength: 256 } },
+    ],
   },
 });
 
@@ -277,6 +294,12 @@ export const samplingOptions = {
       const good = entries.every(([k, v]) => /^\d{1,9}$/.test(k) && typeof v === 'number' && v >= -100 && v <= 100);
       return good && entries.length <= 1024 ? (raw as Record<number, number>) : undefined;
     },
+    schema: {
+      type: 'object',
+      maxProperties: 1024,
+      patternProperties: { '^[0-9]{1,9}$': { type: 'number', minimum: -100, maximum: 100 } },
+      additionalProperties: false,
+    },
   } satisfies OptionSpec<Record<number, number>>,
 } satisfies { [K in keyof SamplingParams]: OptionSpec<SamplingParams[K]> };
 
@@ -285,9 +308,10 @@ const tokenIds: OptionSpec<number[]> = {
   help: 'token ids that end the generation',
   expected: 'at most 64 token ids',
   parse: (raw) =>
-    Array.isArray(raw) && raw.length <= 64 && raw.every((t) => Number.isSafeInteger(t) && t >= 0)
+    Array.isArray(raw) && raw.length <= 64 && raw.every((t) => Number.isSafeInteger(t) && t >= 0 && t < 2 ** 31)
       ? (raw as number[])
       : undefined,
+  schema: { type: 'array', maxItems: 64, items: { type: 'integer', minimum: 0, maximum: 2 ** 31 - 1 } },
 };
 
 export const limitOptions = {
