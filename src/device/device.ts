@@ -126,7 +126,7 @@ export interface Step {
   blockTables: Int32Array;
   /** (maxLogits) indexes into `tokens` whose logits are wanted, ascending. */
   logitRows: Int32Array;
-  /** (maxRows, 3) triples (from block, to block, leading tokens to copy), done before anything else in the step. */
+  /** (2 × maxRows, 3) triples (from block, to block, leading tokens to copy), done before anything else in the step. */
   copies: Int32Array;
   sampling: StepSampling;
 }
@@ -143,7 +143,7 @@ export interface StepSampling {
   minP: Float32Array;
   /** (maxLogits); 1 = off. Divides positive and multiplies negative logits of tokens in the history. */
   repetitionPenalty: Float32Array;
-  /** (maxLogits); 0 = off. Subtracted from tokens in the history. */
+  /** (maxLogits); 0 = off. Subtracted once from tokens of the history whose count is above 0. */
   presencePenalty: Float32Array;
   /** (maxLogits); 0 = off. Subtracted count times. */
   frequencyPenalty: Float32Array;
@@ -153,7 +153,7 @@ export interface StepSampling {
   topLogprobs: Int32Array;
   /** (maxLogits) a token whose raw log-probability is wanted too, or -1. */
   scoreToken: Int32Array;
-  /** (maxLogits + 1) offsets into historyTokens / historyCounts (distinct tokens, how often each was seen). */
+  /** (maxLogits + 1) offsets into historyTokens / historyCounts: distinct tokens, how often each was generated (0 = prompt only). */
   historyStart: Int32Array;
   historyTokens: Int32Array;
   historyCounts: Int32Array;
@@ -248,7 +248,7 @@ export function createStep(limits: StepLimits): Step {
     rowSlot: i32(maxRows),
     blockTables: i32(maxRows * maxBlocksPerRow),
     logitRows: i32(maxLogits),
-    copies: i32(3 * maxRows),
+    copies: i32(6 * maxRows),
     sampling: {
       temperature: f32(maxLogits),
       topK: i32(maxLogits),

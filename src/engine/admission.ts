@@ -1,0 +1,85 @@
+/** What happens when a request arrives: all checks first, then its sequence. Refusals leave everything as it was. */
+import type { CacheManager, SequenceId } from '../cache/types.js';
+import { DEFAULT_MAX_TOKENS } from '../config.js';
+import { errors } from '../errors.js';
+import { type Alignment, alignHistory, type TokenBytes } from './align.js';
+import { type EngineRequest, TokenHistory } from './request.js';
+import type { Sessions } from './sessions.js';
+
+export interface Admission {
+  vocab: number;
+  tokenBytes: TokenBytes;
+  /** Tokens that end a turn: an appended turn repeats the one before it. */
+  endOfTurn: ReadonlySet<number>;
+}
+
+export interface Admitted {
+  sequence: SequenceId;
+  session: ReturnType<Sessions['open']> | null;
+  maxTokens: number;
+  /** Known tokens of the session that stayed as they were. */
+  changedFrom: number;
+}
+
+export function admit(
+  request: EngineRequest,
+  cache: CacheManager,
+  sessions: Sessions,
+  { admission: a, shareAcrossOwners }: { admission: Admission; shareAcrossOwners: boolean },
+): Admitted {
+  checkTokens(request, a.vocab);
+  const session = request.sessionId === null ? null : sessions.find(request.sessionId, request.owner);
+  if (session?.busy) throw errors.sessionBusy(session.id);
+  const kept = session ? cache.known(session.sequence) : 0;
+  const { keep, from } = session ? place(request, cache, session.sequence, kept, a) : { keep: 0, from: 0 };
+  const known = keep + request.tokens.length - from;
+  if (known === 0) throw errors.invalidRequest('the prompt is empty', 'prompt');
+  const maxTokens = roomFor(request, known, cache);
+
+  const open = request.sessionId === null ? null : (session ?? sessions.open(request.sessionId, request.owner));
+  const sequence = open ? open.sequence : cache.create({ owner: request.owner, shared: shareAcrossOwners });
+  if (keep < kept) cache.truncate(sequence, keep);
+  cache.append(sequence, request.tokens, from);
+  return { sequence, session: open, maxTokens, changedFrom: keep };
+}
+
+/** Where the request's tokens go: after what the session holds, or over it from the first difference on. */
+function place(r: EngineRequest, cache: CacheManager, sequence: SequenceId, kept: number, a: Admission): Alignment {
+  if (r.append) {
+    const repeated = kept > 0 && r.tokens.length > 0 && a.endOfTurn.has(r.tokens[0]!);
+    return { keep: kept, from: repeated && cache.tokenAt(sequence, kept - 1) === r.tokens[0] ? 1 : 0 };
+  }
+  const common = cache.commonPrefix(sequence, r.tokens);
+  if (common === kept || common === r.tokens.length) return { keep: common, from: common };
+  const history = new Int32Array(kept - common);
+  cache.readTokens(sequence, common, kept, history, 0);
+  const rest = alignHistory(history, r.tokens.subarray(common), a.tokenBytes);
+  return { keep: common + rest.keep, from: common + rest.from };
+}
+
+function checkTokens(r: EngineRequest, vocab: number): void {
+  for (const t of r.tokens) {
+    if (!(t >= 0 && t < vocab)) {
+      throw errors.invalidRequest(`token id ${t} is not in the vocabulary of ${vocab} tokens`, 'prompt');
+    }
+  }
+}
+
+/** Tokens it may generate; refuses what cannot fit even alone. */
+function roomFor(r: EngineRequest, known: number, cache: CacheManager): number {
+  const { sessionLen, blocks, blockLen } = cache.config;
+  if (known >= sessionLen) throw errors.promptTooLong(known, sessionLen);
+  // the last token that is drawn needs no KV
+  const capacity = Math.min(sessionLen, blocks * blockLen + 1);
+  const wanted = r.limits.maxTokens;
+  const total = known + (wanted === null ? 1 : Math.min(wanted, sessionLen - known));
+  if (total > capacity) throw errors.neverFits(total, Math.ceil((total - 1) / blockLen), blocks, blockLen);
+  return wanted === null ? Math.min(DEFAULT_MAX_TOKENS, capacity - known) : Math.min(wanted, sessionLen - known);
+}
+
+/** Tokens of the prompt count as seen (repetition penalty), not as generated (presence, frequency). */
+export function historyOf(cache: CacheManager, sequence: SequenceId): TokenHistory {
+  const history = new TokenHistory();
+  for (let i = 0; i < cache.known(sequence); i++) history.see(cache.tokenAt(sequence, i));
+  return history;
+}

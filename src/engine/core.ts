@@ -1,0 +1,130 @@
+/** The engine without its thread: device, cache manager and batch, made to fit each other. */
+import { createCacheManager } from '../cache/index.js';
+import type { CacheManager } from '../cache/types.js';
+import type { EngineConfig } from '../config.js';
+import type { Device, KvLayout, LoadedMemory, Program, StepLimits } from '../device/device.js';
+import { errors } from '../errors.js';
+import type { EngineStats, MemorySplit } from '../types.js';
+import { type BatchEvents, PersistentBatch } from './batch.js';
+import { splitMemory } from './memory.js';
+import type { CoreInfo, WorkerData } from './protocol.js';
+import { StepBudget } from './step-budget.js';
+
+/** A step on the CPU should not take longer: whoever waits for a token waits for the step. */
+const TARGET_STEP_MS = 250;
+/** Step size that the workspace is made for when the budget is measured. */
+const MEASURED_MAX_TOKENS = 1024;
+
+export interface Core {
+  batch: PersistentBatch;
+  cache: CacheManager;
+  device: Device;
+  info: CoreInfo;
+  stats(): EngineStats;
+}
+
+export interface ModelPlan {
+  sessionLen: number;
+  kv: KvLayout;
+  limits: StepLimits;
+  memory: MemorySplit;
+}
+
+/** All sizes, before anything is allocated. Used by `inspect` too. */
+export function planModel(program: Program, weightBytes: number, config: EngineConfig, device: Device): ModelPlan {
+  const { dims } = program;
+  const sessionLen = config.sessionLen === 0 ? dims.contextLength : config.sessionLen;
+  if (sessionLen > dims.contextLength) {
+    throw errors.invalidOption('sessionLen', sessionLen, `at most the model's context length, ${dims.contextLength}`);
+  }
+  // 0 = one slot per sequence; a block is stored in tiles of 16 tokens
+  const blockLen = config.cacheBlockSeqLen === 0 ? Math.ceil(sessionLen / 16) * 16 : config.cacheBlockSeqLen;
+  const kv: KvLayout = {
+    layers: dims.layers,
+    kvHeads: dims.kvHeads,
+    headDim: dims.headDim,
+    blockLen,
+    bits: config.quantPolicy === 0 ? 16 : config.quantPolicy,
+  };
+  const maxTokens = config.maxPrefillTokenNum || Math.min(MEASURED_MAX_TOKENS, Math.max(sessionLen, 16));
+  const limits: StepLimits = {
+    maxTokens: Math.max(maxTokens, config.maxBatchSize),
+    maxRows: config.maxBatchSize,
+    maxBlocksPerRow: Math.ceil(sessionLen / blockLen),
+    maxLogits: config.maxBatchSize,
+    vocab: dims.vocab,
+  };
+  const workspaceBytes = device.workspaceBytes(program, limits);
+  const freeBytes = device.info.memoryFree;
+  const memory = splitMemory({ freeBytes, weightBytes, workspaceBytes, kv, size: config.cacheMaxEntryCount });
+  return { sessionLen, kv, limits, memory };
+}
+
+export function createCore(
+  data: WorkerData,
+  device: Device,
+  events: BatchEvents,
+  onProgress?: (what: string, done: number, total: number) => void,
+): Core {
+  const { config, program } = data;
+  const plan = planModel(program, device.weightBytes(program, data.weights), config, device);
+  const { kv, limits, memory, sessionLen } = plan;
+  const loaded = device.load(program, data.weights, {
+    limits,
+    kv,
+    maxBlocks: memory.kvBlocks,
+    debug: config.debugOps,
+    onProgress: (done, total) => onProgress?.('loading weights', done, total),
+  });
+  const cache = createCacheManager({
+    blocks: memory.kvBlocks,
+    blockLen: kv.blockLen,
+    sessionLen,
+    chunkSize: config.cacheChunkSize,
+    policy: config.cachePolicy,
+    prefixCaching: config.enablePrefixCaching,
+    // requests without a session have a sequence too, while they wait and run
+    maxSequences: config.maxSessions + config.maxQueue + config.maxBatchSize,
+    maxTokens: config.maxSessionTokens,
+    grow: (total) => device.growKv(total),
+  });
+  const budget = config.maxPrefillTokenNum
+    ? { tokens: () => config.maxPrefillTokenNum, observe: () => {} }
+    : new StepBudget(limits.maxTokens, TARGET_STEP_MS, 16);
+  const admission = { vocab: program.dims.vocab, tokenBytes: data.tokenBytes, endOfTurn: new Set(data.endOfTurn) };
+  const options = { limits, maxQueue: config.maxQueue, shareAcrossOwners: !config.isolateOwners, budget, admission };
+  const batch = new PersistentBatch(device, cache, options, events);
+  const info: CoreInfo = {
+    device: device.info,
+    memory: withLoaded(memory, loaded),
+    sessionLen,
+    stepBudget: budget.tokens(0),
+  };
+  return { batch, cache, device, info, stats: () => statsOf(batch, cache, budget.tokens(0)) };
+}
+
+function withLoaded(memory: MemorySplit, loaded: LoadedMemory): MemorySplit {
+  return { ...memory, weightBytes: loaded.weightBytes, workspaceBytes: loaded.workspaceBytes };
+}
+
+function statsOf(batch: PersistentBatch, cache: CacheManager, stepBudget: number): EngineStats {
+  const c = batch.counters;
+  const stats = cache.stats();
+  return {
+    requests: {
+      waiting: batch.waiting,
+      running: batch.running,
+      finished: c.finished,
+      aborted: c.aborted,
+      failed: c.failed,
+    },
+    tokens: { prompt: c.prompt, cached: c.cached, generated: c.generated, recomputed: stats.tokensRecomputed },
+    steps: c.steps,
+    preemptions: c.preemptions,
+    lastStepMs: batch.lastStepMs,
+    lastStepJsMs: batch.lastStepJsMs,
+    stepBudget,
+    sessions: batch.sessions.size,
+    cache: stats,
+  };
+}

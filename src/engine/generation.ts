@@ -1,0 +1,132 @@
+/** One request as its caller sees it: an async iterator of token events and a promise of the result. */
+import type { LongmindError } from '../errors.js';
+import type { Generation, GenerationResult, TokenEvent, TokenLogprob } from '../types.js';
+import type { FinishedRequest } from './request.js';
+import { StopScanner } from './stop-scanner.js';
+
+/** Token ids to text, whole characters only. */
+export interface TextDecoder {
+  push(id: number): string;
+  flush(): string;
+}
+
+export class RunningGeneration implements Generation {
+  readonly id: string;
+  readonly #scanner: StopScanner;
+  readonly #queue: TokenEvent[] = [];
+  readonly #tokenIds: number[] = [];
+  readonly #logprobs: TokenLogprob[] = [];
+  readonly #started = performance.now();
+  readonly #result: Promise<GenerationResult>;
+  #resolve!: (r: GenerationResult) => void;
+  #reject!: (e: unknown) => void;
+  #firstAt = 0;
+  #lastAt = 0;
+  #text = '';
+  #ended = false;
+  #error: unknown = null;
+  #wake: (() => void) | null = null;
+
+  constructor(
+    id: number,
+    stops: string[],
+    private readonly decoder: TextDecoder,
+    private readonly onAbort: () => void,
+  ) {
+    this.id = `gen-${id}`;
+    this.#scanner = new StopScanner(stops);
+    this.#result = new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
+    // whoever iterates gets the error there; an unread result must not crash the process
+    this.#result.catch(() => {});
+  }
+
+  result(): Promise<GenerationResult> {
+    return this.#result;
+  }
+
+  abort(): void {
+    if (!this.#ended) this.onAbort();
+  }
+
+  /** Ends with what came so far, without the engine (it never saw the request). */
+  get ended(): boolean {
+    return this.#ended;
+  }
+
+  async *[Symbol.asyncIterator](): AsyncIterator<TokenEvent> {
+    try {
+      for (;;) {
+        while (this.#queue.length > 0) yield this.#queue.shift()!;
+        if (this.#error) throw this.#error;
+        if (this.#ended) return;
+        await new Promise<void>((wake) => {
+          this.#wake = wake;
+        });
+      }
+    } finally {
+      // a consumer that leaves the loop early wants no more tokens
+      this.abort();
+    }
+  }
+
+  // ---- told by the engine client
+
+  token(tokenId: number, logprob: TokenLogprob | null): void {
+    this.#lastAt = performance.now();
+    if (this.#tokenIds.length === 0) this.#firstAt = this.#lastAt;
+    this.#tokenIds.push(tokenId);
+    if (logprob) this.#logprobs.push(logprob);
+    this.#tell(tokenId, this.#scanner.push(this.decoder.push(tokenId)), logprob);
+  }
+
+  finish(f: FinishedRequest): void {
+    const rest = this.#scanner.push(this.decoder.flush()) + this.#scanner.flush();
+    const last = this.#queue[this.#queue.length - 1];
+    if (rest !== '') {
+      this.#text += rest;
+      // the end of the text belongs to the last token
+      if (last) last.text += rest;
+      else this.#queue.push({ tokenId: this.#tokenIds[this.#tokenIds.length - 1] ?? -1, text: rest, logprob: null });
+    }
+    const n = this.#tokenIds.length;
+    this.#ended = true;
+    this.#resolve({
+      text: this.#text,
+      tokenIds: this.#tokenIds,
+      finishReason: f.reason,
+      stopString: f.stopString,
+      usage: { promptTokens: f.promptTokens, cachedTokens: f.cachedTokens, completionTokens: n },
+      timings: {
+        queue: f.queueMs,
+        ttft: n > 0 ? this.#firstAt - this.#started : 0,
+        perToken: n > 1 ? (this.#lastAt - this.#firstAt) / (n - 1) : 0,
+        total: performance.now() - this.#started,
+      },
+      logprobs: this.#logprobs.length > 0 ? this.#logprobs : null,
+    });
+    this.#awake();
+  }
+
+  fail(error: LongmindError): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#error = error;
+    this.#reject(error);
+    this.#awake();
+  }
+
+  #tell(tokenId: number, text: string, logprob: TokenLogprob | null): void {
+    this.#text += text;
+    this.#queue.push({ tokenId, text, logprob });
+    this.#awake();
+  }
+
+  #awake(): void {
+    const wake = this.#wake;
+    this.#wake = null;
+    wake?.();
+  }
+}

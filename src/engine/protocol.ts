@@ -1,0 +1,57 @@
+/** What the main thread and the engine worker say to each other. Plain data; token events go back in one message a step. */
+import type { EngineConfig } from '../config.js';
+import type { DeviceInfo, Program } from '../device/device.js';
+import type { SerializedError } from '../errors.js';
+import type { EngineStats, MemorySplit, SessionInfo, TensorSource, TokenLogprob } from '../types.js';
+import type { TokenBytes } from './align.js';
+import type { EngineRequest, FinishedRequest } from './request.js';
+
+export interface WorkerData {
+  program: Program;
+  weights: TensorSource;
+  config: EngineConfig;
+  tokenBytes: TokenBytes;
+  endOfTurn: number[];
+}
+
+export interface CoreInfo {
+  device: DeviceInfo;
+  memory: MemorySplit;
+  sessionLen: number;
+  stepBudget: number;
+}
+
+/** Questions that are answered once. */
+export interface Calls {
+  stats: { args: null; result: EngineStats };
+  check: { args: null; result: null };
+  listSessions: { args: { owner: number }; result: SessionInfo[] };
+  getSession: { args: { id: string; owner: number }; result: SessionInfo };
+  sessionTokens: { args: { id: string; owner: number }; result: Int32Array };
+  forkSession: { args: { id: string; newId: string; length: number | null; owner: number }; result: SessionInfo };
+  truncateSession: { args: { id: string; length: number; owner: number }; result: SessionInfo };
+  deleteSession: { args: { id: string; owner: number }; result: null };
+}
+export type CallName = keyof Calls;
+
+export type ToWorker =
+  | { type: 'request'; request: EngineRequest }
+  | { type: 'abort'; id: number }
+  | { type: 'call'; call: number; name: CallName; args: Calls[CallName]['args'] }
+  | { type: 'close' };
+
+export type FromWorker =
+  | { type: 'progress'; what: string; done: number; total: number }
+  | { type: 'ready'; info: CoreInfo; cancel: Int32Array }
+  | {
+      type: 'step';
+      /** (2 × tokens) request id, token id. */
+      tokens: Int32Array;
+      logprobs: (TokenLogprob | null)[] | null;
+      finished: FinishedRequest[];
+      failed: { id: number; error: SerializedError }[];
+    }
+  | { type: 'reply'; call: number; value: Calls[CallName]['result'] }
+  | { type: 'refused'; call: number; error: SerializedError }
+  | { type: 'closed' }
+  | { type: 'fatal'; error: SerializedError };

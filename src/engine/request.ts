@@ -1,0 +1,137 @@
+/** A request inside the engine: what was asked (plain data) and how far it is. */
+import type { CacheManager, SequenceId } from '../cache/types.js';
+import type { FinishReason, GenerationLimits, SamplingParams } from '../types.js';
+import { rankOf, type Schedulable } from './scheduler.js';
+
+/** Crosses the worker boundary. */
+export interface EngineRequest {
+  id: number;
+  tokens: Int32Array;
+  sampling: SamplingParams & { seed: number };
+  limits: GenerationLimits;
+  /** Tokens that end the generation (end-of-turn tokens unless ignoreEos, and stopTokens). */
+  stopTokens: number[];
+  sessionId: string | null;
+  /** The tokens follow what the session holds; else they are its whole history. */
+  append: boolean;
+  priority: number;
+  owner: number;
+}
+
+export interface FinishedRequest {
+  id: number;
+  reason: FinishReason;
+  promptTokens: number;
+  cachedTokens: number;
+  completionTokens: number;
+  stopString: string | null;
+  /** Milliseconds from arrival in the engine to admission. */
+  queueMs: number;
+}
+
+/** Distinct tokens of a sequence and how often each was generated, kept up to date token by token, for the penalties. */
+export class TokenHistory {
+  readonly #slot = new Map<number, number>();
+  tokens = new Int32Array(64);
+  counts = new Int32Array(64);
+  size = 0;
+
+  /** A token of the prompt. */
+  see(token: number): void {
+    this.#place(token);
+  }
+
+  /** A generated token. */
+  add(token: number): void {
+    this.counts[this.#place(token)]!++;
+  }
+
+  #place(token: number): number {
+    const known = this.#slot.get(token);
+    if (known !== undefined) return known;
+    if (this.size === this.tokens.length) {
+      this.tokens = grown(this.tokens);
+      this.counts = grown(this.counts);
+    }
+    this.#slot.set(token, this.size);
+    this.tokens[this.size] = token;
+    return this.size++;
+  }
+}
+
+function grown(a: Int32Array<ArrayBuffer>): Int32Array<ArrayBuffer> {
+  const b = new Int32Array(2 * a.length);
+  b.set(a);
+  return b;
+}
+
+export class LiveRequest implements Schedulable {
+  readonly rank: number;
+  /** Row of the block tables while in the batch; -1 outside. */
+  slot = -1;
+  /** Block-table entries of the slot that are up to date, and the version of the list they came from. */
+  tableLength = 0;
+  tableVersion = -1;
+  aborted = false;
+  admittedAt = -1;
+  cachedTokens = 0;
+  generated = 0;
+  /** Known tokens when the generation began. */
+  promptTokens = 0;
+  maxTokens = 0;
+  history: TokenHistory | null = null;
+  readonly bans: Int32Array;
+  readonly biasTokens: Int32Array;
+  readonly biasValues: Float32Array;
+  readonly seedLow: number;
+  readonly seedHigh: number;
+
+  constructor(
+    readonly request: EngineRequest,
+    readonly sequence: SequenceId,
+    private readonly cache: CacheManager,
+    readonly arrival: number,
+  ) {
+    this.rank = rankOf(arrival, request.priority);
+    this.bans = Int32Array.from(request.stopTokens);
+    const bias = Object.entries(request.sampling.logitBias);
+    this.biasTokens = Int32Array.from(bias, ([t]) => Number(t));
+    this.biasValues = Float32Array.from(bias, ([, v]) => (v <= -100 ? -Infinity : v));
+    this.seedLow = request.sampling.seed >>> 0;
+    this.seedHigh = Math.floor(request.sampling.seed / 2 ** 32) >>> 0;
+  }
+
+  get known(): number {
+    return this.cache.known(this.sequence);
+  }
+
+  get computed(): number {
+    return this.cache.computed(this.sequence);
+  }
+
+  /** The last token drawn needs no KV. */
+  get limit(): number {
+    return this.promptTokens + this.maxTokens - 1;
+  }
+
+  needed(length: number): number {
+    return this.cache.needed(this.sequence, length);
+  }
+
+  get usesPenalties(): boolean {
+    const s = this.request.sampling;
+    return s.repetitionPenalty !== 1 || s.presencePenalty !== 0 || s.frequencyPenalty !== 0;
+  }
+
+  finished(reason: FinishReason, stopString: string | null): FinishedRequest {
+    return {
+      id: this.request.id,
+      reason,
+      promptTokens: this.promptTokens,
+      cachedTokens: this.cachedTokens,
+      completionTokens: this.generated,
+      stopString,
+      queueMs: this.admittedAt < 0 ? 0 : this.admittedAt - this.arrival,
+    };
+  }
+}

@@ -1,0 +1,67 @@
+/**
+ * How many tokens a step may hold so that it takes about `targetMs`. The cost of a step is modelled as
+ *
+ *     ms = fixed + tokens × (perToken + perContext × context)
+ *
+ * `fixed` (reading the weights once) is the time of the smallest steps seen; the other two are fitted to the steps as they
+ * run, by recursive least squares that forgets slowly. The budget changes speed only: results do not depend on chunking.
+ */
+export class StepBudget {
+  #fixed = Infinity;
+  #perToken = 0;
+  #perContext = 0;
+  // information matrix and vector of the fit
+  #a11 = 0;
+  #a12 = 0;
+  #a22 = 0;
+  #b1 = 0;
+  #b2 = 0;
+  #samples = 0;
+
+  constructor(
+    private readonly max: number,
+    private readonly targetMs: number,
+    /** Never below: the batch's decode rows must fit. */
+    private readonly min: number,
+  ) {}
+
+  /** A step of `tokens` tokens, whose mean context was `context`, took `ms`. */
+  observe(tokens: number, context: number, ms: number): void {
+    if (tokens <= 0) return;
+    this.#fixed = Math.min(this.#fixed * 1.001, ms);
+    if (tokens < 8) return;
+    const keep = 0.95;
+    const perToken = Math.max(0, ms - this.#fixed) / tokens;
+    const c = context / 1024; // scaled, so that both unknowns are of one size
+    this.#a11 = keep * this.#a11 + 1;
+    this.#a12 = keep * this.#a12 + c;
+    this.#a22 = keep * this.#a22 + c * c;
+    this.#b1 = keep * this.#b1 + perToken;
+    this.#b2 = keep * this.#b2 + c * perToken;
+    this.#samples++;
+    this.#solve();
+  }
+
+  /** Tokens for a step whose prefill would run at this context. */
+  tokens(context: number): number {
+    if (this.#samples === 0) return Math.max(this.min, Math.min(this.max, 32));
+    const each = Math.max(1e-6, this.#perToken + (this.#perContext * context) / 1024);
+    const fixed = Number.isFinite(this.#fixed) ? this.#fixed : 0;
+    const n = Math.max(0.2 * this.targetMs, 0.85 * this.targetMs - fixed) / each;
+    // multiples of 16 suit the kernels' tiles
+    return Math.max(this.min, Math.min(this.max, n >= 16 ? Math.floor(n / 16) * 16 : Math.floor(n)));
+  }
+
+  #solve(): void {
+    const det = this.#a11 * this.#a22 - this.#a12 * this.#a12;
+    const mean = this.#b1 / this.#a11;
+    if (det < 1e-3 * this.#a11 * this.#a22 || det <= 0) {
+      // one context only: it explains all
+      this.#perToken = Math.max(0, mean - (this.#perContext * this.#a12) / this.#a11);
+      return;
+    }
+    const slope = (this.#a11 * this.#b2 - this.#a12 * this.#b1) / det;
+    this.#perContext = Math.max(0, slope);
+    this.#perToken = Math.max(0, mean - (this.#perContext * this.#a12) / this.#a11);
+  }
+}

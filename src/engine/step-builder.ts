@@ -1,0 +1,141 @@
+/** Fills the reused Step from what the scheduler planned. */
+import type { CacheManager } from '../cache/types.js';
+import { createStep, MAX_TOP_LOGPROBS, type Step, type StepLimits, type StepResult } from '../device/device.js';
+import type { TokenLogprob } from '../types.js';
+import type { LiveRequest } from './request.js';
+
+export class StepBuilder {
+  readonly step: Step;
+  /** Requests whose logits are wanted, in the order of logitRows. */
+  readonly wanted: LiveRequest[] = [];
+  readonly rows: LiveRequest[] = [];
+  /** (rows) tokens of each row. */
+  readonly counts: Int32Array;
+  #historyUsed = 0;
+  #biasUsed = 0;
+
+  constructor(
+    private readonly limits: StepLimits,
+    private readonly cache: CacheManager,
+  ) {
+    this.step = createStep(limits);
+    this.counts = new Int32Array(limits.maxRows);
+  }
+
+  begin(): void {
+    this.rows.length = 0;
+    this.wanted.length = 0;
+    this.#historyUsed = 0;
+    this.#biasUsed = 0;
+    const s = this.step;
+    s.rowCount = s.tokenCount = s.logitCount = s.copyCount = 0;
+  }
+
+  /** Adds `count` tokens of a sequence whose blocks are reserved. */
+  addRow(r: LiveRequest, count: number): void {
+    const s = this.step;
+    const first = r.computed;
+    const at = s.tokenCount;
+    this.counts[this.rows.length] = count;
+    this.rows.push(r);
+    s.rowStart[s.rowCount] = at;
+    s.rowSlot[s.rowCount] = r.slot;
+    this.cache.readTokens(r.sequence, first, first + count, s.tokens, at);
+    for (let i = 0; i < count; i++) s.positions[at + i] = first + i;
+    s.tokenCount = at + count;
+    s.rowStart[++s.rowCount] = s.tokenCount;
+    this.#updateTable(r);
+    if (first + count === r.known) this.#want(r, s.tokenCount - 1);
+  }
+
+  /** Last: block copies that fork and partial sharing asked for. */
+  end(): Step {
+    this.step.copyCount = this.cache.takeCopies(this.step.copies);
+    return this.step;
+  }
+
+  #updateTable(r: LiveRequest): void {
+    const version = this.cache.tableVersion(r.sequence);
+    const first = version === r.tableVersion ? r.tableLength : 0;
+    const offset = r.slot * this.limits.maxBlocksPerRow;
+    r.tableLength = this.cache.blockTable(r.sequence, this.step.blockTables, offset, first);
+    r.tableVersion = version;
+  }
+
+  #want(r: LiveRequest, token: number): void {
+    const i = this.step.logitCount++;
+    const s = this.step.sampling;
+    const p = r.request.sampling;
+    this.wanted.push(r);
+    this.step.logitRows[i] = token;
+    s.temperature[i] = p.temperature;
+    s.topK[i] = p.topK;
+    s.topP[i] = p.topP;
+    s.minP[i] = p.minP;
+    s.repetitionPenalty[i] = p.repetitionPenalty;
+    s.presencePenalty[i] = p.presencePenalty;
+    s.frequencyPenalty[i] = p.frequencyPenalty;
+    s.seed[2 * i] = r.seedLow;
+    s.seed[2 * i + 1] = r.seedHigh;
+    s.topLogprobs[i] = p.logprobs ?? -1;
+    s.scoreToken[i] = -1;
+    s.maskRow[i] = -1;
+    this.#addHistory(r, i);
+    this.#addBias(r, i);
+  }
+
+  #addHistory(r: LiveRequest, i: number): void {
+    const s = this.step.sampling;
+    s.historyStart[i] = this.#historyUsed;
+    const h = r.history;
+    if (h) {
+      s.historyTokens = ensure(s.historyTokens, this.#historyUsed + h.size);
+      s.historyCounts = ensure(s.historyCounts, this.#historyUsed + h.size);
+      s.historyTokens.set(h.tokens.subarray(0, h.size), this.#historyUsed);
+      s.historyCounts.set(h.counts.subarray(0, h.size), this.#historyUsed);
+      this.#historyUsed += h.size;
+    }
+    s.historyStart[i + 1] = this.#historyUsed;
+  }
+
+  #addBias(r: LiveRequest, i: number): void {
+    const s = this.step.sampling;
+    s.biasStart[i] = this.#biasUsed;
+    const bans = r.generated < r.request.limits.minTokens ? r.bans.length : 0;
+    const all = this.#biasUsed + r.biasTokens.length + bans;
+    if (all > this.#biasUsed) {
+      s.biasTokens = ensure(s.biasTokens, all);
+      if (s.biasValues.length < s.biasTokens.length) {
+        const values = new Float32Array(s.biasTokens.length);
+        values.set(s.biasValues);
+        s.biasValues = values;
+      }
+      s.biasTokens.set(r.biasTokens, this.#biasUsed);
+      s.biasValues.set(r.biasValues, this.#biasUsed);
+      for (let b = 0; b < bans; b++) {
+        s.biasTokens[this.#biasUsed + r.biasTokens.length + b] = r.bans[b]!;
+        s.biasValues[this.#biasUsed + r.biasTokens.length + b] = -Infinity;
+      }
+      this.#biasUsed = all;
+    }
+    s.biasStart[i + 1] = this.#biasUsed;
+  }
+}
+
+function ensure(a: Int32Array, size: number): Int32Array {
+  if (a.length >= size) return a;
+  const b = new Int32Array(Math.max(size, 2 * a.length));
+  b.set(a);
+  return b;
+}
+
+/** Log-probabilities of logit row i, as asked for by the request; null if it did not ask. */
+export function readLogprobs(result: StepResult, i: number, asked: number | null): TokenLogprob | null {
+  if (asked === null) return null;
+  const top: TokenLogprob['top'] = [];
+  for (let k = 0; k < asked; k++) {
+    const at = i * MAX_TOP_LOGPROBS + k;
+    top.push({ tokenId: result.topTokens[at]!, logprob: result.topLogprobs[at]! });
+  }
+  return { tokenId: result.tokens[i]!, logprob: result.logprobs[i]!, top };
+}

@@ -1,0 +1,158 @@
+/**
+ * The engine worker: owns device, cache manager and batch. Between steps it drains its mailbox without going back to the
+ * event loop; idle, it sleeps on a message.
+ */
+import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
+import { createCpuDevice } from '../device/cpu/index.js';
+import type { Device } from '../device/device.js';
+import { createNullDevice } from '../device/null/index.js';
+import { errors, invariant, LongmindError } from '../errors.js';
+import type { TokenLogprob } from '../types.js';
+import type { BatchEvents } from './batch.js';
+import { type Core, createCore } from './core.js';
+import type { CallName, Calls, FromWorker, ToWorker, WorkerData } from './protocol.js';
+import type { FinishedRequest } from './request.js';
+
+/** Collects the events of one step into one message. */
+class Outbox implements BatchEvents {
+  #tokens: number[] = [];
+  #logprobs: (TokenLogprob | null)[] = [];
+  #anyLogprobs = false;
+  #finished: FinishedRequest[] = [];
+  #failed: { id: number; error: ReturnType<LongmindError['toJSON']> }[] = [];
+
+  constructor(private readonly port: MessagePort) {}
+
+  token(request: { id: number }, tokenId: number, logprob: TokenLogprob | null): void {
+    this.#tokens.push(request.id, tokenId);
+    this.#logprobs.push(logprob);
+    this.#anyLogprobs ||= logprob !== null;
+  }
+
+  finished(result: FinishedRequest): void {
+    this.#finished.push(result);
+  }
+
+  failed(id: number, error: LongmindError): void {
+    this.#failed.push({ id, error: error.toJSON() });
+  }
+
+  flush(): void {
+    if (this.#tokens.length + this.#finished.length + this.#failed.length === 0) return;
+    this.port.postMessage({
+      type: 'step',
+      tokens: Int32Array.from(this.#tokens),
+      logprobs: this.#anyLogprobs ? this.#logprobs : null,
+      finished: this.#finished,
+      failed: this.#failed,
+    } satisfies FromWorker);
+    this.#tokens = [];
+    this.#logprobs = [];
+    this.#anyLogprobs = false;
+    this.#finished = [];
+    this.#failed = [];
+  }
+}
+
+function createDevice(data: WorkerData, say: (m: FromWorker) => void): Device {
+  const { device, threads, isa, nativeLibrary } = data.config;
+  if (device === 'null') return createNullDevice();
+  return createCpuDevice({
+    threads: threads || undefined,
+    isa,
+    library: nativeLibrary || undefined,
+    onBuild: (line) => say({ type: 'progress', what: line, done: 0, total: 0 }),
+  });
+}
+
+const calls: { [K in CallName]: (core: Core, args: Calls[K]['args']) => Calls[K]['result'] } = {
+  stats: (core) => core.stats(),
+  check: (core) => {
+    core.batch.check();
+    return null;
+  },
+  listSessions: ({ batch }, { owner }) => batch.sessions.list(owner),
+  getSession: ({ batch }, { id, owner }) => batch.sessions.info(batch.sessions.get(id, owner)),
+  sessionTokens: ({ batch, cache }, { id, owner }) => {
+    const { sequence } = batch.sessions.get(id, owner);
+    const out = new Int32Array(cache.known(sequence));
+    cache.readTokens(sequence, 0, out.length, out, 0);
+    return out;
+  },
+  forkSession: ({ batch, cache }, { id, newId, length, owner }) => {
+    const from = batch.sessions.idle(id, owner);
+    if (batch.sessions.find(newId, owner)) throw errors.invalidRequest(`there is a session '${newId}' already`, 'id');
+    const known = cache.known(from.sequence);
+    const keep = length ?? known;
+    if (keep > known) throw errors.invalidRequest(`session '${id}' has ${known} tokens, not ${keep}`, 'length');
+    return batch.sessions.info(batch.sessions.adopt(newId, owner, cache.fork(from.sequence, keep)));
+  },
+  truncateSession: ({ batch, cache }, { id, length, owner }) => {
+    const session = batch.sessions.idle(id, owner);
+    const known = cache.known(session.sequence);
+    if (length > known) throw errors.invalidRequest(`session '${id}' has ${known} tokens, not ${length}`, 'length');
+    cache.truncate(session.sequence, length);
+    return batch.sessions.info(session);
+  },
+  deleteSession: ({ batch }, { id, owner }) => {
+    batch.sessions.delete(id, owner);
+    return null;
+  },
+};
+
+function typed(e: unknown): LongmindError {
+  return e instanceof LongmindError ? e : errors.engineFailed(e instanceof Error ? (e.stack ?? e.message) : String(e));
+}
+
+function serve(port: MessagePort, data: WorkerData): void {
+  const say = (m: FromWorker) => port.postMessage(m);
+  const outbox = new Outbox(port);
+  const device = createDevice(data, say);
+  const core = createCore(data, device, outbox, (what, done, total) => say({ type: 'progress', what, done, total }));
+  let closing = false;
+
+  const handle = (m: ToWorker): void => {
+    if (m.type === 'request') {
+      try {
+        core.batch.submit(m.request);
+      } catch (e) {
+        outbox.failed(m.request.id, typed(e));
+      }
+    } else if (m.type === 'abort') core.batch.abort(m.id);
+    else if (m.type === 'close') closing = true;
+    else {
+      try {
+        const answer = calls[m.name] as (core: Core, args: unknown) => Calls[CallName]['result'];
+        say({ type: 'reply', call: m.call, value: answer(core, m.args) });
+      } catch (e) {
+        say({ type: 'refused', call: m.call, error: typed(e).toJSON() });
+      }
+    }
+  };
+
+  const run = (): void => {
+    while (!closing && core.batch.step()) {
+      outbox.flush();
+      for (let m = receiveMessageOnPort(port); m; m = receiveMessageOnPort(port)) handle(m.message as ToWorker);
+    }
+    outbox.flush();
+    if (!closing) return;
+    device.close();
+    say({ type: 'closed' });
+    port.close();
+  };
+
+  port.on('message', (m: ToWorker) => {
+    handle(m);
+    run();
+  });
+  say({ type: 'ready', info: core.info, cancel: device.cancel });
+}
+
+invariant(parentPort, 'the engine worker runs as a worker thread only');
+try {
+  serve(parentPort, workerData as WorkerData);
+} catch (e) {
+  parentPort.postMessage({ type: 'fatal', error: typed(e).toJSON() } satisfies FromWorker);
+  parentPort.close();
+}
