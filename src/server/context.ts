@@ -1,0 +1,56 @@
+/** What the routes share. */
+import type { Engine } from './api.js';
+import type { Keys } from './auth.js';
+import type { InFlight } from './in-flight.js';
+import type { ServerMetrics } from './server-metrics.js';
+
+/** Milliseconds and bytes; the defaults suit people's clients, tests shorten them. */
+export interface ServerTiming {
+  /** A stream's headers are sent at the first token, or after this long; until then an error has its own HTTP status. */
+  headersAfterMs: number;
+  /** A comment line goes to a stream that has been silent for so long, so that proxies keep it open. */
+  pingMs: number;
+  /** A reader that takes nothing for so long is cut off. */
+  stallMs: number;
+  /** As is one for whom so many bytes are waiting. */
+  maxBufferedBytes: number;
+}
+
+export const defaultTiming: ServerTiming = {
+  headersAfterMs: 5_000,
+  pingMs: 15_000,
+  stallMs: 30_000,
+  maxBufferedBytes: 2 ** 20,
+};
+
+export interface ServerContext {
+  engine: Engine;
+  /** The name clients use for the model. */
+  modelName: string;
+  /** Seconds since the epoch. */
+  created: number;
+  /** Equal fingerprints and seeds give equal tokens. */
+  fingerprint: string;
+  keys: Keys;
+  inFlight: InFlight;
+  metrics: ServerMetrics;
+  timing: ServerTiming;
+  draining: boolean;
+}
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** Whose sessions and requests the caller may see: found from the API key; 0 without keys. */
+    owner: number;
+  }
+  /** For /openapi.json. */
+  interface FastifySchema {
+    tags?: string[];
+    summary?: string;
+    hide?: boolean;
+  }
+  interface FastifyContextConfig {
+    /** Needs no API key, and answers during a drain. */
+    open?: boolean;
+  }
+}

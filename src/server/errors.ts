@@ -1,0 +1,124 @@
+/** Errors of the HTTP surface, and how any error becomes an OpenAI-shaped body. */
+import type { FastifyError, FastifySchemaValidationError } from 'fastify';
+import { errors, LongmindError } from './api.js';
+import { neutralFields, optionFields, optionOf } from './fields.js';
+
+export const serverErrors = {
+  remoteWithoutKey: (host: string) =>
+    new LongmindError(
+      'remote_without_key',
+      400,
+      `refusing to listen on '${host}' without API keys: give --api-keys KEY, or --allow-remote-without-key if ` +
+        'everybody who can reach this address may use the model',
+      'serverName',
+    ),
+  keyCollision: () => new LongmindError('invalid_option', 400, 'two of the API keys are the same', 'apiKeys'),
+  unsupportedField: (name: string) =>
+    new LongmindError(
+      'unsupported_field',
+      400,
+      `field '${name}' with this value is not supported by this server`,
+      name,
+    ),
+  noRoute: (method: string, path: string) =>
+    new LongmindError('not_found', 404, `there is no ${method} ${path} here; /openapi.json lists what there is`),
+  forbiddenHost: () =>
+    new LongmindError(
+      'forbidden_host',
+      403,
+      'this server answers on the loopback address only; the Host header names another (a browser page may be ' +
+        'trying to reach it by DNS rebinding)',
+    ),
+  mediaType: () => new LongmindError('unsupported_media_type', 415, 'send the body as Content-Type: application/json'),
+  requestUnknown: (id: string) =>
+    new LongmindError('request_not_found', 404, `there is no running request '${id}'`, 'id'),
+  aborted: () => new LongmindError('request_aborted', 409, 'the request was aborted'),
+};
+
+export interface ErrorBody {
+  error: { message: string; type: string; param: string | null; code: string };
+}
+
+/** The shape every client of the OpenAI API knows. Unexpected errors keep their text out of the answer. */
+export function errorBody(error: LongmindError): ErrorBody {
+  return {
+    error: { message: error.message, type: errorType(error.status), param: apiName(error.param), code: error.code },
+  };
+}
+
+function errorType(status: number): string {
+  if (status === 401 || status === 403) return 'authentication_error';
+  if (status === 404) return 'not_found_error';
+  if (status === 409) return 'conflict_error';
+  if (status === 429) return 'rate_limit_error';
+  return status < 500 ? 'invalid_request_error' : 'server_error';
+}
+
+/** The engine names options in camelCase; an API client knows the field. */
+function apiName(param: string | null): string | null {
+  const field = Object.entries(optionFields).find(([, option]) => option === param);
+  return field ? field[0] : param === 'maxTokens' ? 'max_tokens' : param;
+}
+
+/** Anything thrown while a request is served → the typed error that its client sees. */
+export function toLongmindError(error: unknown, bodyLimit: number): LongmindError {
+  if (error instanceof LongmindError) return error;
+  const e = error as Partial<FastifyError>;
+  switch (e.code) {
+    case 'FST_ERR_CTP_BODY_TOO_LARGE':
+      return errors.bodyTooLarge(bodyLimit);
+    case 'FST_ERR_CTP_INVALID_MEDIA_TYPE':
+      return serverErrors.mediaType();
+    case 'FST_ERR_CTP_INVALID_CONTENT_LENGTH':
+      return errors.invalidRequest('the body is shorter or longer than its Content-Length');
+  }
+  const status = e.statusCode ?? 500;
+  if (status >= 400 && status < 500) return errors.invalidRequest(e.message ?? 'bad request');
+  return new LongmindError('internal_error', 500, 'an internal error occurred; the server log has the details');
+}
+
+/** The first violation of a request schema, as a typed error that names the field. Used as schemaErrorFormatter. */
+export function schemaError(list: FastifySchemaValidationError[], where: string): LongmindError {
+  const worst = [...list].sort((a, b) => depth(b) - depth(a))[0]!;
+  const extra = worst.params.additionalProperty as string | undefined;
+  const missing = worst.params.missingProperty as string | undefined;
+  const path = fieldPath(worst.instancePath);
+  const field = path.split(/[.[]/)[0]!;
+  if (missing !== undefined) {
+    const name = path ? `${path}.${missing}` : missing;
+    return errors.invalidRequest(`field '${name}' is missing`, name);
+  }
+  if (extra !== undefined && path === '') {
+    return new LongmindError('unknown_field', 400, `field '${extra}' is not known`, extra);
+  }
+  if (neutralFields.has(field)) return serverErrors.unsupportedField(field);
+  if (extra !== undefined)
+    return errors.invalidRequest(`field '${path}.${extra}' is not supported`, `${path}.${extra}`);
+  if (field in optionFields) {
+    const { expected } = optionOf(optionFields[field as keyof typeof optionFields]);
+    return errors.invalidRequest(`field '${field}' must be ${expected}`, field);
+  }
+  if (worst.instancePath === '' && worst.keyword === 'type')
+    return errors.invalidRequest('the request body must be a JSON object');
+  const wanted = list
+    .filter((v) => v.instancePath === worst.instancePath && v.keyword === 'type')
+    .map((v) => v.params.type);
+  if (worst.keyword === 'type')
+    return errors.invalidRequest(`field '${path}' must be of type ${wanted.join(' or ')}`, path);
+  const allowed = worst.params.allowedValues as unknown[] | undefined;
+  const detail = allowed ? `must be one of ${allowed.map((v) => JSON.stringify(v)).join(', ')}` : worst.message;
+  return errors.invalidRequest(`${path ? `field '${path}'` : `the request ${where}`} ${detail}`, path || null);
+}
+
+/** A violation deep inside one alternative says more than "must match a schema in anyOf". */
+const depth = (e: FastifySchemaValidationError): number =>
+  e.instancePath.split('/').length + (e.keyword === 'anyOf' || e.params.type === 'null' ? -0.5 : 0);
+
+/** '/messages/0/content' → 'messages[0].content'. */
+function fieldPath(pointer: string): string {
+  return pointer
+    .split('/')
+    .slice(1)
+    .map((part) => part.replace(/~1/g, '/').replace(/~0/g, '~'))
+    .reduce((path, part) => (/^\d+$/.test(part) ? `${path}[${part}]` : path ? `${path}.${part}` : part), '');
+}

@@ -1,0 +1,172 @@
+/**
+ * The fields of a generation request: which are understood and by which option, and which are known and cannot be honoured
+ * (those may only hold the value that changes nothing). Checks, messages and /openapi.json are made from these tables.
+ */
+import { limitOptions, type OptionSpec, samplingOptions } from './api.js';
+
+export type Schema = Readonly<Record<string, unknown>>;
+
+const optionTable = { ...samplingOptions, ...limitOptions };
+export type RequestOptionName = keyof typeof optionTable;
+
+/** Field of the API → option of the engine. */
+export const optionFields = {
+  temperature: 'temperature',
+  top_p: 'topP',
+  top_k: 'topK',
+  min_p: 'minP',
+  repetition_penalty: 'repetitionPenalty',
+  presence_penalty: 'presencePenalty',
+  frequency_penalty: 'frequencyPenalty',
+  seed: 'seed',
+  logit_bias: 'logitBias',
+  stop: 'stop',
+  stop_token_ids: 'stopTokens',
+  ignore_eos: 'ignoreEos',
+  min_tokens: 'minTokens',
+} as const satisfies Record<string, RequestOptionName>;
+
+export const optionOf = (name: RequestOptionName): OptionSpec<unknown> => optionTable[name] as OptionSpec<unknown>;
+
+/** Allows null beside what the schema allows: clients send null for "not given". */
+export function nullable(schema: Schema): Schema {
+  const { description, anyOf, enum: values, ...rest } = schema;
+  const note = description === undefined ? {} : { description };
+  if (Array.isArray(anyOf)) return { ...note, ...rest, anyOf: [...anyOf, { type: 'null' }] };
+  if (Array.isArray(values)) return { ...note, ...rest, enum: [...values, null] };
+  return { ...note, anyOf: [rest, { type: 'null' }] };
+}
+
+function optionSchema(name: RequestOptionName): Schema {
+  const spec = optionOf(name);
+  return nullable({ ...spec.schema, description: spec.help });
+}
+
+const tokenCount = (description: string): Schema => nullable({ ...optionOf('maxTokens').schema, description });
+
+const sessionName = { type: 'string', minLength: 1, maxLength: 256 };
+
+/** What /v1/chat/completions and /v1/completions have in common. */
+export const commonFields: Record<string, Schema> = {
+  model: nullable({ type: 'string', description: 'the served model; may be left out' }),
+  stream: nullable({ type: 'boolean', description: 'send tokens as server-sent events' }),
+  stream_options: nullable({
+    type: 'object',
+    properties: {
+      include_usage: nullable({ type: 'boolean', description: 'one more chunk with the usage at the end' }),
+      include_obfuscation: nullable({ type: 'boolean', enum: [false] }),
+    },
+    additionalProperties: false,
+  }),
+  max_tokens: tokenCount('tokens to generate at most'),
+  ...Object.fromEntries(Object.entries(optionFields).map(([field, option]) => [field, optionSchema(option)])),
+  user: nullable({ type: 'string', maxLength: 512, description: 'accepted for compatibility; changes nothing' }),
+  session_id: nullable({ ...sessionName, description: 'names a conversation that is kept after the request' }),
+  session_append: nullable({
+    type: 'boolean',
+    description: 'with session_id: the request holds only what is new; otherwise it holds the whole history',
+  }),
+  priority: nullable({ type: 'integer', minimum: -1000, maximum: 1000, description: 'higher goes first; default 0' }),
+  n: nullable({ type: 'integer', enum: [1] }),
+};
+
+const textPart = {
+  type: 'object',
+  required: ['type', 'text'],
+  properties: { type: { enum: ['text'] }, text: { type: 'string' } },
+  additionalProperties: false,
+};
+
+const message: Schema = {
+  type: 'object',
+  required: ['role', 'content'],
+  properties: {
+    role: { enum: ['system', 'developer', 'user', 'assistant'] },
+    content: { anyOf: [{ type: 'string' }, { type: 'array', minItems: 1, maxItems: 1024, items: textPart }] },
+    name: nullable({ type: 'string', maxLength: 256, description: 'given to the chat template' }),
+    refusal: { type: 'null' },
+    audio: { type: 'null' },
+    function_call: { type: 'null' },
+    tool_calls: nullable({ type: 'array', maxItems: 0 }),
+    annotations: nullable({ type: 'array', maxItems: 0 }),
+  },
+  additionalProperties: false,
+};
+
+const isNull: Schema = { type: 'null' };
+
+/** Known, not honoured: only the value that asks for nothing is let through. */
+const neutralChatFields: Record<string, Schema> = {
+  tools: nullable({ type: 'array', maxItems: 0 }),
+  tool_choice: nullable({ enum: ['none', 'auto'] }),
+  parallel_tool_calls: nullable({ type: 'boolean' }),
+  functions: nullable({ type: 'array', maxItems: 0 }),
+  function_call: nullable({ enum: ['none', 'auto'] }),
+  response_format: nullable({
+    type: 'object',
+    required: ['type'],
+    properties: { type: { enum: ['text'] } },
+    additionalProperties: false,
+  }),
+  audio: isNull,
+  modalities: nullable({ type: 'array', minItems: 1, maxItems: 1, items: { enum: ['text'] } }),
+  prediction: isNull,
+  reasoning_effort: nullable({ enum: ['none'] }),
+  verbosity: nullable({ enum: ['medium'] }),
+  web_search_options: isNull,
+  service_tier: nullable({ enum: ['auto', 'default'] }),
+  store: nullable({ type: 'boolean', enum: [false] }),
+  metadata: nullable({ type: 'object', maxProperties: 0 }),
+  prompt_cache_retention: isNull,
+};
+
+const neutralCompletionFields: Record<string, Schema> = {
+  suffix: isNull,
+  echo: nullable({ type: 'boolean', enum: [false] }),
+  best_of: nullable({ type: 'integer', enum: [1] }),
+};
+
+/** Names that get "is not supported" instead of "must be …". */
+export const neutralFields: ReadonlySet<string> = new Set([
+  ...Object.keys(neutralChatFields),
+  ...Object.keys(neutralCompletionFields),
+  'n',
+]);
+
+export const chatBody: Schema = {
+  type: 'object',
+  required: ['messages'],
+  properties: {
+    messages: { type: 'array', minItems: 1, maxItems: 65536, items: message },
+    ...commonFields,
+    max_completion_tokens: tokenCount('tokens to generate at most; the newer name of max_tokens'),
+    logprobs: nullable({ type: 'boolean', description: 'return the log-probability of each token' }),
+    top_logprobs: nullable({ type: 'integer', minimum: 0, maximum: 20, description: 'alternatives for each token' }),
+    safety_identifier: nullable({ type: 'string', maxLength: 512, description: 'as user' }),
+    prompt_cache_key: nullable({ type: 'string', maxLength: 512, description: 'equal beginnings are always shared' }),
+    ...neutralChatFields,
+  },
+  additionalProperties: false,
+};
+
+const ids: Schema = { type: 'array', minItems: 1, items: { type: 'integer', minimum: 0, maximum: 2 ** 31 - 1 } };
+
+export const completionBody: Schema = {
+  type: 'object',
+  required: ['prompt'],
+  properties: {
+    prompt: {
+      description: 'text, token ids, or several of either (one choice each)',
+      anyOf: [
+        { type: 'string' },
+        ids,
+        { type: 'array', minItems: 1, maxItems: 64, items: { type: 'string' } },
+        { type: 'array', minItems: 1, maxItems: 64, items: ids },
+      ],
+    },
+    ...commonFields,
+    logprobs: nullable({ type: 'integer', minimum: 0, maximum: 20, description: 'alternatives for each token' }),
+    ...neutralCompletionFields,
+  },
+  additionalProperties: false,
+};

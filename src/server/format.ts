@@ -1,0 +1,150 @@
+/** Bodies and chunks of the OpenAI API. Chunks are built around fixed beginnings: one is made for every token. */
+import type { Engine, GenerationResult, TokenLogprob, Usage } from './api.js';
+
+/** What the answers to one request have in common. */
+export interface Answer {
+  id: string;
+  created: number;
+  model: string;
+  fingerprint: string;
+}
+
+/** How one endpoint spells its answers. */
+export interface Format {
+  /** Opens a choice of a stream; '' if this endpoint has nothing to say before the first token. */
+  open(index: number): string;
+  delta(index: number, text: string, logprobs: TokenLogprob[] | null): string;
+  finish(index: number, reason: string): string;
+  usage(usage: Usage): string;
+  /** The whole answer of a request that does not stream. */
+  body(results: GenerationResult[]): Record<string, unknown>;
+}
+
+type Decode = Engine['decode'];
+
+const head = (a: Answer, object: string): string =>
+  JSON.stringify({ id: a.id, object, created: a.created, model: a.model, system_fingerprint: a.fingerprint }).slice(
+    0,
+    -1,
+  );
+
+export function usageJson(u: Usage): Record<string, unknown> {
+  return {
+    prompt_tokens: u.promptTokens,
+    completion_tokens: u.completionTokens,
+    total_tokens: u.promptTokens + u.completionTokens,
+    prompt_tokens_details: { cached_tokens: u.cachedTokens },
+  };
+}
+
+export function sumUsage(all: readonly Usage[]): Usage {
+  return all.reduce((a, b) => ({
+    promptTokens: a.promptTokens + b.promptTokens,
+    cachedTokens: a.cachedTokens + b.cachedTokens,
+    completionTokens: a.completionTokens + b.completionTokens,
+  }));
+}
+
+export function chatFormat(a: Answer, decode: Decode, includeUsage: boolean): Format {
+  const start = `data: ${head(a, 'chat.completion.chunk')},"choices":[{"index":`;
+  const end = includeUsage ? `}],"usage":null}\n\n` : '}]}\n\n';
+  const chunk = (index: number, delta: string, logprobs: string, reason: string): string =>
+    `${start}${index},"delta":${delta},"logprobs":${logprobs},"finish_reason":${reason}${end}`;
+  return {
+    open: (index) => chunk(index, '{"role":"assistant","content":""}', 'null', 'null'),
+    delta: (index, text, logprobs) =>
+      chunk(index, `{"content":${JSON.stringify(text)}}`, JSON.stringify(chatLogprobs(logprobs, decode)), 'null'),
+    finish: (index, reason) => chunk(index, '{}', 'null', JSON.stringify(reason)),
+    usage: (u) => `data: ${head(a, 'chat.completion.chunk')},"choices":[],"usage":${JSON.stringify(usageJson(u))}}\n\n`,
+    body: (results) => ({
+      id: a.id,
+      object: 'chat.completion',
+      created: a.created,
+      model: a.model,
+      choices: results.map((r, index) => ({
+        index,
+        message: { role: 'assistant', content: r.text, refusal: null },
+        logprobs: chatLogprobs(r.logprobs, decode),
+        finish_reason: r.finishReason,
+      })),
+      usage: usageJson(sumUsage(results.map((r) => r.usage))),
+      system_fingerprint: a.fingerprint,
+    }),
+  };
+}
+
+export function completionFormat(a: Answer, decode: Decode, includeUsage: boolean): Format {
+  const start = `data: ${head(a, 'text_completion')},"choices":[{"index":`;
+  const end = includeUsage ? `}],"usage":null}\n\n` : '}]}\n\n';
+  const chunk = (index: number, text: string, logprobs: string, reason: string): string =>
+    `${start}${index},"text":${JSON.stringify(text)},"logprobs":${logprobs},"finish_reason":${reason}${end}`;
+  const offsets: number[] = [];
+  return {
+    open: () => '',
+    delta: (index, text, logprobs) => {
+      const lp = completionLogprobs(logprobs, decode, offsets[index] ?? 0);
+      offsets[index] = (offsets[index] ?? 0) + text.length;
+      return chunk(index, text, JSON.stringify(lp), 'null');
+    },
+    finish: (index, reason) => chunk(index, '', 'null', JSON.stringify(reason)),
+    usage: (u) => `data: ${head(a, 'text_completion')},"choices":[],"usage":${JSON.stringify(usageJson(u))}}\n\n`,
+    body: (results) => ({
+      id: a.id,
+      object: 'text_completion',
+      created: a.created,
+      model: a.model,
+      choices: results.map((r, index) => ({
+        index,
+        text: r.text,
+        logprobs: completionLogprobs(r.logprobs, decode, 0),
+        finish_reason: r.finishReason,
+      })),
+      usage: usageJson(sumUsage(results.map((r) => r.usage))),
+      system_fingerprint: a.fingerprint,
+    }),
+  };
+}
+
+/** -Infinity (a banned token) has no JSON; OpenAI says -9999. */
+const finite = (logprob: number): number => (Number.isFinite(logprob) ? logprob : -9999);
+
+function tokenJson(
+  id: number,
+  logprob: number,
+  decode: Decode,
+): { token: string; logprob: number; bytes: number[] | null } {
+  const token = decode([id], { special: true });
+  // a token that is part of a character has no text of its own
+  const bytes = token.includes('\ufffd') ? null : [...Buffer.from(token, 'utf8')];
+  return { token, logprob: finite(logprob), bytes };
+}
+
+function chatLogprobs(list: TokenLogprob[] | null, decode: Decode): Record<string, unknown> | null {
+  if (!list) return null;
+  const content = list.map((t) => ({
+    ...tokenJson(t.tokenId, t.logprob, decode),
+    top_logprobs: t.top.map((o) => tokenJson(o.tokenId, o.logprob, decode)),
+  }));
+  return { content, refusal: null };
+}
+
+function completionLogprobs(
+  list: TokenLogprob[] | null,
+  decode: Decode,
+  offset: number,
+): Record<string, unknown> | null {
+  if (!list) return null;
+  const text = (id: number): string => decode([id], { special: true });
+  const tokens = list.map((t) => text(t.tokenId));
+  let at = offset;
+  return {
+    tokens,
+    token_logprobs: list.map((t) => finite(t.logprob)),
+    top_logprobs: list.map((t) => Object.fromEntries(t.top.map((o) => [text(o.tokenId), finite(o.logprob)]))),
+    text_offset: tokens.map((t) => {
+      const here = at;
+      at += t.length;
+      return here;
+    }),
+  };
+}

@@ -1,0 +1,160 @@
+/** From an HTTP request to generations and back: whole answers, streams, aborts, failures. */
+import { randomUUID } from 'node:crypto';
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { errors, type Generation, type GenerationResult, type TokenLogprob } from './api.js';
+import type { ServerContext } from './context.js';
+import { errorBody, toLongmindError } from './errors.js';
+import { type Answer, type Format, sumUsage } from './format.js';
+import { SseWriter } from './sse.js';
+
+export interface Job {
+  /** 'chatcmpl' or 'cmpl'. */
+  prefix: string;
+  stream: boolean;
+  includeUsage: boolean;
+  /** Starts the generations, one a choice. May throw what the engine refuses. */
+  starts: (() => Generation)[];
+  format: (answer: Answer) => Format;
+}
+
+/** Runs a job to its end. Sends the answer itself when it streams; otherwise returns the body. */
+export async function serveJob(
+  ctx: ServerContext,
+  job: Job,
+  request: FastifyRequest,
+  reply: FastifyReply,
+): Promise<Record<string, unknown> | undefined> {
+  const id = `${job.prefix}-${randomUUID()}`;
+  const now = Math.floor(Date.now() / 1000);
+  const format = job.format({ id, created: now, model: ctx.modelName, fingerprint: ctx.fingerprint });
+  const generations: Generation[] = [];
+  const abort = () => {
+    for (const g of generations) g.abort();
+  };
+  reply.raw.once('close', abort);
+  try {
+    for (const start of job.starts) generations.push(start());
+    if (reply.raw.destroyed) abort();
+    ctx.inFlight.add(id, request.owner, generations);
+    if (ctx.inFlight.shuttingDown) ctx.inFlight.abortAll();
+    if (job.stream) await streamAnswer(ctx, job, format, generations, request, reply);
+    else return await wholeAnswer(ctx, format, generations, reply);
+  } catch (error) {
+    ctx.metrics.failed();
+    abort();
+    throw error;
+  } finally {
+    reply.raw.off('close', abort);
+    ctx.inFlight.remove(id);
+  }
+}
+
+async function wholeAnswer(
+  ctx: ServerContext,
+  format: Format,
+  generations: Generation[],
+  reply: FastifyReply,
+): Promise<Record<string, unknown>> {
+  const results = await Promise.all(generations.map((g) => g.result()));
+  for (const r of results) ctx.metrics.finished(r, false);
+  if (!reply.raw.destroyed) checkShutdown(ctx, results);
+  return format.body(results);
+}
+
+/** An answer that our own shutdown cut short must not look like a finished one. */
+function checkShutdown(ctx: ServerContext, results: GenerationResult[]): void {
+  if (ctx.inFlight.shuttingDown && results.some((r) => r.finishReason === 'abort')) throw errors.engineClosed();
+}
+
+async function streamAnswer(
+  ctx: ServerContext,
+  job: Job,
+  format: Format,
+  generations: Generation[],
+  request: FastifyRequest,
+  reply: FastifyReply,
+): Promise<void> {
+  const writer = new SseWriter(reply, ctx.timing);
+  try {
+    const choices = generations.map((g, index) => new Choice(ctx, format, writer, g, index));
+    writer.onDrain = () => {
+      for (const c of choices) c.flush();
+    };
+    const results = await Promise.all(choices.map((c) => c.run()));
+    checkShutdown(ctx, results);
+    const usage = job.includeUsage ? format.usage(sumUsage(results.map((r) => r.usage))) : '';
+    writer.end(`${usage}data: [DONE]\n\n`);
+  } catch (error) {
+    if (!writer.started) {
+      writer.cancel();
+      throw error;
+    }
+    for (const g of generations) g.abort();
+    ctx.metrics.failed();
+    const known = toLongmindError(error, 0);
+    request.log.error({ code: known.code, err: known === error ? undefined : error }, 'a stream failed');
+    writer.end(`data: ${JSON.stringify(errorBody(known))}\n\ndata: [DONE]\n\n`);
+  }
+}
+
+/** One choice of a stream. While the reader is behind, its text is joined into one chunk instead of queueing chunks. */
+class Choice {
+  #text = '';
+  #logprobs: TokenLogprob[] | null = null;
+  #opened = false;
+  #last = 0;
+
+  constructor(
+    private readonly ctx: ServerContext,
+    private readonly format: Format,
+    private readonly writer: SseWriter,
+    private readonly generation: Generation,
+    private readonly index: number,
+  ) {}
+
+  async run(): Promise<GenerationResult> {
+    for await (const event of this.generation) {
+      const now = performance.now();
+      if (this.#last > 0) this.ctx.metrics.interToken.observe((now - this.#last) / 1000);
+      this.#last = now;
+      this.#text += event.text;
+      if (event.logprob) {
+        this.#logprobs ??= [];
+        this.#logprobs.push(event.logprob);
+      }
+      if (!this.writer.congested) this.flush();
+      else if (this.#waitingBytes() > this.ctx.timing.maxBufferedBytes) this.writer.cut();
+    }
+    const result = await this.generation.result();
+    this.ctx.metrics.finished(result, true);
+    if (!(this.ctx.inFlight.shuttingDown && result.finishReason === 'abort')) {
+      this.flush();
+      this.#open();
+      this.writer.write(this.format.finish(this.index, result.finishReason));
+    }
+    return result;
+  }
+
+  flush(): void {
+    if (this.#text === '' && this.#logprobs === null) return;
+    this.#open();
+    const text = this.#text;
+    const logprobs = this.#logprobs;
+    this.#text = '';
+    this.#logprobs = null;
+    this.writer.write(this.format.delta(this.index, text, logprobs));
+  }
+
+  #open(): void {
+    if (this.#opened) return;
+    this.#opened = true;
+    const chunk = this.format.open(this.index);
+    if (chunk) this.writer.write(chunk);
+  }
+
+  /** Roughly what the held-back text and log-probabilities will take. */
+  #waitingBytes(): number {
+    const perToken = 200;
+    return this.#text.length * 2 + (this.#logprobs?.reduce((sum, t) => sum + perToken * (1 + t.top.length), 0) ?? 0);
+  }
+}

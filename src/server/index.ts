@@ -1,0 +1,99 @@
+/**
+ * The OpenAI-compatible HTTP server over an Engine.
+ *
+ * ```ts
+ * const server = await createServer(engine, { serverPort: 23333 });
+ * console.log(server.url);
+ * await server.close();
+ * ```
+ */
+import { type Engine, errors, parseOptions, type ServerConfig, serverOptions } from './api.js';
+import { buildApp } from './app.js';
+import { isLoopback, Keys } from './auth.js';
+import { defaultTiming, type ServerContext, type ServerTiming } from './context.js';
+import { serverErrors } from './errors.js';
+import { InFlight } from './in-flight.js';
+import { ServerMetrics } from './server-metrics.js';
+
+export { isLoopback } from './auth.js';
+export type { ServerTiming } from './context.js';
+
+/** Options of `serverOptions` in config.ts, as values or as command-line strings. */
+export type ServerOptions = { [K in keyof ServerConfig]?: ServerConfig[K] | string | number | boolean } & {
+  timing?: Partial<ServerTiming>;
+  /** Shown in /openapi.json. */
+  version?: string;
+};
+
+export interface LongmindServer extends AsyncDisposable {
+  /** With the port that was really taken. */
+  readonly url: string;
+  readonly port: number;
+  readonly modelName: string;
+  /**
+   * Drains: takes no new requests, lets running ones go on for `drainMs` (default: the drainSeconds option), then ends
+   * them with an error, and closes every connection. Does not close the engine.
+   */
+  close(options?: { drainMs?: number }): Promise<void>;
+}
+
+/** How long aborted requests have to send their last words. */
+const LAST_WORDS_MS = 2_000;
+
+/** Starts listening. Rejects with a typed error: port in use, address not allowed without keys, bad options. */
+export async function createServer(engine: Engine, options: ServerOptions = {}): Promise<LongmindServer> {
+  const { timing, version = '0', ...given } = options;
+  const config = parseOptions(serverOptions, given);
+  const keys = new Keys(config.apiKeys);
+  if (!isLoopback(config.serverName) && !keys.required && !config.allowRemoteWithoutKey)
+    throw serverErrors.remoteWithoutKey(config.serverName);
+  const { info } = engine;
+  const ctx: ServerContext = {
+    engine,
+    modelName: config.servedModelName || info.modelName,
+    created: Math.floor(Date.now() / 1000),
+    fingerprint: `longmind-${info.quantisation}-${info.device.name}`.replace(/\s+/g, '_'),
+    keys,
+    inFlight: new InFlight(),
+    metrics: new ServerMetrics(),
+    timing: { ...defaultTiming, ...timing },
+    draining: false,
+  };
+  const app = buildApp(ctx, config, version);
+  await app.listen({ host: config.serverName, port: config.serverPort }).catch(async (error: NodeJS.ErrnoException) => {
+    await app.close();
+    if (error.code === 'EADDRINUSE') throw errors.portInUse(config.serverName, config.serverPort);
+    throw errors.io(`listening on ${config.serverName}:${config.serverPort}`, error.message);
+  });
+  const { port } = app.server.address() as { port: number };
+
+  let closing: Promise<void> | null = null;
+  const close = async (drainMs: number): Promise<void> => {
+    ctx.draining = true;
+    const closed = app.close();
+    if (!(await ctx.inFlight.idle(drainMs))) {
+      ctx.inFlight.abortAll();
+      await ctx.inFlight.idle(LAST_WORDS_MS);
+    }
+    app.server.closeAllConnections();
+    await closed;
+  };
+  const server: LongmindServer = {
+    url: `http://${urlHost(config.serverName)}:${port}`,
+    port,
+    modelName: ctx.modelName,
+    close: ({ drainMs = config.drainSeconds * 1000 } = {}) => {
+      closing ??= close(drainMs);
+      return closing;
+    },
+    [Symbol.asyncDispose]: () => server.close({ drainMs: 0 }),
+  };
+  return server;
+}
+
+/** An address that a client on this machine can use. */
+function urlHost(host: string): string {
+  if (host === '0.0.0.0') return '127.0.0.1';
+  if (host === '::') return '[::1]';
+  return host.includes(':') ? `[${host}]` : host;
+}

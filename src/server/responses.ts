@@ -1,0 +1,101 @@
+/** Schemas of answers, for /openapi.json. Answers are written by JSON.stringify; these only describe them. */
+import type { Schema } from './fields.js';
+
+const string: Schema = { type: 'string' };
+const count: Schema = { type: 'integer', minimum: 0 };
+const object = (properties: Record<string, Schema>, optional: string[] = []): Schema => ({
+  type: 'object',
+  properties,
+  required: Object.keys(properties).filter((k) => !optional.includes(k)),
+});
+const list = (items: Schema): Schema => ({ type: 'array', items });
+const orNull = (schema: Schema): Schema => ({ anyOf: [schema, { type: 'null' }] });
+const ref = (name: string): Schema => ({ $ref: `#/components/schemas/${name}` });
+
+const chatToken = { token: string, logprob: { type: 'number' }, bytes: orNull(list(count)) };
+
+export const components: Record<string, Schema> = {
+  Error: object({
+    error: object({ message: string, type: string, param: orNull(string), code: string }),
+  }),
+  Usage: object({
+    prompt_tokens: count,
+    completion_tokens: count,
+    total_tokens: count,
+    prompt_tokens_details: object({ cached_tokens: count }),
+  }),
+  ChatCompletion: object({
+    id: string,
+    object: { const: 'chat.completion' },
+    created: count,
+    model: string,
+    choices: list(
+      object({
+        index: count,
+        message: object({ role: { const: 'assistant' }, content: string, refusal: { type: 'null' } }),
+        logprobs: orNull(
+          object({
+            content: list(object({ ...chatToken, top_logprobs: list(object(chatToken)) })),
+            refusal: { type: 'null' },
+          }),
+        ),
+        finish_reason: { enum: ['stop', 'length', 'abort'] },
+      }),
+    ),
+    usage: ref('Usage'),
+    system_fingerprint: string,
+  }),
+  Completion: object({
+    id: string,
+    object: { const: 'text_completion' },
+    created: count,
+    model: string,
+    choices: list(
+      object({
+        index: count,
+        text: string,
+        logprobs: orNull(
+          object({
+            tokens: list(string),
+            token_logprobs: list({ type: 'number' }),
+            top_logprobs: list({ type: 'object', additionalProperties: { type: 'number' } }),
+            text_offset: list(count),
+          }),
+        ),
+        finish_reason: { enum: ['stop', 'length', 'abort'] },
+      }),
+    ),
+    usage: ref('Usage'),
+    system_fingerprint: string,
+  }),
+  Aborted: object({ id: string, aborted: { const: true } }),
+  Model: object({ id: string, object: { const: 'model' }, created: count, owned_by: string, context_length: count }),
+  ModelList: object({ object: { const: 'list' }, data: list(ref('Model')) }),
+  Session: object({
+    id: string,
+    object: { const: 'session' },
+    state: { enum: ['active', 'cached', 'evicted'] },
+    tokens: count,
+    cached_tokens: count,
+    last_used: count,
+  }),
+  SessionList: object({ object: { const: 'list' }, data: list(ref('Session')) }),
+  Deleted: object({ id: string, object: { const: 'session' }, deleted: { const: true } }),
+  Tokens: object({ tokens: list(count), count }),
+  Text: object({ text: string }),
+  Health: object({ status: string }),
+};
+
+/** Responses of a route: 200 with the named body, and the error shape for everything else. */
+export function answers(name: string, { stream = false } = {}): Record<string, Schema> {
+  return {
+    200: {
+      description: stream ? 'the answer; with stream: true, server-sent events that end with [DONE]' : 'the answer',
+      content: {
+        'application/json': { schema: ref(name) },
+        ...(stream ? { 'text/event-stream': { schema: string } } : {}),
+      },
+    },
+    default: { description: 'an error', content: { 'application/json': { schema: ref('Error') } } },
+  };
+}

@@ -1,0 +1,159 @@
+/** POST /v1/chat/completions, POST /v1/completions, POST /abort_request. */
+import type { FastifyInstance } from 'fastify';
+import { type ChatMessage, errors, type RequestOptions } from '../api.js';
+import type { ServerContext } from '../context.js';
+import { serverErrors } from '../errors.js';
+import { chatBody, completionBody, optionFields, optionOf } from '../fields.js';
+import { chatFormat, completionFormat } from '../format.js';
+import { serveJob } from '../generate.js';
+import { answers } from '../responses.js';
+
+/** Bodies as the schemas of fields.ts let them through. */
+interface CommonBody {
+  model?: string | null;
+  stream?: boolean | null;
+  stream_options?: { include_usage?: boolean | null } | null;
+  max_tokens?: number | null;
+  session_id?: string | null;
+  session_append?: boolean | null;
+  priority?: number | null;
+  [field: string]: unknown;
+}
+
+interface ChatBody extends CommonBody {
+  messages: { role: string; content: string | { text: string }[]; name?: string | null }[];
+  max_completion_tokens?: number | null;
+  logprobs?: boolean | null;
+  top_logprobs?: number | null;
+}
+
+interface CompletionBody extends CommonBody {
+  prompt: string | number[] | string[] | number[][];
+  logprobs?: number | null;
+}
+
+export function generationRoutes(app: FastifyInstance, ctx: ServerContext): void {
+  const chat = {
+    tags: ['generation'],
+    summary: 'Answer a conversation',
+    body: chatBody,
+    response: answers('ChatCompletion', { stream: true }),
+  };
+  app.post<{ Body: ChatBody }>('/v1/chat/completions', { schema: chat }, (request, reply) => {
+    const { body } = request;
+    const options = { ...commonOptions(ctx, body, request.owner), ...chatLimits(body) };
+    const messages = body.messages.map(chatMessage);
+    const job = {
+      prefix: 'chatcmpl',
+      ...streaming(body),
+      starts: [() => ctx.engine.chat({ messages, ...options })],
+      format: (answer: Parameters<typeof chatFormat>[0]) =>
+        chatFormat(answer, decoder(ctx), streaming(body).includeUsage),
+    };
+    return serveJob(ctx, job, request, reply);
+  });
+
+  const completion = {
+    tags: ['generation'],
+    summary: 'Continue a text',
+    body: completionBody,
+    response: answers('Completion', { stream: true }),
+  };
+  app.post<{ Body: CompletionBody }>('/v1/completions', { schema: completion }, (request, reply) => {
+    const { body } = request;
+    // OpenAI's default for this endpoint, which its clients count on
+    const maxTokens = body.max_tokens ?? 16;
+    const options = { ...commonOptions(ctx, body, request.owner), maxTokens, logprobs: body.logprobs ?? null };
+    const prompts = promptsOf(ctx, body);
+    if (prompts.length > 1 && body.session_id)
+      throw errors.invalidRequest('several prompts cannot be one session', 'session_id');
+    const job = {
+      prefix: 'cmpl',
+      ...streaming(body),
+      starts: prompts.map((prompt) => () => ctx.engine.complete({ prompt, ...options })),
+      format: (answer: Parameters<typeof completionFormat>[0]) =>
+        completionFormat(answer, decoder(ctx), streaming(body).includeUsage),
+    };
+    return serveJob(ctx, job, request, reply);
+  });
+
+  const abort = {
+    tags: ['generation'],
+    summary: 'End a running request; what it has so far is its answer, with finish_reason "abort"',
+    body: {
+      type: 'object',
+      required: ['id'],
+      properties: { id: { type: 'string', minLength: 1, maxLength: 256, description: 'the id of its chunks' } },
+      additionalProperties: false,
+    },
+    response: answers('Aborted'),
+  };
+  app.post<{ Body: { id: string } }>('/abort_request', { schema: abort }, async (request) => {
+    const { id } = request.body;
+    if (!ctx.inFlight.abort(id, request.owner)) throw serverErrors.requestUnknown(id);
+    return { id, aborted: true };
+  });
+}
+
+const decoder =
+  (ctx: ServerContext) =>
+  (ids: ArrayLike<number>, options?: { special?: boolean }): string =>
+    ctx.engine.decode(ids, options);
+
+function streaming(body: CommonBody): { stream: boolean; includeUsage: boolean } {
+  const stream = body.stream === true;
+  if (!stream && body.stream_options)
+    throw errors.invalidRequest("'stream_options' needs stream: true", 'stream_options');
+  return { stream, includeUsage: body.stream_options?.include_usage === true };
+}
+
+function commonOptions(ctx: ServerContext, body: CommonBody, owner: number): RequestOptions {
+  if (typeof body.model === 'string' && body.model !== ctx.modelName)
+    throw errors.unknownModel(body.model, ctx.modelName);
+  if (body.session_append && !body.session_id)
+    throw errors.invalidRequest("'session_append' needs a session_id", 'session_append');
+  const options: Record<string, unknown> = { owner };
+  for (const [field, option] of Object.entries(optionFields)) {
+    const raw = body[field];
+    if (raw === undefined || raw === null) continue;
+    const spec = optionOf(option);
+    const value = spec.parse(raw);
+    if (value === undefined) throw errors.invalidOption(field, raw, spec.expected);
+    options[option] = value;
+  }
+  if (body.session_id) options.sessionId = body.session_id;
+  if (body.session_append) options.sessionAppend = true;
+  if (typeof body.priority === 'number') options.priority = body.priority;
+  return options;
+}
+
+function chatLimits(body: ChatBody): RequestOptions {
+  const { max_tokens: old, max_completion_tokens: given, logprobs, top_logprobs: top } = body;
+  if (typeof old === 'number' && typeof given === 'number' && old !== given)
+    throw errors.invalidRequest(
+      `max_tokens (${old}) and max_completion_tokens (${given}) say different things: give one`,
+      'max_completion_tokens',
+    );
+  if (typeof top === 'number' && !logprobs)
+    throw errors.invalidRequest("'top_logprobs' needs logprobs: true", 'top_logprobs');
+  return { maxTokens: given ?? old ?? null, logprobs: logprobs ? (top ?? 0) : null };
+}
+
+function chatMessage(m: ChatBody['messages'][number]): ChatMessage {
+  const content = typeof m.content === 'string' ? m.content : m.content.map((part) => part.text).join('\n');
+  // 'developer' is OpenAI's newer name of 'system'; templates know the older one
+  const role = m.role === 'developer' ? 'system' : m.role;
+  return m.name ? { role, content, name: m.name } : { role, content };
+}
+
+function promptsOf(ctx: ServerContext, body: CompletionBody): (string | number[])[] {
+  const { prompt } = body;
+  const list = typeof prompt === 'string' || typeof prompt[0] === 'number' ? [prompt] : prompt;
+  const { vocab } = ctx.engine.info.dims;
+  for (const p of list as (string | number[])[]) {
+    const bad = typeof p === 'string' ? undefined : p.find((id) => id >= vocab);
+    if (bad !== undefined)
+      throw errors.invalidRequest(`token id ${bad} is not below the vocabulary's ${vocab}`, 'prompt');
+  }
+  return list as (string | number[])[];
+}

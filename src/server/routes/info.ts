@@ -1,0 +1,135 @@
+/** /v1/models, /tokenize, /detokenize, /health, /ready, /metrics, /openapi.json. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { FastifyInstance } from 'fastify';
+import { type EngineStats, errors } from '../api.js';
+import type { ServerContext } from '../context.js';
+import type { Schema } from '../fields.js';
+import { answers } from '../responses.js';
+
+/** An engine that does not answer within this is not ready. A step takes at most about 250 ms. */
+const ENGINE_ANSWER_MS = 5_000;
+
+export function infoRoutes(app: FastifyInstance, ctx: ServerContext, openApi: () => Record<string, unknown>): void {
+  modelRoutes(app, ctx);
+  tokenRoutes(app, ctx);
+  const tags = ['operations'];
+
+  app.get(
+    '/health',
+    { config: { open: true }, schema: { tags, summary: 'The process lives', response: answers('Health') } },
+    async () => ({ status: 'ok' }),
+  );
+
+  app.get(
+    '/ready',
+    { config: { open: true }, schema: { tags, summary: 'The engine takes requests', response: answers('Health') } },
+    async () => {
+      if (ctx.draining) throw errors.engineClosed();
+      if (!(await engineStats(ctx))) throw errors.engineFailed('it does not answer');
+      return { status: 'ready' };
+    },
+  );
+
+  const text = { description: 'Prometheus text', content: { 'text/plain': { schema: { type: 'string' } } } };
+  app.get(
+    '/metrics',
+    { schema: { tags, summary: 'Metrics for Prometheus', response: { ...answers('Error'), 200: text } } },
+    async (_request, reply) => {
+      const stats = await engineStats(ctx);
+      reply.type('text/plain; version=0.0.4; charset=utf-8');
+      return ctx.metrics.render(ctx.engine.info, stats, ctx.inFlight.generations);
+    },
+  );
+
+  app.get('/openapi.json', { config: { open: true }, schema: { hide: true } }, async () => openApi());
+}
+
+async function engineStats(ctx: ServerContext): Promise<EngineStats | null> {
+  const enough = new AbortController();
+  try {
+    return await Promise.race([
+      ctx.engine.stats(),
+      sleep(ENGINE_ANSWER_MS, null, { signal: enough.signal }).catch(() => null),
+    ]);
+  } catch {
+    return null;
+  } finally {
+    enough.abort();
+  }
+}
+
+function modelRoutes(app: FastifyInstance, ctx: ServerContext): void {
+  const tags = ['models'];
+  const model = () => ({
+    id: ctx.modelName,
+    object: 'model',
+    created: ctx.created,
+    owned_by: 'longmind',
+    context_length: ctx.engine.info.sessionLen,
+  });
+
+  app.get(
+    '/v1/models',
+    { schema: { tags, summary: 'The served model', response: answers('ModelList') } },
+    async () => ({
+      object: 'list',
+      data: [model()],
+    }),
+  );
+
+  // names may hold slashes (hf:org/repo), encoded or not
+  const params: Schema = { type: 'object', required: ['*'], properties: { '*': { type: 'string' } } };
+  app.get<{ Params: { '*': string } }>(
+    '/v1/models/*',
+    { schema: { tags, summary: 'One model', params, response: answers('Model') } },
+    async (request) => {
+      const name = request.params['*'];
+      if (name !== ctx.modelName) throw errors.unknownModel(name, ctx.modelName);
+      return model();
+    },
+  );
+}
+
+function tokenRoutes(app: FastifyInstance, ctx: ServerContext): void {
+  const tags = ['tokens'];
+  const tokenize = {
+    type: 'object',
+    required: ['text'],
+    properties: {
+      text: { type: 'string' },
+      special: { type: 'boolean', description: 'spellings of special tokens become those tokens' },
+    },
+    additionalProperties: false,
+  };
+  app.post<{ Body: { text: string; special?: boolean } }>(
+    '/tokenize',
+    { schema: { tags, summary: 'Text to token ids', body: tokenize, response: answers('Tokens') } },
+    async (request) => {
+      const { text, special = false } = request.body;
+      const tokens = await ctx.engine.encode(text, { special });
+      return { tokens: [...tokens], count: tokens.length };
+    },
+  );
+
+  const detokenize = {
+    type: 'object',
+    required: ['tokens'],
+    properties: {
+      tokens: { type: 'array', items: { type: 'integer', minimum: 0, maximum: 2 ** 31 - 1 } },
+      special: { type: 'boolean', description: 'spell special tokens out instead of leaving them out' },
+    },
+    additionalProperties: false,
+  };
+  app.post<{ Body: { tokens: number[]; special?: boolean } }>(
+    '/detokenize',
+    { schema: { tags, summary: 'Token ids to text', body: detokenize, response: answers('Text') } },
+    async (request) => {
+      const { tokens, special = false } = request.body;
+      const { vocab } = ctx.engine.info.dims;
+      const bad = tokens.find((id) => id >= vocab);
+      if (bad !== undefined)
+        throw errors.invalidRequest(`token id ${bad} is not below the vocabulary's ${vocab}`, 'tokens');
+      return { text: ctx.engine.decode(tokens, { special }) };
+    },
+  );
+}

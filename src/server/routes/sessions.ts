@@ -1,0 +1,73 @@
+/** /v1/sessions: conversations that are kept, each visible to the key that made it alone. */
+import type { FastifyInstance } from 'fastify';
+import type { SessionInfo } from '../api.js';
+import type { ServerContext } from '../context.js';
+import type { Schema } from '../fields.js';
+import { answers } from '../responses.js';
+
+const id: Schema = { type: 'string', minLength: 1, maxLength: 256 };
+const params: Schema = { type: 'object', required: ['id'], properties: { id } };
+const length: Schema = { type: 'integer', minimum: 0, maximum: 2 ** 31 - 1, description: 'tokens to keep' };
+
+const sessionJson = (s: SessionInfo): Record<string, unknown> => ({
+  id: s.id,
+  object: 'session',
+  state: s.state,
+  tokens: s.tokens,
+  cached_tokens: s.cachedTokens,
+  last_used: Math.floor(s.lastUsed / 1000),
+});
+
+export function sessionRoutes(app: FastifyInstance, ctx: ServerContext): void {
+  const { sessions } = ctx.engine;
+  const schema = (summary: string, answer: string, more: Record<string, Schema> = {}) => ({
+    schema: { tags: ['sessions'], summary, ...more, response: answers(answer) },
+  });
+  type ById = { Params: { id: string } };
+
+  app.get('/v1/sessions', schema('The sessions of the caller', 'SessionList'), async (request) => {
+    const all = await sessions.list(request.owner);
+    return { object: 'list', data: all.map(sessionJson) };
+  });
+
+  app.get<ById>('/v1/sessions/:id', schema('One session', 'Session', { params }), async (request) =>
+    sessionJson(await sessions.get(request.params.id, request.owner)),
+  );
+
+  app.get<ById>('/v1/sessions/:id/tokens', schema('Its token ids', 'Tokens', { params }), async (request) => {
+    const tokens = await sessions.tokens(request.params.id, request.owner);
+    return { tokens: [...tokens], count: tokens.length };
+  });
+
+  app.delete<ById>('/v1/sessions/:id', schema('Forget a session', 'Deleted', { params }), async (request) => {
+    await sessions.delete(request.params.id, request.owner);
+    return { id: request.params.id, object: 'session', deleted: true };
+  });
+
+  const forkBody: Schema = {
+    type: 'object',
+    required: ['id'],
+    properties: { id: { ...id, description: 'name of the copy' }, length },
+    additionalProperties: false,
+  };
+  app.post<ById & { Body: { id: string; length?: number } }>(
+    '/v1/sessions/:id/fork',
+    schema('A second session with the same beginning; their KV is shared', 'Session', { params, body: forkBody }),
+    async (request) => {
+      const { id: newId, length } = request.body;
+      return sessionJson(await sessions.fork(request.params.id, newId, { length, owner: request.owner }));
+    },
+  );
+
+  const truncateBody: Schema = {
+    type: 'object',
+    required: ['length'],
+    properties: { length },
+    additionalProperties: false,
+  };
+  app.post<ById & { Body: { length: number } }>(
+    '/v1/sessions/:id/truncate',
+    schema('Rewind a session', 'Session', { params, body: truncateBody }),
+    async (request) => sessionJson(await sessions.truncate(request.params.id, request.body.length, request.owner)),
+  );
+}

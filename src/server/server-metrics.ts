@@ -1,0 +1,111 @@
+/** What /metrics says: the server's own counts and times, and the engine's statistics at scrape time. */
+import type { EngineInfo, EngineStats, GenerationResult } from './api.js';
+import { Counter, Histogram, sample } from './metrics.js';
+
+/** Seconds. */
+const LONG = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300];
+const SHORT = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5];
+
+export class ServerMetrics {
+  readonly httpRequests = new Counter('longmind_http_requests_total', 'HTTP requests by route and status.');
+  readonly generations = new Counter('longmind_generations_total', 'Generations by how they ended.');
+  readonly ttft = new Histogram('longmind_time_to_first_token_seconds', 'Arrival to first token.', LONG);
+  readonly interToken = new Histogram('longmind_inter_token_seconds', 'Time between tokens of a stream.', SHORT);
+  readonly endToEnd = new Histogram('longmind_request_seconds', 'Arrival to last token.', LONG);
+
+  finished(result: GenerationResult, streamed: boolean): void {
+    this.generations.inc({ outcome: result.finishReason });
+    if (result.usage.completionTokens > 0) this.ttft.observe(result.timings.ttft / 1000);
+    this.endToEnd.observe(result.timings.total / 1000);
+    // a stream's gaps were observed one by one
+    if (!streamed && result.usage.completionTokens > 1)
+      this.interToken.observe(result.timings.perToken / 1000, result.usage.completionTokens - 1);
+  }
+
+  failed(): void {
+    this.generations.inc({ outcome: 'error' });
+  }
+
+  render(info: EngineInfo, stats: EngineStats | null, inFlight: number): string {
+    return [
+      this.httpRequests.render(),
+      this.generations.render(),
+      this.ttft.render(),
+      this.interToken.render(),
+      this.endToEnd.render(),
+      sample('longmind_http_generations_in_flight', 'Generations that HTTP clients wait for.', 'gauge', [
+        [{}, inFlight],
+      ]),
+      sample('longmind_up', 'Whether the engine answers.', 'gauge', [[{}, stats ? 1 : 0]]),
+      memory(info),
+      stats ? engine(stats) : '',
+      sample('process_resident_memory_bytes', 'Resident set of the process.', 'gauge', [
+        [{}, process.memoryUsage.rss()],
+      ]),
+    ].join('');
+  }
+}
+
+function memory(info: EngineInfo): string {
+  const m = info.memory;
+  return sample('longmind_memory_bytes', 'The three parts of device memory.', 'gauge', [
+    [{ part: 'weights' }, m.weightBytes],
+    [{ part: 'kv_cache' }, m.kvBytes],
+    [{ part: 'workspace' }, m.workspaceBytes],
+  ]);
+}
+
+function engine(s: EngineStats): string {
+  const c = s.cache;
+  const count = (name: string, help: string, value: number) =>
+    sample(`longmind_${name}`, help, 'counter', [[{}, value]]);
+  const gauge = (name: string, help: string, value: number) => sample(`longmind_${name}`, help, 'gauge', [[{}, value]]);
+  return [
+    sample('longmind_requests', 'Requests in the engine by state.', 'gauge', [
+      [{ state: 'waiting' }, s.requests.waiting],
+      [{ state: 'running' }, s.requests.running],
+    ]),
+    sample('longmind_requests_total', 'Requests by outcome.', 'counter', [
+      [{ outcome: 'finished' }, s.requests.finished],
+      [{ outcome: 'aborted' }, s.requests.aborted],
+      [{ outcome: 'failed' }, s.requests.failed],
+    ]),
+    sample('longmind_tokens_total', 'Tokens: in, of them cached, out, computed again after eviction.', 'counter', [
+      [{ kind: 'prompt' }, s.tokens.prompt],
+      [{ kind: 'cached' }, s.tokens.cached],
+      [{ kind: 'generated' }, s.tokens.generated],
+      [{ kind: 'recomputed' }, s.tokens.recomputed],
+    ]),
+    count('steps_total', 'Steps of the persistent batch.', s.steps),
+    count('preemptions_total', 'Active sequences that gave up their blocks.', s.preemptions),
+    gauge('last_step_seconds', 'Duration of the last step.', s.lastStepMs / 1000),
+    gauge('last_step_js_seconds', 'JavaScript in the last step.', s.lastStepJsMs / 1000),
+    gauge('step_budget_tokens', 'Tokens that one step may hold.', s.stepBudget),
+    gauge('batch_size', 'Sequences in the batch.', s.requests.running),
+    gauge('sessions', 'Sessions kept.', s.sessions),
+    sample('longmind_kv_blocks', 'KV blocks by state.', 'gauge', [
+      [{ state: 'free' }, c.blocks.free],
+      [{ state: 'cached' }, c.blocks.cached],
+      [{ state: 'active' }, c.blocks.active],
+    ]),
+    sample('longmind_sequences', 'Sequences by state.', 'gauge', [
+      [{ state: 'active' }, c.sequences.active],
+      [{ state: 'cached' }, c.sequences.cached],
+      [{ state: 'evicted' }, c.sequences.evicted],
+    ]),
+    gauge('tokens_kept', 'Token ids kept for all sequences.', c.tokensKept),
+    sample('longmind_cache_lookups_total', 'Lookups of a sequence by what was still cached.', 'counter', [
+      [{ result: 'hit' }, c.hits],
+      [{ result: 'partial' }, c.partialHits],
+      [{ result: 'miss' }, c.misses],
+    ]),
+    count('cache_tokens_reused_total', 'Tokens whose KV was still cached.', c.tokensReused),
+    count('cache_tokens_prefix_reused_total', 'Of them, found through the prefix index.', c.tokensPrefixReused),
+    count('cache_tokens_computed_total', 'Tokens computed.', c.tokensComputed),
+    count('cache_blocks_evicted_total', 'Blocks evicted.', c.blocksEvicted),
+    count('cache_tokens_evicted_total', 'Tokens whose KV was evicted.', c.tokensEvicted),
+    count('cache_forks_total', 'Sequences forked.', c.forks),
+    count('cache_block_copies_total', 'Blocks copied for fork and partial sharing.', c.copies),
+    count('cache_sequences_dropped_total', 'Kept sequences forgotten.', c.sequencesDropped),
+  ].join('');
+}

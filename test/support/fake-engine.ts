@@ -1,0 +1,331 @@
+/**
+ * An Engine without a model, for tests of what stands above it. A token is a code unit; the answer is a script. Sessions,
+ * cached tokens, limits, aborts and failures behave as the interface promises.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { errors } from '../../src/errors.js';
+import type {
+  ChatRequest,
+  CompletionRequest,
+  Engine,
+  EngineInfo,
+  EngineStats,
+  FinishReason,
+  Generation,
+  GenerationResult,
+  RequestOptions,
+  SessionInfo,
+  TokenEvent,
+} from '../../src/types.js';
+
+export interface FakeOptions {
+  /** The answer to a prompt; default: 'You said: ' and the last line of the prompt. */
+  answer?: (prompt: string, request: RequestOptions) => string;
+  /** Between tokens. */
+  delayMs?: number;
+  /** Before the first token. */
+  firstDelayMs?: number;
+  /** Throws instead of token number i. */
+  failAt?: number;
+  failWith?: Error;
+  /** Longer prompts are refused. */
+  sessionLen?: number;
+  /** More requests at a time are refused. */
+  maxRunning?: number;
+}
+
+export interface FakeCall {
+  kind: 'chat' | 'complete';
+  request: ChatRequest | CompletionRequest;
+  generation: FakeGeneration;
+}
+
+export class FakeGeneration implements Generation {
+  aborted = false;
+  produced = 0;
+  readonly #stop = new AbortController();
+  #result: Promise<GenerationResult> | null = null;
+  readonly #queue: TokenEvent[] = [];
+  #wake: (() => void) | null = null;
+  #over = false;
+  #error: unknown = null;
+
+  constructor(
+    readonly id: string,
+    private readonly prompt: string,
+    private readonly cachedTokens: number,
+    private readonly request: RequestOptions,
+    private readonly options: FakeOptions,
+    private readonly done: (text: string) => void,
+  ) {
+    request.signal?.addEventListener('abort', () => this.abort(), { once: true });
+    this.#result = this.#run();
+    this.#result.catch(() => {});
+  }
+
+  abort(): void {
+    this.aborted = true;
+    this.#stop.abort();
+  }
+
+  result(): Promise<GenerationResult> {
+    return this.#result!;
+  }
+
+  async *[Symbol.asyncIterator](): AsyncIterator<TokenEvent> {
+    for (;;) {
+      while (this.#queue.length > 0) yield this.#queue.shift()!;
+      if (this.#over) break;
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+    }
+    if (this.#error) throw this.#error;
+  }
+
+  async #run(): Promise<GenerationResult> {
+    const start = performance.now();
+    const { stop = [], logprobs = null } = this.request;
+    const limit = this.request.maxTokens ?? 4096;
+    const answer = (this.options.answer ?? defaultAnswer)(this.prompt, this.request);
+    const ids: number[] = [];
+    let text = '';
+    let finishReason: FinishReason = 'stop';
+    let stopString: string | null = null;
+    let first = 0;
+    try {
+      if (this.prompt.length >= (this.options.sessionLen ?? 100_000))
+        throw errors.promptTooLong(this.prompt.length, this.options.sessionLen!);
+      await this.#pause(this.options.firstDelayMs ?? 0);
+      for (const char of answer.split('')) {
+        if (ids.length >= limit) {
+          finishReason = 'length';
+          break;
+        }
+        if (this.options.failAt === ids.length) throw this.options.failWith ?? errors.engineFailed('as the test asked');
+        await this.#pause(this.options.delayMs ?? 0);
+        if (this.aborted) break;
+        first ||= performance.now();
+        const id = char.charCodeAt(0);
+        ids.push(id);
+        text += char;
+        stopString = stop.find((s) => text.endsWith(s)) ?? null;
+        if (stopString) {
+          text = text.slice(0, -stopString.length);
+          break;
+        }
+        this.produced++;
+        this.#push({ tokenId: id, text: char, logprob: logprobs === null ? null : logprobOf(id, logprobs) });
+      }
+      if (this.aborted) finishReason = 'abort';
+      return {
+        text,
+        tokenIds: ids,
+        finishReason,
+        stopString,
+        usage: { promptTokens: this.prompt.length, cachedTokens: this.cachedTokens, completionTokens: ids.length },
+        timings: {
+          queue: 0,
+          ttft: first - start,
+          perToken: ids.length > 1 ? (performance.now() - first) / (ids.length - 1) : 0,
+          total: performance.now() - start,
+        },
+        logprobs: logprobs === null ? null : ids.map((id) => logprobOf(id, logprobs)),
+      };
+    } catch (error) {
+      this.#error = error;
+      throw error;
+    } finally {
+      this.#over = true;
+      this.done(text);
+      this.#wake?.();
+    }
+  }
+
+  async #pause(ms: number): Promise<void> {
+    if (ms === 0) await new Promise((resolve) => setImmediate(resolve));
+    else await sleep(ms, undefined, { signal: this.#stop.signal }).catch(() => {});
+  }
+
+  #push(event: TokenEvent): void {
+    this.#queue.push(event);
+    this.#wake?.();
+  }
+}
+
+const defaultAnswer = (prompt: string): string => `You said: ${prompt.trimEnd().split('\n').at(-1)}`;
+
+const logprobOf = (id: number, n: number) => ({
+  tokenId: id,
+  logprob: -0.25,
+  top: Array.from({ length: n }, (_, i) => ({ tokenId: i === 0 ? id : 65 + i, logprob: -0.25 - i })),
+});
+
+interface FakeSession {
+  info: SessionInfo;
+  owner: number;
+  text: string;
+}
+
+export class FakeEngine implements Engine {
+  readonly calls: FakeCall[] = [];
+  readonly kept = new Map<string, FakeSession>();
+  running = 0;
+  closed = false;
+  /** Makes stats() fail, as a dead worker would. */
+  broken = false;
+  readonly info: EngineInfo = fakeInfo();
+
+  constructor(readonly options: FakeOptions = {}) {}
+
+  complete(request: CompletionRequest): Generation {
+    const { prompt } = request;
+    const text = typeof prompt === 'string' ? prompt : String.fromCharCode(...Array.from(prompt));
+    return this.#start('complete', request, text);
+  }
+
+  chat(request: ChatRequest): Generation {
+    const text = request.messages.map((m) => `${m.role}: ${m.content}\n`).join('');
+    return this.#start('chat', request, text);
+  }
+
+  #start(kind: FakeCall['kind'], request: ChatRequest | CompletionRequest, text: string): Generation {
+    if (this.closed) throw errors.engineClosed();
+    if (this.running >= (this.options.maxRunning ?? 1e9)) throw errors.queueFull(this.options.maxRunning!);
+    const { sessionId, owner = 0 } = request;
+    const old = sessionId === undefined ? undefined : this.kept.get(`${owner}/${sessionId}`);
+    const prompt = request.sessionAppend ? (old?.text ?? '') + text : text;
+    const cached = commonLength(old?.text ?? '', prompt);
+    this.running++;
+    const generation = new FakeGeneration(`g${this.calls.length}`, prompt, cached, request, this.options, (answer) => {
+      this.running--;
+      if (sessionId !== undefined) this.#keep(sessionId, owner, `${prompt}${answer}`);
+    });
+    this.calls.push({ kind, request, generation });
+    return generation;
+  }
+
+  #keep(id: string, owner: number, text: string): SessionInfo {
+    const info: SessionInfo = {
+      id,
+      state: 'cached',
+      tokens: text.length,
+      cachedTokens: text.length,
+      lastUsed: Date.now(),
+    };
+    this.kept.set(`${owner}/${id}`, { info, owner, text });
+    return info;
+  }
+
+  #find(id: string, owner = 0): FakeSession {
+    const s = this.kept.get(`${owner}/${id}`);
+    if (!s) throw errors.sessionUnknown(id);
+    return s;
+  }
+
+  async encode(text: string): Promise<Int32Array> {
+    return Int32Array.from(text.split(''), (c) => c.charCodeAt(0));
+  }
+
+  decode(ids: ArrayLike<number>): string {
+    return String.fromCharCode(...Array.from(ids));
+  }
+
+  readonly sessions: Engine['sessions'] = {
+    list: async (owner = 0) => [...this.kept.values()].filter((s) => s.owner === owner).map((s) => s.info),
+    get: async (id, owner) => this.#find(id, owner).info,
+    tokens: async (id, owner) => this.encode(this.#find(id, owner).text),
+    fork: async (id, newId, options = {}) => {
+      const s = this.#find(id, options.owner);
+      return this.#keep(newId, s.owner, s.text.slice(0, options.length ?? s.text.length));
+    },
+    truncate: async (id, length, owner) => {
+      const s = this.#find(id, owner);
+      if (length > s.text.length) throw errors.invalidRequest(`session '${id}' has ${s.text.length} tokens`, 'length');
+      return this.#keep(id, s.owner, s.text.slice(0, length));
+    },
+    delete: async (id, owner = 0) => {
+      this.#find(id, owner);
+      this.kept.delete(`${owner}/${id}`);
+    },
+  };
+
+  async stats(): Promise<EngineStats> {
+    if (this.broken) throw errors.engineFailed('the worker is gone');
+    return fakeStats(this.running, this.calls.length);
+  }
+
+  async check(): Promise<void> {}
+
+  async close(): Promise<void> {
+    this.closed = true;
+    for (const c of this.calls) c.generation.abort();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+}
+
+function commonLength(a: string, b: string): number {
+  let i = 0;
+  while (i < a.length && a[i] === b[i]) i++;
+  return i;
+}
+
+function fakeInfo(): EngineInfo {
+  return {
+    modelName: 'fake',
+    modelPath: '/nowhere/fake.gguf',
+    architecture: 'llama',
+    dims: { layers: 2, dim: 8, heads: 2, kvHeads: 1, headDim: 4, ffDim: 16, vocab: 65536 },
+    parameters: 1000,
+    quantisation: 'Q8_0',
+    contextLength: 100_000,
+    sessionLen: 100_000,
+    device: { name: 'fake', isa: 'none', threads: 1 },
+    memory: {
+      freeBytes: 2 ** 30,
+      weightBytes: 2 ** 20,
+      workspaceBytes: 2 ** 20,
+      kvBytes: 2 ** 24,
+      kvBlocks: 64,
+      blockBytes: 2 ** 18,
+      blockLen: 64,
+      bytesPerToken: 2 ** 12,
+      arithmetic: '0.8 x what is left',
+    },
+    stepBudget: 64,
+    loadMs: 1,
+  };
+}
+
+function fakeStats(running: number, started: number): EngineStats {
+  return {
+    requests: { waiting: 0, running, finished: started - running, aborted: 0, failed: 0 },
+    tokens: { prompt: 10, cached: 4, generated: 20, recomputed: 0 },
+    steps: 30,
+    preemptions: 0,
+    lastStepMs: 2,
+    lastStepJsMs: 0.1,
+    stepBudget: 64,
+    sessions: 1,
+    cache: {
+      blocks: { total: 64, free: 60, cached: 3, active: 1, grown: 64 },
+      sequences: { total: 2, active: 1, cached: 1, evicted: 0 },
+      tokensKept: 100,
+      hits: 1,
+      partialHits: 0,
+      misses: 1,
+      tokensReused: 4,
+      tokensRecomputed: 0,
+      tokensComputed: 20,
+      tokensPrefixReused: 0,
+      blocksEvicted: 0,
+      tokensEvicted: 0,
+      forks: 0,
+      copies: 0,
+      sequencesDropped: 0,
+    },
+  };
+}
