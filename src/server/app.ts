@@ -42,7 +42,11 @@ export function buildApp(ctx: ServerContext, config: ServerConfig, version: stri
   app.server.maxConnections = config.maxConnections;
   // a browser may send text/plain to another site without asking first; JSON it may not
   app.removeContentTypeParser(['text/plain', 'application/json']);
-  app.addContentTypeParser('application/json', { parseAs: 'string' }, (_request, body) => parseJson(String(body)));
+  app.addContentTypeParser(
+    'application/json',
+    { parseAs: 'string' },
+    (_request: FastifyRequest, body: string | Buffer) => parseJson(String(body)),
+  );
   app.setSerializerCompiler(() => (data) => JSON.stringify(data));
   app.decorateRequest('owner', 0);
   const routes = watchRoutes(app);

@@ -92,12 +92,12 @@ export function schemaError(list: FastifySchemaValidationError[], where: string)
     return new LongmindError('unknown_field', 400, `field '${extra}' is not known`, extra);
   }
   if (neutralFields.has(field)) return serverErrors.unsupportedField(field);
-  if (extra !== undefined)
-    return errors.invalidRequest(`field '${path}.${extra}' is not supported`, `${path}.${extra}`);
   if (field in optionFields) {
     const { expected } = optionOf(optionFields[field as keyof typeof optionFields]);
     return errors.invalidRequest(`field '${field}' must be ${expected}`, field);
   }
+  if (extra !== undefined)
+    return errors.invalidRequest(`field '${path}.${extra}' is not supported`, `${path}.${extra}`);
   if (worst.instancePath === '' && worst.keyword === 'type')
     return errors.invalidRequest('the request body must be a JSON object');
   const wanted = list

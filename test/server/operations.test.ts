@@ -1,0 +1,142 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { Agent, request } from 'node:http';
+import { test } from 'node:test';
+import { type Chunk, errorOf, eventsOf, hello, rig, until } from '../support/http.js';
+
+test('/health lives and /ready follows the engine', async (t) => {
+  const { get, engine } = await rig(t);
+  assert.deepEqual(await (await get('/health')).json(), { status: 'ok' });
+  assert.deepEqual(await (await get('/ready')).json(), { status: 'ready' });
+  engine.broken = true;
+  assert.equal((await get('/health')).status, 200);
+  const sick = await get('/ready');
+  assert.deepEqual([sick.status, (await errorOf(sick)).code], [500, 'engine_failed']);
+});
+
+test('/metrics is Prometheus text: every sample has a type, histograms add up', async (t) => {
+  const { get, post } = await rig(t);
+  await post('/v1/chat/completions', { messages: hello, max_tokens: 5 });
+  await (await post('/v1/chat/completions', { messages: hello, max_tokens: 5, stream: true })).text();
+  const response = await get('/metrics');
+  assert.match(response.headers.get('content-type') ?? '', /^text\/plain; version=0\.0\.4/);
+  const text = await response.text();
+  const typed = new Set([...text.matchAll(/^# TYPE (\S+)/gm)].map((m) => m[1]!));
+  for (const line of text.split('\n').filter((l) => l && !l.startsWith('#'))) {
+    assert.match(line, /^[a-z_]+(\{[a-z_]+="[^"]*"(,[a-z_]+="[^"]*")*\})? -?[\d.e+-]+$/);
+    const name = /^[a-z_]+/.exec(line)![0];
+    assert.ok(typed.has(name) || typed.has(name.replace(/_(bucket|sum|count)$/, '')), name);
+    assert.ok(name.startsWith('longmind_') || name.startsWith('process_'), name);
+  }
+  assert.match(text, /^longmind_generations_total\{outcome="length"\} 2$/m);
+  assert.match(text, /^longmind_time_to_first_token_seconds_count 2$/m);
+  assert.match(text, /^longmind_inter_token_seconds_count 8$/m);
+  assert.match(text, /^longmind_http_requests_total\{route="\/v1\/chat\/completions",method="POST",status="200"\} 2$/m);
+  assert.match(text, /^longmind_kv_blocks\{state="free"\} 60$/m);
+});
+
+test('/metrics still answers when the engine does not', async (t) => {
+  const { get, engine } = await rig(t);
+  engine.broken = true;
+  const text = await (await get('/metrics')).text();
+  assert.match(text, /^longmind_up 0$/m);
+});
+
+test('/openapi.json describes every route with the schemas that validate', async (t) => {
+  const { get } = await rig(t);
+  const document = (await (await get('/openapi.json')).json()) as {
+    openapi: string;
+    paths: Record<string, Record<string, { requestBody?: { content: Record<string, { schema: unknown }> } }>>;
+    components: { schemas: Record<string, unknown> };
+  };
+  assert.equal(document.openapi, '3.1.0');
+  assert.deepEqual(Object.keys(document.paths).sort(), [
+    '/abort_request',
+    '/detokenize',
+    '/health',
+    '/metrics',
+    '/ready',
+    '/tokenize',
+    '/v1/chat/completions',
+    '/v1/completions',
+    '/v1/models',
+    '/v1/models/{name}',
+    '/v1/sessions',
+    '/v1/sessions/{id}',
+    '/v1/sessions/{id}/fork',
+    '/v1/sessions/{id}/tokens',
+    '/v1/sessions/{id}/truncate',
+  ]);
+  const refs = [...JSON.stringify(document).matchAll(/"#\/components\/schemas\/(\w+)"/g)].map((m) => m[1]!);
+  for (const name of refs) assert.ok(name in document.components.schemas, name);
+  const chat = document.paths['/v1/chat/completions']!.post!.requestBody!.content['application/json']!.schema as {
+    properties: Record<string, { anyOf: { maximum?: number }[]; description: string }>;
+  };
+  assert.equal(chat.properties.temperature!.anyOf[0]!.maximum, 100);
+  assert.equal(chat.properties.temperature!.description, '0 = greedy');
+});
+
+test('closing lets a running stream finish, refuses new requests, then closes every connection', async (t) => {
+  const { post, get, server, engine, url } = await rig(t, { answer: () => 'x'.repeat(40), delayMs: 10 });
+  const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+  t.after(() => agent.destroy());
+  const health = request(`${url}/health`, { agent });
+  health.end();
+  (await once(health, 'response'))[0].resume();
+  const stream = await post('/v1/chat/completions', { messages: hello, stream: true });
+  const text = stream.text();
+  await until('it is running', () => engine.calls.length === 1);
+  const closed = server.close();
+  await assert.rejects(get('/health'), 'no new connections');
+  const events = eventsOf(await text);
+  assert.equal((events.at(-2) as Chunk).choices[0]!.finish_reason, 'stop');
+  await closed;
+});
+
+test('when the drain time is over, streams end with an error and plain requests with 503', async (t) => {
+  const { post, server, engine } = await rig(t, { answer: () => 'x'.repeat(4000), delayMs: 10 });
+  const stream = await post('/v1/chat/completions', { messages: hello, stream: true });
+  const plain = post('/v1/chat/completions', { messages: hello });
+  await until('both are running', () => engine.calls.length === 2);
+  const start = performance.now();
+  const closed = server.close({ drainMs: 50 });
+  const events = eventsOf(await stream.text());
+  assert.equal((events.at(-2) as Chunk).error?.code, 'engine_closed');
+  const response = await plain;
+  assert.deepEqual([response.status, (await errorOf(response)).code], [503, 'engine_closed']);
+  await closed;
+  assert.ok(performance.now() - start < 2000);
+  assert.equal(engine.running, 0);
+});
+
+test('closing twice is closing once', async (t) => {
+  const { server } = await rig(t);
+  await Promise.all([server.close(), server.close()]);
+});
+
+test('logs are JSON lines with the request id and without the prompt', async (t) => {
+  const lines: string[] = [];
+  const write = process.stderr.write;
+  process.stderr.write = ((chunk: string | Uint8Array) => {
+    lines.push(String(chunk));
+    return true;
+  }) as typeof write;
+  try {
+    const { post } = await rig(t, { failAt: 1, failWith: new Error('boom') }, { logLevel: 'debug' });
+    const secret = [{ role: 'user', content: 'my-secret-prompt' }];
+    const headers = { 'x-request-id': 'trace-7' };
+    await (await post('/v1/chat/completions?key=in-url', { messages: secret, stream: true }, headers)).text();
+    await (await post('/v1/chat/completions', { messages: secret, tools: [{ name: 'x' }] }, headers)).text();
+    await until('both are logged', () => lines.join('').split('"msg":"request"').length === 3);
+  } finally {
+    process.stderr.write = write;
+  }
+  const all = lines.join('');
+  const entries = all
+    .split('\n')
+    .filter((l) => l.startsWith('{'))
+    .map((l) => JSON.parse(l) as Record<string, unknown>);
+  assert.ok(entries.some((e) => e.reqId === 'trace-7' && e.path === '/v1/chat/completions' && e.status === 200));
+  assert.ok(entries.some((e) => e.msg === 'a stream failed'));
+  assert.ok(!all.includes('my-secret-prompt') && !all.includes('in-url'), all);
+});
