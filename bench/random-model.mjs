@@ -103,7 +103,8 @@ function fill(t, random) {
   const b = Buffer.alloc(Math.ceil(t.size / 32) * 32);
   if (t.type === 'f32') for (let i = 0; i < t.size; i += 4) b.writeFloatLE(1, i);
   else if (t.type === 'f16') {
-    for (let i = 0; i < t.size; i += 2) b.writeUInt16LE(((random() >>> 16) & 0x8000) | (0x2000 + ((random() >>> 20) & 0x7ff)), i);
+    for (let i = 0; i < t.size; i += 2)
+      b.writeUInt16LE(((random() >>> 16) & 0x8000) | (0x2000 + ((random() >>> 20) & 0x7ff)), i);
   } else {
     const bytes = types[t.type][2];
     for (let i = 0; i < t.size; i++) b[i] = random() >>> 24;
@@ -117,7 +118,8 @@ function fill(t, random) {
 
 export function writeRandomModel(out, type, shapeName) {
   const shape = shapes[shapeName];
-  if (!shape || !types[type]) throw new Error(`TYPE is one of ${Object.keys(types)}, SHAPE one of ${Object.keys(shapes)}`);
+  if (!shape || !types[type])
+    throw new Error(`TYPE is one of ${Object.keys(types)}, SHAPE one of ${Object.keys(shapes)}`);
   const kvs = metadata(shape, type);
   const list = tensors(shape, type);
   const infos = list.map((t) =>

@@ -9,15 +9,16 @@ const rule = {
   cli: ['index'],
   server: ['index'],
   dashboard: ['index'],
-  index: ['base', 'engine', 'cache', 'model', 'device', 'weights', 'tokenizer', 'hub', 'bench'],
+  index: ['base', 'engine', 'cache', 'model', 'device', 'weights', 'tokenizer', 'hub', 'grammar', 'bench'],
   bench: ['base', 'engine', 'cache', 'model', 'device', 'weights', 'tokenizer', 'hub'],
-  engine: ['base', 'cache', 'model', 'device'],
+  engine: ['base', 'cache', 'model', 'device', 'grammar'],
   cache: ['base'],
   model: ['base', 'device'],
   device: ['base'],
   weights: ['base'],
   tokenizer: ['base'],
   hub: ['base'],
+  grammar: ['base'],
   base: [],
 };
 

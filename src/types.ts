@@ -208,6 +208,34 @@ export interface EngineStats {
   };
 }
 
+/** One moment of the engine, for whoever wants to see it. Every value comes from the manager and the batch. */
+export interface EngineSnapshot {
+  /** Steps run so far. */
+  step: number;
+  blockLen: number;
+  /** (blocks) 0 never used, 1 free, 2 cached, 3 active. */
+  state: Uint8Array;
+  /** (blocks) a sequence that holds the block, or -1. */
+  sequence: Int32Array;
+  /** (blocks) tokens stored. */
+  fill: Uint16Array;
+  /** Cached blocks, first to be evicted first (at most 4,096). */
+  evictionOrder: Int32Array;
+  /** Sequences that have a name or are in the batch (at most 1,000, the last used). */
+  sequences: {
+    sequence: number;
+    sessionId: string | null;
+    owner: number;
+    state: 'active' | 'cached' | 'evicted';
+    known: number;
+    computed: number;
+  }[];
+  /** Rows of the batch. */
+  batch: { slot: number; sequence: number; request: number; known: number; computed: number; generated: number }[];
+  waiting: { sequence: number; request: number; known: number; computed: number }[];
+  stats: EngineStats;
+}
+
 /** The public engine: see src/index.ts. */
 export interface Engine extends AsyncDisposable {
   readonly info: EngineInfo;
@@ -225,6 +253,7 @@ export interface Engine extends AsyncDisposable {
     delete(id: string, owner?: number): Promise<void>;
   };
   stats(): Promise<EngineStats>;
+  snapshot(): Promise<EngineSnapshot>;
   /** Checks every invariant of batch and cache; rejects if one is broken. */
   check(): Promise<void>;
   close(): Promise<void>;

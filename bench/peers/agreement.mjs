@@ -54,7 +54,11 @@ async function ours(wanted) {
 }
 
 const base = peer('on', 512);
-const selves = { 'flash off, batch 512': peer('off', 512), 'flash on, batch 1': peer('on', 1), 'flash off, batch 1': peer('off', 1) };
+const selves = {
+  'flash off, batch 512': peer('off', 512),
+  'flash on, batch 1': peer('on', 1),
+  'flash off, batch 1': peer('off', 1),
+};
 const mine = await ours(base.top);
 await engine.close();
 

@@ -70,7 +70,10 @@ function once(script, model, work) {
     maxBuffer: 2 ** 26,
     cwd: here,
   });
-  const line = r.stdout.trim().split('\n').findLast((l) => l.startsWith('{'));
+  const line = r.stdout
+    .trim()
+    .split('\n')
+    .findLast((l) => l.startsWith('{'));
   if (!line) throw new Error(`${script} ${work} failed (${r.status}):\n${r.stdout}\n${r.stderr}`);
   return JSON.parse(line);
 }
@@ -82,8 +85,12 @@ const median = (a) => {
 
 const say = args.json ? () => {} : (line) => console.log(line);
 const measured = await limits(Number(args.threads));
-say(`${measured.machine}: ${measured.bandwidth.toFixed(1)} GB/s, ${measured.int8.toFixed(0)} int8 GOPS, ${args.threads} threads`);
-say(`${'work'.padEnd(40)} ${'ours'.padStart(9)} ${'peer'.padStart(9)} unit   ratio  target  of limit  spread of the ratio`);
+say(
+  `${measured.machine}: ${measured.bandwidth.toFixed(1)} GB/s, ${measured.int8.toFixed(0)} int8 GOPS, ${args.threads} threads`,
+);
+say(
+  `${'work'.padEnd(40)} ${'ours'.padStart(9)} ${'peer'.padStart(9)} unit   ratio  target  of limit  spread of the ratio`,
+);
 const out = [];
 for (const [name, model, workName, target] of rows) {
   const file = await model();
@@ -121,7 +128,12 @@ for (const [name, model, workName, target] of rows) {
       `  ${row.ratioSpread.map((x) => x.toFixed(2)).join('…')}${met}`,
   );
 }
-const result = { machine: measured, threads: Number(args.threads), date: new Date().toISOString().slice(0, 10), rows: out };
+const result = {
+  machine: measured,
+  threads: Number(args.threads),
+  date: new Date().toISOString().slice(0, 10),
+  rows: out,
+};
 if (args.json) console.log(JSON.stringify(result));
 if (args.save) {
   const file = path.join(here, '..', 'results', `peers-${measured.machine.replace(/[^\w]+/g, '-')}.json`);

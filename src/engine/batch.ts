@@ -35,7 +35,16 @@ export interface BatchEvents {
 
 export class PersistentBatch {
   readonly sessions: Sessions;
-  readonly counters = { finished: 0, aborted: 0, failed: 0, preemptions: 0, steps: 0, prompt: 0, cached: 0, generated: 0 };
+  readonly counters = {
+    finished: 0,
+    aborted: 0,
+    failed: 0,
+    preemptions: 0,
+    steps: 0,
+    prompt: 0,
+    cached: 0,
+    generated: 0,
+  };
   lastStepMs = 0;
   lastStepJsMs = 0;
   /** In rank order, both. */
@@ -126,6 +135,11 @@ export class PersistentBatch {
     return true;
   }
 
+  /** The batch and the queue, in order. */
+  view(): { running: readonly LiveRequest[]; waiting: readonly LiveRequest[] } {
+    return { running: this.#running, waiting: this.#waiting };
+  }
+
   /** Every invariant of batch and cache. */
   check(): void {
     this.cache.check();
@@ -134,7 +148,8 @@ export class PersistentBatch {
       stats.sequences.active === this.#running.length,
       `${stats.sequences.active} active sequences, ${this.#running.length} in the batch`,
     );
-    if (this.#running.length === 0) invariant(stats.blocks.active === 0, `idle, but ${stats.blocks.active} blocks active`);
+    if (this.#running.length === 0)
+      invariant(stats.blocks.active === 0, `idle, but ${stats.blocks.active} blocks active`);
     const slots = new Set(this.#running.map((r) => r.slot));
     invariant(slots.size === this.#running.length && !slots.has(-1), 'two sequences share a slot');
     invariant(slots.size + this.#freeSlots.length === this.options.limits.maxRows, 'a slot is lost');
@@ -153,7 +168,10 @@ export class PersistentBatch {
       if (!plan.preemptLast) {
         if (this.#reservePlanned()) break;
       }
-      if (this.#running.length === 1) return this.#failAlone();
+      if (this.#running.length === 1) {
+        this.#failAlone();
+        return;
+      }
       this.#preempt(this.#running[this.#running.length - 1]!);
       preempted = true;
     }
@@ -252,7 +270,10 @@ export class PersistentBatch {
   }
 
   #accept(r: LiveRequest, result: StepResult, i: number): void {
-    if (result.status[i] !== 0) return this.#fail(r, errors.nanLogits(r.known - 1));
+    if (result.status[i] !== 0) {
+      this.#fail(r, errors.nanLogits(r.known - 1));
+      return;
+    }
     const token = result.tokens[i]!;
     const { limits, sampling } = r.request;
     this.cache.appendOne(r.sequence, token);
@@ -325,7 +346,6 @@ export class PersistentBatch {
       `the device gave only ${grown} of ${total} KV blocks, and ${r.known} tokens do not fit into them`,
     );
   }
-
 }
 
 function insertByRank(list: LiveRequest[], r: LiveRequest): void {

@@ -3,7 +3,7 @@ import { randomInt } from 'node:crypto';
 import { Worker } from 'node:worker_threads';
 import { limitOptions, parseOptions, samplingOptions } from '../config.js';
 import { errors, invariant, LongmindError, reviveError } from '../errors.js';
-import type { ChatMessage, EngineStats, Generation, RequestOptions, SessionInfo } from '../types.js';
+import type { ChatMessage, EngineSnapshot, EngineStats, Generation, RequestOptions, SessionInfo } from '../types.js';
 import type { TokenBytes } from './align.js';
 import { RunningGeneration, type TextDecoder } from './generation.js';
 import type { CallName, Calls, CoreInfo, FromWorker, ToWorker, WorkerData } from './protocol.js';
@@ -137,6 +137,10 @@ export class EngineClient {
 
   stats(): Promise<EngineStats> {
     return this.#call('stats', null);
+  }
+
+  snapshot(): Promise<EngineSnapshot> {
+    return this.#call('snapshot', null);
   }
 
   async check(): Promise<void> {

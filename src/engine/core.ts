@@ -4,10 +4,11 @@ import type { CacheManager } from '../cache/types.js';
 import type { EngineConfig } from '../config.js';
 import type { Device, KvLayout, LoadedMemory, Program, StepLimits } from '../device/device.js';
 import { errors } from '../errors.js';
-import type { EngineStats, MemorySplit } from '../types.js';
+import type { EngineSnapshot, EngineStats, MemorySplit } from '../types.js';
 import { type BatchEvents, PersistentBatch } from './batch.js';
 import { splitMemory } from './memory.js';
 import type { CoreInfo, WorkerData } from './protocol.js';
+import { takeSnapshot } from './snapshot.js';
 import { StepBudget } from './step-budget.js';
 
 /** A step on the CPU should not take longer: whoever waits for a token waits for the step. */
@@ -21,6 +22,7 @@ export interface Core {
   device: Device;
   info: CoreInfo;
   stats(): EngineStats;
+  snapshot(): EngineSnapshot;
 }
 
 export interface ModelPlan {
@@ -100,7 +102,8 @@ export function createCore(
     sessionLen,
     stepBudget: budget.tokens(0),
   };
-  return { batch, cache, device, info, stats: () => statsOf(batch, cache, budget.tokens(0)) };
+  const stats = () => statsOf(batch, cache, budget.tokens(0));
+  return { batch, cache, device, info, stats, snapshot: () => takeSnapshot(batch, cache, stats()) };
 }
 
 function withLoaded(memory: MemorySplit, loaded: LoadedMemory): MemorySplit {

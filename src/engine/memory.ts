@@ -19,8 +19,14 @@ export interface MemoryInput {
 export function splitMemory({ freeBytes, weightBytes, workspaceBytes, kv, size }: MemoryInput): MemorySplit {
   const blockBytes = kvBlockBytes(kv);
   const left = freeBytes - weightBytes - workspaceBytes;
-  if (left <= 0) throw errors.notEnoughMemory('the model (weights and workspace)', weightBytes + workspaceBytes, freeBytes);
-  const asked = size.kind === 'share' ? Math.floor(left * size.share) : size.kind === 'bytes' ? size.bytes : size.blocks * blockBytes;
+  if (left <= 0)
+    throw errors.notEnoughMemory('the model (weights and workspace)', weightBytes + workspaceBytes, freeBytes);
+  const asked =
+    size.kind === 'share'
+      ? Math.floor(left * size.share)
+      : size.kind === 'bytes'
+        ? size.bytes
+        : size.blocks * blockBytes;
   const kvBlocks = size.kind === 'blocks' ? size.blocks : Math.floor(asked / blockBytes);
   if (kvBlocks < 1) throw errors.notEnoughMemory('one KV block', blockBytes, asked);
   const kvBytes = kvBlocks * blockBytes;

@@ -2,7 +2,7 @@
 import type { EngineConfig } from '../config.js';
 import type { DeviceInfo, Program } from '../device/device.js';
 import type { SerializedError } from '../errors.js';
-import type { EngineStats, MemorySplit, SessionInfo, TensorSource, TokenLogprob } from '../types.js';
+import type { EngineSnapshot, EngineStats, MemorySplit, SessionInfo, TensorSource, TokenLogprob } from '../types.js';
 import type { TokenBytes } from './align.js';
 import type { EngineRequest, FinishedRequest } from './request.js';
 
@@ -24,6 +24,7 @@ export interface CoreInfo {
 /** Questions that are answered once. */
 export interface Calls {
   stats: { args: null; result: EngineStats };
+  snapshot: { args: null; result: EngineSnapshot };
   check: { args: null; result: null };
   listSessions: { args: { owner: number }; result: SessionInfo[] };
   getSession: { args: { id: string; owner: number }; result: SessionInfo };

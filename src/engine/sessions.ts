@@ -72,6 +72,13 @@ export class Sessions {
     return out;
   }
 
+  /** Every owner's, the last used first. */
+  *all(): Generator<Readonly<Session>> {
+    for (const s of [...this.#byKey.values()].sort((a, b) => b.lastUsed - a.lastUsed)) {
+      if (this.cache.exists(s.sequence)) yield s;
+    }
+  }
+
   info(s: Session): SessionInfo {
     return {
       id: s.id,

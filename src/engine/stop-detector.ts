@@ -23,6 +23,8 @@ export class StopDetector {
     const { bytes, offsets } = this.table;
     this.#scanner.push(Buffer.from(bytes.subarray(offsets[tokenId], offsets[tokenId + 1])).toString('latin1'));
     const found = this.#scanner.found;
-    return found === null ? null : (this.#stops.find((s) => Buffer.from(s, 'utf8').toString('latin1') === found) ?? null);
+    return found === null
+      ? null
+      : (this.#stops.find((s) => Buffer.from(s, 'utf8').toString('latin1') === found) ?? null);
   }
 }

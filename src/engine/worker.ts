@@ -67,6 +67,7 @@ function createDevice(data: WorkerData, say: (m: FromWorker) => void): Device {
 
 const calls: { [K in CallName]: (core: Core, args: Calls[K]['args']) => Calls[K]['result'] } = {
   stats: (core) => core.stats(),
+  snapshot: (core) => core.snapshot(),
   check: (core) => {
     core.batch.check();
     return null;

@@ -1,0 +1,130 @@
+/**
+ * Does a model remember? Held-out conversations are played through the engine, each as a session; a question's answer counts
+ * if it contains the expected value as a whole word, whatever its case. Recall is reported by distance in tokens.
+ */
+import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { createInterface } from 'node:readline';
+import { errors } from '../errors.js';
+import type { Engine } from '../types.js';
+
+export interface RecallTurn {
+  user: string;
+  /** The value that the answer must contain. */
+  expect?: string;
+  /** Tokens between the mention and the question. */
+  distance?: number;
+}
+
+export interface RecallOptions {
+  /** JSON lines: {"id", "turns": [{"user", "expect"?, "distance"?}]}. */
+  file: string;
+  /** Conversations played at the same time, taking turns. */
+  sessions: number;
+  /** Conversations played in all; 0 = all of the file. */
+  limit: number;
+  /** Fill the whole KV cache with other tokens between turns, so that every session is evicted. */
+  evict: boolean;
+  maxTokens: number;
+  onProgress?: (done: number, total: number) => void;
+}
+
+export interface RecallResult {
+  rows: { distance: number; recall: number; questions: number }[];
+  questions: number;
+  recall: number;
+  /** Equal digests mean exactly the same answers. */
+  answersSha256: string;
+  tokensRecomputed: number;
+  preemptions: number;
+  seconds: number;
+}
+
+/** Upper bounds of the buckets; a row is named by its bound. */
+const BUCKETS = [250, 500, 1000, 2000, 3000, 4000, 8000];
+
+export async function runRecall(engine: Engine, o: RecallOptions): Promise<RecallResult> {
+  const conversations = await readConversations(o.file, o.limit);
+  const started = performance.now();
+  const before = await engine.stats();
+  const answers: string[][] = conversations.map(() => []);
+  let next = 0;
+  let done = 0;
+  const player = async (): Promise<void> => {
+    for (let c = next++; c < conversations.length; c = next++) {
+      await play(engine, `recall-${c}`, conversations[c]!, answers[c]!, o);
+      o.onProgress?.(++done, conversations.length);
+    }
+  };
+  await Promise.all(Array.from({ length: Math.max(1, o.sessions) }, player));
+  const after = await engine.stats();
+  return {
+    ...score(conversations, answers),
+    answersSha256: createHash('sha256').update(JSON.stringify(answers)).digest('hex'),
+    tokensRecomputed: after.tokens.recomputed - before.tokens.recomputed,
+    preemptions: after.preemptions - before.preemptions,
+    seconds: (performance.now() - started) / 1e3,
+  };
+}
+
+async function play(engine: Engine, sessionId: string, turns: RecallTurn[], answers: string[], o: RecallOptions) {
+  for (const turn of turns) {
+    const request = { sessionId, sessionAppend: true, temperature: 0, maxTokens: o.maxTokens };
+    const { text } = await engine.chat({ ...request, messages: [{ role: 'user', content: turn.user }] }).result();
+    answers.push(text);
+    if (o.evict) await fillCache(engine, sessionId);
+  }
+  await engine.sessions.delete(sessionId);
+}
+
+/** Other tokens, as many as the whole KV cache holds, no two fillers alike. */
+async function fillCache(engine: Engine, salt: string): Promise<void> {
+  const { memory, sessionLen, dims } = engine.info;
+  let left = memory.kvBlocks * memory.blockLen;
+  for (let part = 0; left > 1; part++) {
+    const n = Math.min(left, sessionLen - 1);
+    const seed = [...`${salt}/${part}`].reduce((h, ch) => (Math.imul(h, 31) + ch.charCodeAt(0)) | 0, 7);
+    const prompt = Int32Array.from({ length: n }, (_, i) => Math.abs(Math.imul(i + 1, 2654435761) ^ seed) % dims.vocab);
+    await engine.complete({ prompt, maxTokens: 1, temperature: 0, ignoreEos: true }).result();
+    left -= n;
+  }
+}
+
+function score(conversations: RecallTurn[][], answers: string[][]) {
+  const rows = BUCKETS.map((distance) => ({ distance, recall: 0, questions: 0 }));
+  let right = 0;
+  let questions = 0;
+  conversations.forEach((turns, c) => {
+    turns.forEach((turn, t) => {
+      if (turn.expect === undefined) return;
+      const row = rows.find((r) => (turn.distance ?? 0) <= r.distance) ?? rows[rows.length - 1]!;
+      const good = containsWord(answers[c]![t] ?? '', turn.expect) ? 1 : 0;
+      row.questions++;
+      row.recall += good;
+      questions++;
+      right += good;
+    });
+  });
+  for (const r of rows) r.recall = r.questions > 0 ? r.recall / r.questions : 0;
+  return { rows: rows.filter((r) => r.questions > 0), questions, recall: questions > 0 ? right / questions : 0 };
+}
+
+export function containsWord(text: string, word: string): boolean {
+  const escaped = word.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
+  return new RegExp(`(?<![\\p{L}\\p{N}])${escaped}(?![\\p{L}\\p{N}])`, 'iu').test(text);
+}
+
+async function readConversations(file: string, limit: number): Promise<RecallTurn[][]> {
+  const out: RecallTurn[][] = [];
+  try {
+    for await (const line of createInterface({ input: createReadStream(file) })) {
+      if (line.trim() === '') continue;
+      out.push((JSON.parse(line) as { turns: RecallTurn[] }).turns);
+      if (limit > 0 && out.length >= limit) break;
+    }
+  } catch (e) {
+    throw errors.io(`could not read conversations from '${file}'`, e instanceof Error ? e.message : String(e));
+  }
+  if (out.length === 0) throw errors.io(`'${file}'`, 'holds no conversations');
+  return out;
+}

@@ -1,0 +1,170 @@
+/** A batch over the null device, driven step by step. */
+import { createCacheManager } from '../../src/cache/index.js';
+import type { CacheManager } from '../../src/cache/types.js';
+import type { Device, Program } from '../../src/device/device.js';
+import { createNullDevice, type NullDeviceOptions } from '../../src/device/null/index.js';
+import { PersistentBatch } from '../../src/engine/batch.js';
+import type { EngineRequest, FinishedRequest } from '../../src/engine/request.js';
+import type { LongmindError } from '../../src/errors.js';
+import type { TokenLogprob } from '../../src/types.js';
+
+export const VOCAB = 1000;
+export const EOS = 2;
+
+export interface Outcome {
+  tokens: number[];
+  logprobs: (TokenLogprob | null)[];
+  finished: FinishedRequest | null;
+  error: LongmindError | null;
+}
+
+export interface TestBatchOptions extends NullDeviceOptions {
+  blocks?: number;
+  blockLen?: number;
+  sessionLen?: number;
+  maxRows?: number;
+  budget?: number;
+  policy?: 'lru' | 'adaptive';
+  prefixCaching?: boolean;
+  chunkSize?: number;
+  maxQueue?: number;
+  now?: () => number;
+}
+
+export class TestBatch {
+  readonly outcomes = new Map<number, Outcome>();
+  readonly batch: PersistentBatch;
+  readonly cache: CacheManager;
+  readonly device: Device;
+  #nextId = 1;
+
+  constructor(o: TestBatchOptions = {}) {
+    const blockLen = o.blockLen ?? 16;
+    const sessionLen = o.sessionLen ?? 512;
+    const maxRows = o.maxRows ?? 8;
+    const blocks = o.blocks ?? 256;
+    const budget = o.budget ?? 64;
+    const limits = {
+      maxTokens: Math.max(budget, maxRows),
+      maxRows,
+      maxBlocksPerRow: Math.ceil(sessionLen / blockLen),
+      maxLogits: maxRows,
+      vocab: VOCAB,
+    };
+    this.device = createNullDevice(o);
+    const kv = { layers: 1, kvHeads: 1, headDim: 16, blockLen, bits: 16 as const };
+    const program: Program = { dims: dims(sessionLen), buffers: [], ops: [] };
+    this.device.load(program, { path: '', tensors: new Map() }, { limits, kv, maxBlocks: blocks });
+    this.cache = createCacheManager({
+      blocks,
+      blockLen,
+      sessionLen,
+      chunkSize: o.chunkSize ?? -1,
+      policy: o.policy ?? 'lru',
+      prefixCaching: o.prefixCaching ?? true,
+      maxSequences: 10_000,
+      maxTokens: 1_000_000,
+      grow: (total) => this.device.growKv(total),
+    });
+    const letters = Uint8Array.from({ length: VOCAB }, (_, t) => 97 + (t % 26));
+    const tokenBytes = {
+      bytes: letters,
+      offsets: Int32Array.from({ length: VOCAB + 1 }, (_, t) => t),
+      special: Uint8Array.from({ length: VOCAB }, (_, t) => (t <= EOS ? 1 : 0)),
+    };
+    this.batch = new PersistentBatch(
+      this.device,
+      this.cache,
+      {
+        limits,
+        maxQueue: o.maxQueue ?? 1000,
+        shareAcrossOwners: true,
+        budget: { tokens: () => budget, observe: () => {} },
+        admission: { vocab: VOCAB, tokenBytes, endOfTurn: new Set([EOS]) },
+        now: o.now,
+      },
+      {
+        token: (r, tokenId, logprob) => {
+          const outcome = this.outcomes.get(r.id)!;
+          outcome.tokens.push(tokenId);
+          outcome.logprobs.push(logprob);
+        },
+        finished: (f) => {
+          this.outcomes.get(f.id)!.finished = f;
+        },
+        failed: (id, error) => {
+          this.outcomes.get(id)!.error = error;
+        },
+      },
+    );
+  }
+
+  /** Hands a request in; throws its refusal. */
+  submit(
+    tokens: number[],
+    o: Partial<Omit<EngineRequest, 'limits'>> & { limits?: Partial<EngineRequest['limits']> } = {},
+  ) {
+    const id = this.#nextId++;
+    this.batch.submit({
+      id,
+      tokens: Int32Array.from(tokens),
+      stopTokens: o.stopTokens ?? [],
+      sessionId: o.sessionId ?? null,
+      append: o.append ?? false,
+      priority: o.priority ?? 0,
+      owner: o.owner ?? 0,
+      limits: { maxTokens: 8, minTokens: 0, stop: [], stopTokens: [], ignoreEos: false, ...o.limits },
+      sampling: {
+        temperature: 0,
+        topK: 0,
+        topP: 1,
+        minP: 0,
+        repetitionPenalty: 1,
+        presencePenalty: 0,
+        frequencyPenalty: 0,
+        seed: 1,
+        logprobs: null,
+        logitBias: {},
+        ...o.sampling,
+      },
+    });
+    this.outcomes.set(id, { tokens: [], logprobs: [], finished: null, error: null });
+    return id;
+  }
+
+  /** Steps until nothing is left to do; checks every invariant at each step. */
+  run(check = true, limit = 100_000): void {
+    for (let i = 0; this.batch.step(); i++) {
+      if (check) this.batch.check();
+      if (i > limit) throw new Error(`the batch did not come to an end in ${limit} steps`);
+    }
+    this.batch.check();
+  }
+
+  /** One request from beginning to end. */
+  complete(...args: Parameters<TestBatch['submit']>): Outcome {
+    const id = this.submit(...args);
+    this.run();
+    return this.outcomes.get(id)!;
+  }
+}
+
+function dims(contextLength: number): Program['dims'] {
+  return { layers: 1, dim: 16, heads: 1, kvHeads: 1, headDim: 16, ffDim: 16, vocab: VOCAB, contextLength };
+}
+
+/** Deterministic random numbers (mulberry32). */
+export function random(seed: number): (below: number) => number {
+  let a = seed >>> 0;
+  return (below) => {
+    a = (a + 0x6d2b79f5) >>> 0;
+    let t = Math.imul(a ^ (a >>> 15), a | 1);
+    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
+    return ((t ^ (t >>> 14)) >>> 0) % below;
+  };
+}
+
+export function tokens(n: number, seed: number): number[] {
+  const r = random(seed);
+  return Array.from({ length: n }, () => 3 + r(VOCAB - 3));
+}
