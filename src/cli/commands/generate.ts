@@ -1,0 +1,86 @@
+/** longmind generate: one prompt, one answer. */
+import { text as readAll } from 'node:stream/consumers';
+import type { Command } from 'commander';
+import { type Engine, errors, type Generation, type GenerationResult, limitOptions, samplingOptions } from '../api.js';
+import { addModelOptions, type Context, JSON_FLAG, loadEngine, newCommand } from '../context.js';
+import { addTable, given } from '../options.js';
+
+export function generateCommand(context: Context): Command {
+  const command = newCommand('generate', 'Continue a text, or answer one question with --chat', [
+    "generate --prompt 'The capital of France is' --max-tokens 8 --temperature 0",
+    "generate --chat --prompt 'Name three rivers.' --json",
+    'generate --prompt - --max-tokens 64 < story.txt',
+  ]);
+  command.option('-p, --prompt <TEXT>', "the text to continue; '-' reads it from stdin");
+  command.option('--chat', 'apply the chat template: the prompt is what a user says');
+  command.option('--system <TEXT>', 'with --chat: what the assistant should be like');
+  command.option(...JSON_FLAG);
+  addModelOptions(command, context.library.defaultModel);
+  addTable(command, samplingOptions, 'Sampling:', ['logitBias']);
+  addTable(command, limitOptions, 'Sampling:');
+  return command.action(() => generate(context, command));
+}
+
+async function generate(context: Context, command: Command): Promise<void> {
+  const { terminal, interrupt } = context;
+  const prompt = await promptOf(context, command);
+  await using engine = await loadEngine(context, command);
+  const generation = start(engine, command, prompt, interrupt.signal);
+  if (!terminal.json) {
+    for await (const event of generation) terminal.out(event.text);
+    terminal.line();
+  }
+  const result = await generation.result();
+  if (interrupt.interrupted) {
+    context.exitCode = interrupt.exitCode;
+    return;
+  }
+  if (terminal.json) terminal.value(resultJson(engine, result));
+  else terminal.note(terminal.dim(summary(engine, result)));
+}
+
+async function promptOf(context: Context, command: Command): Promise<string> {
+  const given = command.getOptionValue('prompt') as string | undefined;
+  // not a requiredOption: a misspelt option should be named first
+  if (given === undefined) command.error("error: the option '--prompt <TEXT>' is missing ('--prompt -' reads stdin)");
+  if (given !== '-') return given;
+  return (await readAll(context.terminal.io.stdin)).replace(/\r?\n$/, '');
+}
+
+function start(engine: Engine, command: Command, prompt: string, signal: AbortSignal): Generation {
+  const options = { ...given(command, samplingOptions, limitOptions), signal };
+  const system = command.getOptionValue('system') as string | undefined;
+  if (!command.getOptionValue('chat')) {
+    if (system !== undefined) throw errors.invalidOption('system', system, 'given together with --chat');
+    return engine.complete({ prompt, ...options });
+  }
+  const messages = [{ role: 'user', content: prompt }];
+  if (system !== undefined) messages.unshift({ role: 'system', content: system });
+  return engine.chat({ messages, ...options });
+}
+
+function resultJson(engine: Engine, r: GenerationResult): Record<string, unknown> {
+  return {
+    model: engine.info.modelName,
+    text: r.text,
+    tokenIds: r.tokenIds,
+    finishReason: r.finishReason,
+    stopString: r.stopString,
+    usage: r.usage,
+    timings: {
+      loadMs: engine.info.loadMs,
+      ttftMs: r.timings.ttft,
+      perTokenMs: r.timings.perToken,
+      totalMs: r.timings.total,
+    },
+    ...(r.logprobs ? { logprobs: r.logprobs } : {}),
+  };
+}
+
+function summary(engine: Engine, r: GenerationResult): string {
+  const rate = r.timings.perToken > 0 ? `${(1000 / r.timings.perToken).toFixed(1)} tokens/s, ` : '';
+  return (
+    `[${r.usage.promptTokens} + ${r.usage.completionTokens} tokens, ${rate}first after ${r.timings.ttft.toFixed(0)} ms, ` +
+    `loaded in ${engine.info.loadMs.toFixed(0)} ms, ended by ${r.finishReason}]`
+  );
+}

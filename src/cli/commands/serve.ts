@@ -1,0 +1,81 @@
+/** longmind serve: the HTTP server. */
+import { readFile } from 'node:fs/promises';
+import type { Command } from 'commander';
+import { createServer, type LongmindServer } from '../../server/index.js';
+import { errors, serverOptions } from '../api.js';
+import { addModelOptions, type Context, loadEngine, newCommand } from '../context.js';
+import { addTable, given } from '../options.js';
+import { engineLines } from '../report.js';
+
+export function serveCommand(context: Context): Command {
+  const command = newCommand('serve', 'Serve a model over HTTP (OpenAI API)', [
+    'serve',
+    'serve --model ./model.gguf --server-port 8080 --cache-max-entry-count 4GiB',
+    'serve --server-name 0.0.0.0 --api-keys @keys.txt',
+  ]);
+  addTable(command, serverOptions, 'Server:');
+  command.option('--json', 'print one JSON line when ready');
+  addModelOptions(command, context.library.defaultModel);
+  return command.action(() => serve(context, command));
+}
+
+async function serve(context: Context, command: Command): Promise<void> {
+  const { terminal, interrupt } = context;
+  const options = given(command, serverOptions);
+  if (options.apiKeys) options.apiKeys = await readKeys(options.apiKeys as string[]);
+  await using engine = await loadEngine(context, command);
+  const servedModelName = (options.servedModelName as string | undefined) ?? servedName(context, command);
+  const server = await createServer(engine, { ...options, servedModelName, version: context.version });
+  if (terminal.json) {
+    const { url, modelName } = server;
+    terminal.value({ url, model: modelName, pid: process.pid, loadMs: engine.info.loadMs, memory: engine.info.memory });
+  } else {
+    terminal.line(engineLines(engine.info));
+    terminal.line(`\nready after ${(engine.info.loadMs / 1000).toFixed(1)} s: ${terminal.bold(server.url)}`);
+    terminal.line(`the OpenAI API is at ${server.url}/v1, metrics at ${server.url}/metrics. Try:\n`);
+    terminal.line(curlLine(server, options.apiKeys !== undefined));
+    terminal.line('\nCtrl-C ends it: running requests are finished first, a second Ctrl-C does not wait.');
+  }
+  await interrupt.wait();
+  const { running, waiting } = (await engine.stats()).requests;
+  if (running + waiting > 0) terminal.note(`finishing ${running + waiting} requests …`);
+  await server.close();
+  context.exitCode = interrupt.exitCode;
+}
+
+/** The reference it was given by; of a file its name without folder and extension. */
+function servedName(context: Context, command: Command): string {
+  const ref = (command.getOptionValue('model') as string | undefined) ?? context.library.defaultModel;
+  return ref.endsWith('.gguf') && !ref.startsWith('hf:') ? ref.replace(/^.*[\\/]/, '').replace(/\.gguf$/, '') : ref;
+}
+
+/** Keys in a file, one a line, do not show up in the list of processes: '@FILE' reads them. */
+async function readKeys(list: string[]): Promise<string[]> {
+  const all: string[] = [];
+  for (const key of list) {
+    if (!key.startsWith('@')) {
+      all.push(key);
+      continue;
+    }
+    const text = await readFile(key.slice(1), 'utf8').catch((e: Error) => {
+      throw errors.io('reading --api-keys', e.message);
+    });
+    const keys = text.split(/\s+/).filter(Boolean);
+    if (keys.length === 0) throw errors.invalidOption('apiKeys', key, 'a file with at least one key');
+    all.push(...keys);
+  }
+  return all;
+}
+
+function curlLine(server: LongmindServer, withKey: boolean): string {
+  const body = JSON.stringify({
+    model: server.modelName,
+    messages: [{ role: 'user', content: 'Hello! Who are you?' }],
+  });
+  return [
+    `  curl ${server.url}/v1/chat/completions \\`,
+    ...(withKey ? ["    -H 'Authorization: Bearer YOUR_KEY' \\"] : []),
+    "    -H 'Content-Type: application/json' \\",
+    `    -d '${body.replace(/'/g, "'\\''")}'`,
+  ].join('\n');
+}

