@@ -1,0 +1,310 @@
+// Creation, configuration and the end of a device; KV address space.
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "exports.h"
+
+extern "C" int32_t lm_abi(void) { return LM_ABI; }
+
+extern "C" int32_t lm_isa_available(void) {
+  int32_t bits = 1 << LM_PORTABLE;
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")) {
+    bits |= 1 << LM_AVX2;
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni"))
+      bits |= 1 << LM_AVX512;
+  }
+#endif
+  return bits;
+}
+
+extern "C" Device *lm_create(int32_t threads, int32_t isa) {
+  if (threads < 1 || threads > LM_MAX_THREADS || isa < 0 || isa > LM_AVX512) return nullptr;
+  if (!(lm_isa_available() >> isa & 1)) return nullptr;
+  void *memory = nullptr;
+  if (posix_memalign(&memory, 64, sizeof(Device))) return nullptr;
+  memset(memory, 0, sizeof(Device));
+  Device *d = (Device *)memory;
+  d->k = lm_kernels_portable();
+#if defined(__x86_64__)
+  if (isa == LM_AVX2) d->k = lm_kernels_avx2();
+  if (isa == LM_AVX512) d->k = lm_kernels_avx512();
+#endif
+  if (!pool_start(&d->pool, threads)) {
+    free(d);
+    return nullptr;
+  }
+  return d;
+}
+
+extern "C" void lm_destroy(Device *d) {
+  if (!d) return;
+  pool_stop(&d->pool);
+  lm_close_file(d);
+  if (d->weights) munmap(d->weights, (size_t)(d->weightBytes ? d->weightBytes : 1));
+  if (d->kv) munmap(d->kv, (size_t)d->kvReserved);
+  if (d->workspace) munmap(d->workspace, (size_t)d->workspaceBytes);
+  free(d->tensors);
+  free(d->buffers);
+  free(d->ops);
+  free(d->ropes);
+  free(d->ropeValues);
+  free(d);
+}
+
+/** Hands out pieces of the workspace; with a null base it only measures. */
+struct Bump {
+  uint8_t *base;
+  int64_t used;
+  void *take(int64_t bytes) {
+    void *p = base ? base + used : nullptr;
+    used += (bytes + 4095) & ~(int64_t)4095;
+    return p;
+  }
+};
+
+static int32_t sizes_check(const int32_t *s) {
+  for (int i = 0; i < LM_SIZES; i++)
+    if (s[i] < (i == LM_S_ROPES || i == LM_S_LAYERS ? 0 : 1)) return LM_E_ARGUMENT;
+  if (s[LM_S_BLOCK_LEN] % 16 || s[LM_S_HEAD_DIM] % 16 || s[LM_S_HEAD_DIM] > 512) return LM_E_ARGUMENT;
+  if (s[LM_S_HEADS] % s[LM_S_KV_HEADS]) return LM_E_ARGUMENT;
+  int bits = s[LM_S_KV_BITS];
+  if (bits != 16 && bits != 8 && bits != 4) return LM_E_ARGUMENT;
+  if ((int64_t)s[LM_S_MAX_BLOCKS_PER_ROW] * s[LM_S_BLOCK_LEN] > (1 << 30)) return LM_E_ARGUMENT;
+  return LM_OK;
+}
+
+static int64_t spans_of(const int32_t *s) {
+  return ((int64_t)s[LM_S_CONTEXT] + LM_SPAN - 1) / LM_SPAN;
+}
+
+static void place(Device *d, Bump *b, const int32_t *s, const int32_t *buffers, const LmOp *ops, const int32_t *ropes) {
+  const LmKernels *k = d->k;
+  int64_t tokens = s[LM_S_MAX_TOKENS], logits = s[LM_S_MAX_LOGITS], rows = tokens > logits ? tokens : logits;
+  for (int i = 0; i < s[LM_S_BUFFERS]; i++) {
+    float *p = (float *)b->take(((buffers[2 * i + 1] ? logits : tokens) * buffers[2 * i] + 16) * 4);
+    if (d->buffers) d->buffers[i] = {p, buffers[2 * i], buffers[2 * i + 1]};
+  }
+  int64_t width[2] = {0, 0};
+  for (int i = 0; i < s[LM_S_OPS]; i++) {
+    const LmOp *o = ops + i;
+    bool writes = o->kind == LM_OP_PREPARE || (o->kind == LM_OP_LINEAR && (o->flags & LM_SILU_MUL));
+    if (!writes) continue;
+    int set = o->kind == LM_OP_PREPARE ? o->panel : o->panelOut;
+    int64_t w = o->kind == LM_OP_PREPARE ? o->width : (int64_t)o->outs[0].out;
+    width[set] = w > width[set] ? w : width[set];
+  }
+  int64_t widest = width[0] > width[1] ? width[0] : width[1], columns = rows + k->columns;
+  for (int i = 0; i < 2; i++) {
+    // both kinds, whatever the weights are: pages that are never touched cost nothing, and the size is known beforehand
+    d->panels[i].q8 = (uint8_t *)b->take(columns * (width[i] / 32 + 1) * 64);
+    d->panels[i].f32 = (float *)b->take(columns * width[i] * 4);
+  }
+  for (int i = 0; i < s[LM_S_ROPES]; i++) {
+    float *p = (float *)b->take(tokens * ropes[2 * i] * 4);
+    if (d->ropes) d->ropes[i].angles = p;
+  }
+  int group = s[LM_S_HEADS] / s[LM_S_KV_HEADS];
+  int64_t scratch = k->attention_scratch(group, s[LM_S_HEAD_DIM]), sample = k->sample_scratch(s[LM_S_VOCAB]);
+  scratch = scratch > sample ? scratch : sample;
+  scratch = scratch > widest + 64 ? scratch : widest + 64;
+  scratch = scratch > 2048 ? scratch : 2048;
+  for (int i = 0; i < d->pool.threads; i++) d->scratch[i] = (float *)b->take(scratch * 4);
+  d->counters = (Counter *)b->take((int64_t)(s[LM_S_OPS] + 2) * sizeof(Counter));
+  // Spans of one token are shared out only while there are fewer tasks than this, so few entries are ever split.
+  d->maxSplit = 8 * d->pool.threads;
+  d->maxSpans = (int32_t)spans_of(s);
+  int64_t tasks = (int64_t)s[LM_S_MAX_ROWS] + tokens + d->maxSplit * spans_of(s);
+  d->maxTasks = (int32_t)tasks;
+  d->tasks = (LmAttentionTask *)b->take(tasks * sizeof(LmAttentionTask));
+  d->taskEntry = (int32_t *)b->take(tasks * 4);
+  d->partialFloats = s[LM_S_KV_HEADS] * spans_of(s) * group * (s[LM_S_HEAD_DIM] + 2);
+  d->partials = (float *)b->take(d->maxSplit * d->partialFloats * 4);
+  d->remaining = (int32_t *)b->take((int64_t)d->maxSplit * s[LM_S_KV_HEADS] * 4);
+}
+
+static bool index_ok(int32_t i, int32_t count, bool optional) { return (optional && i == -1) || (i >= 0 && i < count); }
+
+/** Every index and width of the compiled program, so that no later access needs a check. */
+static int32_t program_check(const Device *d, const int32_t *s, const int32_t *buffers, const LmOp *ops,
+                             const int32_t *ropes, bool withTensors) {
+  int32_t nb = s[LM_S_BUFFERS], hd = s[LM_S_HEAD_DIM];
+#define NEED(x) \
+  do { \
+    if (!(x)) return LM_E_ARGUMENT - 100 - i; \
+  } while (0)
+  for (int i = 0; i < nb; i++) NEED(buffers[2 * i] > 0);
+  for (int i = 0; i < s[LM_S_ROPES]; i++)
+    NEED(ropes[2 * i] > 0 && ropes[2 * i] % 2 == 0 && ropes[2 * i] <= hd);
+  for (int i = 0; i < s[LM_S_OPS]; i++) {
+    const LmOp *o = ops + i;
+    int per = (o->flags & LM_PER_LOGIT) ? 1 : 0;
+#define BUFFER(x, w, p) \
+  NEED(index_ok(x, nb, false) && buffers[2 * (x)] >= (w) && buffers[2 * (x) + 1] == (p))
+#define VECTOR(x, w) \
+  NEED(!withTensors || (index_ok(x, d->tensorCount, false) && d->tensors[x].isVector && d->tensors[x].t.in == (w)))
+#define MATRIX(x) NEED(!withTensors || (index_ok(x, d->tensorCount, false) && !d->tensors[x].isVector))
+    NEED(o->width > 0);
+    switch (o->kind) {
+      case LM_OP_EMBED:
+        BUFFER(o->out, o->width, 0);
+        MATRIX(o->weight);
+        NEED(!withTensors || (d->tensors[o->weight].t.in == o->width && d->tensors[o->weight].t.out >= s[LM_S_VOCAB]));
+        break;
+      case LM_OP_NORM:
+        BUFFER(o->in, o->width, per);
+        BUFFER(o->out, o->width, per);
+        VECTOR(o->weight, o->width);
+        break;
+      case LM_OP_PREPARE:
+        BUFFER(o->in, o->width, per);
+        NEED(o->panel == 0 || o->panel == 1);
+        if (o->weight != -1) VECTOR(o->weight, o->width);
+        break;
+      case LM_OP_LINEAR:
+        NEED((o->panel == 0 || o->panel == 1) && o->outCount > 0 && o->outCount <= LM_MAX_OUTS);
+        if (o->flags & LM_SILU_MUL) NEED((o->panelOut == 0 || o->panelOut == 1) && o->panelOut != o->panel && o->outCount == 2);
+        for (int j = 0; j < o->outCount; j++) {
+          MATRIX(o->outs[j].weight);
+          if (!withTensors) continue;
+          const LmTensor *t = &d->tensors[o->outs[j].weight].t;
+          NEED(t->in == o->width);
+          if (o->outs[j].bias != -1) VECTOR(o->outs[j].bias, t->out);
+          if (o->flags & LM_SILU_MUL) {
+            NEED(t->out % 32 == 0 && t->out == o->outs[j].out);
+          } else {
+            BUFFER(o->outs[j].out, t->out, per);
+          }
+        }
+        if (o->residual != -1) {
+          NEED(o->outCount == 1 && !(o->flags & LM_SILU_MUL));
+          BUFFER(o->residual, 1, per);
+          NEED(buffers[2 * o->residual] == buffers[2 * o->outs[0].out]);
+        }
+        break;
+      case LM_OP_ROPE_STORE:
+        BUFFER(o->in, s[LM_S_HEADS] * hd, 0);
+        BUFFER(o->in2, s[LM_S_KV_HEADS] * hd, 0);
+        BUFFER(o->out, s[LM_S_KV_HEADS] * hd, 0);
+        NEED(index_ok(o->rope, s[LM_S_ROPES], false) && index_ok(o->layer, s[LM_S_LAYERS], false));
+        break;
+      case LM_OP_ATTENTION:
+        BUFFER(o->in, s[LM_S_HEADS] * hd, 0);
+        BUFFER(o->out, s[LM_S_HEADS] * hd, 0);
+        NEED(index_ok(o->layer, s[LM_S_LAYERS], false) && buffers[2 * o->in] == buffers[2 * o->out]);
+        break;
+      case LM_OP_SILU_MUL:
+        BUFFER(o->in, o->width, per);
+        BUFFER(o->in2, o->width, per);
+        BUFFER(o->out, o->width, per);
+        NEED(buffers[2 * o->in] == o->width && buffers[2 * o->in2] == o->width && buffers[2 * o->out] == o->width);
+        break;
+      case LM_OP_GATHER:
+        BUFFER(o->in, o->width, 0);
+        BUFFER(o->out, o->width, 1);
+        break;
+      case LM_OP_SAMPLE:
+        BUFFER(o->in, s[LM_S_VOCAB], 1);
+        NEED(i == s[LM_S_OPS] - 1);
+        break;
+      default:
+        NEED(false);
+    }
+  }
+  return LM_OK;
+}
+
+extern "C" double lm_workspace(Device *d, const int32_t *sizes, const int32_t *buffers, const int32_t *ops,
+                               const int32_t *ropes) {
+  int32_t code = sizes_check(sizes);
+  if (code == LM_OK) code = program_check(d, sizes, buffers, (const LmOp *)ops, ropes, false);
+  if (code != LM_OK) return code;
+  // measuring must not touch a device that is in use
+  Device *probe = (Device *)calloc(1, sizeof(Device));
+  if (!probe) return LM_E_MEMORY;
+  probe->k = d->k;
+  probe->pool.threads = d->pool.threads;
+  Bump b = {nullptr, 0};
+  place(probe, &b, sizes, buffers, (const LmOp *)ops, ropes);
+  free(probe);
+  return (double)b.used;
+}
+
+static void *copy(const void *from, int64_t bytes) {
+  void *p = malloc((size_t)(bytes ? bytes : 1));
+  if (p) memcpy(p, from, (size_t)bytes);
+  return p;
+}
+
+extern "C" int32_t lm_configure(Device *d, const int32_t *sizes, const int32_t *buffers, const int32_t *ops,
+                                const int32_t *ropes, const float *ropeValues) {
+  if (d->configured || !d->tensors) return LM_E_STATE;
+  int32_t code = sizes_check(sizes);
+  if (code == LM_OK) code = program_check(d, sizes, buffers, (const LmOp *)ops, ropes, true);
+  if (code != LM_OK) return code;
+  const int32_t *s = sizes;
+  memcpy(d->sizes, s, sizeof(d->sizes));
+  d->ops = (LmOp *)copy(ops, (int64_t)s[LM_S_OPS] * sizeof(LmOp));
+  d->buffers = (Buffer *)calloc((size_t)s[LM_S_BUFFERS], sizeof(Buffer));
+  d->ropes = (Rope *)calloc((size_t)s[LM_S_ROPES] + 1, sizeof(Rope));
+  int64_t values = 0;
+  for (int i = 0; i < s[LM_S_ROPES]; i++) values += 1 + ropes[2 * i] / 2;
+  d->ropeValues = (float *)copy(ropeValues, values * 4);
+  if (!d->ops || !d->buffers || !d->ropes || !d->ropeValues) return LM_E_MEMORY;
+  const float *v = d->ropeValues;
+  for (int i = 0; i < s[LM_S_ROPES]; i++) {
+    d->ropes[i] = {ropes[2 * i], ropes[2 * i + 1], v[0], v + 1, nullptr};
+    v += 1 + ropes[2 * i] / 2;
+  }
+  Bump b = {nullptr, 0};
+  place(d, &b, s, buffers, d->ops, ropes);
+  d->workspaceBytes = b.used;
+  void *w = mmap(nullptr, (size_t)b.used, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (w == MAP_FAILED) return LM_E_MEMORY;
+  d->workspace = (uint8_t *)w;
+  b = {d->workspace, 0};
+  place(d, &b, s, buffers, d->ops, ropes);
+
+  LmKv *kv = &d->kvShape;
+  kv->blockLen = s[LM_S_BLOCK_LEN];
+  kv->heads = s[LM_S_KV_HEADS];
+  kv->headDim = s[LM_S_HEAD_DIM];
+  kv->bits = s[LM_S_KV_BITS];
+  kv->tileBytes = (int64_t)16 * kv->headDim * kv->bits / 8 + (kv->bits == 16 ? 0 : 64);
+  kv->headBytes = 2 * (kv->blockLen / 16) * kv->tileBytes;
+  d->layerBytes = kv->heads * kv->headBytes;
+  kv->blockBytes = s[LM_S_LAYERS] * d->layerBytes;
+  d->kvReserved = kv->blockBytes * s[LM_S_MAX_BLOCKS];
+  if (d->kvReserved > 0) {
+    void *p = mmap(nullptr, (size_t)d->kvReserved, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED) return LM_E_MEMORY;
+    d->kv = (uint8_t *)p;
+    kv->base = d->kv;
+  }
+  d->logitsBuffer = -1;
+  for (int i = 0; i < s[LM_S_OPS]; i++)
+    if (d->ops[i].kind == LM_OP_SAMPLE) d->logitsBuffer = d->ops[i].in;
+  d->configured = true;
+  return LM_OK;
+}
+
+extern "C" int32_t lm_grow(Device *d, int32_t blocks) {
+  if (!d->configured) return LM_E_STATE;
+  if (blocks > d->sizes[LM_S_MAX_BLOCKS]) return LM_E_MEMORY;
+  if (blocks <= d->kvBlocks) return LM_OK;
+  int64_t bytes = (d->kvShape.blockBytes * blocks + 4095) & ~(int64_t)4095;
+  if (d->kv && mprotect(d->kv, (size_t)(bytes < d->kvReserved ? bytes : d->kvReserved), PROT_READ | PROT_WRITE)) return LM_E_MEMORY;
+  d->kvBlocks = blocks;
+  return LM_OK;
+}
+
+extern "C" int32_t lm_logits(Device *d, int32_t i, float *out, int32_t count) {
+  if (!d->configured || d->logitsBuffer < 0 || i < 0 || i >= d->lastLogits) return LM_E_ARGUMENT;
+  const Buffer *b = d->buffers + d->logitsBuffer;
+  if (count > b->width) return LM_E_ARGUMENT;
+  memcpy(out, b->data + (int64_t)i * b->width, 4 * (size_t)count);
+  return LM_OK;
+}

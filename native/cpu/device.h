@@ -1,0 +1,72 @@
+// The state of one CPU device.
+#pragma once
+#include "kernels.h"
+#include "pool.h"
+
+struct Buffer {
+  float *data;
+  int32_t width, perLogit;
+};
+
+struct Rope {
+  int32_t dims, neox;
+  float magnitude;
+  const float *inverse;  // dims / 2
+  float *angles;         // (maxTokens, dims): cos, sin
+};
+
+struct TensorInfo {
+  LmTensor t;
+  int64_t fileOffset, fileBytes, bytes, at;  // at: offset in the weights
+  int32_t isVector;
+};
+
+struct Device {
+  Pool pool;
+  const LmKernels *k;
+  int32_t sizes[LM_SIZES];
+  bool configured;
+  Buffer *buffers;
+  LmOp *ops;
+  Rope *ropes;
+  float *ropeValues;
+  // weights
+  TensorInfo *tensors;
+  int32_t tensorCount;
+  uint8_t *weights;
+  int64_t weightBytes;
+  const uint8_t *file;
+  int64_t fileBytes;
+  // KV cache
+  uint8_t *kv;
+  int64_t kvReserved;
+  int32_t kvBlocks;  // usable
+  LmKv kvShape;      // of layer 0
+  int64_t layerBytes;
+  // workspace
+  uint8_t *workspace;
+  int64_t workspaceBytes;
+  LmPanels panels[2];
+  float *scratch[LM_MAX_THREADS];
+  Counter *counters;
+  LmAttentionTask *tasks;
+  int32_t *taskEntry;  // index of the split entry, or -1
+  int32_t maxTasks, maxSplit, maxSpans;
+  float *partials;
+  int64_t partialFloats;  // of one split entry
+  int32_t *remaining;     // (split entries, kvHeads)
+  int32_t taskCount;
+  int32_t logitsBuffer;
+  int32_t lastLogits;
+};
+
+/** The arrays of one step, as they were passed. */
+struct StepArrays {
+  const int32_t *counts, *tokens, *positions, *rowStart, *rowSlot, *tables, *logitRows, *copies;
+  LmSampling sampling;
+  LmSampled result;
+  const int32_t *cancel;
+};
+
+int step_check(const Device *d, const StepArrays *s, int32_t *detail);
+int step_run(Device *d, const StepArrays *s, int from, int to);

@@ -1,0 +1,38 @@
+// All operations for one instruction set: compiled once with each of LM_BUILD_AVX512, LM_BUILD_AVX2 and neither.
+#include "kernels.h"
+#include "simd.h"
+// one file per operation
+#include "ops/repack.h"
+#include "ops/norm.h"
+#include "ops/prepare.h"
+#include "ops/dot.h"
+#include "ops/linear.h"
+#include "ops/rope_store.h"
+#include "ops/attention.h"
+#include "ops/silu_mul.h"
+#include "ops/sample.h"
+#include "ops/bench.h"
+
+namespace LM_NS {
+static const LmKernels table = {
+#if defined(LM_BUILD_AVX512)
+    "avx512vnni",
+#elif defined(LM_BUILD_AVX2)
+    "avx2",
+#else
+    "portable",
+#endif
+    LM_COLUMNS,       tile_bytes, repack,     to_vector,         embed,
+    rms_norm,         prepare,    linear,     silu_mul,          rope_store,
+    attention_scratch, attention_tokens, attention, attention_merge, sample_scratch, sample,
+    bench_read, bench_int8,
+};
+}  // namespace LM_NS
+
+#if defined(LM_BUILD_AVX512)
+extern "C" const LmKernels *lm_kernels_avx512(void) { return &LM_NS::table; }
+#elif defined(LM_BUILD_AVX2)
+extern "C" const LmKernels *lm_kernels_avx2(void) { return &LM_NS::table; }
+#else
+extern "C" const LmKernels *lm_kernels_portable(void) { return &LM_NS::table; }
+#endif

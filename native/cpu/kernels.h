@@ -1,0 +1,140 @@
+// The table of kernels: what the device (compiled once) asks of an instruction set (compiled three times).
+// Plain data and function pointers only, so that nothing of one build can leak into another.
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+
+#include "abi.h"
+
+#define LM_SPAN 256  // tokens of a softmax span; spans lie at absolute positions
+
+/** A repacked matrix: tiles of 16 output rows, over all inputs, contiguous. */
+struct LmTensor {
+  const uint8_t *data;
+  int64_t tileBytes;
+  int32_t type;
+  int32_t in, out;  // features
+  int32_t tiles;    // ceil(out / 16)
+  const float *vector;  // one-dimensional tensors: f32 values
+};
+
+/** Activations of n tokens, split into panels of P columns, each (block of 32 inputs, column). */
+struct LmPanels {
+  uint8_t *q8;         // (panels, blocks, panel block): see panelBlockBytes
+  float *f32;          // (panels, inputs, P)
+  int32_t P;
+  int32_t n;
+};
+
+static inline int64_t panelBlockBytes(int P) { return ((int64_t)P * 56 + 63) & ~(int64_t)63; }
+
+struct LmLinearOut {
+  const LmTensor *w;
+  const float *bias;
+  float *out;
+  int64_t stride;  // floats between rows of out
+};
+
+struct LmLinear {
+  LmPanels x;
+  int32_t outCount;
+  int32_t silu;
+  LmLinearOut outs[LM_MAX_OUTS];
+  const float *residual;  // same stride as outs[0].out
+  LmPanels hidden;        // silu: what is written
+  int32_t hiddenNeed;
+};
+
+struct LmPrepare {
+  const float *x;  // rows of `width`
+  int64_t stride;
+  int32_t width;
+  const float *norm;  // or null
+  float eps;
+  int32_t need;
+  LmPanels out;
+};
+
+/** Where K and V of one layer lie. */
+struct LmKv {
+  uint8_t *base;
+  int64_t blockBytes, layerOffset, headBytes, tileBytes;  // tileBytes: 16 tokens of K, or of V
+  int32_t blockLen, heads, headDim, bits;
+};
+
+struct LmAttention {
+  LmKv kv;
+  const float *q;
+  float *out;
+  int64_t stride;  // floats between rows of q and of out
+  int32_t heads;
+  float scale;
+};
+
+/** Tokens [token, token + count) of one row, the first at `position`; spans [spanFrom, spanTo). */
+struct LmAttentionTask {
+  const int32_t *table;
+  int32_t token, count, position, spanFrom, spanTo;
+  int32_t spans;   // of the whole context
+  float *partial;  // count = 1: (kvHeads, spans, group, headDim + 2) instead of out
+};
+
+struct LmRopeStore {
+  LmKv kv;
+  float *q;
+  float *k;
+  const float *v;
+  int64_t qStride, kStride, vStride;
+  int32_t heads, dims, neox;
+  const float *angles;  // (tokens, dims): cos and sin of each pair
+};
+
+struct LmSampling {
+  const float *temperature;
+  const int32_t *topK;
+  const float *topP, *minP, *repetition, *presence, *frequency;
+  const uint32_t *seed;
+  const int32_t *topLogprobs, *scoreToken, *historyStart, *historyTokens, *historyCounts, *biasStart, *biasTokens;
+  const float *biasValues;
+  const int32_t *maskRow, *masks;
+};
+
+struct LmSampled {
+  int32_t *tokens, *status;
+  float *logprobs, *scoreLogprobs;
+  int32_t *topTokens;
+  float *topLogprobs;
+};
+
+struct LmKernels {
+  const char *name;
+  int32_t columns;  // widest panel
+  int64_t (*tile_bytes)(int32_t type, int32_t in);
+  /** Repacks tiles [from, to) of a tensor from the file's rows. */
+  void (*repack)(const LmTensor *t, uint8_t *dst, const uint8_t *src, int64_t rowBytes, int32_t from, int32_t to);
+  void (*vector)(float *dst, const void *src, int32_t type, int32_t n);
+  void (*embed)(const LmTensor *t, int32_t row, float *out);
+  void (*norm)(const float *x, const float *w, float eps, int32_t n, float *out);
+  /** Row `token` of x into the panels; scratch holds `width` floats. */
+  void (*prepare)(const LmPrepare *p, int32_t token, float *scratch);
+  /** Output tiles [from, to), counted through all outs (pairs of tiles when silu). */
+  void (*linear)(const LmLinear *l, int32_t from, int32_t to, float *scratch);
+  void (*silu_mul)(const float *gate, const float *up, float *out, int64_t n);
+  void (*rope_store)(const LmRopeStore *r, const int32_t *table, int32_t token, int32_t position);
+  int64_t (*attention_scratch)(int32_t group, int32_t headDim);  // floats
+  int32_t (*attention_tokens)(int32_t group);                    // query tokens a task should hold
+  void (*attention)(const LmAttention *a, const LmAttentionTask *t, int32_t kvHead, float *scratch);
+  void (*attention_merge)(const LmAttention *a, const float *partial, int32_t spans, int32_t token, int32_t kvHead);
+  int64_t (*sample_scratch)(int32_t vocab);  // floats
+  /** Draws for logit row i; scratch holds sample_scratch(vocab) floats. */
+  void (*sample)(const LmSampling *s, const LmSampled *r, const float *logits, int32_t vocab, int32_t i,
+                 int32_t position, float *scratch);
+  void (*bench_read)(const uint8_t *p, int64_t bytes);
+  double (*bench_int8)(int32_t rounds);
+};
+
+extern "C" {
+const LmKernels *lm_kernels_portable(void);
+const LmKernels *lm_kernels_avx2(void);
+const LmKernels *lm_kernels_avx512(void);
+}

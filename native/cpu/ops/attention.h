@@ -1,0 +1,289 @@
+// Causal attention over paged KV, grouped-query heads.
+//
+// The context is cut into spans of 256 tokens at absolute positions. In a span, for each query: exact maximum, then
+// p = 2^(s - max), Σp and Σp·v, token after token. Spans are merged in order. Nothing of this depends on the block
+// length, on which queries share a task, or on whether spans were computed by one task or by several.
+// Rows of a task: (token, head of the group). Masked lanes are selected away, never multiplied.
+namespace LM_NS {
+
+#if defined(LM_BUILD_AVX512)
+#define LM_QUERY_ROWS 24
+#define LM_PV_ROWS 6
+#define LM_PV_VECTORS 4
+#else
+#define LM_QUERY_ROWS 12
+#define LM_PV_ROWS 2
+#define LM_PV_VECTORS 2
+#endif
+
+static i32 attention_tokens(i32 group) { return group >= LM_QUERY_ROWS ? 1 : LM_QUERY_ROWS / group; }
+LM_INLINE int rows_of(i32 group) { return attention_tokens(group) * group; }
+
+struct AttentionScratch {
+  float *q, *s, *o, *total, *k, *v, *m, *l, *M, *L;
+};
+static int64_t attention_scratch(i32 group, i32 hd) {
+  return (int64_t)rows_of(group) * (3 * hd + LM_SPAN + 4) + (int64_t)16 * hd * 2 + (int64_t)LM_SPAN * hd + 64;
+}
+LM_INLINE AttentionScratch carve(float *p, int rows, int hd) {
+  AttentionScratch a;
+  a.q = p;
+  a.s = a.q + rows * hd;
+  a.o = a.s + rows * LM_SPAN;
+  a.total = a.o + rows * hd;
+  a.k = a.total + rows * hd;
+  a.v = a.k + 16 * hd * 2;
+  a.m = a.v + LM_SPAN * hd;
+  a.l = a.m + rows;
+  a.M = a.l + rows;
+  a.L = a.M + rows;
+  return a;
+}
+
+/** A tile of quantised K → (dim, 16) f32. */
+static void widen_k(float *out, const u8 *tile, int hd, int bits) {
+  const u8 *p = tile + 16 * hd * bits / 8;
+  V scale = v_half(p), zero = v_half(p + 32);
+  for (int d = 0; d < hd; d++) {
+    u8 q[16];
+    const u8 *s = tile + (bits == 8 ? 16 * d : 16 * (d / 2));
+    if (bits == 8) memcpy(q, s, 16);
+    else
+      for (int i = 0; i < 16; i++) q[i] = (u8)((s[i] >> (4 * (d & 1))) & 15);
+    v_store(out + 16 * d, v_fma(v_u8(q), scale, zero));
+  }
+}
+/** The first n tokens of a tile of quantised V → (tokens, dim) f32. */
+static void widen_v(float *out, const u8 *tile, int n, int hd, int bits) {
+  const u8 *p = tile + 16 * hd * bits / 8;
+  for (int t = 0; t < n; t++) {
+    V scale = v_set(half_at(p + 2 * t)), zero = v_set(half_at(p + 32 + 2 * t));
+    const u8 *row = tile + t * hd * bits / 8;
+    for (int d = 0; d < hd; d += 16) {
+      u8 q[16];
+      if (bits == 8) memcpy(q, row + d, 16);
+      else
+        for (int j = 0; j < 8; j++) {
+          q[j] = row[d / 2 + j] & 15;
+          q[j + 8] = row[d / 2 + j] >> 4;
+        }
+      v_store(out + t * hd + d, v_fma(v_u8(q), scale, zero));
+    }
+  }
+}
+
+template <int WIDE>
+LM_INLINE V kv_load(const u8 *p, int i) {  // 16 values from index i
+  return WIDE ? v_load((const float *)p + i) : v_half(p + 2 * i);
+}
+
+/** s[r][16·t …] = q[r] · K for NR rows and NT tiles; q is (dim, NR). */
+template <int NR, int NT, int WIDE>
+LM_INLINE void scores(float *s, const float *q, const u8 *const *k, int hd) {
+  V a[NR][NT];
+  for (int r = 0; r < NR; r++)
+    for (int t = 0; t < NT; t++) a[r][t] = v_zero();
+  for (int d = 0; d < hd; d++, q += NR) {
+    V kd[NT];
+    for (int t = 0; t < NT; t++) kd[t] = kv_load<WIDE>(k[t], 16 * d);
+    for (int r = 0; r < NR; r++)
+      for (int t = 0; t < NT; t++) a[r][t] = v_fma(v_set(q[r]), kd[t], a[r][t]);
+  }
+  for (int r = 0; r < NR; r++)
+    for (int t = 0; t < NT; t++) v_store(s + r * LM_SPAN + 16 * t, a[r][t]);
+}
+template <int NT, int WIDE>
+static void scores_rows(float *s, const float *q, const u8 *const *k, int hd, int rows) {
+  while (rows > 0) {
+    int n;
+#define LM_ROWS(N) (scores<N, NT, WIDE>(s, q, k, hd), N)
+#if defined(LM_BUILD_AVX512)
+    if (rows >= 12) n = LM_ROWS(12);
+    else if (rows >= 8) n = LM_ROWS(8);
+    else if (rows >= 6) n = LM_ROWS(6);
+    else
+#endif
+    if (rows >= 4) n = LM_ROWS(4);
+    else if (rows == 3) n = LM_ROWS(3);
+    else if (rows == 2) n = LM_ROWS(2);
+    else n = LM_ROWS(1);
+#undef LM_ROWS
+    s += n * LM_SPAN;
+    q += n * hd;
+    rows -= n;
+  }
+}
+/** Rows that scores_rows takes next: how q is packed. */
+LM_INLINE int next_rows(int rows) {
+#if defined(LM_BUILD_AVX512)
+  if (rows >= 12) return 12;
+  if (rows >= 8) return 8;
+  if (rows >= 6) return 6;
+#endif
+  return rows >= 4 ? 4 : rows;
+}
+
+/** s → p in place for one row with `valid` of `n` tokens; returns the maximum, *sum = Σp. Lanes valid… become 0. */
+LM_INLINE float softmax_row(float *s, int valid, int n, float *sum) {
+  V low = v_set(-__builtin_inff()), mx = low;
+  for (int t = 0; t < valid; t += 16) mx = v_max(mx, v_keep(v_load(s + t), valid - t, low));
+  float m = v_maximum(mx);
+  V total = v_zero(), mv = v_set(m);
+  for (int t = 0; t < n; t += 16) {
+    V p = v_zero();
+    if (t < valid) p = v_keep(v_exp2(v_sub(v_load(s + t), mv)), valid - t, v_zero());
+    total = v_add(total, p);
+    v_store(s + t, p);
+  }
+  *sum = v_sum(total);
+  return m;
+}
+
+/** o[r][16·NV values] = Σ p[r][t] · v[t], t in order. */
+template <int NR, int NV, int WIDE>
+LM_INLINE void mix(float *o, const float *p, const u8 *const *v, int n, int hd, int d) {
+  V a[NR][NV];
+  for (int r = 0; r < NR; r++)
+    for (int i = 0; i < NV; i++) a[r][i] = v_zero();
+  for (int t = 0; t < n; t++) {
+    V x[NV];
+    for (int i = 0; i < NV; i++) x[i] = kv_load<WIDE>(v[t / 16], (t % 16) * hd + d + 16 * i);
+    for (int r = 0; r < NR; r++) {
+      V w = v_set(p[r * LM_SPAN + t]);
+      for (int i = 0; i < NV; i++) a[r][i] = v_fma(w, x[i], a[r][i]);
+    }
+  }
+  for (int r = 0; r < NR; r++)
+    for (int i = 0; i < NV; i++) v_store(o + r * hd + d + 16 * i, a[r][i]);
+}
+template <int NR, int WIDE>
+__attribute__((noinline)) static void mix_dims(float *o, const float *p, const u8 *const *v, int n, int hd) {
+  int d = 0;
+  for (; d + 16 * LM_PV_VECTORS <= hd; d += 16 * LM_PV_VECTORS) mix<NR, LM_PV_VECTORS, WIDE>(o, p, v, n, hd, d);
+  for (; d < hd; d += 16) mix<NR, 1, WIDE>(o, p, v, n, hd, d);
+}
+template <int WIDE>
+static void mix_rows(float *o, const float *p, const u8 *const *v, int n, int hd, int rows) {
+#if defined(LM_BUILD_AVX512)
+  if (rows >= 6) return mix_dims<6, WIDE>(o, p, v, n, hd);
+  if (rows == 5) return mix_dims<5, WIDE>(o, p, v, n, hd);
+  if (rows == 4) return mix_dims<4, WIDE>(o, p, v, n, hd);
+  if (rows == 3) return mix_dims<3, WIDE>(o, p, v, n, hd);
+#endif
+  if (rows >= 2) return mix_dims<2, WIDE>(o, p, v, n, hd);
+  mix_dims<1, WIDE>(o, p, v, n, hd);
+}
+
+/** Adds span (m, l, o) to (M, L, T). */
+LM_INLINE void merge(float *M, float *L, float *T, float m, float l, const float *o, int hd, int isFirst) {
+  if (isFirst) {
+    *M = m;
+    *L = l;
+    memcpy(T, o, 4 * (size_t)hd);
+    return;
+  }
+  float top = *M > m ? *M : m, w[16];
+  V a = v_exp2(v_set(*M - top)), b = v_exp2(v_set(m - top));
+  v_store(w, v_fma(v_set(*L), a, v_mul(v_set(l), b)));
+  *L = w[0];
+  *M = top;
+  for (int d = 0; d < hd; d += 16) v_store(T + d, v_fma(v_load(T + d), a, v_mul(v_load(o + d), b)));
+}
+LM_INLINE void finish(float *out, const float *T, float L, int hd) {
+  V k = v_set(1.0f / L);
+  for (int d = 0; d < hd; d += 16) v_store(out + d, v_mul(v_load(T + d), k));
+}
+
+/** One span: s = p, o, m, l for all rows. Returns nothing for rows whose limit lies before the span. */
+static void span(const LmAttention *a, const LmAttentionTask *t, i32 kvHead, int from, int rows, const AttentionScratch &w) {
+  int hd = a->kv.headDim, group = a->heads / a->kv.heads, wide = a->kv.bits != 16;
+  int n = t->position + t->count - from;
+  n = n < LM_SPAN ? n : LM_SPAN;
+  int tiles = (n + 15) / 16;
+  const u8 *v[LM_SPAN / 16];
+  for (int j = 0; j < tiles; j += 2) {
+    const u8 *k[2];
+    int nt = tiles - j < 2 ? 1 : 2;
+    for (int i = 0; i < nt; i++) {
+      int at = from + 16 * (j + i);
+      k[i] = kv_tile(&a->kv, t->table, kvHead, at, 0);
+      v[j + i] = kv_tile(&a->kv, t->table, kvHead, at, 1);
+      if (!wide) continue;
+      widen_k(w.k + i * 16 * hd, k[i], hd, a->kv.bits);
+      k[i] = (const u8 *)(w.k + i * 16 * hd);
+      float *wv = w.v + (j + i) * 16 * hd;
+      widen_v(wv, v[j + i], n - 16 * (j + i) < 16 ? n - 16 * (j + i) : 16, hd, a->kv.bits);
+      v[j + i] = (const u8 *)wv;
+    }
+    float *s = w.s + 16 * j;
+    if (wide) {
+      if (nt == 2) scores_rows<2, 1>(s, w.q, k, hd, rows);
+      else scores_rows<1, 1>(s, w.q, k, hd, rows);
+    } else {
+      if (nt == 2) scores_rows<2, 0>(s, w.q, k, hd, rows);
+      else scores_rows<1, 0>(s, w.q, k, hd, rows);
+    }
+  }
+  for (int r = 0; r < rows; r++) {
+    int valid = t->position + r / group + 1 - from;
+    if (valid <= 0) memset(w.s + r * LM_SPAN, 0, 64 * (size_t)tiles);
+    else w.m[r] = softmax_row(w.s + r * LM_SPAN, valid < n ? valid : n, n, w.l + r);
+  }
+  for (int r = 0; r < rows; r += LM_PV_ROWS) {
+    int c = rows - r < LM_PV_ROWS ? rows - r : LM_PV_ROWS;
+    int valid = t->position + (r + c - 1) / group + 1 - from;  // of the last row: the farthest
+    if (valid <= 0) continue;
+    valid = valid < n ? valid : n;
+    if (wide) mix_rows<1>(w.o + r * hd, w.s + r * LM_SPAN, v, valid, hd, c);
+    else mix_rows<0>(w.o + r * hd, w.s + r * LM_SPAN, v, valid, hd, c);
+  }
+}
+
+static void attention(const LmAttention *a, const LmAttentionTask *t, i32 kvHead, float *scratch) {
+  int hd = a->kv.headDim, group = a->heads / a->kv.heads, rows = t->count * group;
+  AttentionScratch w = carve(scratch, rows_of(group), hd);
+  float scale = a->scale * 1.44269504088896341f;  // scores in powers of two
+  for (int r = 0; r < rows;) {
+    int n = next_rows(rows - r);
+    for (int i = 0; i < n; i++) {
+      const float *q = a->q + (t->token + (r + i) / group) * a->stride + (int64_t)(kvHead * group + (r + i) % group) * hd;
+      float *p = w.q + r * hd + i;
+      for (int d = 0; d < hd; d++) p[d * n] = q[d] * scale;
+    }
+    r += n;
+  }
+  for (int s = t->spanFrom; s < t->spanTo; s++) {
+    int from = s * LM_SPAN;
+    span(a, t, kvHead, from, rows, w);
+    for (int r = 0; r < rows; r++) {
+      if (t->position + r / group + 1 <= from) continue;
+      if (t->partial) {
+        float *p = t->partial + ((int64_t)(kvHead * t->spans + s) * group + r) * (hd + 2);
+        memcpy(p, w.o + r * hd, 4 * (size_t)hd);
+        p[hd] = w.m[r];
+        p[hd + 1] = w.l[r];
+      } else {
+        merge(w.M + r, w.L + r, w.total + r * hd, w.m[r], w.l[r], w.o + r * hd, hd, s == 0);
+      }
+    }
+  }
+  if (t->partial) return;
+  for (int r = 0; r < rows; r++)
+    finish(a->out + (t->token + r / group) * a->stride + (int64_t)(kvHead * group + r % group) * hd, w.total + r * hd, w.L[r], hd);
+}
+
+/** Joins the spans of one token that were computed apart: the same operations in the same order. */
+static void attention_merge(const LmAttention *a, const float *partial, i32 spans, i32 token, i32 kvHead) {
+  int hd = a->kv.headDim, group = a->heads / a->kv.heads;
+  for (int g = 0; g < group; g++) {
+    float M = 0, L = 0;
+    float *out = a->out + token * a->stride + (int64_t)(kvHead * group + g) * hd;
+    for (int s = 0; s < spans; s++) {
+      const float *p = partial + ((int64_t)(kvHead * spans + s) * group + g) * (hd + 2);
+      merge(&M, &L, out, p[hd], p[hd + 1], p, hd, s == 0);
+    }
+    finish(out, out, L, hd);
+  }
+}
+
+}  // namespace LM_NS

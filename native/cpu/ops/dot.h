@@ -1,0 +1,352 @@
+// Integer dot products of one tile (16 rows) with NC columns of int8 activations. Each output element has one f32
+// accumulator that takes the blocks of 32 inputs in order, whatever NC is: a column's bits do not depend on its company.
+namespace LM_NS {
+
+/** What a panel block holds for column c (see prepare.h). */
+struct Block {
+  const s8 *q;
+  const float *d, *ds;
+  const i32 *n128, *n8, *h0, *h1;
+  LM_INLINE Block at(const u8 *p, int P) {
+    const float *f = (const float *)(p + 32 * P);
+    const i32 *n = (const i32 *)(f + 2 * P);
+    return {(const s8 *)p, f, f + P, n, n + P, n + 2 * P, n + 3 * P};
+  }
+};
+
+#if defined(LM_BUILD_AVX512)
+LM_INLINE I i_set(i32 x) { return _mm512_set1_epi32(x); }
+LM_INLINE I i_load(const u8 *p) { return _mm512_loadu_si512(p); }
+LM_INLINE I i_dot(I a, I w, const s8 *q) { return _mm512_dpbusd_epi32(a, w, _mm512_set1_epi32(load_i32(q))); }
+
+template <int NC>
+LM_INLINE void dot_q8(I *a, const u8 *w, const Block &x) {
+  for (int c = 0; c < NC; c++) a[c] = i_set(x.n128[c]);
+#pragma GCC unroll 8
+  for (int j = 0; j < 8; j++) {
+    I v = i_load(w + 64 * j);
+    for (int c = 0; c < NC; c++) a[c] = i_dot(a[c], v, x.q + 32 * c + 4 * j);
+  }
+}
+LM_INLINE I low_nibbles(I v) { return _mm512_and_si512(v, _mm512_set1_epi8(15)); }
+LM_INLINE I high_nibbles(I v) { return low_nibbles(_mm512_srli_epi16(v, 4)); }
+
+template <int NC>
+LM_INLINE void dot_q4(I *a, const u8 *w, const Block &x) {
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; j++) {
+    I v = i_load(w + 64 * j), lo = low_nibbles(v), hi = high_nibbles(v);
+    for (int c = 0; c < NC; c++) a[c] = i_dot(a[c], lo, x.q + 32 * c + 4 * j);
+    for (int c = 0; c < NC; c++) a[c] = i_dot(a[c], hi, x.q + 32 * c + 16 + 4 * j);
+  }
+}
+/** Bit `j` of each byte of h as bit 4. */
+LM_INLINE I fifth_bit(I h, int j) {
+  I b = j < 4 ? _mm512_slli_epi16(h, 4 - j) : _mm512_srli_epi16(h, j - 4);
+  return _mm512_and_si512(b, _mm512_set1_epi8(16));
+}
+template <int NC>
+LM_INLINE void dot_q5(I *a, const u8 *w, const Block &x) {
+  I h = i_load(w + 256);
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; j++) {
+    I v = i_load(w + 64 * j);
+    I lo = _mm512_or_si512(low_nibbles(v), fifth_bit(h, j)), hi = _mm512_or_si512(high_nibbles(v), fifth_bit(h, j + 4));
+    for (int c = 0; c < NC; c++) a[c] = i_dot(a[c], lo, x.q + 32 * c + 4 * j);
+    for (int c = 0; c < NC; c++) a[c] = i_dot(a[c], hi, x.q + 32 * c + 16 + 4 * j);
+  }
+}
+/** Bits 2j and 2j+1 of each byte of h as bits 4 and 5. */
+LM_INLINE I high_bits(I h, int j) {
+  I b = j < 2 ? _mm512_slli_epi16(h, 4 - 2 * j) : j == 2 ? h : _mm512_srli_epi16(h, 2);
+  return _mm512_and_si512(b, _mm512_set1_epi8(48));
+}
+template <int NC>
+LM_INLINE void dot_q6(I *a, I *b, const u8 *w, const Block &x) {
+  for (int c = 0; c < NC; c++) {
+    a[c] = _mm512_slli_epi32(i_set(x.h0[c]), 5);
+    b[c] = _mm512_slli_epi32(i_set(x.h1[c]), 5);
+    a[c] = _mm512_sub_epi32(_mm512_setzero_si512(), a[c]);
+    b[c] = _mm512_sub_epi32(_mm512_setzero_si512(), b[c]);
+  }
+  I h0 = i_load(w + 256), h1 = i_load(w + 320);
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; j++) {
+    I v = i_load(w + 64 * j);
+    I lo = _mm512_or_si512(low_nibbles(v), high_bits(h0, j)), hi = _mm512_or_si512(high_nibbles(v), high_bits(h1, j));
+    for (int c = 0; c < NC; c++) a[c] = i_dot(a[c], lo, x.q + 32 * c + 4 * j);
+    for (int c = 0; c < NC; c++) b[c] = i_dot(b[c], hi, x.q + 32 * c + 16 + 4 * j);
+  }
+}
+#elif defined(LM_BUILD_AVX2)
+LM_INLINE I i_set(i32 x) { return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
+LM_INLINE I i_load(const u8 *p) {
+  return {_mm256_loadu_si256((const __m256i *)p), _mm256_loadu_si256((const __m256i *)(p + 32))};
+}
+LM_INLINE I i_add16(I a, I b) { return {_mm256_add_epi16(a.a, b.a), _mm256_add_epi16(a.b, b.b)}; }
+LM_INLINE I i_and(I a, int m) {
+  __m256i k = _mm256_set1_epi8((char)m);
+  return {_mm256_and_si256(a.a, k), _mm256_and_si256(a.b, k)};
+}
+LM_INLINE I i_or(I a, I b) { return {_mm256_or_si256(a.a, b.a), _mm256_or_si256(a.b, b.b)}; }
+template <int N>
+LM_INLINE I i_shift(I a) {  // left for N > 0
+  if (N > 0) return {_mm256_slli_epi16(a.a, N > 0 ? N : 0), _mm256_slli_epi16(a.b, N > 0 ? N : 0)};
+  return {_mm256_srli_epi16(a.a, N < 0 ? -N : 0), _mm256_srli_epi16(a.b, N < 0 ? -N : 0)};
+}
+LM_INLINE __m256i q_set(const s8 *q) { return _mm256_set1_epi32(load_i32(q)); }
+/** Pairs of u8 · s8 in i16: with weights below 64 and |q| ≤ 127 a pair is at most 16,002. */
+LM_INLINE I i_pairs(I w, __m256i q) { return {_mm256_maddubs_epi16(w.a, q), _mm256_maddubs_epi16(w.b, q)}; }
+LM_INLINE I i_widen(I a, I pairs) {
+  __m256i one = _mm256_set1_epi16(1);
+  return {_mm256_add_epi32(a.a, _mm256_madd_epi16(pairs.a, one)), _mm256_add_epi32(a.b, _mm256_madd_epi16(pairs.b, one))};
+}
+
+template <int NC>
+LM_INLINE void dot_q8(I *a, const u8 *w, const Block &x) {
+  // u8 · s8 pairs would saturate at 255 · 127 · 2; |w| ≤ 128 times ±q does not (32,512)
+  __m256i flip = _mm256_set1_epi8((char)0x80);
+  for (int c = 0; c < NC; c++) a[c] = i_set(0);
+  for (int j = 0; j < 8; j++) {
+    I v = i_load(w + 64 * j);
+    v = {_mm256_xor_si256(v.a, flip), _mm256_xor_si256(v.b, flip)};
+    I m = {_mm256_abs_epi8(v.a), _mm256_abs_epi8(v.b)};
+    for (int c = 0; c < NC; c++) {
+      __m256i q = q_set(x.q + 32 * c + 4 * j);
+      I p = {_mm256_maddubs_epi16(m.a, _mm256_sign_epi8(q, v.a)), _mm256_maddubs_epi16(m.b, _mm256_sign_epi8(q, v.b))};
+      a[c] = i_widen(a[c], p);
+    }
+  }
+}
+LM_INLINE I low_nibbles(I v) { return i_and(v, 15); }
+LM_INLINE I high_nibbles(I v) { return i_and(i_shift<-4>(v), 15); }
+
+template <int NC>
+LM_INLINE void dot_q4(I *a, const u8 *w, const Block &x) {  // 8 pairs: at most 30,480
+  I s[NC];
+  for (int c = 0; c < NC; c++) s[c] = i_set(0);
+  for (int j = 0; j < 4; j++) {
+    I v = i_load(w + 64 * j), lo = low_nibbles(v), hi = high_nibbles(v);
+    for (int c = 0; c < NC; c++) {
+      s[c] = i_add16(s[c], i_pairs(lo, q_set(x.q + 32 * c + 4 * j)));
+      s[c] = i_add16(s[c], i_pairs(hi, q_set(x.q + 32 * c + 16 + 4 * j)));
+    }
+  }
+  for (int c = 0; c < NC; c++) a[c] = i_widen(a[c], s[c]);
+}
+template <int NC, int J>
+LM_INLINE void q5_chunks(I *a, const u8 *w, const Block &x, I h) {  // 4 pairs: at most 31,496
+  I v = i_load(w + 64 * J), v1 = i_load(w + 64 * J + 64);
+  I lo = i_or(low_nibbles(v), i_and(i_shift<4 - J>(h), 16)), hi = i_or(high_nibbles(v), i_and(i_shift<-J>(h), 16));
+  I lo1 = i_or(low_nibbles(v1), i_and(i_shift<3 - J>(h), 16)), hi1 = i_or(high_nibbles(v1), i_and(i_shift<-J - 1>(h), 16));
+  for (int c = 0; c < NC; c++) {
+    const s8 *q = x.q + 32 * c + 4 * J;
+    I s = i_add16(i_pairs(lo, q_set(q)), i_pairs(hi, q_set(q + 16)));
+    s = i_add16(s, i_add16(i_pairs(lo1, q_set(q + 4)), i_pairs(hi1, q_set(q + 20))));
+    a[c] = i_widen(a[c], s);
+  }
+}
+template <int NC>
+LM_INLINE void dot_q5(I *a, const u8 *w, const Block &x) {
+  I h = i_load(w + 256);
+  q5_chunks<NC, 0>(a, w, x, h);
+  q5_chunks<NC, 2>(a, w, x, h);
+}
+template <int NC, int J>
+LM_INLINE void q6_chunks(I *a, I *b, const u8 *w, const Block &x, I h0, I h1) {  // 2 pairs: at most 32,004
+  I v = i_load(w + 64 * J), v1 = i_load(w + 64 * J + 64);
+  I lo = i_or(low_nibbles(v), i_and(i_shift<4 - 2 * J>(h0), 48)), hi = i_or(high_nibbles(v), i_and(i_shift<4 - 2 * J>(h1), 48));
+  I lo1 = i_or(low_nibbles(v1), i_and(i_shift<2 - 2 * J>(h0), 48)), hi1 = i_or(high_nibbles(v1), i_and(i_shift<2 - 2 * J>(h1), 48));
+  for (int c = 0; c < NC; c++) {
+    const s8 *q = x.q + 32 * c + 4 * J;
+    a[c] = i_widen(a[c], i_add16(i_pairs(lo, q_set(q)), i_pairs(lo1, q_set(q + 4))));
+    b[c] = i_widen(b[c], i_add16(i_pairs(hi, q_set(q + 16)), i_pairs(hi1, q_set(q + 20))));
+  }
+}
+template <int NC>
+LM_INLINE void dot_q6(I *a, I *b, const u8 *w, const Block &x) {
+  for (int c = 0; c < NC; c++) {
+    a[c] = i_set(-32 * x.h0[c]);
+    b[c] = i_set(-32 * x.h1[c]);
+  }
+  I h0 = i_load(w + 256), h1 = i_load(w + 320);
+  q6_chunks<NC, 0>(a, b, w, x, h0, h1);
+  q6_chunks<NC, 2>(a, b, w, x, h0, h1);
+}
+#else
+LM_INLINE I i_set(i32 x) {
+  I r;
+  LM_EACH r.v[i] = x;
+  return r;
+}
+LM_INLINE void i_dot(I *a, const u8 *w, const s8 *q) {  // w: one chunk of 16 rows
+  LM_EACH a->v[i] += w[4 * i] * q[0] + w[4 * i + 1] * q[1] + w[4 * i + 2] * q[2] + w[4 * i + 3] * q[3];
+}
+template <int NC>
+LM_INLINE void dot_q8(I *a, const u8 *w, const Block &x) {
+  for (int c = 0; c < NC; c++) a[c] = i_set(x.n128[c]);
+  for (int j = 0; j < 8; j++)
+    for (int c = 0; c < NC; c++) i_dot(a + c, w + 64 * j, x.q + 32 * c + 4 * j);
+}
+/** Chunk j of a block whose nibbles are at w; `bits` more bits of each value lie in h. */
+LM_INLINE void chunk(u8 *out, const u8 *w, int j, const u8 *h, int shift, int mask) {
+  for (int i = 0; i < 64; i++) {
+    u8 v = (u8)((w[64 * (j & 3) + i] >> (j & 4)) & 15);
+    out[i] = h ? (u8)(v | (((h[i] >> shift) & mask) << 4)) : v;
+  }
+}
+template <int NC>
+LM_INLINE void dot_q4(I *a, const u8 *w, const Block &x) {
+  u8 t[64];
+  for (int j = 0; j < 8; j++) {
+    chunk(t, w, j, 0, 0, 0);
+    for (int c = 0; c < NC; c++) i_dot(a + c, t, x.q + 32 * c + 4 * j);
+  }
+}
+template <int NC>
+LM_INLINE void dot_q5(I *a, const u8 *w, const Block &x) {
+  u8 t[64];
+  for (int j = 0; j < 8; j++) {
+    chunk(t, w, j, w + 256, j, 1);
+    for (int c = 0; c < NC; c++) i_dot(a + c, t, x.q + 32 * c + 4 * j);
+  }
+}
+template <int NC>
+LM_INLINE void dot_q6(I *a, I *b, const u8 *w, const Block &x) {
+  u8 t[64];
+  for (int c = 0; c < NC; c++) {
+    a[c] = i_set(-32 * x.h0[c]);
+    b[c] = i_set(-32 * x.h1[c]);
+  }
+  for (int j = 0; j < 8; j++) {
+    chunk(t, w, j, w + 256 + 64 * (j / 4), 2 * (j & 3), 3);
+    for (int c = 0; c < NC; c++) i_dot((j < 4 ? a : b) + c, t, x.q + 32 * c + 4 * j);
+  }
+}
+#endif
+
+/** acc += d · dx · dot, for each column. */
+template <int NC>
+LM_INLINE void add_scaled(V *f, const I *a, V d, const float *dx) {
+  for (int c = 0; c < NC; c++) f[c] = v_fma(v_int(a[c]), v_mul(d, v_set(dx[c])), f[c]);
+}
+template <int NC>
+LM_INLINE void add_minimum(V *f, V m, const float *ds) {
+  for (int c = 0; c < NC; c++) f[c] = v_fma(m, v_set(ds[c]), f[c]);
+}
+
+// Each format: QB quant bytes a block, and the work of block b.
+struct Q8_0 {
+  enum { QB = 512 };
+  template <int NC>
+  LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const Block &x) {
+    I a[NC];
+    dot_q8<NC>(a, w, x);
+    add_scaled<NC>(f, a, v_half(s + 32 * b), x.d);
+  }
+};
+struct Q4_0 {
+  enum { QB = 256 };
+  template <int NC>
+  LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const Block &x) {
+    I a[NC];
+    for (int c = 0; c < NC; c++) a[c] = i_set(x.n8[c]);
+    dot_q4<NC>(a, w, x);
+    add_scaled<NC>(f, a, v_half(s + 32 * b), x.d);
+  }
+};
+struct Q4_1 {
+  enum { QB = 256 };
+  template <int NC>
+  LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const Block &x) {
+    I a[NC];
+    for (int c = 0; c < NC; c++) a[c] = i_set(0);
+    dot_q4<NC>(a, w, x);
+    add_scaled<NC>(f, a, v_half(s + 64 * b), x.d);
+    add_minimum<NC>(f, v_half(s + 64 * b + 32), x.ds);
+  }
+};
+template <int NC>
+LM_INLINE void add_super(V *f, const I *a, const u8 *s, int j, const Block &x) {
+  V d = v_mul(v_half(s), v_u8(s + 64 + 16 * j)), m = v_mul(v_half(s + 32), v_u8(s + 192 + 16 * j));
+  add_scaled<NC>(f, a, d, x.d);
+  add_minimum<NC>(f, v_sub(v_zero(), m), x.ds);
+}
+struct Q4_K {
+  enum { QB = 256 };
+  template <int NC>
+  LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const Block &x) {
+    I a[NC];
+    for (int c = 0; c < NC; c++) a[c] = i_set(0);
+    dot_q4<NC>(a, w, x);
+    add_super<NC>(f, a, s + 320 * (b / 8), b % 8, x);
+  }
+};
+struct Q5_K {
+  enum { QB = 320 };
+  template <int NC>
+  LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const Block &x) {
+    I a[NC];
+    for (int c = 0; c < NC; c++) a[c] = i_set(0);
+    dot_q5<NC>(a, w, x);
+    add_super<NC>(f, a, s + 320 * (b / 8), b % 8, x);
+  }
+};
+struct Q6_K {
+  enum { QB = 384 };
+  template <int NC>
+  LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const Block &x) {
+    I a[NC], h[NC];
+    dot_q6<NC>(a, h, w, x);
+    s += 288 * (b / 8);
+    V d = v_half(s);
+    add_scaled<NC>(f, a, v_mul(d, v_s8(s + 32 + 32 * (b % 8))), x.d);
+    add_scaled<NC>(f, h, v_mul(d, v_s8(s + 48 + 32 * (b % 8))), x.d);
+  }
+};
+
+#define LM_PREFETCH_AHEAD 4096
+
+/** 16 rows × NC columns over all inputs → out[NC][16]. */
+template <class F, int NC>
+__attribute__((noinline)) static void tile_columns(const u8 *tile, int nb, const u8 *x, int P, float *out) {
+  int64_t bytes = panelBlockBytes(P);
+  const u8 *scales = tile + (int64_t)nb * F::QB;
+  V f[NC];
+  for (int c = 0; c < NC; c++) f[c] = v_zero();
+  for (int b = 0; b < nb; b++, tile += F::QB, x += bytes) {
+    if (NC <= 8)  // few columns: the weights stream from memory
+      for (int l = 0; l < F::QB; l += 64) __builtin_prefetch(tile + LM_PREFETCH_AHEAD + l);
+    F::template block<NC>(f, tile, scales, b, Block::at(x, P));
+  }
+  for (int c = 0; c < NC; c++) v_store(out + 16 * c, f[c]);
+}
+
+template <class F, int NC>
+LM_INLINE void tile_any(const u8 *tile, int nb, const u8 *x, int P, int nc, float *out) {
+  if (nc == NC) return tile_columns<F, NC>(tile, nb, x, P, out);
+  if constexpr (NC > 1) tile_any<F, NC - 1>(tile, nb, x, P, nc, out);
+}
+
+/** The same for float weights: x is (input, P) f32; one fused multiply-add an input, in order. */
+template <int TYPE, int NC>
+__attribute__((noinline)) static void tile_float(const u8 *tile, int in, const float *x, int P, float *out) {
+  V f[NC];
+  for (int c = 0; c < NC; c++) f[c] = v_zero();
+  for (int k = 0; k < in; k++, x += P) {
+    V w;
+    if (TYPE == LM_F32) w = v_load((const float *)tile + 16 * (int64_t)k);
+    if (TYPE == LM_F16) w = v_half(tile + 32 * (int64_t)k);
+    if (TYPE == LM_BF16) w = v_bf16(tile + 32 * (int64_t)k);
+    if (NC <= 8 && !(k & 1)) __builtin_prefetch(tile + 32 * (int64_t)k + LM_PREFETCH_AHEAD);
+    for (int c = 0; c < NC; c++) f[c] = v_fma(w, v_set(x[c]), f[c]);
+  }
+  for (int c = 0; c < NC; c++) v_store(out + 16 * c, f[c]);
+}
+template <int TYPE, int NC>
+LM_INLINE void float_any(const u8 *tile, int in, const float *x, int P, int nc, float *out) {
+  if (nc == NC) return tile_float<TYPE, NC>(tile, in, x, P, out);
+  if constexpr (NC > 1) float_any<TYPE, NC - 1>(tile, in, x, P, nc, out);
+}
+
+}  // namespace LM_NS

@@ -1,0 +1,49 @@
+// Activations for a matrix product: (norm,) then blocks of 32 as int8 with an f32 scale, or f32, in panels of P columns.
+//
+// A panel block: q[P][32] s8, then one f32 or i32 per column each: d (scale), ds (d · Σq), -128·Σq, -8·Σq, and Σq of
+// either half. The products with an offset start from these sums.
+namespace LM_NS {
+
+LM_INLINE void quantise_block(V a, V b, u8 *block, int P, int c) {
+  float amax = v_abs_maximum(a, b);
+  float d = amax * (1.0f / 127.0f), inverse = amax > 0.0f ? 127.0f / amax : 0.0f;
+  // a denormal maximum would make the inverse infinite: such a block is zero
+  if (!(inverse < 3.0e38f)) {
+    inverse = 0.0f;
+    if (amax < 1.0f) d = 0.0f;
+  }
+  s8 *q = (s8 *)block + 32 * c;
+  V k = v_set(inverse);
+  i32 h0 = v_to_s8(q, v_mul(a, k)), h1 = v_to_s8(q + 16, v_mul(b, k)), sum = h0 + h1;
+  float *f = (float *)(block + 32 * P);
+  i32 *n = (i32 *)(f + 2 * P);
+  f[c] = d;
+  f[P + c] = d * (float)sum;
+  n[c] = -128 * sum;
+  n[P + c] = -8 * sum;
+  n[2 * P + c] = h0;
+  n[3 * P + c] = h1;
+}
+
+LM_INLINE int panel_width(const LmPanels *x, int panel) { return x->n - panel * x->P < x->P ? x->n - panel * x->P : x->P; }
+
+static void prepare(const LmPrepare *p, i32 token, float *scratch) {
+  const float *x = p->x + token * p->stride;
+  if (p->norm) {
+    rms_norm(x, p->norm, p->eps, p->width, scratch);
+    x = scratch;
+  }
+  int P = p->out.P, panel = token / P, c = token % P;
+  if (p->need & LM_NEED_Q8) {
+    int nb = p->width / 32;
+    int64_t bytes = panelBlockBytes(P);
+    u8 *block = p->out.q8 + (int64_t)panel * nb * bytes;
+    for (int b = 0; b < nb; b++, block += bytes) quantise_block(v_load(x + 32 * b), v_load(x + 32 * b + 16), block, P, c);
+  }
+  if (p->need & LM_NEED_F32) {
+    float *out = p->out.f32 + (int64_t)panel * p->width * P + c;
+    for (int k = 0; k < p->width; k++) out[(int64_t)k * P] = x[k];
+  }
+}
+
+}  // namespace LM_NS

@@ -1,0 +1,336 @@
+// One step: its arrays are checked, then every member of the pool walks the same list of operations.
+#include <math.h>
+#include <string.h>
+
+#include "exports.h"
+
+// ---------------------------------------------------------------- checks
+
+static int check_rows(const Device *d, const StepArrays *s, int32_t *detail) {
+  const int32_t *c = s->counts, *z = d->sizes;
+  int32_t next = 0;
+  for (int32_t r = 0; r < c[LM_C_ROWS]; r++) {
+    int32_t from = s->rowStart[r], to = s->rowStart[r + 1], slot = s->rowSlot[r];
+    detail[0] = r;
+    if (from != next || to <= from || to > c[LM_C_TOKENS]) return LM_E_ROWS;
+    next = to;
+    if (slot < 0 || slot >= z[LM_S_MAX_ROWS]) return LM_E_SLOT;
+    int64_t end = (int64_t)s->positions[from] + (to - from);
+    if (s->positions[from] < 0 || end > (int64_t)z[LM_S_MAX_BLOCKS_PER_ROW] * z[LM_S_BLOCK_LEN]) return LM_E_POSITION;
+    for (int32_t t = from; t < to; t++) {
+      detail[1] = t;
+      if (s->tokens[t] < 0 || s->tokens[t] >= z[LM_S_VOCAB]) return LM_E_TOKEN;
+      if (s->positions[t] != s->positions[from] + (t - from)) return LM_E_POSITION;
+    }
+    const int32_t *table = s->tables + (int64_t)slot * z[LM_S_MAX_BLOCKS_PER_ROW];
+    for (int64_t b = 0; b * z[LM_S_BLOCK_LEN] < end; b++) {
+      detail[1] = table[b];
+      if (table[b] < 0 || table[b] >= d->kvBlocks) return LM_E_BLOCK;
+    }
+  }
+  return next == c[LM_C_TOKENS] ? LM_OK : LM_E_ROWS;
+}
+
+static int check_range(const int32_t *start, int32_t n, int32_t capacity) {
+  if (start[0] < 0) return 0;
+  for (int32_t i = 0; i < n; i++)
+    if (start[i + 1] < start[i]) return 0;
+  return start[n] <= capacity;
+}
+
+static int check_sampling(const Device *d, const StepArrays *s, int32_t *detail) {
+  const int32_t *c = s->counts;
+  const LmSampling *p = &s->sampling;
+  int32_t n = c[LM_C_LOGITS], vocab = d->sizes[LM_S_VOCAB], words = (vocab + 31) / 32;
+  if (!check_range(p->historyStart, n, c[LM_C_CAP_HISTORY])) return LM_E_HISTORY;
+  if (!check_range(p->biasStart, n, c[LM_C_CAP_BIAS])) return LM_E_BIAS;
+  for (int32_t i = 0; i < n; i++) {
+    detail[0] = i;
+    if (!(p->temperature[i] >= 0) || p->topLogprobs[i] < -1 || p->topLogprobs[i] > LM_MAX_TOP ||
+        p->scoreToken[i] < -1 || p->scoreToken[i] >= vocab || !(p->repetition[i] > 0) || !(p->topP[i] >= 0))
+      return LM_E_SAMPLING;
+    if (p->maskRow[i] < -1 || (p->maskRow[i] >= 0 && (p->maskRow[i] + (int64_t)1) * words > c[LM_C_CAP_MASKS])) return LM_E_MASK;
+  }
+  for (int32_t i = p->historyStart[0]; i < p->historyStart[n]; i++)
+    if (p->historyTokens[i] < 0 || p->historyTokens[i] >= vocab) return LM_E_HISTORY;
+  for (int32_t i = p->biasStart[0]; i < p->biasStart[n]; i++)
+    if (p->biasTokens[i] < 0 || p->biasTokens[i] >= vocab) return LM_E_BIAS;
+  return LM_OK;
+}
+
+int step_check(const Device *d, const StepArrays *s, int32_t *detail) {
+  const int32_t *c = s->counts, *z = d->sizes;
+  int32_t rows = c[LM_C_ROWS], tokens = c[LM_C_TOKENS], logits = c[LM_C_LOGITS], copies = c[LM_C_COPIES];
+  detail[0] = detail[1] = 0;
+  if (rows < 0 || rows > z[LM_S_MAX_ROWS] || tokens < 0 || tokens > z[LM_S_MAX_TOKENS] || logits < 0 ||
+      logits > z[LM_S_MAX_LOGITS] || copies < 0)
+    return LM_E_COUNTS;
+  if (c[LM_C_CAP_TOKENS] < tokens || c[LM_C_CAP_POSITIONS] < tokens || c[LM_C_CAP_ROW_START] < rows + 1 ||
+      c[LM_C_CAP_ROW_SLOT] < rows || c[LM_C_CAP_LOGIT_ROWS] < logits || c[LM_C_CAP_COPIES] / 3 < copies ||
+      c[LM_C_CAP_SAMPLING] < logits || c[LM_C_CAP_TABLES] < (int64_t)z[LM_S_MAX_ROWS] * z[LM_S_MAX_BLOCKS_PER_ROW])
+    return LM_E_COUNTS;
+  int code = check_rows(d, s, detail);
+  if (code != LM_OK) return code;
+  for (int32_t i = 0; i < logits; i++) {
+    detail[0] = i;
+    detail[1] = s->logitRows[i];
+    if (s->logitRows[i] < 0 || s->logitRows[i] >= tokens || (i && s->logitRows[i] <= s->logitRows[i - 1])) return LM_E_LOGIT_ROW;
+  }
+  for (int32_t i = 0; i < copies; i++) {
+    const int32_t *p = s->copies + 3 * i;
+    detail[0] = i;
+    if (p[0] < 0 || p[0] >= d->kvBlocks || p[1] < 0 || p[1] >= d->kvBlocks || p[2] < 0 || p[2] > z[LM_S_BLOCK_LEN]) return LM_E_COPY;
+  }
+  return check_sampling(d, s, detail);
+}
+
+// ---------------------------------------------------------------- what is computed once a step
+
+/** Splits the step's rows into attention tasks; the same list serves every layer. */
+static void plan_attention(Device *d, const StepArrays *s) {
+  const int32_t *z = d->sizes;
+  int32_t kvHeads = z[LM_S_KV_HEADS], most = d->k->attention_tokens(z[LM_S_HEADS] / kvHeads);
+  int32_t entries = 0, splits = 0;
+  for (int32_t r = 0; r < s->counts[LM_C_ROWS]; r++) entries += (s->rowStart[r + 1] - s->rowStart[r] + most - 1) / most;
+  bool few = entries * kvHeads < 8 * d->pool.threads && d->pool.threads > 1;
+  d->taskCount = 0;
+  for (int32_t r = 0; r < s->counts[LM_C_ROWS]; r++) {
+    const int32_t *table = s->tables + (int64_t)s->rowSlot[r] * z[LM_S_MAX_BLOCKS_PER_ROW];
+    for (int32_t t = s->rowStart[r]; t < s->rowStart[r + 1]; t += most) {
+      int32_t n = s->rowStart[r + 1] - t < most ? s->rowStart[r + 1] - t : most;
+      int32_t spans = (s->positions[t] + n + LM_SPAN - 1) / LM_SPAN;
+      LmAttentionTask task = {table, t, n, s->positions[t], 0, spans, spans, nullptr};
+      if (few && n == 1 && spans > 1 && spans <= d->maxSpans && splits < d->maxSplit) {
+        task.partial = d->partials + splits * d->partialFloats;
+        for (int32_t h = 0; h < kvHeads; h++) d->remaining[splits * kvHeads + h] = spans;
+        for (int32_t i = 0; i < spans; i++) {
+          task.spanFrom = i;
+          task.spanTo = i + 1;
+          d->taskEntry[d->taskCount] = splits;
+          d->tasks[d->taskCount++] = task;
+        }
+        splits++;
+        continue;
+      }
+      d->taskEntry[d->taskCount] = -1;
+      d->tasks[d->taskCount++] = task;
+    }
+  }
+}
+
+static void set_angles(Device *d, const StepArrays *s, int member) {
+  for (int i = 0; i < d->sizes[LM_S_ROPES]; i++) {
+    const Rope *r = d->ropes + i;
+    for (int32_t t = member; t < s->counts[LM_C_TOKENS]; t += d->pool.threads) {
+      float *out = r->angles + (int64_t)t * r->dims;
+      for (int j = 0; j < r->dims / 2; j++) {
+        double a = (double)s->positions[t] * (double)r->inverse[j];
+        out[2 * j] = (float)(cos(a) * r->magnitude);
+        out[2 * j + 1] = (float)(sin(a) * r->magnitude);
+      }
+    }
+  }
+}
+
+/** Leading tokens of a block, by whole tiles of 16. Members share out the heads, so that copies stay in order. */
+static void copy_blocks(Device *d, const StepArrays *s, int member) {
+  const LmKv *kv = &d->kvShape;
+  int64_t heads = (int64_t)d->sizes[LM_S_LAYERS] * kv->heads, half = kv->headBytes / 2;
+  for (int32_t i = 0; i < s->counts[LM_C_COPIES]; i++) {
+    const int32_t *c = s->copies + 3 * i;
+    int64_t bytes = (c[2] + 15) / 16 * kv->tileBytes;
+    if (c[0] == c[1] || !bytes) continue;
+    for (int64_t h = member; h < heads; h += d->pool.threads) {
+      const uint8_t *from = kv->base + c[0] * kv->blockBytes + h * kv->headBytes;
+      uint8_t *to = kv->base + c[1] * kv->blockBytes + h * kv->headBytes;
+      memcpy(to, from, (size_t)bytes);
+      memcpy(to + half, from + half, (size_t)bytes);
+    }
+  }
+}
+
+// ---------------------------------------------------------------- operations
+
+struct Run {
+  Device *d;
+  const StepArrays *s;
+  int from, to;
+  int stop;
+};
+
+static LmPanels panels_for(const Device *d, int set, int32_t n) {
+  LmPanels p = d->panels[set];
+  int32_t columns = d->k->columns, panels = (n + columns - 1) / columns;
+  p.n = n;
+  p.P = panels ? (n + panels - 1) / panels : 1;
+  return p;
+}
+
+static void run_linear(Device *d, const LmOp *o, int32_t n, Counter *c, int member) {
+  LmLinear l;
+  memset(&l, 0, sizeof(l));
+  l.x = panels_for(d, o->panel, n);
+  l.outCount = o->outCount;
+  l.silu = (o->flags & LM_SILU_MUL) != 0;
+  int32_t units = 0;
+  int64_t bytes = 0;
+  for (int i = 0; i < o->outCount; i++) {
+    LmLinearOut *out = l.outs + i;
+    out->w = &d->tensors[o->outs[i].weight].t;
+    out->bias = o->outs[i].bias >= 0 ? d->tensors[o->outs[i].bias].t.vector : nullptr;
+    units += out->w->tiles;
+    bytes += out->w->tiles * out->w->tileBytes;
+    if (l.silu) continue;
+    out->out = d->buffers[o->outs[i].out].data;
+    out->stride = d->buffers[o->outs[i].out].width;
+  }
+  if (l.silu) {
+    units = l.outs[0].w->tiles / 2;
+    l.hidden = panels_for(d, o->panelOut, n);
+    l.hiddenNeed = o->flags & (LM_NEED_Q8 | LM_NEED_F32);
+  }
+  if (o->residual >= 0) l.residual = d->buffers[o->residual].data;
+  // with several panels the weights of a piece are read again for each: they should stay in the L2 cache
+  int64_t cap = n > l.x.P ? (384 << 10) / (bytes / units + 1) : units;
+  int from, to;
+  while (take(c, units, d->pool.threads, (int)(cap < 1 ? 1 : cap), &from, &to)) d->k->linear(&l, from, to, d->scratch[member]);
+}
+
+static LmKv layer_kv(const Device *d, int layer) {
+  LmKv kv = d->kvShape;
+  kv.layerOffset = layer * d->layerBytes;
+  return kv;
+}
+
+static void run_attention(Device *d, const LmOp *o, Counter *c, int member) {
+  LmAttention a = {layer_kv(d, o->layer), d->buffers[o->in].data, d->buffers[o->out].data,
+                   d->buffers[o->in].width, d->sizes[LM_S_HEADS], o->scale};
+  int32_t heads = a.kv.heads;
+  for (;;) {
+    int u = __atomic_fetch_add(&c->next, 1, __ATOMIC_RELAXED);
+    if (u >= d->taskCount * heads) return;
+    int h = u / d->taskCount, i = d->taskCount - 1 - u % d->taskCount;  // long contexts first
+    const LmAttentionTask *t = d->tasks + i;
+    d->k->attention(&a, t, h, d->scratch[member]);
+    if (!t->partial) continue;
+    int32_t *left = d->remaining + d->taskEntry[i] * heads + h;
+    if (__atomic_sub_fetch(left, 1, __ATOMIC_ACQ_REL)) continue;
+    *left = t->spans;  // for the next layer
+    d->k->attention_merge(&a, t->partial, t->spans, t->token, h);
+  }
+}
+
+static void run_rope_store(Device *d, const StepArrays *s, const LmOp *o, int32_t from, int32_t to) {
+  const Rope *rope = d->ropes + o->rope;
+  LmRopeStore r = {layer_kv(d, o->layer), d->buffers[o->in].data, d->buffers[o->in2].data, d->buffers[o->out].data,
+                   d->buffers[o->in].width, d->buffers[o->in2].width, d->buffers[o->out].width,
+                   d->sizes[LM_S_HEADS], rope->dims, rope->neox, rope->angles};
+  int32_t row = 0;
+  for (int32_t t = from; t < to; t++) {
+    while (s->rowStart[row + 1] <= t) row++;
+    d->k->rope_store(&r, s->tables + (int64_t)s->rowSlot[row] * d->sizes[LM_S_MAX_BLOCKS_PER_ROW], t, s->positions[t]);
+  }
+}
+
+static void run_rows(Device *d, const StepArrays *s, const LmOp *o, int32_t n, int32_t from, int32_t to, int member) {
+  Buffer *in = o->in >= 0 ? d->buffers + o->in : nullptr, *in2 = o->in2 >= 0 ? d->buffers + o->in2 : nullptr;
+  Buffer *out = o->out >= 0 ? d->buffers + o->out : nullptr;
+  const TensorInfo *w = o->weight >= 0 ? d->tensors + o->weight : nullptr;
+  switch (o->kind) {
+    case LM_OP_EMBED:
+      for (int32_t t = from; t < to; t++) d->k->embed(&w->t, s->tokens[t], out->data + (int64_t)t * out->width);
+      break;
+    case LM_OP_NORM:
+      for (int32_t t = from; t < to; t++)
+        d->k->norm(in->data + (int64_t)t * in->width, w->t.vector, o->eps, o->width, out->data + (int64_t)t * out->width);
+      break;
+    case LM_OP_PREPARE: {
+      LmPrepare p = {in->data, in->width, o->width, w ? w->t.vector : nullptr, o->eps,
+                     o->flags & (LM_NEED_Q8 | LM_NEED_F32), panels_for(d, o->panel, n)};
+      for (int32_t t = from; t < to; t++) d->k->prepare(&p, t, d->scratch[member]);
+      break;
+    }
+    case LM_OP_ROPE_STORE: run_rope_store(d, s, o, from, to); break;
+    case LM_OP_SILU_MUL: {
+      int64_t at = (int64_t)from * o->width;
+      d->k->silu_mul(in->data + at, in2->data + at, out->data + at, (int64_t)(to - from) * o->width);
+      break;
+    }
+    case LM_OP_GATHER:
+      for (int32_t i = from; i < to; i++)
+        memcpy(out->data + (int64_t)i * out->width, in->data + (int64_t)s->logitRows[i] * in->width, 4 * (size_t)o->width);
+      break;
+    case LM_OP_SAMPLE:
+      for (int32_t i = from; i < to; i++)
+        d->k->sample(&s->sampling, &s->result, in->data + (int64_t)i * in->width, d->sizes[LM_S_VOCAB], i,
+                     s->positions[s->logitRows[i]] + 1, d->scratch[member]);
+      break;
+  }
+}
+
+static void read_cancel(void *context) {
+  Run *r = (Run *)context;
+  r->stop = __atomic_load_n(r->s->cancel, __ATOMIC_RELAXED);
+}
+
+static void run_member(void *context, int member) {
+  Run *r = (Run *)context;
+  Device *d = r->d;
+  const StepArrays *s = r->s;
+  if (r->from == 0) {
+    set_angles(d, s, member);
+    copy_blocks(d, s, member);
+    pool_barrier(&d->pool, read_cancel, r);
+  }
+  for (int i = r->from; i < r->to && !r->stop; i++) {
+    const LmOp *o = d->ops + i;
+    Counter *c = d->counters + i;
+    bool perLogit = (o->flags & LM_PER_LOGIT) || o->kind == LM_OP_GATHER || o->kind == LM_OP_SAMPLE;
+    int32_t n = s->counts[perLogit ? LM_C_LOGITS : LM_C_TOKENS];
+    if (n == 0) continue;
+    if (o->kind == LM_OP_LINEAR) {
+      run_linear(d, o, n, c, member);
+    } else if (o->kind == LM_OP_ATTENTION) {
+      run_attention(d, o, c, member);
+    } else {
+      int from, to;
+      int cap = o->kind == LM_OP_SAMPLE ? 1 : 64;
+      while (take(c, n, d->pool.threads, cap, &from, &to)) run_rows(d, s, o, n, from, to, member);
+    }
+    if (i + 1 < r->to) pool_barrier(&d->pool, read_cancel, r);
+  }
+}
+
+int step_run(Device *d, const StepArrays *s, int from, int to) {
+  if (from == 0) plan_attention(d, s);
+  memset((void *)(d->counters + from), 0, (size_t)(to - from) * sizeof(Counter));
+  Run r = {d, s, from, to, __atomic_load_n(s->cancel, __ATOMIC_RELAXED)};
+  if (r.stop) return LM_CANCELLED;
+  pool_run(&d->pool, run_member, &r);
+  return r.stop ? LM_CANCELLED : LM_OK;
+}
+
+extern "C" int32_t lm_step(Device *d, int32_t from, int32_t to, const int32_t *counts, const int32_t *tokens,
+                           const int32_t *positions, const int32_t *rowStart, const int32_t *rowSlot, const int32_t *tables,
+                           const int32_t *logitRows, const int32_t *copies, const float *temperature, const int32_t *topK,
+                           const float *topP, const float *minP, const float *repetition, const float *presence,
+                           const float *frequency, const uint32_t *seed, const int32_t *topLogprobs,
+                           const int32_t *scoreToken, const int32_t *historyStart, const int32_t *historyTokens,
+                           const int32_t *historyCounts, const int32_t *biasStart, const int32_t *biasTokens,
+                           const float *biasValues, const int32_t *maskRow, const int32_t *masks, int32_t *outTokens,
+                           int32_t *outStatus, float *outLogprobs, float *outScores, int32_t *outTopTokens,
+                           float *outTopLogprobs, const int32_t *cancel, int32_t *detail) {
+  StepArrays s = {counts, tokens, positions, rowStart, rowSlot, tables, logitRows, copies,
+                  {temperature, topK, topP, minP, repetition, presence, frequency, seed, topLogprobs, scoreToken,
+                   historyStart, historyTokens, historyCounts, biasStart, biasTokens, biasValues, maskRow, masks},
+                  {outTokens, outStatus, outLogprobs, outScores, outTopTokens, outTopLogprobs},
+                  cancel};
+  if (!d->configured) return LM_E_STATE;
+  for (int i = 0; i < d->tensorCount; i++)
+    if (!d->tensors[i].t.data && !d->tensors[i].t.vector) return LM_E_STATE;
+  if (from < 0 || to > d->sizes[LM_S_OPS] || from > to) return LM_E_ARGUMENT;
+  int code = step_check(d, &s, detail);
+  if (code != LM_OK) return code;
+  d->lastLogits = counts[LM_C_LOGITS];
+  return step_run(d, &s, from, to);
+}

@@ -1,0 +1,157 @@
+/** Compiles native/cpu with the machine's C++ compiler at first use; the result is kept under a hash of what went in. */
+import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { errors } from '../../errors.js';
+
+const COMPILERS = ['g++', 'clang++', 'c++'];
+const INSTALL = 'install a C++20 compiler, for example: apt-get install g++';
+const FLAGS =
+  '-std=c++20 -O3 -ffp-contract=off -fno-math-errno -fno-exceptions -fno-rtti -fPIC -fvisibility=hidden ' +
+  '-Wno-psabi -Wno-maybe-uninitialized -Wno-uninitialized';
+const CORE = ['device', 'pool', 'step', 'weights', 'bench'];
+/** The kernels are compiled once for each instruction set; `define` picks the code, `flags` the instructions. */
+const KERNELS = [
+  { name: 'portable', flags: '', x64: false },
+  { name: 'avx2', flags: '-DLM_BUILD_AVX2 -mavx2 -mfma -mf16c', x64: true },
+  {
+    name: 'avx512',
+    flags:
+      '-DLM_BUILD_AVX512 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx2 -mfma -mf16c -mprefer-vector-width=512',
+    x64: true,
+  },
+];
+
+interface Compiler {
+  command: string;
+  version: string;
+}
+
+/** The repository's or package's native/cpu, found from dist/src/device/cpu/ (or src/device/cpu/). */
+function sourceFolder(): string {
+  let folder = path.dirname(fileURLToPath(import.meta.url));
+  for (;;) {
+    const candidate = path.join(folder, 'native', 'cpu');
+    if (fs.existsSync(path.join(candidate, 'kernels.cpp'))) return candidate;
+    const parent = path.dirname(folder);
+    if (parent === folder) throw errors.nativeUnavailable(['the sources in native/cpu are missing from this installation']);
+    folder = parent;
+  }
+}
+
+function findCompiler(): Compiler {
+  const tried: string[] = [];
+  for (const command of COMPILERS) {
+    const r = spawnSync(command, ['--version'], { encoding: 'utf8' });
+    if (r.status === 0) return { command, version: r.stdout.split('\n', 1)[0] };
+    tried.push(`${command}: ${r.error ? 'not found' : `exit status ${r.status}`}`);
+  }
+  throw errors.nativeUnavailable([...tried, INSTALL]);
+}
+
+function listSources(folder: string): string[] {
+  return fs
+    .readdirSync(folder, { recursive: true, encoding: 'utf8' })
+    .filter((f) => /\.(cpp|h)$/.test(f) && !f.startsWith('build'))
+    .sort();
+}
+
+function fingerprint(folder: string, compiler: Compiler): string {
+  const hash = createHash('sha256').update(JSON.stringify([compiler.version, process.arch, FLAGS, KERNELS]));
+  for (const file of listSources(folder)) hash.update(file).update(fs.readFileSync(path.join(folder, file)));
+  return hash.digest('hex').slice(0, 16);
+}
+
+function writable(folder: string): boolean {
+  try {
+    fs.mkdirSync(folder, { recursive: true });
+    fs.accessSync(folder, fs.constants.W_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Beside the sources in a checkout, else in the user's cache folder (an installed package may be read-only or shared). */
+function cacheFolder(sources: string): string {
+  const checkout = fs.existsSync(path.join(sources, '..', '..', '.git'));
+  const local = path.join(sources, 'build');
+  if (checkout && writable(local)) return local;
+  const base = process.env.XDG_CACHE_HOME || path.join(os.homedir(), '.cache');
+  const folder = path.join(base, 'longmind', 'native');
+  if (!writable(folder)) throw errors.nativeUnavailable([`${folder}: not writable`]);
+  return folder;
+}
+
+const quote = (s: string) => `'${s.replaceAll("'", `'\\''`)}'`;
+
+/** Two shell jobs side by side: the slow portable kernels alone, everything else in the other. */
+function script(sources: string, temporary: string, compiler: string): string {
+  const cc = `${quote(compiler)} ${FLAGS}`;
+  const kernels = KERNELS.filter((k) => !k.x64 || process.arch === 'x64').map(
+    (k) => `${cc} ${k.flags} -c ${quote(path.join(sources, 'kernels.cpp'))} -o ${quote(path.join(temporary, `${k.name}.o`))}`,
+  );
+  const core = CORE.map(
+    (f) => `${cc} -c ${quote(path.join(sources, `${f}.cpp`))} -o ${quote(path.join(temporary, `${f}.o`))}`,
+  );
+  const [slow, ...rest] = kernels;
+  const output = quote(path.join(temporary, 'library.so'));
+  return `(${slow}) & first=$!
+(${[...rest, ...core].join(' && ')}) & second=$!
+wait $first; a=$?; wait $second; b=$?
+[ $a = 0 ] && [ $b = 0 ] && ${quote(compiler)} -shared -o ${output} ${quote(temporary)}/*.o -lm -lpthread`;
+}
+
+/** Holds `lock` (a folder) while `work` runs; a lock older than three minutes was left by a process that died. */
+function withLock<T>(lock: string, ready: () => boolean, work: () => T): T | null {
+  const pause = new Int32Array(new SharedArrayBuffer(4));
+  for (;;) {
+    try {
+      fs.mkdirSync(lock);
+      break;
+    } catch (e) {
+      if ((e as NodeJS.ErrnoException).code !== 'EEXIST') throw e;
+      if (ready()) return null;
+      const age = Date.now() - (fs.statSync(lock, { throwIfNoEntry: false })?.mtimeMs ?? Date.now());
+      if (age > 180_000) fs.rmSync(lock, { recursive: true, force: true });
+      else Atomics.wait(pause, 0, 0, 100);
+    }
+  }
+  try {
+    return work();
+  } finally {
+    fs.rmSync(lock, { recursive: true, force: true });
+  }
+}
+
+/**
+ * Path of the compiled library; compiles it if it is not there yet (about 15 s, once).
+ * @throws native_unavailable if there is no compiler, no writable folder, or the compiler fails
+ */
+export function buildNativeLibrary(onBuild?: (line: string) => void): string {
+  const sources = sourceFolder();
+  const compiler = findCompiler();
+  const folder = cacheFolder(sources);
+  const target = path.join(folder, `longmind-cpu-${fingerprint(sources, compiler)}.so`);
+  const ready = () => fs.existsSync(target);
+  if (ready()) return target;
+  withLock(`${target}.lock`, ready, () => {
+    if (ready()) return;
+    onBuild?.(`building the native library with ${compiler.command} (once, about 20 s) …`);
+    const temporary = fs.mkdtempSync(path.join(folder, 'tmp-'));
+    try {
+      const r = spawnSync('sh', ['-c', script(sources, temporary, compiler.command)], { encoding: 'utf8' });
+      if (r.status !== 0) {
+        const detail = (r.stderr || String(r.error ?? `exit status ${r.status}`)).trim().split('\n').slice(0, 12).join('\n    ');
+        throw errors.nativeUnavailable([`${compiler.command} (${compiler.version}) failed:\n    ${detail}`]);
+      }
+      fs.renameSync(path.join(temporary, 'library.so'), target);
+    } finally {
+      fs.rmSync(temporary, { recursive: true, force: true });
+    }
+  });
+  return target;
+}

@@ -1,0 +1,364 @@
+/** The CPU device: native C++ kernels, a whole step in one foreign call. */
+import { errors, invariant } from '../../errors.js';
+import type { TensorInfo, TensorSource } from '../../types.js';
+import {
+  type Device,
+  type DeviceInfo,
+  kvBlockBytes,
+  type LoadedMemory,
+  type LoadOptions,
+  MAX_TOP_LOGPROBS,
+  type Program,
+  type Step,
+  type StepLimits,
+  type StepResult,
+} from '../device.js';
+import { buildNativeLibrary } from './build.js';
+import { type CompiledProgram, compileProgram } from './compile.js';
+import { CANCELLED, COUNTS, describeCode, Flag, GGML_TYPES, SIZES } from './layout.js';
+import { defaultThreads, memoryFree } from './machine.js';
+import { type Handle, loadNative, type Native } from './native.js';
+
+export interface CpuDeviceOptions {
+  /** Default: the CPUs this process may run on, within the cgroup quota. */
+  threads?: number;
+  isa?: 'auto' | 'avx512' | 'avx2' | 'portable';
+  /** A library compiled beforehand (option nativeLibrary); otherwise it is compiled at first use. */
+  library?: string;
+  /** Gets one line if the library must be compiled. */
+  onBuild?: (line: string) => void;
+}
+
+const ISA_NAMES = ['portable', 'avx2', 'avx512vnni'] as const;
+const ISA_NUMBERS = { portable: 0, avx2: 1, avx512: 2 } as const;
+
+/**
+ * @throws native_unavailable (no compiler, library not loadable), invalid_option (threads, isa)
+ */
+export function createCpuDevice(options: CpuDeviceOptions = {}): CpuDevice {
+  const threads = options.threads ?? defaultThreads();
+  if (!Number.isInteger(threads) || threads < 1 || threads > 256)
+    throw errors.invalidOption('threads', threads, 'a whole number from 1 to 256');
+  const native = loadNative(options.library ?? buildNativeLibrary(options.onBuild));
+  const available = native.isaAvailable();
+  const wanted = options.isa ?? 'auto';
+  const isa = wanted === 'auto' ? 31 - Math.clz32(available) : ISA_NUMBERS[wanted];
+  if (isa === undefined || !((available >> isa) & 1)) {
+    const names = availableIsas(native).join(', ');
+    throw errors.invalidOption('isa', wanted, `one this machine has (${names}) or 'auto'`);
+  }
+  const handle = native.create(threads, isa);
+  if (!handle) throw errors.native(-4, describeCode(-4));
+  return new CpuDevice(native, handle, { name: 'cpu', isa: ISA_NAMES[isa], threads });
+}
+
+/** Values of option `isa` that this machine can run. */
+export function availableIsas(native: Native): ('portable' | 'avx2' | 'avx512')[] {
+  const bits = native.isaAvailable();
+  return (['portable', 'avx2', 'avx512'] as const).filter((name) => (bits >> ISA_NUMBERS[name]) & 1);
+}
+
+export class CpuDevice implements Device {
+  readonly info: DeviceInfo;
+  readonly cancel = new Int32Array(new SharedArrayBuffer(4));
+  #handle: Handle | null;
+  #compiled: CompiledProgram | null = null;
+  #limits!: StepLimits;
+  #blockBytes = 0;
+  #maxBlocks = 0;
+  #grown = 0;
+  #debug = false;
+  #result!: StepResult;
+  readonly #counts = new Int32Array(COUNTS);
+  readonly #detail = new Int32Array(2);
+
+  constructor(
+    readonly native: Native,
+    handle: Handle,
+    info: Omit<DeviceInfo, 'memoryFree'>,
+  ) {
+    this.#handle = handle;
+    this.info = {
+      ...info,
+      get memoryFree() {
+        return memoryFree();
+      },
+    };
+  }
+
+  /** Names of the loaded tensors, by native index (for benchmarks). */
+  get tensorNames(): string[] {
+    return this.#compiled?.tensors.map((t) => t.name) ?? [];
+  }
+
+  /** The native device (for benchmarks). */
+  get handle(): Handle {
+    invariant(this.#handle, 'the device is closed');
+    return this.#handle;
+  }
+
+  workspaceBytes(program: Program, limits: StepLimits): number {
+    const compiled = compileProgram(program, () => Flag.q8 | Flag.f32, true);
+    const sizes = this.#sizes(program, limits, compiled, { blockLen: 16, bits: 16 }, 1);
+    const bytes = this.native.workspace(this.handle, sizes, compiled.buffers, compiled.ops, ropeShapes(compiled));
+    if (bytes < 0) throw errors.native(bytes, describeCode(bytes));
+    return bytes;
+  }
+
+  weightBytes(program: Program, source: TensorSource): number {
+    const { tensors } = compileProgram(program, () => Flag.q8, true);
+    return tensors.reduce((sum, t) => {
+      const { info, type, out } = this.#shape(t, source);
+      return sum + this.native.tensorBytes(type, info.shape[0], out, t.isVector ? 1 : 0);
+    }, 0);
+  }
+
+  load(program: Program, source: TensorSource, options: LoadOptions): LoadedMemory {
+    invariant(!this.#compiled, 'a device is loaded once');
+    const { limits, kv, maxBlocks } = options;
+    const { dims } = program;
+    invariant(kv.headDim === dims.headDim && kv.kvHeads === dims.kvHeads, 'the KV layout is not of this model');
+    if (kv.blockLen % 16 !== 0 || kv.blockLen < 16)
+      throw errors.invalidOption('cacheBlockSeqLen', kv.blockLen, 'a multiple of 16');
+    this.#debug = options.debug ?? false;
+    const compiled = compileProgram(program, (weight) => needOf(source.tensors.get(weight)?.type ?? 'F32'), !this.#debug);
+    const weightBytes = this.#loadWeights(compiled, source, options.onProgress);
+    const sizes = this.#sizes(program, limits, compiled, kv, maxBlocks);
+    const code = this.native.configure(
+      this.handle,
+      sizes,
+      compiled.buffers,
+      compiled.ops,
+      ropeShapes(compiled),
+      ropeValues(compiled),
+    );
+    if (code !== 0) throw errors.native(code, describeCode(code));
+    this.#compiled = compiled;
+    this.#limits = limits;
+    this.#blockBytes = kvBlockBytes(kv);
+    this.#maxBlocks = maxBlocks;
+    this.#result = createResult(limits);
+    return { weightBytes, workspaceBytes: this.workspaceBytes(program, limits) };
+  }
+
+  growKv(total: number): boolean {
+    if (total <= this.#grown) return true;
+    if (total > this.#maxBlocks || (total - this.#grown) * this.#blockBytes > memoryFree()) return false;
+    if (this.native.grow(this.handle, total) !== 0) return false;
+    this.#grown = total;
+    return true;
+  }
+
+  submit(step: Step): void {
+    invariant(this.#compiled, 'submit before load');
+    Atomics.store(this.cancel, 0, 0);
+    const { count } = this.#compiled;
+    let code = 0;
+    if (this.#debug) {
+      // every operation in its own foreign call, nothing fused; the same bits
+      for (let i = 0; i < count && code === 0; i++) code = this.#run(step, i, i + 1);
+    } else {
+      code = this.#run(step, 0, count);
+    }
+    if (code < 0) {
+      const [index, value] = this.#detail;
+      throw errors.native(code, `${describeCode(code)} (index ${index}, value ${value})`);
+    }
+    this.#result.completed = code !== CANCELLED;
+    this.#result.logitCount = step.logitCount;
+  }
+
+  wait(): StepResult {
+    return this.#result;
+  }
+
+  logits(i: number): Float32Array {
+    const out = new Float32Array(this.#limits.vocab);
+    const code = this.native.logits(this.handle, i, out, out.length);
+    if (code !== 0) throw errors.native(code, `there is no row ${i} of logits`);
+    return out;
+  }
+
+  close(): void {
+    if (this.#handle) this.native.destroy(this.#handle);
+    this.#handle = null;
+  }
+
+  #run(step: Step, from: number, to: number): number {
+    const s = step.sampling;
+    const r = this.#result;
+    const perLogit = Math.min(
+      s.temperature.length,
+      s.topK.length,
+      s.topP.length,
+      s.minP.length,
+      s.repetitionPenalty.length,
+      s.presencePenalty.length,
+      s.frequencyPenalty.length,
+      s.seed.length >> 1,
+      s.topLogprobs.length,
+      s.scoreToken.length,
+      s.historyStart.length - 1,
+      s.biasStart.length - 1,
+      s.maskRow.length,
+    );
+    const c = this.#counts;
+    c[0] = step.rowCount;
+    c[1] = step.tokenCount;
+    c[2] = step.logitCount;
+    c[3] = step.copyCount;
+    c[4] = step.tokens.length;
+    c[5] = step.positions.length;
+    c[6] = step.rowStart.length;
+    c[7] = step.rowSlot.length;
+    c[8] = step.blockTables.length;
+    c[9] = step.logitRows.length;
+    c[10] = step.copies.length;
+    c[11] = perLogit;
+    c[12] = Math.min(s.historyTokens.length, s.historyCounts.length);
+    c[13] = Math.min(s.biasTokens.length, s.biasValues.length);
+    c[14] = s.masks.length;
+    return this.native.step(
+      this.handle,
+      from,
+      to,
+      c,
+      step.tokens,
+      step.positions,
+      step.rowStart,
+      step.rowSlot,
+      step.blockTables,
+      step.logitRows,
+      step.copies,
+      s.temperature,
+      s.topK,
+      s.topP,
+      s.minP,
+      s.repetitionPenalty,
+      s.presencePenalty,
+      s.frequencyPenalty,
+      s.seed,
+      s.topLogprobs,
+      s.scoreToken,
+      s.historyStart,
+      s.historyTokens,
+      s.historyCounts,
+      s.biasStart,
+      s.biasTokens,
+      s.biasValues,
+      s.maskRow,
+      s.masks,
+      r.tokens,
+      r.status,
+      r.logprobs,
+      r.scoreLogprobs,
+      r.topTokens,
+      r.topLogprobs,
+      this.cancel,
+      this.#detail,
+    );
+  }
+
+  #sizes(
+    program: Program,
+    limits: StepLimits,
+    compiled: CompiledProgram,
+    kv: { blockLen: number; bits: number },
+    maxBlocks: number,
+  ): Int32Array {
+    const { dims } = program;
+    const sizes = [
+      limits.maxTokens,
+      limits.maxRows,
+      limits.maxBlocksPerRow,
+      limits.maxLogits,
+      limits.vocab,
+      dims.layers,
+      dims.heads,
+      dims.kvHeads,
+      dims.headDim,
+      kv.blockLen,
+      kv.bits,
+      maxBlocks,
+      program.buffers.length,
+      compiled.count,
+      compiled.ropes.length,
+      dims.contextLength,
+    ];
+    invariant(sizes.length === SIZES, 'sizes do not match the native library');
+    return Int32Array.from(sizes);
+  }
+
+  /** Looks a tensor up and checks its type and shape. */
+  #shape(t: CompiledProgram['tensors'][number], source: TensorSource): { info: TensorInfo; type: number; out: number } {
+    const info = source.tensors.get(t.name);
+    if (!info) throw errors.badGguf(source.path, `tensor '${t.name}' is missing`);
+    const type = GGML_TYPES[info.type];
+    const out = t.isVector ? 1 : (info.shape[1] ?? 1);
+    if (type === undefined || (t.isVector && needOf(info.type) !== Flag.f32))
+      throw errors.unsupportedTensorType(t.name, info.type, Object.keys(GGML_TYPES));
+    const shape = `(${info.shape.join(', ')})`;
+    const wrongOut = t.outFeatures !== null && out < t.outFeatures;
+    if (info.shape[0] !== t.width || wrongOut || info.shape.slice(t.isVector ? 1 : 2).some((n) => n !== 1))
+      throw errors.badGguf(source.path, `tensor '${t.name}' has shape ${shape}, the model needs (${t.width}, ${t.outFeatures ?? 1})`);
+    if (this.native.tensorBytes(type, info.shape[0], out, t.isVector ? 1 : 0) <= 0)
+      throw errors.badGguf(source.path, `tensor '${t.name}' of type ${info.type} cannot have ${info.shape[0]} inputs`);
+    return { info, type, out };
+  }
+
+  #loadWeights(compiled: CompiledProgram, source: TensorSource, onProgress?: LoadOptions['onProgress']): number {
+    const { tensors } = compiled;
+    const table = new Float64Array(6 * tensors.length);
+    let total = 0;
+    let weightBytes = 0;
+    tensors.forEach((t, i) => {
+      const { info, type, out } = this.#shape(t, source);
+      table.set([type, info.shape[0], out, t.isVector ? 1 : 0, info.offset, info.byteLength], 6 * i);
+      total += info.byteLength;
+      weightBytes += this.native.tensorBytes(type, info.shape[0], out, t.isVector ? 1 : 0);
+    });
+    const code = this.native.openWeights(this.handle, source.path, tensors.length, table);
+    if (code === -3) throw errors.fileMissing(source.path);
+    if (code === -1) throw errors.badGguf(source.path, 'a tensor lies outside the file or is shorter than its shape says');
+    if (code !== 0) throw errors.native(code, describeCode(code));
+    let done = 0;
+    for (let i = 0; i < tensors.length; i++) {
+      const c = this.native.loadTensor(this.handle, i);
+      if (c !== 0) throw errors.native(c, describeCode(c));
+      done += source.tensors.get(tensors[i].name)!.byteLength;
+      onProgress?.(done, total);
+    }
+    this.native.closeFile(this.handle);
+    return weightBytes;
+  }
+}
+
+/** Float weights multiply f32 activations, quantised ones int8. */
+function needOf(type: string): number {
+  return type === 'F32' || type === 'F16' || type === 'BF16' ? Flag.f32 : Flag.q8;
+}
+
+function ropeShapes(compiled: CompiledProgram): Int32Array {
+  return Int32Array.from([...compiled.ropes.flatMap((r) => [r.dims, r.neox ? 1 : 0]), 0, 0]);
+}
+
+function ropeValues(compiled: CompiledProgram): Float32Array {
+  const values = compiled.ropes.flatMap((r) => [r.magnitude, ...r.inverseFrequencies]);
+  const expected = compiled.ropes.reduce((n, r) => n + 1 + r.dims / 2, 0);
+  invariant(values.length === expected, 'a rope has another number of inverse frequencies than dims / 2');
+  return Float32Array.from([...values, 0]);
+}
+
+function createResult(limits: StepLimits): StepResult {
+  const n = limits.maxLogits;
+  return {
+    completed: false,
+    logitCount: 0,
+    tokens: new Int32Array(n),
+    status: new Int32Array(n),
+    logprobs: new Float32Array(n).fill(Number.NaN),
+    scoreLogprobs: new Float32Array(n).fill(Number.NaN),
+    topTokens: new Int32Array(n * MAX_TOP_LOGPROBS).fill(-1),
+    topLogprobs: new Float32Array(n * MAX_TOP_LOGPROBS).fill(Number.NaN),
+  };
+}

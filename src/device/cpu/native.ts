@@ -1,0 +1,71 @@
+/** The C ABI of native/cpu (see exports.h), typed. */
+import koffi from 'koffi';
+import { errors } from '../../errors.js';
+
+export const ABI = 1;
+
+/** An opaque native device. */
+export type Handle = { readonly __handle: unique symbol };
+type Ints = Int32Array;
+type Floats = Float32Array;
+
+export interface Native {
+  isaAvailable(): number;
+  create(threads: number, isa: number): Handle | null;
+  destroy(d: Handle): void;
+  tensorBytes(type: number, inFeatures: number, outFeatures: number, isVector: number): number;
+  openWeights(d: Handle, path: string, count: number, info: Float64Array): number;
+  loadTensor(d: Handle, i: number): number;
+  closeFile(d: Handle): void;
+  workspace(d: Handle, sizes: Ints, buffers: Ints, ops: Ints, ropes: Ints): number;
+  configure(d: Handle, sizes: Ints, buffers: Ints, ops: Ints, ropes: Ints, ropeValues: Floats): number;
+  grow(d: Handle, blocks: number): number;
+  /** from, to, then the arrays in the order of exports.h. */
+  step(d: Handle, from: number, to: number, ...arrays: (Ints | Floats | Uint32Array)[]): number;
+  logits(d: Handle, i: number, out: Floats, count: number): number;
+  benchRead(d: Handle, bytes: number, repeats: number): number;
+  benchInt8(d: Handle, milliseconds: number): number;
+  benchLinear(d: Handle, tensor: number, n: number, repeats: number): number;
+}
+
+/** Arrays that lm_step takes after from and to. */
+const STEP_ARRAYS = 34;
+
+/** @throws native_unavailable if the file cannot be loaded or is of another version */
+export function loadNative(path: string): Native {
+  let library: ReturnType<typeof koffi.load>;
+  try {
+    library = koffi.load(path);
+  } catch (e) {
+    throw errors.nativeUnavailable([`${path}: ${(e as Error).message}`]);
+  }
+  const f = (name: string, result: string, ...args: string[]) => {
+    try {
+      return library.func(name, result, args) as unknown;
+    } catch (e) {
+      throw errors.nativeUnavailable([`${path}: ${(e as Error).message}`]);
+    }
+  };
+  const i = 'int32_t';
+  const p = 'void *';
+  const d = 'double';
+  const abi = (f('lm_abi', i) as () => number)();
+  if (abi !== ABI) throw errors.nativeUnavailable([`${path}: has ABI ${abi}, this version of longmind needs ${ABI}`]);
+  return {
+    isaAvailable: f('lm_isa_available', i),
+    create: f('lm_create', p, i, i),
+    destroy: f('lm_destroy', 'void', p),
+    tensorBytes: f('lm_tensor_bytes', d, i, i, i, i),
+    openWeights: f('lm_open_weights', i, p, 'const char *', i, p),
+    loadTensor: f('lm_load_tensor', i, p, i),
+    closeFile: f('lm_close_file', 'void', p),
+    workspace: f('lm_workspace', d, p, p, p, p, p),
+    configure: f('lm_configure', i, p, p, p, p, p, p),
+    grow: f('lm_grow', i, p, i),
+    step: f('lm_step', i, p, i, i, ...new Array<string>(STEP_ARRAYS).fill(p)),
+    logits: f('lm_logits', i, p, i, p, i),
+    benchRead: f('lm_bench_read', d, p, d, i),
+    benchInt8: f('lm_bench_int8', d, p, d),
+    benchLinear: f('lm_bench_linear', d, p, i, i, i),
+  } as Native;
+}
