@@ -82,6 +82,18 @@ export const components: Record<string, Schema> = {
   SessionList: object({ object: { const: 'list' }, data: list(ref('Session')) }),
   Deleted: object({ id: string, object: { const: 'session' }, deleted: { const: true } }),
   Tokens: object({ tokens: list(count), count }),
+  Snapshot: object({
+    step: count,
+    blockLen: count,
+    state: list(count),
+    sequence: list({ type: 'integer' }),
+    fill: list(count),
+    evictionOrder: list(count),
+    sequences: list({ type: 'object' }),
+    batch: list({ type: 'object' }),
+    waiting: list({ type: 'object' }),
+    stats: { type: 'object' },
+  }),
   Text: object({ text: string }),
   Health: object({ status: string }),
 };

@@ -66,6 +66,7 @@ test('/openapi.json describes every route with the schemas that validate', async
     '/v1/sessions/{id}/fork',
     '/v1/sessions/{id}/tokens',
     '/v1/sessions/{id}/truncate',
+    '/v1/snapshot',
   ]);
   const refs = [...JSON.stringify(document).matchAll(/"#\/components\/schemas\/(\w+)"/g)].map((m) => m[1]!);
   for (const name of refs) assert.ok(name in document.components.schemas, name);
@@ -107,6 +108,22 @@ test('when the drain time is over, streams end with an error and plain requests 
   await closed;
   assert.ok(performance.now() - start < 2000);
   assert.equal(engine.running, 0);
+});
+
+test('a snapshot shows every block, and names only to their owner', async (t) => {
+  const { get, post } = await rig(t, {}, { apiKeys: ['a', 'b'] });
+  const as = (key: string) => ({ authorization: `Bearer ${key}` });
+  await post('/v1/completions', { prompt: 'x', session_id: 'mine' }, as('a'));
+  const names = async (key: string) => {
+    const s = (await (await get('/v1/snapshot', as(key))).json()) as {
+      state: number[];
+      sequences: { sessionId: string | null }[];
+    };
+    assert.deepEqual(s.state, [3, 2, 1]);
+    return s.sequences.map((q) => q.sessionId);
+  };
+  assert.deepEqual(await names('a'), ['mine']);
+  assert.deepEqual(await names('b'), [null]);
 });
 
 test('closing twice is closing once', async (t) => {

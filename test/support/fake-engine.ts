@@ -9,6 +9,7 @@ import type {
   CompletionRequest,
   Engine,
   EngineInfo,
+  EngineSnapshot,
   EngineStats,
   FinishReason,
   Generation,
@@ -56,7 +57,7 @@ export class FakeGeneration implements Generation {
     private readonly cachedTokens: number,
     private readonly request: RequestOptions,
     private readonly options: FakeOptions,
-    private readonly done: (text: string) => void,
+    private readonly done: (text: string | null) => void,
   ) {
     request.signal?.addEventListener('abort', () => this.abort(), { once: true });
     this.#result = this.#run();
@@ -137,7 +138,7 @@ export class FakeGeneration implements Generation {
       throw error;
     } finally {
       this.#over = true;
-      this.done(text);
+      this.done(this.#error ? null : text);
       this.#wake?.();
     }
   }
@@ -199,7 +200,7 @@ export class FakeEngine implements Engine {
     this.running++;
     const generation = new FakeGeneration(`g${this.calls.length}`, prompt, cached, request, this.options, (answer) => {
       this.running--;
-      if (sessionId !== undefined) this.#keep(sessionId, owner, `${prompt}${answer}`);
+      if (sessionId !== undefined && answer !== null) this.#keep(sessionId, owner, `${prompt}${answer}`);
     });
     this.calls.push({ kind, request, generation });
     return generation;
@@ -253,6 +254,29 @@ export class FakeEngine implements Engine {
   async stats(): Promise<EngineStats> {
     if (this.broken) throw errors.engineFailed('the worker is gone');
     return fakeStats(this.running, this.calls.length);
+  }
+
+  async snapshot(): Promise<EngineSnapshot> {
+    const sessions = [...this.kept.values()];
+    return {
+      step: 30,
+      blockLen: 64,
+      state: Uint8Array.of(3, 2, 1),
+      sequence: Int32Array.of(0, 1, -1),
+      fill: Uint16Array.of(10, 64, 0),
+      evictionOrder: Int32Array.of(1),
+      sequences: sessions.map((s, i) => ({
+        sequence: i,
+        sessionId: s.info.id,
+        owner: s.owner,
+        state: 'cached',
+        known: s.info.tokens,
+        computed: s.info.tokens,
+      })),
+      batch: [],
+      waiting: [],
+      stats: await this.stats(),
+    };
   }
 
   async check(): Promise<void> {}

@@ -1,4 +1,4 @@
-/** /v1/models, /tokenize, /detokenize, /health, /ready, /metrics, /openapi.json. */
+/** /v1/models, /tokenize, /detokenize, /health, /ready, /metrics, /v1/snapshot, /openapi.json. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { FastifyInstance } from 'fastify';
 import { type EngineStats, errors } from '../api.js';
@@ -38,6 +38,26 @@ export function infoRoutes(app: FastifyInstance, ctx: ServerContext, openApi: ()
       const stats = await engineStats(ctx);
       reply.type('text/plain; version=0.0.4; charset=utf-8');
       return ctx.metrics.render(ctx.engine.info, stats, ctx.inFlight.generations);
+    },
+  );
+
+  app.get(
+    '/v1/snapshot',
+    { schema: { tags, summary: 'One moment of batch and KV cache, block by block', response: answers('Snapshot') } },
+    async (request) => {
+      const s = await ctx.engine.snapshot();
+      return {
+        ...s,
+        state: [...s.state],
+        sequence: [...s.sequence],
+        fill: [...s.fill],
+        evictionOrder: [...s.evictionOrder],
+        // names belong to their owner; that something is there does not
+        sequences: s.sequences.map(({ owner, sessionId, ...rest }) => ({
+          ...rest,
+          sessionId: owner === request.owner ? sessionId : null,
+        })),
+      };
     },
   );
 
