@@ -50,8 +50,8 @@ export function buildApp(ctx: ServerContext, config: ServerConfig, version: stri
   app.setSerializerCompiler(() => (data) => JSON.stringify(data));
   app.decorateRequest('owner', 0);
   const routes = watchRoutes(app);
-  addHooks(app, ctx, config);
-  addErrorHandlers(app, config, routes);
+  addHooks(app, ctx, config, routes);
+  addErrorHandler(app, config);
   generationRoutes(app, ctx);
   sessionRoutes(app, ctx);
   infoRoutes(app, ctx, () => routes.document('longmind', version));
@@ -72,7 +72,7 @@ async function parseJson(body: string): Promise<unknown> {
 const requestId = (given: string | string[] | undefined): string =>
   typeof given === 'string' && /^[\w.:-]{1,128}$/.test(given) ? given : `req-${randomUUID()}`;
 
-function addHooks(app: FastifyInstance, ctx: ServerContext, config: ServerConfig): void {
+function addHooks(app: FastifyInstance, ctx: ServerContext, config: ServerConfig, routes: RouteList): void {
   const localOnly = isLoopback(config.serverName) && !ctx.keys.required;
   app.addHook('onRequest', async (request, reply) => {
     ctx.inFlight.opened(reply.raw);
@@ -87,6 +87,8 @@ function addHooks(app: FastifyInstance, ctx: ServerContext, config: ServerConfig
       reply.header('connection', 'close');
       throw errors.engineClosed();
     }
+    // before the body is read
+    if (request.is404) throw noRoute(request, reply, routes);
   });
   app.addHook('onResponse', async (request, reply) => {
     const route = request.routeOptions.url ?? 'none';
@@ -95,6 +97,14 @@ function addHooks(app: FastifyInstance, ctx: ServerContext, config: ServerConfig
     const ms = Math.round(reply.elapsedTime);
     request.log.info({ method: request.method, path, status: reply.raw.statusCode, ms }, 'request');
   });
+}
+
+function noRoute(request: FastifyRequest, reply: FastifyReply, routes: RouteList): Error {
+  const path = request.url.split('?')[0]!;
+  const methods = routes.methodsOf(path);
+  if (methods.length === 0) return serverErrors.noRoute(request.method, path);
+  reply.header('allow', methods.join(', '));
+  return serverErrors.wrongMethod(request.method, path);
 }
 
 /** True for a preflight that has been allowed. Origins that are not listed get no CORS header, and so no answer in a browser. */
@@ -112,7 +122,7 @@ function cors(allowed: readonly string[], request: FastifyRequest, reply: Fastif
   return true;
 }
 
-function addErrorHandlers(app: FastifyInstance, config: ServerConfig, routes: RouteList): void {
+function addErrorHandler(app: FastifyInstance, config: ServerConfig): void {
   app.setErrorHandler((error, request, reply) => {
     const known = toLongmindError(error, config.maxBodyBytes);
     if (known.status >= 500) {
@@ -124,13 +134,6 @@ function addErrorHandlers(app: FastifyInstance, config: ServerConfig, routes: Ro
     }
     if (known.status === 401) reply.header('www-authenticate', 'Bearer');
     return reply.code(known.status).send(errorBody(known));
-  });
-  app.setNotFoundHandler((request, reply) => {
-    const path = request.url.split('?')[0]!;
-    const error = serverErrors.noRoute(request.method, path);
-    const methods = routes.methodsOf(path);
-    if (methods.length > 0) reply.header('allow', methods.join(', '));
-    return reply.code(methods.length > 0 ? 405 : 404).send(errorBody(error));
   });
 }
 

@@ -22,6 +22,8 @@ export const serverErrors = {
     ),
   noRoute: (method: string, path: string) =>
     new LongmindError('not_found', 404, `there is no ${method} ${path} here; /openapi.json lists what there is`),
+  wrongMethod: (method: string, path: string) =>
+    new LongmindError('method_not_allowed', 405, `${path} does not take ${method}`),
   forbiddenHost: () =>
     new LongmindError(
       'forbidden_host',

@@ -149,9 +149,10 @@ export const chatBody: Schema = {
   additionalProperties: false,
 };
 
-const ids: Schema = { type: 'array', minItems: 1, items: { type: 'integer', minimum: 0, maximum: 2 ** 31 - 1 } };
+/** Token ids of a vocabulary. */
+export const tokenId = (vocab: number): Schema => ({ type: 'integer', minimum: 0, maximum: vocab - 1 });
 
-export const completionBody: Schema = {
+export const completionBody = (vocab: number): Schema => ({
   type: 'object',
   required: ['prompt'],
   properties: {
@@ -159,9 +160,9 @@ export const completionBody: Schema = {
       description: 'text, token ids, or several of either (one choice each)',
       anyOf: [
         { type: 'string' },
-        ids,
+        { type: 'array', minItems: 1, items: tokenId(vocab) },
         { type: 'array', minItems: 1, maxItems: 64, items: { type: 'string' } },
-        { type: 'array', minItems: 1, maxItems: 64, items: ids },
+        { type: 'array', minItems: 1, maxItems: 64, items: { type: 'array', minItems: 1, items: tokenId(vocab) } },
       ],
     },
     ...commonFields,
@@ -169,4 +170,4 @@ export const completionBody: Schema = {
     ...neutralCompletionFields,
   },
   additionalProperties: false,
-};
+});

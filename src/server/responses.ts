@@ -105,7 +105,7 @@ export function answers(name: string, { stream = false } = {}): Record<string, S
       description: stream ? 'the answer; with stream: true, server-sent events that end with [DONE]' : 'the answer',
       content: {
         'application/json': { schema: ref(name) },
-        ...(stream ? { 'text/event-stream': { schema: string } } : {}),
+        ...(stream ? { 'text/event-stream': { schema: {} } } : {}),
       },
     },
     default: { description: 'an error', content: { 'application/json': { schema: ref('Error') } } },

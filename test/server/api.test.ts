@@ -253,7 +253,8 @@ test('completions refuse what they cannot do, by name', async (t) => {
     assert.deepEqual([error.code, error.param], ['unsupported_field', field]);
   }
   const error = await errorOf(await post('/v1/completions', { prompt: [70_000] }));
-  assert.deepEqual([error.code, error.param], ['invalid_request', 'prompt']);
+  assert.deepEqual([error.code, error.param], ['invalid_request', 'prompt[0]']);
+  assert.match(error.message, /must be <= 65535/);
 });
 
 test('errors of the engine keep their code and status', async (t) => {

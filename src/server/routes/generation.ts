@@ -56,7 +56,7 @@ export function generationRoutes(app: FastifyInstance, ctx: ServerContext): void
   const completion = {
     tags: ['generation'],
     summary: 'Continue a text',
-    body: completionBody,
+    body: completionBody(ctx.engine.info.dims.vocab),
     response: answers('Completion', { stream: true }),
   };
   app.post<{ Body: CompletionBody }>('/v1/completions', { schema: completion }, (request, reply) => {
@@ -64,7 +64,7 @@ export function generationRoutes(app: FastifyInstance, ctx: ServerContext): void
     // OpenAI's default for this endpoint, which its clients count on
     const maxTokens = body.max_tokens ?? 16;
     const options = { ...commonOptions(ctx, body, request.owner), maxTokens, logprobs: body.logprobs ?? null };
-    const prompts = promptsOf(ctx, body);
+    const prompts = promptsOf(body);
     if (prompts.length > 1 && body.session_id)
       throw errors.invalidRequest('several prompts cannot be one session', 'session_id');
     const job = {
@@ -146,14 +146,7 @@ function chatMessage(m: ChatBody['messages'][number]): ChatMessage {
   return m.name ? { role, content, name: m.name } : { role, content };
 }
 
-function promptsOf(ctx: ServerContext, body: CompletionBody): (string | number[])[] {
-  const { prompt } = body;
-  const list = typeof prompt === 'string' || typeof prompt[0] === 'number' ? [prompt] : prompt;
-  const { vocab } = ctx.engine.info.dims;
-  for (const p of list as (string | number[])[]) {
-    const bad = typeof p === 'string' ? undefined : p.find((id) => id >= vocab);
-    if (bad !== undefined)
-      throw errors.invalidRequest(`token id ${bad} is not below the vocabulary's ${vocab}`, 'prompt');
-  }
-  return list as (string | number[])[];
+function promptsOf({ prompt }: CompletionBody): (string | number[])[] {
+  const one = typeof prompt === 'string' || typeof prompt[0] === 'number';
+  return (one ? [prompt] : prompt) as (string | number[])[];
 }

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { FastifyInstance } from 'fastify';
 import { type EngineStats, errors } from '../api.js';
 import type { ServerContext } from '../context.js';
-import type { Schema } from '../fields.js';
+import { type Schema, tokenId } from '../fields.js';
 import { answers } from '../responses.js';
 
 /** An engine that does not answer within this is not ready. A step takes at most about 250 ms. */
@@ -135,7 +135,7 @@ function tokenRoutes(app: FastifyInstance, ctx: ServerContext): void {
     type: 'object',
     required: ['tokens'],
     properties: {
-      tokens: { type: 'array', items: { type: 'integer', minimum: 0, maximum: 2 ** 31 - 1 } },
+      tokens: { type: 'array', items: tokenId(ctx.engine.info.dims.vocab) },
       special: { type: 'boolean', description: 'spell special tokens out instead of leaving them out' },
     },
     additionalProperties: false,
@@ -145,10 +145,6 @@ function tokenRoutes(app: FastifyInstance, ctx: ServerContext): void {
     { schema: { tags, summary: 'Token ids to text', body: detokenize, response: answers('Text') } },
     async (request) => {
       const { tokens, special = false } = request.body;
-      const { vocab } = ctx.engine.info.dims;
-      const bad = tokens.find((id) => id >= vocab);
-      if (bad !== undefined)
-        throw errors.invalidRequest(`token id ${bad} is not below the vocabulary's ${vocab}`, 'tokens');
       return { text: ctx.engine.decode(tokens, { special }) };
     },
   );
