@@ -37,7 +37,8 @@ function sourceFolder(): string {
     const candidate = path.join(folder, 'native', 'cpu');
     if (fs.existsSync(path.join(candidate, 'kernels.cpp'))) return candidate;
     const parent = path.dirname(folder);
-    if (parent === folder) throw errors.nativeUnavailable(['the sources in native/cpu are missing from this installation']);
+    if (parent === folder)
+      throw errors.nativeUnavailable(['the sources in native/cpu are missing from this installation']);
     folder = parent;
   }
 }
@@ -92,7 +93,8 @@ const quote = (s: string) => `'${s.replaceAll("'", `'\\''`)}'`;
 function script(sources: string, temporary: string, compiler: string): string {
   const cc = `${quote(compiler)} ${FLAGS}`;
   const kernels = KERNELS.filter((k) => !k.x64 || process.arch === 'x64').map(
-    (k) => `${cc} ${k.flags} -c ${quote(path.join(sources, 'kernels.cpp'))} -o ${quote(path.join(temporary, `${k.name}.o`))}`,
+    (k) =>
+      `${cc} ${k.flags} -c ${quote(path.join(sources, 'kernels.cpp'))} -o ${quote(path.join(temporary, `${k.name}.o`))}`,
   );
   const core = CORE.map(
     (f) => `${cc} -c ${quote(path.join(sources, `${f}.cpp`))} -o ${quote(path.join(temporary, `${f}.o`))}`,
@@ -145,7 +147,11 @@ export function buildNativeLibrary(onBuild?: (line: string) => void): string {
     try {
       const r = spawnSync('sh', ['-c', script(sources, temporary, compiler.command)], { encoding: 'utf8' });
       if (r.status !== 0) {
-        const detail = (r.stderr || String(r.error ?? `exit status ${r.status}`)).trim().split('\n').slice(0, 12).join('\n    ');
+        const detail = (r.stderr || String(r.error ?? `exit status ${r.status}`))
+          .trim()
+          .split('\n')
+          .slice(0, 12)
+          .join('\n    ');
         throw errors.nativeUnavailable([`${compiler.command} (${compiler.version}) failed:\n    ${detail}`]);
       }
       fs.renameSync(path.join(temporary, 'library.so'), target);

@@ -206,7 +206,14 @@ class Compiler {
         const width = this.#width(op.in);
         const weight = this.#tensor(op.weight, true, width, null);
         const flags = this.#perLogit(op.in);
-        this.#emit(i, Kind.norm, { in: this.#buffer(op.in), weight, out: this.#buffer(op.out), eps: op.eps, width, flags });
+        this.#emit(i, Kind.norm, {
+          in: this.#buffer(op.in),
+          weight,
+          out: this.#buffer(op.out),
+          eps: op.eps,
+          width,
+          flags,
+        });
         break;
       }
       case 'ropeAndStore':

@@ -121,7 +121,11 @@ export class CpuDevice implements Device {
     if (kv.blockLen % 16 !== 0 || kv.blockLen < 16)
       throw errors.invalidOption('cacheBlockSeqLen', kv.blockLen, 'a multiple of 16');
     this.#debug = options.debug ?? false;
-    const compiled = compileProgram(program, (weight) => needOf(source.tensors.get(weight)?.type ?? 'F32'), !this.#debug);
+    const compiled = compileProgram(
+      program,
+      (weight) => needOf(source.tensors.get(weight)?.type ?? 'F32'),
+      !this.#debug,
+    );
     const weightBytes = this.#loadWeights(compiled, source, options.onProgress);
     const sizes = this.#sizes(program, limits, compiled, kv, maxBlocks);
     const code = this.native.configure(
@@ -300,7 +304,10 @@ export class CpuDevice implements Device {
     const shape = `(${info.shape.join(', ')})`;
     const wrongOut = t.outFeatures !== null && out < t.outFeatures;
     if (info.shape[0] !== t.width || wrongOut || info.shape.slice(t.isVector ? 1 : 2).some((n) => n !== 1))
-      throw errors.badGguf(source.path, `tensor '${t.name}' has shape ${shape}, the model needs (${t.width}, ${t.outFeatures ?? 1})`);
+      throw errors.badGguf(
+        source.path,
+        `tensor '${t.name}' has shape ${shape}, the model needs (${t.width}, ${t.outFeatures ?? 1})`,
+      );
     if (this.native.tensorBytes(type, info.shape[0], out, t.isVector ? 1 : 0) <= 0)
       throw errors.badGguf(source.path, `tensor '${t.name}' of type ${info.type} cannot have ${info.shape[0]} inputs`);
     return { info, type, out };
@@ -319,7 +326,8 @@ export class CpuDevice implements Device {
     });
     const code = this.native.openWeights(this.handle, source.path, tensors.length, table);
     if (code === -3) throw errors.fileMissing(source.path);
-    if (code === -1) throw errors.badGguf(source.path, 'a tensor lies outside the file or is shorter than its shape says');
+    if (code === -1)
+      throw errors.badGguf(source.path, 'a tensor lies outside the file or is shorter than its shape says');
     if (code !== 0) throw errors.native(code, describeCode(code));
     let done = 0;
     for (let i = 0; i < tensors.length; i++) {

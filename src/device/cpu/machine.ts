@@ -18,7 +18,9 @@ function cgroupFolders(controller: string): string[] {
     if (own === undefined) continue;
     const v2 = names === '';
     if (!v2 && !names.split(',').includes(controller)) continue;
-    const roots = v2 ? ['/sys/fs/cgroup', '/sys/fs/cgroup/unified'] : [`/sys/fs/cgroup/${controller}`, `/sys/fs/cgroup/${names}`];
+    const roots = v2
+      ? ['/sys/fs/cgroup', '/sys/fs/cgroup/unified']
+      : [`/sys/fs/cgroup/${controller}`, `/sys/fs/cgroup/${names}`];
     for (const root of roots) {
       let part = own;
       for (;;) {
@@ -36,7 +38,10 @@ export function cpuQuota(): number {
   let quota = Number.POSITIVE_INFINITY;
   for (const folder of cgroupFolders('cpu')) {
     const v2 = read(`${folder}/cpu.max`)?.split(' ');
-    const [limit, period] = v2 ?? [read(`${folder}/cpu.cfs_quota_us`) ?? 'max', read(`${folder}/cpu.cfs_period_us`) ?? '100000'];
+    const [limit, period] = v2 ?? [
+      read(`${folder}/cpu.cfs_quota_us`) ?? 'max',
+      read(`${folder}/cpu.cfs_period_us`) ?? '100000',
+    ];
     if (limit !== 'max' && Number(limit) > 0) quota = Math.min(quota, Number(limit) / Number(period));
   }
   return quota;
