@@ -38,8 +38,12 @@ export interface CacheManager {
   // ---- sequence store
   /** New sequence without tokens. `owner` limits prefix sharing to sequences of the same owner when `shared` is false. */
   create(options?: { owner?: number; shared?: boolean }): SequenceId;
-  /** Adds known tokens. Throws promptTooLong beyond sessionLen. */
+  /**
+   * Adds known tokens. Throws promptTooLong beyond sessionLen, tooManySessions if maxTokens cannot be kept by dropping
+   * inactive sequences; then nothing changed.
+   */
   append(seq: SequenceId, ids: ArrayLike<number>, from?: number, to?: number): void;
+  /** The same for one token; never fails for maxTokens, since a sequence that runs must be able to go on. */
   appendOne(seq: SequenceId, id: number): void;
   known(seq: SequenceId): number;
   computed(seq: SequenceId): number;
@@ -55,26 +59,37 @@ export interface CacheManager {
   /**
    * Makes the sequence active and returns its computed tokens: what is still in its own blocks, extended through the
    * prefix index (full blocks, and the longest shared part of a partial one by a block copy). At most known - 1: one
-   * token is always computed, since its logits are needed. Idempotent while active (extends through the index again).
+   * token is always computed, since its logits are needed. Idempotent while active (extends through the index again);
+   * then, as after truncate(), reserve again before the step.
    */
   match(seq: SequenceId): number;
-  /** Another active sequence that is about to compute this one's next full block (same tokens), or -1. Wait for it. */
+  /**
+   * Another active sequence, active for longer, that is about to compute this one's next full block (same tokens), or
+   * -1. Wait for it outside the batch: release, and match again in a later step. When it leaves, the next one leads.
+   */
   leader(seq: SequenceId): SequenceId | -1;
   /** Makes blocks for tokens [0, length) writable from `computed` on. False: does not fit now; nothing changed. */
   reserve(seq: SequenceId, length: number): boolean;
   /** A step ran: tokens [0, computed) are stored. Publishes the full blocks among them. */
   commit(seq: SequenceId, computed: number): void;
-  /** Leaves the batch: 'keep' → cached, 'drop' → forgotten. */
+  /**
+   * Leaves the batch: 'keep' → cached, 'drop' → forgotten (an inactive sequence may be dropped, too). Its full blocks
+   * stay findable through the prefix index until they are evicted.
+   */
   release(seq: SequenceId, mode: 'keep' | 'drop'): void;
   /** Rewinds known (and computed) tokens to `length`. */
   truncate(seq: SequenceId, length: number): void;
   /** A new inactive sequence with the same known tokens that shares the computed blocks (copy on write). */
   fork(seq: SequenceId, length?: number): SequenceId;
-  /** Writes the block numbers of an active sequence, from block index `first`, to out[offset…]; returns how many blocks it has. */
+  /** Writes the block numbers of an active sequence from block index `first` on: block i to out[offset + i]. Returns how many blocks it has. */
   blockTable(seq: SequenceId, out: Int32Array, offset: number, first?: number): number;
   /** Grows by one whenever the sequence's block list changes other than by appending. */
   tableVersion(seq: SequenceId): number;
-  /** Block copies (from, to, tokens) that must run at the beginning of the next step; moved out. */
+  /**
+   * Block copies (from, to, tokens) that must run at the beginning of the next step, before anything is written; moved
+   * out. At most one for each active sequence; no block is both copied from and copied to, so their order is free. What
+   * a copy stored counts as computed for good with the sequence's next commit: released before that, it is forgotten.
+   */
   takeCopies(out: Int32Array): number;
   /** Blocks that could be had now: free + cached that nobody pins. */
   available(): number;
@@ -92,7 +107,7 @@ export interface CacheStats {
   blocks: { total: number; free: number; cached: number; active: number; grown: number };
   sequences: { total: number; active: number; cached: number; evicted: number };
   tokensKept: number;
-  /** match() outcomes, by sequences that had tokens before. */
+  /** Sequences that came back with tokens computed before, counted when they first get blocks: all, some, none left. */
   hits: number;
   partialHits: number;
   misses: number;
@@ -106,6 +121,8 @@ export interface CacheStats {
   forks: number;
   copies: number;
   sequencesDropped: number;
+  /** How often the device refused to make more blocks usable. */
+  growRefusals: number;
 }
 
 /** Compact picture of the block map. */

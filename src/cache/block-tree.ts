@@ -1,0 +1,183 @@
+/**
+ * Blocks and who holds them. Finished text hangs in a tree of nodes (prefix-index.ts); each node knows the sequences that
+ * end in it (its *tips*), so an eviction tells them at once: the node's parent becomes their end. Nobody ever holds a
+ * stale block number.
+ */
+import { invariant } from '../errors.js';
+import { type BlockPool, PARENT, RUN, TREE } from './block-pool.js';
+import type { Domains } from './domains.js';
+import type { EvictionPolicy } from './policy.js';
+import type { PrefixIndex } from './prefix-index.js';
+import { S, type SequenceStore } from './sequence-store.js';
+import type { TokenRuns } from './token-runs.js';
+
+/** A refused device is asked again after so many evictions. */
+const RETRY_GROWTH = 4096;
+
+export class BlockTree {
+  blocksEvicted = 0;
+  tokensEvicted = 0;
+
+  constructor(
+    readonly pool: BlockPool,
+    readonly policy: EvictionPolicy,
+    readonly index: PrefixIndex,
+    private readonly runs: TokenRuns,
+    private readonly sequences: SequenceStore,
+    private readonly domains: Domains,
+  ) {}
+
+  available(): number {
+    return this.pool.free + this.policy.size + this.pool.growable;
+  }
+
+  /** True if `count` blocks can be taken now. Grows, but evicts nothing. */
+  canTake(count: number): boolean {
+    if (count > this.pool.free && count <= this.pool.blocks) this.#grow(count);
+    return count <= this.pool.free + this.policy.size;
+  }
+
+  #grow(count: number): void {
+    const { pool } = this;
+    const retry = this.policy.size < count || this.blocksEvicted % RETRY_GROWTH === 0;
+    if (pool.growable > 0 || (pool.grown < pool.blocks && retry)) pool.ensureFree(count);
+  }
+
+  /** A private block with one use: free, else newly grown, else evicted. -1: there is none. */
+  take(): number {
+    if (this.pool.free === 0) this.#grow(1);
+    let b = this.pool.take();
+    if (b !== -1) return b;
+    b = this.evict();
+    if (b !== -1) this.pool.adopt(b);
+    return b;
+  }
+
+  /** The same, but not a block that a waiting copy reads. The caller has made sure that there is one. */
+  takeForCopy(): number {
+    const b = this.take();
+    if (b === -1 || !this.pool.isSource(b)) return b;
+    const other = this.takeForCopy();
+    this.pool.give(b);
+    return other;
+  }
+
+  /** Takes the policy's next block out of the cache; the caller owns it, or gives it to the pool. */
+  evict(): number {
+    const { pool } = this;
+    const b = this.policy.victim();
+    if (b === -1) return -1;
+    invariant(pool.uses(b) === 0 && !pool.hasChildren(b), `block ${b} is evicted while in use or before its children`);
+    pool.setCached(b, false);
+    this.blocksEvicted++;
+    this.tokensEvicted += pool.end(b) - pool.start(b);
+    this.dropTips(b);
+    this.unpublish(b);
+    return b;
+  }
+
+  // ---------------------------------------------------------------- uses
+
+  pin(b: number): void {
+    const cached = this.pool.isCached(b);
+    this.pool.pin(b);
+    if (cached) this.policy.remove(b);
+  }
+
+  /** `first`: if this was the last use, the block may go before all others. */
+  unpin(b: number, first = false): void {
+    if (!this.pool.unpin(b)) return;
+    this.pool.setCached(b, true);
+    this.policy.push(b, first);
+  }
+
+  // ---------------------------------------------------------------- nodes
+
+  /** Hangs a private block into the tree. The index's query must hold its tokens: those that end at `end` in `run`. */
+  publish(b: number, parent: number, run: number, end: number): void {
+    const { pool } = this;
+    pool.setEnd(b, end);
+    pool.setNode(b, true);
+    pool.setTips(b, -1);
+    pool.tree[b * TREE + RUN] = this.runs.refFor(run, end);
+    this.index.insert(b, parent);
+    if (parent < 0) this.domains.join(-1 - parent);
+    if (this.policy.wantsHashes && end % pool.blockLen === 0) this.#tellHash(b, parent);
+  }
+
+  #tellHash(b: number, parent: number): void {
+    const { query } = this.index;
+    let low = 0x811c9dc5;
+    let high = parent < 0 ? parent : 0x9dc5811c;
+    for (let i = 0; i < this.pool.blockLen; i++) {
+      low = Math.imul(low ^ query[i]!, 0x01000193);
+      low ^= low >>> 15;
+      high = Math.imul(high ^ low, 0x85ebca6b);
+      high ^= high >>> 13;
+    }
+    this.policy.published(b, parent, low, high);
+  }
+
+  /** Takes a node without children and tips out of the tree. */
+  unpublish(b: number): void {
+    const { pool } = this;
+    invariant(!pool.hasChildren(b), `block ${b} leaves the tree before its children`);
+    const at = b * TREE;
+    const parent = pool.tree[at + PARENT]!;
+    const run = pool.tree[at + RUN]!;
+    this.index.remove(b);
+    const beyond = pool.start(b) + pool.blockLen;
+    pool.setNode(b, false);
+    pool.setEnd(b, 0);
+    this.runs.trim(run, beyond);
+    this.runs.unref(run);
+    if (parent < 0) this.domains.leave(-1 - parent);
+  }
+
+  // ---------------------------------------------------------------- tips
+
+  /** Sequence s ends in node b (-1: nowhere). */
+  attach(s: number, b: number): void {
+    const q = this.sequences;
+    q.set(s, S.TIP_PREVIOUS, -1);
+    const next = b === -1 ? -1 : this.pool.tips(b);
+    q.set(s, S.TIP_NEXT, next);
+    if (b === -1) return;
+    if (next !== -1) q.set(next, S.TIP_PREVIOUS, s);
+    this.pool.setTips(b, s);
+  }
+
+  detach(s: number, b: number): void {
+    if (b === -1) return;
+    const q = this.sequences;
+    const previous = q.get(s, S.TIP_PREVIOUS);
+    const next = q.get(s, S.TIP_NEXT);
+    if (previous === -1) this.pool.setTips(b, next);
+    else q.set(previous, S.TIP_NEXT, next);
+    if (next !== -1) q.set(next, S.TIP_PREVIOUS, previous);
+  }
+
+  /** No other sequence ends in b. */
+  isOnlyTip(s: number, b: number): boolean {
+    return this.pool.tips(b) === s && this.sequences.get(s, S.TIP_NEXT) === -1;
+  }
+
+  /** The (inactive) sequences that end in b lose it: they end in its parent. */
+  dropTips(b: number): void {
+    const { pool, sequences: q } = this;
+    let s = pool.tips(b);
+    if (s === -1) return;
+    const parent = pool.parent(b);
+    pool.setTips(b, -1);
+    while (s !== -1) {
+      const next = q.get(s, S.TIP_NEXT);
+      const nodes = q.get(s, S.NODES) - 1;
+      q.set(s, S.NODES, nodes);
+      q.resizeTable(s, nodes);
+      q.set(s, S.COMPUTED, Math.min(q.get(s, S.COMPUTED), nodes * pool.blockLen));
+      if (nodes === 0) q.cached--;
+      this.attach(s, Math.max(-1, parent));
+      s = next;
+    }
+  }
+}

@@ -1,0 +1,204 @@
+/**
+ * Sequences as dense records of integers. A sequence id is slot + generation · 2^26, so that a stale one is noticed.
+ * An inactive sequence keeps a table of the nodes that still hold its text; when the last one is evicted, nothing is
+ * left of the table, and the sequence is its record and its tokens.
+ */
+import { invariant } from '../errors.js';
+import { Records } from './records.js';
+import { type Cursor, classesFor, type TokenArena } from './token-arena.js';
+import type { SequenceId } from './types.js';
+
+/** Fields of a record. */
+export const S = {
+  GENERATION: 0,
+  /** FREE, ACTIVE or INACTIVE. */
+  STATE: 1,
+  DOMAIN: 2,
+  /** The token run it writes. */
+  RUN: 3,
+  KNOWN: 4,
+  COMPUTED: 5,
+  /** Blocks in the table; the first NODES of them are nodes of the prefix tree, the rest are private. */
+  BLOCKS: 6,
+  NODES: 7,
+  /** List of the sequences whose last node is the same. */
+  TIP_PREVIOUS: 8,
+  TIP_NEXT: 9,
+  /** List of active (in the order of activation) or of inactive sequences (least recently used first). */
+  PREVIOUS: 10,
+  NEXT: 11,
+  VERSION: 12,
+  /** The most tokens that were ever computed (less what was rewound): beyond `computed` they are recomputed. */
+  STORED: 13,
+  /** Table index of the block that a copy fills, until the step that runs the copy is committed; else -1. */
+  COPY: 14,
+  /** What match() found, until the first reserve counts it: own tokens (-1: counted), tokens of the prefix index. */
+  OWN_HIT: 15,
+  PREFIX_HIT: 16,
+  /** Tokens whose blocks are reserved for the step that is being made; 0 when none is. */
+  RESERVED: 17,
+  TABLE: 18,
+} as const;
+
+export const FREE = 0;
+export const ACTIVE = 1;
+export const INACTIVE = 2;
+
+const SLOTS = 2 ** 26;
+const SLOT_MASK = SLOTS - 1;
+const LAST_GENERATION = 2 ** 26;
+
+/** A list of sequences through PREVIOUS and NEXT. */
+export interface SequenceList {
+  first: number;
+  last: number;
+  size: number;
+}
+
+export class SequenceStore {
+  readonly active: SequenceList = { first: -1, last: -1, size: 0 };
+  readonly inactive: SequenceList = { first: -1, last: -1, size: 0 };
+  /** Inactive sequences that have at least one block. */
+  cached = 0;
+  readonly #records: Records;
+
+  constructor(
+    private readonly arena: TokenArena,
+    maxBlocksPerSequence: number,
+  ) {
+    this.#records = new Records(S.TABLE + 1 + classesFor(maxBlocksPerSequence));
+  }
+
+  get size(): number {
+    return this.#records.size;
+  }
+
+  get high(): number {
+    return this.#records.high;
+  }
+
+  get bytes(): number {
+    return this.#records.bytes;
+  }
+
+  get(s: number, field: number): number {
+    return this.#records.get(s, field);
+  }
+
+  set(s: number, field: number, value: number): void {
+    this.#records.set(s, field, value);
+  }
+
+  add(s: number, field: number, delta: number): number {
+    return this.#records.add(s, field, delta);
+  }
+
+  idOf(s: number): SequenceId {
+    return this.get(s, S.GENERATION) * SLOTS + s;
+  }
+
+  /** Slot of a live sequence, or -1. */
+  find(id: SequenceId): number {
+    const s = id & SLOT_MASK;
+    if (!(id >= SLOTS) || s >= this.#records.high) return -1;
+    return this.get(s, S.STATE) !== FREE && this.idOf(s) === id ? s : -1;
+  }
+
+  /** Slot of a sequence that must exist. */
+  slot(id: SequenceId): number {
+    const s = this.find(id);
+    invariant(s !== -1, `there is no sequence ${id}: it was dropped`);
+    return s;
+  }
+
+  create(domain: number, run: number): number {
+    const r = this.#records;
+    const fresh = r.high;
+    const s = r.alloc(S.NEXT);
+    if (s === fresh) r.set(s, S.GENERATION, 0);
+    r.set(s, S.GENERATION, (r.get(s, S.GENERATION) % LAST_GENERATION) + 1);
+    r.set(s, S.STATE, INACTIVE);
+    r.set(s, S.DOMAIN, domain);
+    r.set(s, S.RUN, run);
+    for (let f = S.KNOWN; f <= S.RESERVED; f++) r.set(s, f, 0);
+    r.set(s, S.TIP_PREVIOUS, -1);
+    r.set(s, S.TIP_NEXT, -1);
+    r.set(s, S.COPY, -1);
+    r.set(s, S.OWN_HIT, -1);
+    r.set(s, S.TABLE, 0);
+    this.link(this.inactive, s);
+    return s;
+  }
+
+  /** The caller has taken its blocks and its run, and unlinked it. */
+  free(s: number): void {
+    this.resizeTable(s, 0);
+    this.set(s, S.STATE, FREE);
+    this.#records.free(s, S.NEXT);
+  }
+
+  // ---------------------------------------------------------------- lists
+
+  link(list: SequenceList, s: number): void {
+    this.set(s, S.PREVIOUS, list.last);
+    this.set(s, S.NEXT, -1);
+    if (list.last === -1) list.first = s;
+    else this.set(list.last, S.NEXT, s);
+    list.last = s;
+    list.size++;
+  }
+
+  unlink(list: SequenceList, s: number): void {
+    const p = this.get(s, S.PREVIOUS);
+    const n = this.get(s, S.NEXT);
+    if (p === -1) list.first = n;
+    else this.set(p, S.NEXT, n);
+    if (n === -1) list.last = p;
+    else this.set(n, S.PREVIOUS, p);
+    list.size--;
+  }
+
+  // ---------------------------------------------------------------- block table
+
+  block(s: number, index: number): number {
+    return this.arena.get(this.#records.segment(s), this.#records.offset(s, S.TABLE), index);
+  }
+
+  setBlock(s: number, index: number, block: number): void {
+    this.arena.set(this.#records.segment(s), this.#records.offset(s, S.TABLE), index, block);
+  }
+
+  /** Sets the number of blocks; new entries are undefined until set. */
+  resizeTable(s: number, count: number): void {
+    const r = this.#records;
+    this.arena.resize(r.segment(s), r.offset(s, S.TABLE), r.get(s, S.BLOCKS), count);
+    r.set(s, S.BLOCKS, count);
+  }
+
+  pushBlock(s: number, block: number): void {
+    const count = this.get(s, S.BLOCKS);
+    this.resizeTable(s, count + 1);
+    this.setBlock(s, count, block);
+  }
+
+  /** Points the cursor at table entry `index` and at what follows it side by side. */
+  locateBlock(s: number, index: number, out: Cursor): void {
+    this.arena.locate(this.#records.segment(s), this.#records.offset(s, S.TABLE), index, out);
+  }
+
+  /** Units of the arena that the table takes. */
+  tableUnits(s: number): number {
+    return this.get(s, S.TABLE);
+  }
+
+  readTable(s: number, from: number, to: number, out: Int32Array, offset: number, cursor: Cursor): void {
+    while (from < to) {
+      this.locateBlock(s, from, cursor);
+      const n = Math.min(cursor.span, to - from);
+      const { data, at } = cursor;
+      for (let i = 0; i < n; i++) out[offset + i] = data[at + i]!;
+      offset += n;
+      from += n;
+    }
+  }
+}

@@ -1,0 +1,200 @@
+/**
+ * Where lists of integers live (token ids, block tables): a buddy allocator over slabs of Int32. A list ("vector") of n
+ * items is stored in extents whose sizes are the binary digits of ⌈n / 16⌉, largest first. So it wastes at most 15 items,
+ * needs no chain of pointers, finds any item in O(1), and copies each item O(log n) times while it grows.
+ *
+ * A vector's record is `1 + classes` integers in somebody else's array: the number of units, then one extent address a
+ * class. Addresses count units over all slabs.
+ */
+
+export const UNIT_SHIFT = 4;
+/** Items in the smallest extent: 64 bytes, a cache line. */
+export const UNIT = 1 << UNIT_SHIFT;
+const MAX_SLAB_SHIFT = 16;
+
+/** Items that lie side by side: data[at … at + span). */
+export interface Cursor {
+  data: Int32Array;
+  at: number;
+  span: number;
+}
+
+export function createCursor(): Cursor {
+  return { data: new Int32Array(0), at: 0, span: 0 };
+}
+
+/** Extent classes that a vector of up to `maxItems` may need. */
+export function classesFor(maxItems: number): number {
+  return 32 - Math.clz32(Math.max(1, Math.ceil(maxItems / UNIT)));
+}
+
+export class TokenArena {
+  readonly #slabShift: number;
+  readonly #slabs: Int32Array[] = [];
+  /** Per unit: class + 1 at the head of a free extent, else 0. */
+  readonly #tags: Uint8Array[] = [];
+  /** (classes) head of the list of free extents, or -1; links are kept in the free extents themselves. */
+  readonly #free: Int32Array;
+  readonly #oldExtents = new Int32Array(32);
+  #unitsUsed = 0;
+
+  /** `maxItems`: longest vector; `expected`: items in all vectors together, which decides the slab size. */
+  constructor(maxItems: number, expected: number) {
+    const wanted = Math.min(MAX_SLAB_SHIFT, Math.ceil(Math.log2(Math.max(1, expected / UNIT))));
+    this.#slabShift = Math.max(classesFor(maxItems), wanted);
+    this.#free = new Int32Array(this.#slabShift + 1).fill(-1);
+  }
+
+  /** Bytes in use by vectors, and bytes taken from the system. */
+  get bytes(): { used: number; reserved: number } {
+    const slab = (UNIT * 4 + 1) << this.#slabShift;
+    return { used: this.#unitsUsed * UNIT * 4, reserved: this.#slabs.length * slab };
+  }
+
+  /** Gives the vector at record[base…] room for `to` items and keeps the first min(from, to). */
+  resize(record: Int32Array, base: number, from: number, to: number): void {
+    const before = record[base]!;
+    const after = (to + UNIT - 1) >>> UNIT_SHIFT;
+    if (before === after) return;
+    const top = 31 - Math.clz32(before ^ after);
+    const mask = 2 ** (top + 1) - 1;
+    const shared = before & ~mask;
+    const old = this.#oldExtents;
+    for (let k = 0; k <= top; k++) old[k] = record[base + 1 + k]!;
+    record[base] = after;
+    for (let k = top; k >= 0; k--) if ((after >>> k) & 1) record[base + 1 + k] = this.#alloc(k);
+    this.#move(record, base, before, shared << UNIT_SHIFT, Math.min(from, to));
+    for (let k = top; k >= 0; k--) if ((before >>> k) & 1) this.#release(old[k]!, k);
+    this.#unitsUsed += after - before;
+  }
+
+  /** Copies items [from, to) out of the old extents (digits of `before`) into the new ones. */
+  #move(record: Int32Array, base: number, before: number, from: number, to: number): void {
+    const after = record[base]!;
+    while (from < to) {
+      const q = from >>> UNIT_SHIFT;
+      const a = 31 - Math.clz32(before ^ q);
+      const b = 31 - Math.clz32(after ^ q);
+      const atA = (q & ((1 << a) - 1)) << UNIT_SHIFT;
+      const atB = (q & ((1 << b) - 1)) << UNIT_SHIFT;
+      const n = Math.min((UNIT << a) - atA, (UNIT << b) - atB, to - from);
+      const source = this.#oldExtents[a]!;
+      const target = record[base + 1 + b]!;
+      const mask = (1 << this.#slabShift) - 1;
+      const src = this.#slabs[source >>> this.#slabShift]!;
+      const dst = this.#slabs[target >>> this.#slabShift]!;
+      const s = ((source & mask) << UNIT_SHIFT) + atA;
+      const d = ((target & mask) << UNIT_SHIFT) + atB;
+      for (let i = 0; i < n; i++) dst[d + i] = src[s + i]!;
+      from += n;
+    }
+  }
+
+  /** Points the cursor at item i (which must exist) and at what follows it in the same extent. */
+  locate(record: Int32Array, base: number, i: number, out: Cursor): void {
+    const q = i >>> UNIT_SHIFT;
+    const k = 31 - Math.clz32(record[base]! ^ q);
+    const address = record[base + 1 + k]!;
+    const inside = ((q & ((1 << k) - 1)) << UNIT_SHIFT) + (i & (UNIT - 1));
+    out.data = this.#slabs[address >>> this.#slabShift]!;
+    out.at = ((address & ((1 << this.#slabShift) - 1)) << UNIT_SHIFT) + inside;
+    out.span = (UNIT << k) - inside;
+  }
+
+  get(record: Int32Array, base: number, i: number): number {
+    const q = i >>> UNIT_SHIFT;
+    const k = 31 - Math.clz32(record[base]! ^ q);
+    const address = record[base + 1 + k]!;
+    const at = (address & ((1 << this.#slabShift) - 1)) + (q & ((1 << k) - 1));
+    return this.#slabs[address >>> this.#slabShift]![(at << UNIT_SHIFT) + (i & (UNIT - 1))]!;
+  }
+
+  set(record: Int32Array, base: number, i: number, value: number): void {
+    const q = i >>> UNIT_SHIFT;
+    const k = 31 - Math.clz32(record[base]! ^ q);
+    const address = record[base + 1 + k]!;
+    const at = (address & ((1 << this.#slabShift) - 1)) + (q & ((1 << k) - 1));
+    this.#slabs[address >>> this.#slabShift]![(at << UNIT_SHIFT) + (i & (UNIT - 1))] = value;
+  }
+
+  // ---------------------------------------------------------------- buddies
+
+  #alloc(k: number): number {
+    let from = k;
+    while (from <= this.#slabShift && this.#free[from] === -1) from++;
+    if (from > this.#slabShift) {
+      from = this.#slabShift;
+      this.#addSlab();
+    }
+    const address = this.#free[from]!;
+    this.#unlink(address, from);
+    while (from > k) {
+      from--;
+      this.#link(address + (1 << from), from);
+    }
+    return address;
+  }
+
+  #release(address: number, k: number): void {
+    const mask = (1 << this.#slabShift) - 1;
+    while (k < this.#slabShift) {
+      const buddy = address ^ (1 << k);
+      if (this.#tags[buddy >>> this.#slabShift]![buddy & mask] !== k + 1) break;
+      this.#unlink(buddy, k);
+      address = Math.min(address, buddy);
+      k++;
+    }
+    this.#link(address, k);
+  }
+
+  #addSlab(): void {
+    const units = 1 << this.#slabShift;
+    this.#slabs.push(new Int32Array(units * UNIT));
+    this.#tags.push(new Uint8Array(units));
+    this.#link((this.#slabs.length - 1) * units, this.#slabShift);
+  }
+
+  #link(address: number, k: number): void {
+    const next = this.#free[k]!;
+    this.#words(address, -1, next);
+    if (next !== -1) this.#setWord(next, 0, address);
+    this.#free[k] = address;
+    this.#tags[address >>> this.#slabShift]![address & ((1 << this.#slabShift) - 1)] = k + 1;
+  }
+
+  #unlink(address: number, k: number): void {
+    const slab = this.#slabs[address >>> this.#slabShift]!;
+    const at = (address & ((1 << this.#slabShift) - 1)) << UNIT_SHIFT;
+    const previous = slab[at]!;
+    const next = slab[at + 1]!;
+    if (previous === -1) this.#free[k] = next;
+    else this.#setWord(previous, 1, next);
+    if (next !== -1) this.#setWord(next, 0, previous);
+    this.#tags[address >>> this.#slabShift]![address & ((1 << this.#slabShift) - 1)] = 0;
+  }
+
+  #words(address: number, previous: number, next: number): void {
+    this.#setWord(address, 0, previous);
+    this.#setWord(address, 1, next);
+  }
+
+  #setWord(address: number, word: number, value: number): void {
+    const at = (address & ((1 << this.#slabShift) - 1)) << UNIT_SHIFT;
+    this.#slabs[address >>> this.#slabShift]![at + word] = value;
+  }
+
+  /** Free and used extents tile the slabs exactly. Returns units in free extents. */
+  countFree(): number {
+    let free = 0;
+    for (const tags of this.#tags) for (const tag of tags) if (tag > 0) free += 1 << (tag - 1);
+    return free;
+  }
+
+  get unitsUsed(): number {
+    return this.#unitsUsed;
+  }
+
+  get unitsReserved(): number {
+    return this.#slabs.length << this.#slabShift;
+  }
+}

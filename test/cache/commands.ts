@@ -1,0 +1,104 @@
+/** Random commands over a World. Each applies to whatever is there, so that none is wasted. */
+import fc from 'fast-check';
+import type { Reference, World } from './world.js';
+
+/** A small number chooses among the sequences (modulo), amounts are shares in 0…255. */
+export type Command =
+  | { op: 'create'; owner: number | null; tokens: number[] }
+  | { op: 'append'; who: number; tokens: number[] }
+  | { op: 'match'; who: number }
+  | { op: 'leader'; who: number }
+  | { op: 'keep'; who: number }
+  | { op: 'drop'; who: number }
+  | { op: 'reserve'; who: number; share: number }
+  | { op: 'truncate'; who: number; share: number }
+  | { op: 'fork'; who: number; share: number }
+  | { op: 'step'; fail: 'no' | 'cancelled' | 'broken' }
+  | { op: 'device'; refuse: boolean };
+
+const who = fc.nat(11);
+const share = fc.nat(255);
+/** Few different tokens: texts that begin alike are what it is about. */
+const tokens = (max: number) =>
+  fc.oneof(
+    { weight: 2, arbitrary: fc.array(fc.nat(1), { maxLength: max }) },
+    { weight: 2, arbitrary: fc.nat(max).map((n) => new Array<number>(n).fill(1)) },
+    { weight: 1, arbitrary: fc.array(fc.nat(5), { maxLength: 3 }) },
+  );
+
+export const command: fc.Arbitrary<Command> = fc.oneof(
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      op: fc.constant('create' as const),
+      owner: fc.oneof({ weight: 4, arbitrary: fc.constant(null) }, { weight: 1, arbitrary: fc.nat(1) }),
+      tokens: tokens(18),
+    }),
+  },
+  { weight: 2, arbitrary: fc.record({ op: fc.constant('append' as const), who, tokens: tokens(7) }) },
+  { weight: 5, arbitrary: fc.record({ op: fc.constant('match' as const), who }) },
+  { weight: 1, arbitrary: fc.record({ op: fc.constant('leader' as const), who }) },
+  { weight: 6, arbitrary: fc.record({ op: fc.constant('reserve' as const), who, share }) },
+  {
+    weight: 5,
+    arbitrary: fc.record({
+      op: fc.constant('step' as const),
+      fail: fc.constantFrom('no', 'no', 'no', 'no', 'no', 'no', 'cancelled', 'broken') as fc.Arbitrary<
+        'no' | 'cancelled' | 'broken'
+      >,
+    }),
+  },
+  { weight: 3, arbitrary: fc.record({ op: fc.constant('keep' as const), who }) },
+  { weight: 1, arbitrary: fc.record({ op: fc.constant('drop' as const), who }) },
+  { weight: 2, arbitrary: fc.record({ op: fc.constant('truncate' as const), who, share }) },
+  { weight: 2, arbitrary: fc.record({ op: fc.constant('fork' as const), who, share }) },
+  { weight: 1, arbitrary: fc.record({ op: fc.constant('device' as const), refuse: fc.boolean() }) },
+);
+
+export const config = fc.record({
+  blocks: fc.integer({ min: 1, max: 12 }),
+  shape: fc.constantFrom([4, 24], [1, 12], [3, 20], [16, 40], [19, 19], [8, 64]),
+  chunkSize: fc.constantFrom(-1, 0, 1, 5),
+  policy: fc.constantFrom('lru' as const, 'adaptive' as const),
+  prefixCaching: fc.constantFrom(true, true, true, false),
+  maxSequences: fc.constantFrom(3, 6, 12),
+  maxTokens: fc.constantFrom(40, 120, 1000),
+});
+
+export function run(world: World, c: Command): void {
+  if (c.op === 'create') world.create(c.owner, c.tokens);
+  else if (c.op === 'step') world.step(c.fail);
+  else if (c.op === 'device') world.refuse = c.refuse;
+  else if (world.sequences.length > 0) runOn(world, world.sequences[c.who % world.sequences.length]!, c);
+}
+
+function runOn(world: World, r: Reference, c: Extract<Command, { who: number }>): void {
+  if (c.op === 'append') world.append(r, c.tokens);
+  else if (c.op === 'match') world.match(r);
+  else if (c.op === 'leader') checkLeader(world, r);
+  else if (c.op === 'keep') world.release(r, 'keep');
+  else if (c.op === 'drop') world.release(r, 'drop');
+  else if (c.op === 'truncate') world.truncate(r, scale(c.share, r.tokens.length));
+  else if (c.op === 'fork') world.fork(r, scale(c.share, r.tokens.length));
+  else {
+    if (!r.active) world.match(r);
+    const computed = world.manager.computed(r.id);
+    world.reserve(r, computed + scale(c.share, r.tokens.length - computed));
+  }
+}
+
+/** 255 → all of it. */
+function scale(share: number, length: number): number {
+  return Math.round((share / 255) * length);
+}
+
+function checkLeader(world: World, r: Reference): void {
+  if (!r.active) return;
+  const seen = new Set<number>();
+  for (let at = r.id; at !== -1; at = world.manager.leader(at)) {
+    if (seen.has(at)) throw new Error('leaders form a circle');
+    seen.add(at);
+    const leader = world.manager.leader(at);
+    if (leader !== -1 && world.manager.state(leader) !== 'active') throw new Error('an inactive leader');
+  }
+}
