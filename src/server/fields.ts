@@ -67,7 +67,7 @@ export const commonFields: Record<string, Schema> = {
     description: 'with session_id: the request holds only what is new; otherwise it holds the whole history',
   }),
   priority: nullable({ type: 'integer', minimum: -1000, maximum: 1000, description: 'higher goes first; default 0' }),
-  n: nullable({ type: 'integer', enum: [1] }),
+  n: nullable({ type: 'integer', minimum: 1, maximum: 16, description: 'choices for each prompt; they share its KV' }),
 };
 
 const textPart = {
@@ -130,7 +130,6 @@ const neutralCompletionFields: Record<string, Schema> = {
 export const neutralFields: ReadonlySet<string> = new Set([
   ...Object.keys(neutralChatFields),
   ...Object.keys(neutralCompletionFields),
-  'n',
 ]);
 
 export const chatBody: Schema = {

@@ -17,7 +17,7 @@ export interface Format {
   finish(index: number, reason: string): string;
   usage(usage: Usage): string;
   /** The whole answer of a request that does not stream. */
-  body(results: GenerationResult[]): Record<string, unknown>;
+  body(results: GenerationResult[], usage: Usage): Record<string, unknown>;
 }
 
 type Decode = Engine['decode'];
@@ -37,12 +37,16 @@ export function usageJson(u: Usage): Record<string, unknown> {
   };
 }
 
-export function sumUsage(all: readonly Usage[]): Usage {
-  return all.reduce((a, b) => ({
-    promptTokens: a.promptTokens + b.promptTokens,
-    cachedTokens: a.cachedTokens + b.cachedTokens,
-    completionTokens: a.completionTokens + b.completionTokens,
-  }));
+/** Of the choices of one request, `n` for each prompt in a row: a prompt counts once, however many choices it has. */
+export function sumUsage(all: readonly Usage[], n: number): Usage {
+  const total = { promptTokens: 0, cachedTokens: 0, completionTokens: 0 };
+  all.forEach((u, i) => {
+    total.completionTokens += u.completionTokens;
+    if (i % n !== 0) return;
+    total.promptTokens += u.promptTokens;
+    total.cachedTokens += u.cachedTokens;
+  });
+  return total;
 }
 
 export function chatFormat(a: Answer, decode: Decode, includeUsage: boolean): Format {
@@ -56,7 +60,7 @@ export function chatFormat(a: Answer, decode: Decode, includeUsage: boolean): Fo
       chunk(index, `{"content":${JSON.stringify(text)}}`, JSON.stringify(chatLogprobs(logprobs, decode)), 'null'),
     finish: (index, reason) => chunk(index, '{}', 'null', JSON.stringify(reason)),
     usage: (u) => `data: ${head(a, 'chat.completion.chunk')},"choices":[],"usage":${JSON.stringify(usageJson(u))}}\n\n`,
-    body: (results) => ({
+    body: (results, usage) => ({
       id: a.id,
       object: 'chat.completion',
       created: a.created,
@@ -67,7 +71,7 @@ export function chatFormat(a: Answer, decode: Decode, includeUsage: boolean): Fo
         logprobs: chatLogprobs(r.logprobs, decode),
         finish_reason: r.finishReason,
       })),
-      usage: usageJson(sumUsage(results.map((r) => r.usage))),
+      usage: usageJson(usage),
       system_fingerprint: a.fingerprint,
     }),
   };
@@ -88,7 +92,7 @@ export function completionFormat(a: Answer, decode: Decode, includeUsage: boolea
     },
     finish: (index, reason) => chunk(index, '', 'null', JSON.stringify(reason)),
     usage: (u) => `data: ${head(a, 'text_completion')},"choices":[],"usage":${JSON.stringify(usageJson(u))}}\n\n`,
-    body: (results) => ({
+    body: (results, usage) => ({
       id: a.id,
       object: 'text_completion',
       created: a.created,
@@ -99,7 +103,7 @@ export function completionFormat(a: Answer, decode: Decode, includeUsage: boolea
         logprobs: completionLogprobs(r.logprobs, decode, 0),
         finish_reason: r.finishReason,
       })),
-      usage: usageJson(sumUsage(results.map((r) => r.usage))),
+      usage: usageJson(usage),
       system_fingerprint: a.fingerprint,
     }),
   };

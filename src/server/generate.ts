@@ -1,7 +1,7 @@
 /** From an HTTP request to generations and back: whole answers, streams, aborts, failures. */
 import { randomUUID } from 'node:crypto';
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import { errors, type Generation, type GenerationResult, type TokenLogprob } from './api.js';
+import { errors, type Generation, type GenerationResult, type TokenLogprob, type Usage } from './api.js';
 import type { ServerContext } from './context.js';
 import { errorBody, toLongmindError } from './errors.js';
 import { type Answer, type Format, sumUsage } from './format.js';
@@ -12,7 +12,9 @@ export interface Job {
   prefix: string;
   stream: boolean;
   includeUsage: boolean;
-  /** Starts the generations, one a choice. May throw what the engine refuses. */
+  /** Choices for each prompt. */
+  n: number;
+  /** Starts the generations, one a choice, those of a prompt in a row. May throw what the engine refuses. */
   starts: (() => Generation)[];
   format: (answer: Answer) => Format;
 }
@@ -38,7 +40,7 @@ export async function serveJob(
     ctx.inFlight.add(id, request.owner, generations);
     if (ctx.inFlight.shuttingDown) ctx.inFlight.abortAll();
     if (job.stream) await streamAnswer(ctx, job, format, generations, request, reply);
-    else return await wholeAnswer(ctx, format, generations, reply);
+    else return await wholeAnswer(ctx, job, format, generations, reply);
   } catch (error) {
     ctx.metrics.failed();
     abort();
@@ -51,6 +53,7 @@ export async function serveJob(
 
 async function wholeAnswer(
   ctx: ServerContext,
+  job: Job,
   format: Format,
   generations: Generation[],
   reply: FastifyReply,
@@ -58,8 +61,14 @@ async function wholeAnswer(
   const results = await Promise.all(generations.map((g) => g.result()));
   for (const r of results) ctx.metrics.finished(r, false);
   if (!reply.raw.destroyed) checkShutdown(ctx, results);
-  return format.body(results);
+  return format.body(results, usageOf(job, results));
 }
+
+const usageOf = (job: Job, results: GenerationResult[]): Usage =>
+  sumUsage(
+    results.map((r) => r.usage),
+    job.n,
+  );
 
 /** An answer that our own shutdown cut short must not look like a finished one. */
 function checkShutdown(ctx: ServerContext, results: GenerationResult[]): void {
@@ -82,7 +91,7 @@ async function streamAnswer(
     };
     const results = await Promise.all(choices.map((c) => c.run()));
     checkShutdown(ctx, results);
-    const usage = job.includeUsage ? format.usage(sumUsage(results.map((r) => r.usage))) : '';
+    const usage = job.includeUsage ? format.usage(usageOf(job, results)) : '';
     writer.end(`${usage}data: [DONE]\n\n`);
   } catch (error) {
     if (!writer.started) {

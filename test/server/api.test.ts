@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { errorOf, hello, rig } from '../support/http.js';
+import { type Chunk, errorOf, eventsOf, hello, rig } from '../support/http.js';
 
 test('a chat completion has the shape that clients of the OpenAI API know', async (t) => {
   const { post } = await rig(t);
@@ -118,7 +118,8 @@ const refused: [string, unknown, number, string, string | null][] = [
   ['a forced tool', chat({ tool_choice: 'required' }), 400, 'unsupported_field', 'tool_choice'],
   ['functions', chat({ functions: [{ name: 'f' }] }), 400, 'unsupported_field', 'functions'],
   ['JSON mode', chat({ response_format: { type: 'json_object' } }), 400, 'unsupported_field', 'response_format'],
-  ['several choices', chat({ n: 2 }), 400, 'unsupported_field', 'n'],
+  ['too many choices', chat({ n: 17 }), 400, 'invalid_request', 'n'],
+  ['several choices of a session', chat({ n: 2, session_id: 's' }), 400, 'invalid_request', 'session_id'],
   ['audio', chat({ audio: { voice: 'x' }, modalities: ['text', 'audio'] }), 400, 'unsupported_field', 'audio'],
   ['a prediction', chat({ prediction: { type: 'content', content: 'x' } }), 400, 'unsupported_field', 'prediction'],
   ['a misspelt field', chat({ temprature: 1 }), 400, 'unknown_field', 'temprature'],
@@ -228,6 +229,28 @@ test('completions: text, token ids and several prompts; 16 tokens unless told ot
   assert.equal(several.usage.prompt_tokens, 2);
 });
 
+test('n choices: each with its own seed, the prompt counted once, streamed or not', async (t) => {
+  const { post, engine } = await rig(t, { answer: (_, request) => `seed ${request.seed}` });
+  const body = (await (await post('/v1/chat/completions', chat({ n: 3, seed: 7 }))).json()) as {
+    choices: { index: number; message: { content: string } }[];
+    usage: { prompt_tokens: number; completion_tokens: number };
+  };
+  assert.deepEqual(
+    body.choices.map((c) => [c.index, c.message.content]),
+    [
+      [0, 'seed 7'],
+      [1, 'seed 8'],
+      [2, 'seed 9'],
+    ],
+  );
+  assert.deepEqual([body.usage.prompt_tokens, body.usage.completion_tokens], [12, 18]);
+  const two = { prompt: ['a', 'bb'], n: 2, stream: true, stream_options: { include_usage: true } };
+  const chunks = eventsOf(await (await post('/v1/completions', two)).text()).filter((e) => e !== '[DONE]') as Chunk[];
+  assert.deepEqual([...new Set(chunks.flatMap((c) => c.choices.map((x) => x.index)))].sort(), [0, 1, 2, 3]);
+  assert.equal(chunks.at(-1)!.usage!.prompt_tokens, 3);
+  assert.equal(engine.calls.length, 7);
+});
+
 test('completions logprobs carry tokens, values and offsets', async (t) => {
   const { post } = await rig(t, { answer: () => 'ab' });
   const body = (await (await post('/v1/completions', { prompt: 'x', logprobs: 1 })).json()) as {
@@ -247,7 +270,6 @@ test('completions refuse what they cannot do, by name', async (t) => {
     ['suffix', 'x'],
     ['echo', true],
     ['best_of', 2],
-    ['n', 3],
   ] as const) {
     const error = await errorOf(await post('/v1/completions', { prompt: 'x', [field]: value }));
     assert.deepEqual([error.code, error.param], ['unsupported_field', field]);

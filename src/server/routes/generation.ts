@@ -1,6 +1,6 @@
 /** POST /v1/chat/completions, POST /v1/completions, POST /abort_request. */
 import type { FastifyInstance } from 'fastify';
-import { type ChatMessage, errors, type RequestOptions } from '../api.js';
+import { type ChatMessage, errors, type Generation, type RequestOptions } from '../api.js';
 import type { ServerContext } from '../context.js';
 import { serverErrors } from '../errors.js';
 import { chatBody, completionBody, optionFields, optionOf } from '../fields.js';
@@ -17,6 +17,7 @@ interface CommonBody {
   session_id?: string | null;
   session_append?: boolean | null;
   priority?: number | null;
+  n?: number | null;
   [field: string]: unknown;
 }
 
@@ -46,7 +47,7 @@ export function generationRoutes(app: FastifyInstance, ctx: ServerContext): void
     const job = {
       prefix: 'chatcmpl',
       ...streaming(body),
-      starts: [() => ctx.engine.chat({ messages, ...options })],
+      ...choices(body, options, [(o: RequestOptions) => ctx.engine.chat({ messages, ...o })]),
       format: (answer: Parameters<typeof chatFormat>[0]) =>
         chatFormat(answer, decoder(ctx), streaming(body).includeUsage),
     };
@@ -65,12 +66,14 @@ export function generationRoutes(app: FastifyInstance, ctx: ServerContext): void
     const maxTokens = body.max_tokens ?? 16;
     const options = { ...commonOptions(ctx, body, request.owner), maxTokens, logprobs: body.logprobs ?? null };
     const prompts = promptsOf(body);
-    if (prompts.length > 1 && body.session_id)
-      throw errors.invalidRequest('several prompts cannot be one session', 'session_id');
     const job = {
       prefix: 'cmpl',
       ...streaming(body),
-      starts: prompts.map((prompt) => () => ctx.engine.complete({ prompt, ...options })),
+      ...choices(
+        body,
+        options,
+        prompts.map((prompt) => (o: RequestOptions) => ctx.engine.complete({ prompt, ...o })),
+      ),
       format: (answer: Parameters<typeof completionFormat>[0]) =>
         completionFormat(answer, decoder(ctx), streaming(body).includeUsage),
     };
@@ -105,6 +108,23 @@ function streaming(body: CommonBody): { stream: boolean; includeUsage: boolean }
   if (!stream && body.stream_options)
     throw errors.invalidRequest("'stream_options' needs stream: true", 'stream_options');
   return { stream, includeUsage: body.stream_options?.include_usage === true };
+}
+
+/** `n` generations for each prompt; a given seed gives each its own. All but the first find the prompt's KV in the cache. */
+function choices(
+  body: CommonBody,
+  options: RequestOptions,
+  prompts: ((o: RequestOptions) => Generation)[],
+): { n: number; starts: (() => Generation)[] } {
+  const n = body.n ?? 1;
+  if (n * prompts.length > 1 && body.session_id)
+    throw errors.invalidRequest('several choices cannot be one session', 'session_id');
+  const own = (i: number): RequestOptions =>
+    typeof options.seed === 'number' && i > 0
+      ? { ...options, seed: (options.seed + i) % Number.MAX_SAFE_INTEGER }
+      : options;
+  const starts = prompts.flatMap((start) => Array.from({ length: n }, (_, i) => () => start(own(i))));
+  return { n, starts };
 }
 
 function commonOptions(ctx: ServerContext, body: CommonBody, owner: number): RequestOptions {
