@@ -1,7 +1,7 @@
 /** Errors of the HTTP surface, and how any error becomes an OpenAI-shaped body. */
 import type { FastifyError, FastifySchemaValidationError } from 'fastify';
 import { errors, LongmindError } from './api.js';
-import { neutralFields, optionFields, optionOf } from './fields.js';
+import { neutralFields, optionFields, optionOf, rules } from './fields.js';
 
 export const serverErrors = {
   remoteWithoutKey: (host: string) =>
@@ -81,6 +81,10 @@ export function toLongmindError(error: unknown, bodyLimit: number): LongmindErro
 
 /** The first violation of a request schema, as a typed error that names the field. Used as schemaErrorFormatter. */
 export function schemaError(list: FastifySchemaValidationError[], where: string): LongmindError {
+  for (const violation of list) {
+    const rule = rules[Number(/^#\/allOf\/(\d+)\//.exec(violation.schemaPath ?? '')?.[1] ?? -1)];
+    if (rule) return errors.invalidRequest(rule.message, rule.param);
+  }
   const worst = [...list].sort((a, b) => depth(b) - depth(a))[0]!;
   const extra = worst.params.additionalProperty as string | undefined;
   const missing = worst.params.missingProperty as string | undefined;

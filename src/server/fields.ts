@@ -132,8 +132,45 @@ export const neutralFields: ReadonlySet<string> = new Set([
   ...Object.keys(neutralCompletionFields),
 ]);
 
+/** What one field asks of another. `when` and `demand` are schemas of single fields. */
+interface Rule {
+  when: Record<string, Schema>;
+  demand: Record<string, Schema>;
+  message: string;
+  param: string;
+}
+
+const needs = (param: string, when: Schema, other: string, demand: Schema, message: string): Rule => ({
+  when: { [param]: when },
+  demand: { [other]: demand },
+  message,
+  param,
+});
+
+const yes = { type: 'boolean', const: true };
+const several = { type: 'integer', minimum: 2 };
+
+/** In the order of `allOf` in the schemas, so that a violation is found by its place. */
+export const rules: readonly Rule[] = [
+  needs('stream_options', { type: 'object' }, 'stream', yes, "'stream_options' needs stream: true"),
+  needs('session_append', yes, 'session_id', { type: 'string' }, "'session_append' needs a session_id"),
+  needs('top_logprobs', { type: 'integer' }, 'logprobs', yes, "'top_logprobs' needs logprobs: true"),
+  { ...needs('n', several, 'session_id', isNull, 'several choices cannot be one session'), param: 'session_id' },
+];
+
+const allOf: readonly Schema[] = rules.map((r) => ({
+  if: { type: 'object', properties: r.when, required: Object.keys(r.when) },
+  // biome-ignore lint/suspicious/noThenProperty: a keyword of JSON Schema
+  then: {
+    type: 'object',
+    properties: r.demand,
+    ...(Object.values(r.demand)[0] === isNull ? {} : { required: Object.keys(r.demand) }),
+  },
+}));
+
 export const chatBody: Schema = {
   type: 'object',
+  allOf,
   required: ['messages'],
   properties: {
     messages: { type: 'array', minItems: 1, maxItems: 65536, items: message },
@@ -153,6 +190,7 @@ export const tokenId = (vocab: number): Schema => ({ type: 'integer', minimum: 0
 
 export const completionBody = (vocab: number): Schema => ({
   type: 'object',
+  allOf,
   required: ['prompt'],
   properties: {
     prompt: {

@@ -50,7 +50,7 @@ test('/openapi.json describes every route with the schemas that validate', async
     components: { schemas: Record<string, unknown> };
   };
   assert.equal(document.openapi, '3.1.0');
-  assert.deepEqual(Object.keys(document.paths).sort(), [
+  const ours = [
     '/abort_request',
     '/detokenize',
     '/health',
@@ -67,7 +67,8 @@ test('/openapi.json describes every route with the schemas that validate', async
     '/v1/sessions/{id}/tokens',
     '/v1/sessions/{id}/truncate',
     '/v1/snapshot',
-  ]);
+  ];
+  for (const path of ours) assert.ok(path in document.paths, path);
   const refs = [...JSON.stringify(document).matchAll(/"#\/components\/schemas\/(\w+)"/g)].map((m) => m[1]!);
   for (const name of refs) assert.ok(name in document.components.schemas, name);
   const chat = document.paths['/v1/chat/completions']!.post!.requestBody!.content['application/json']!.schema as {

@@ -105,8 +105,6 @@ const decoder =
 
 function streaming(body: CommonBody): { stream: boolean; includeUsage: boolean } {
   const stream = body.stream === true;
-  if (!stream && body.stream_options)
-    throw errors.invalidRequest("'stream_options' needs stream: true", 'stream_options');
   return { stream, includeUsage: body.stream_options?.include_usage === true };
 }
 
@@ -130,8 +128,6 @@ function choices(
 function commonOptions(ctx: ServerContext, body: CommonBody, owner: number): RequestOptions {
   if (typeof body.model === 'string' && body.model !== ctx.modelName)
     throw errors.unknownModel(body.model, ctx.modelName);
-  if (body.session_append && !body.session_id)
-    throw errors.invalidRequest("'session_append' needs a session_id", 'session_append');
   const options: Record<string, unknown> = { owner };
   for (const [field, option] of Object.entries(optionFields)) {
     const raw = body[field];
@@ -154,8 +150,6 @@ function chatLimits(body: ChatBody): RequestOptions {
       `max_tokens (${old}) and max_completion_tokens (${given}) say different things: give one`,
       'max_completion_tokens',
     );
-  if (typeof top === 'number' && !logprobs)
-    throw errors.invalidRequest("'top_logprobs' needs logprobs: true", 'top_logprobs');
   return { maxTokens: given ?? old ?? null, logprobs: logprobs ? (top ?? 0) : null };
 }
 
