@@ -93,6 +93,8 @@ export const errors = {
       400,
       `architecture '${name}' is not supported (supported: ${supported.join(', ')})`,
     ),
+  unsupportedModel: (detail: string) =>
+    err('unsupported_model', 400, `this model cannot be computed here: ${detail}`, 'model'),
   unsupportedTensorType: (tensor: string, type: string, supported: string[]) =>
     err(
       'unsupported_tensor_type',
