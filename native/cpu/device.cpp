@@ -113,7 +113,11 @@ static void place(Device *d, Bump *b, const int32_t *s, const int32_t *buffers, 
   scratch = scratch > widest + 64 ? scratch : widest + 64;
   scratch = scratch > 2048 ? scratch : 2048;
   for (int i = 0; i < d->pool.threads; i++) d->scratch[i] = (float *)b->take(scratch * 4);
-  d->counters = (Counter *)b->take((int64_t)(s[LM_S_OPS] + 2) * sizeof(Counter));
+  int64_t phases = s[LM_S_OPS] + 1 > LM_FEW_PHASES ? s[LM_S_OPS] + 1 : LM_FEW_PHASES;
+  d->phases = (Phase *)b->take(phases * sizeof(Phase));
+  d->totals = (int32_t *)b->take(phases * 4);
+  d->pieces = (int32_t *)b->take(phases * 4);
+  d->linears = (LmLinear *)b->take((int64_t)s[LM_S_OPS] * sizeof(LmLinear));
   // Spans of one token are shared out only while there are fewer tasks than this, so few entries are ever split.
   d->maxSplit = 8 * d->pool.threads;
   d->maxSpans = (int32_t)spans_of(s);
@@ -287,6 +291,8 @@ extern "C" int32_t lm_configure(Device *d, const int32_t *sizes, const int32_t *
   d->logitsBuffer = -1;
   for (int i = 0; i < s[LM_S_OPS]; i++)
     if (d->ops[i].kind == LM_OP_SAMPLE) d->logitsBuffer = d->ops[i].in;
+  pool_set_phases(&d->pool, d->phases);
+  step_prepare(d);
   d->configured = true;
   return LM_OK;
 }

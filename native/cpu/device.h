@@ -21,6 +21,14 @@ struct TensorInfo {
   int32_t isVector;
 };
 
+/** The arrays of one step, as they were passed. */
+struct StepArrays {
+  const int32_t *counts, *tokens, *positions, *rowStart, *rowSlot, *tables, *logitRows, *copies;
+  LmSampling sampling;
+  LmSampled result;
+  const int32_t *cancel;
+};
+
 struct Device {
   Pool pool;
   const LmKernels *k;
@@ -48,7 +56,9 @@ struct Device {
   int64_t workspaceBytes;
   LmPanels panels[2];
   float *scratch[LM_MAX_THREADS];
-  Counter *counters;
+  Phase *phases;            // 0: before the first operation; i + 1: operation i
+  int32_t *totals, *pieces;  // of the phases of the step being run
+  LmLinear *linears;        // by operation; only the panels' n and P change
   LmAttentionTask *tasks;
   int32_t *taskEntry;  // index of the split entry, or -1
   int32_t maxTasks, maxSplit, maxSpans;
@@ -58,15 +68,10 @@ struct Device {
   int32_t taskCount;
   int32_t logitsBuffer;
   int32_t lastLogits;
-};
-
-/** The arrays of one step, as they were passed. */
-struct StepArrays {
-  const int32_t *counts, *tokens, *positions, *rowStart, *rowSlot, *tables, *logitRows, *copies;
-  LmSampling sampling;
-  LmSampled result;
-  const int32_t *cancel;
+  StepArrays step;  // of the step being run
 };
 
 int step_check(const Device *d, const StepArrays *s, int32_t *detail);
-int step_run(Device *d, const StepArrays *s, int from, int to);
+int step_run(Device *d, int from, int to);
+/** Fills d->linears; after configuration. */
+void step_prepare(Device *d);

@@ -21,12 +21,17 @@ static int64_t now_ns() {
   return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-/** Returns when *word is no longer `seen`: spins, then sleeps. */
-static void await_change(int *word, int seen, int *sleepers) {
+static void futex_wait(int32_t *word, int32_t seen) { syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, seen, 0, 0, 0); }
+static void futex_wake(int32_t *word) { syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, LM_MAX_THREADS, 0, 0, 0); }
+
+/** Returns when *word is no longer `seen`: spins, then sleeps on `bell`, which is rung after every change. */
+template <class T>
+static T await_change(T *word, T seen, int32_t *bell, int32_t *sleepers) {
   int64_t end = 0;
   for (;;) {
-    for (int i = 0; i < 64; i++) {
-      if (__atomic_load_n(word, __ATOMIC_ACQUIRE) != seen) return;
+    for (int i = 0; i < 32; i++) {
+      T now = __atomic_load_n(word, __ATOMIC_ACQUIRE);
+      if (now != seen) return now;
       relax();
     }
     int64_t t = now_ns();
@@ -34,39 +39,82 @@ static void await_change(int *word, int seen, int *sleepers) {
     if (t > end) break;
   }
   __atomic_fetch_add(sleepers, 1, __ATOMIC_SEQ_CST);
-  while (__atomic_load_n(word, __ATOMIC_SEQ_CST) == seen) syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, seen, 0, 0, 0);
+  T now;
+  for (;;) {
+    int32_t rung = __atomic_load_n(bell, __ATOMIC_SEQ_CST);
+    now = __atomic_load_n(word, __ATOMIC_SEQ_CST);
+    if (now != seen) break;
+    futex_wait(bell, rung);
+  }
   __atomic_fetch_sub(sleepers, 1, __ATOMIC_SEQ_CST);
+  return now;
 }
 
-static void announce(int *word, int value, int *sleepers) {
-  __atomic_store_n(word, value, __ATOMIC_SEQ_CST);
-  if (__atomic_load_n(sleepers, __ATOMIC_SEQ_CST)) syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, LM_MAX_THREADS, 0, 0, 0);
+static int64_t pack(int32_t epoch, int32_t low) { return (int64_t)epoch << 32 | (uint32_t)low; }
+static int32_t low(int64_t v) { return (int32_t)(uint32_t)v; }
+static int32_t high(int64_t v) { return (int32_t)(v >> 32); }
+
+/** Publishes the next phase that has work, or the end. Only one member at a time is here. */
+static void advance(Pool *p, int32_t epoch, int next) {
+  while (next < p->last && p->phases[next].total == 0) next++;
+  if (p->work.cancel && __atomic_load_n(p->work.cancel, __ATOMIC_RELAXED)) {
+    p->stop = 1;
+    next = p->last;
+  }
+  __atomic_store_n(&p->at, pack(epoch, next), __ATOMIC_SEQ_CST);
+  if (__atomic_load_n(&p->waiting, __ATOMIC_SEQ_CST)) {
+    __atomic_fetch_add(&p->progress, 1, __ATOMIC_SEQ_CST);
+    futex_wake(&p->progress);
+  }
 }
 
-void pool_barrier(Pool *p, void (*last)(void *), void *context) {
-  int g = __atomic_load_n(&p->generation, __ATOMIC_RELAXED);
-  if (__atomic_add_fetch(&p->arrived, 1, __ATOMIC_ACQ_REL) == p->threads) {
-    __atomic_store_n(&p->arrived, 0, __ATOMIC_RELAXED);
-    if (last) last(context);
-    announce(&p->generation, g + 1, &p->waiting);
-  } else {
-    await_change(&p->generation, g, &p->waiting);
+/** Takes a piece of the phase: big pieces first for streaming, small ones last for balance. */
+static bool take(Phase *phase, int32_t epoch, int threads, int *from, int *to) {
+  int64_t seen = __atomic_load_n(&phase->next, __ATOMIC_ACQUIRE);
+  for (;;) {
+    if (high(seen) != epoch) return false;
+    int begin = low(seen), rest = phase->total - begin;
+    if (rest <= 0) return false;
+    int size = rest / (2 * threads);
+    size = size > phase->piece ? phase->piece : size;
+    size = size < 1 ? 1 : size;
+    if (!__atomic_compare_exchange_n(&phase->next, &seen, pack(epoch, begin + size), false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+      continue;
+    *from = begin;
+    *to = begin + size;
+    return true;
+  }
+}
+
+/** Works on the step `epoch` until it is over, or until another one has begun. */
+static void join_step(Pool *p, int32_t epoch, int member) {
+  int64_t at = __atomic_load_n(&p->at, __ATOMIC_ACQUIRE);
+  while (high(at) == epoch) {
+    int i = low(at), from, to;
+    if (i >= __atomic_load_n(&p->last, __ATOMIC_ACQUIRE)) return;
+    Phase *phase = p->phases + i;
+    // after the first success the step cannot end before we are done, so p->work is ours to read
+    while (take(phase, epoch, p->threads, &from, &to)) {
+      p->work.run(p->work.context, i, from, to, member);
+      if (__atomic_add_fetch(&phase->done, to - from, __ATOMIC_ACQ_REL) == phase->total) advance(p, epoch, i + 1);
+    }
+    at = await_change(&p->at, at, &p->progress, &p->waiting);
   }
 }
 
 static void *member_main(void *argument) {
   Member *m = (Member *)argument;
   Pool *p = m->pool;
-  for (int seen = 0;; seen++) {
-    await_change(&p->jobs, seen, &p->sleepers);
+  for (int32_t seen = 0;;) {
+    seen = await_change(&p->jobs, seen, &p->jobs, &p->sleepers);
     if (__atomic_load_n(&p->quit, __ATOMIC_ACQUIRE)) return nullptr;
-    p->job(p->context, m->number);
-    pool_barrier(p, nullptr, nullptr);
+    join_step(p, __atomic_load_n(&p->epoch, __ATOMIC_ACQUIRE), m->number);
   }
 }
 
 bool pool_start(Pool *p, int threads) {
   p->threads = threads;
+  p->phases = p->few;
   for (p->started = 1; p->started < threads; p->started++) {
     Member *m = p->members + p->started;
     *m = {p, p->started, 0};
@@ -78,17 +126,37 @@ bool pool_start(Pool *p, int threads) {
   return true;
 }
 
+static void ring(Pool *p) {
+  __atomic_fetch_add(&p->jobs, 1, __ATOMIC_SEQ_CST);
+  if (__atomic_load_n(&p->sleepers, __ATOMIC_SEQ_CST)) futex_wake(&p->jobs);
+}
+
 void pool_stop(Pool *p) {
   __atomic_store_n(&p->quit, 1, __ATOMIC_RELEASE);
-  announce(&p->jobs, p->jobs + 1, &p->sleepers);
+  ring(p);
   for (int i = 1; i < p->started; i++) pthread_join(p->members[i].thread, nullptr);
   p->started = 0;
 }
 
-void pool_run(Pool *p, void (*job)(void *, int), void *context) {
-  p->job = job;
-  p->context = context;
-  announce(&p->jobs, p->jobs + 1, &p->sleepers);
-  job(context, 0);
-  pool_barrier(p, nullptr, nullptr);
+void pool_set_phases(Pool *p, Phase *phases) { __atomic_store_n(&p->phases, phases, __ATOMIC_RELEASE); }
+
+bool pool_run(Pool *p, int from, int to, const int32_t *totals, const int32_t *pieces, Work work) {
+  int32_t epoch = (int32_t)((uint32_t)p->epoch + 1);
+  Phase *phases = p->phases;
+  // First the counters get the new epoch: from here on a member left in an earlier step can take nothing.
+  for (int i = from; i < to; i++) __atomic_store_n(&phases[i].next, pack(epoch, 0), __ATOMIC_RELEASE);
+  __atomic_thread_fence(__ATOMIC_SEQ_CST);
+  for (int i = from; i < to; i++) {
+    phases[i].done = 0;
+    phases[i].total = totals[i - from];
+    phases[i].piece = pieces[i - from];
+  }
+  p->work = work;
+  p->stop = 0;
+  __atomic_store_n(&p->last, to, __ATOMIC_RELEASE);
+  __atomic_store_n(&p->epoch, epoch, __ATOMIC_RELEASE);
+  advance(p, epoch, from);
+  ring(p);
+  join_step(p, epoch, 0);
+  return !p->stop;
 }

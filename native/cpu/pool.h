@@ -1,9 +1,15 @@
-// Threads of the device. The calling thread is member 0; members meet at barriers that spin 20 µs, then sleep.
+// Threads of the device. The calling thread is member 0.
+//
+// A step is a list of phases, each a number of work units. A phase is over when its units are done, not when every
+// member has come by: on a busy machine a member that the system has put aside holds up nothing but the unit it has
+// taken. So a member may be left behind by whole steps; what it takes is guarded by the step's number (epoch).
+// Waiting members spin 20 µs, then sleep.
 #pragma once
 #include <pthread.h>
 #include <stdint.h>
 
 #define LM_MAX_THREADS 256
+#define LM_FEW_PHASES 16
 
 struct Pool;
 struct Member {
@@ -11,43 +17,49 @@ struct Member {
   int number;
   pthread_t thread;
 };
+
+/** Units of one phase. `next`: epoch in the high half, units taken in the low half. */
+struct Phase {
+  alignas(64) int64_t next;
+  int32_t total;
+  int32_t piece;  // most units taken at once
+  alignas(64) int32_t done;
+};
+
+/** What members work on: the same function for all phases of all steps. */
+struct Work {
+  /** Units [from, to) of phase p. */
+  void (*run)(void *context, int p, int from, int to, int member);
+  void *context;
+  const int32_t *cancel;  // read between phases; may be null
+};
+
 struct Pool {
   int threads;
   Member members[LM_MAX_THREADS];
   int started;
-  void (*job)(void *context, int member);
-  void *context;
-  alignas(64) int jobs;      // futex: number of jobs begun
-  alignas(64) int sleepers;  // members that may sleep on `jobs`
-  alignas(64) int arrived;
-  alignas(64) int generation;  // futex: barriers passed
-  alignas(64) int waiting;     // members that may sleep on `generation`
-  int quit;
+  Work work;
+  Phase few[LM_FEW_PHASES];
+  Phase *phases;
+  int last;  // phases of the running step end here
+  alignas(64) int64_t at;   // epoch in the high half, phase being worked on in the low half
+  alignas(64) int32_t progress;  // futex: changes whenever `at` does and somebody may sleep
+  int32_t waiting;
+  alignas(64) int32_t epoch;
+  int32_t stop;
+  alignas(64) int32_t jobs;  // futex: steps begun
+  int32_t sleepers;
+  int32_t quit;
 };
 
 /** Starts threads - 1 members. False if the system refuses. */
 bool pool_start(Pool *p, int threads);
 void pool_stop(Pool *p);
-/** Runs job on every member; returns when all have finished. */
-void pool_run(Pool *p, void (*job)(void *, int), void *context);
-/** Every member calls it; `last`, if not null, is run by the last to arrive before the others go on. */
-void pool_barrier(Pool *p, void (*last)(void *), void *context);
-
-/** Work units handed out in shrinking pieces: big ones first for streaming, small ones last for balance. */
-struct Counter {
-  alignas(64) int next;
-};
-static inline bool take(Counter *c, int total, int threads, int cap, int *from, int *to) {
-  int begin = __atomic_load_n(&c->next, __ATOMIC_RELAXED);
-  for (;;) {
-    if (begin >= total) return false;
-    int size = (total - begin) / (2 * threads);
-    size = size > cap ? cap : size;
-    size = size < 1 ? 1 : size;
-    if (__atomic_compare_exchange_n(&c->next, &begin, begin + size, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
-      *from = begin;
-      *to = begin + size;
-      return true;
-    }
-  }
-}
+/** Room for more phases: zeroed memory that lives as long as the pool. Never fewer than before: a member that was left
+ *  behind may still look at its old phase. */
+void pool_set_phases(Pool *p, Phase *phases);
+/**
+ * Runs phases [from, to), one after another, with these totals and pieces (indexed from 0 = phase `from`).
+ * Returns false if the cancel flag ended it early.
+ */
+bool pool_run(Pool *p, int from, int to, const int32_t *totals, const int32_t *pieces, Work work);

@@ -118,10 +118,11 @@ static void plan_attention(Device *d, const StepArrays *s) {
   }
 }
 
-static void set_angles(Device *d, const StepArrays *s, int member) {
+/** Cos and sin for tokens part, part + parts … */
+static void set_angles(Device *d, const StepArrays *s, int part, int parts) {
   for (int i = 0; i < d->sizes[LM_S_ROPES]; i++) {
     const Rope *r = d->ropes + i;
-    for (int32_t t = member; t < s->counts[LM_C_TOKENS]; t += d->pool.threads) {
+    for (int32_t t = part; t < s->counts[LM_C_TOKENS]; t += parts) {
       float *out = r->angles + (int64_t)t * r->dims;
       for (int j = 0; j < r->dims / 2; j++) {
         double a = (double)s->positions[t] * (double)r->inverse[j];
@@ -132,15 +133,15 @@ static void set_angles(Device *d, const StepArrays *s, int member) {
   }
 }
 
-/** Leading tokens of a block, by whole tiles of 16. Members share out the heads, so that copies stay in order. */
-static void copy_blocks(Device *d, const StepArrays *s, int member) {
+/** Leading tokens of a block, by whole tiles of 16. Parts share out the heads, so that copies stay in order. */
+static void copy_blocks(Device *d, const StepArrays *s, int part, int parts) {
   const LmKv *kv = &d->kvShape;
   int64_t heads = (int64_t)d->sizes[LM_S_LAYERS] * kv->heads, half = kv->headBytes / 2;
   for (int32_t i = 0; i < s->counts[LM_C_COPIES]; i++) {
     const int32_t *c = s->copies + 3 * i;
     int64_t bytes = (c[2] + 15) / 16 * kv->tileBytes;
     if (c[0] == c[1] || !bytes) continue;
-    for (int64_t h = member; h < heads; h += d->pool.threads) {
+    for (int64_t h = part; h < heads; h += parts) {
       const uint8_t *from = kv->base + c[0] * kv->blockBytes + h * kv->headBytes;
       uint8_t *to = kv->base + c[1] * kv->blockBytes + h * kv->headBytes;
       memcpy(to, from, (size_t)bytes);
@@ -151,49 +152,46 @@ static void copy_blocks(Device *d, const StepArrays *s, int member) {
 
 // ---------------------------------------------------------------- operations
 
-struct Run {
-  Device *d;
-  const StepArrays *s;
-  int from, to;
-  int stop;
-};
-
-static LmPanels panels_for(const Device *d, int set, int32_t n) {
-  LmPanels p = d->panels[set];
+/** n columns in as few panels as possible, all about equally wide. */
+static void set_panels(const Device *d, LmPanels *x, int32_t n) {
   int32_t columns = d->k->columns, panels = (n + columns - 1) / columns;
-  p.n = n;
-  p.P = panels ? (n + panels - 1) / panels : 1;
-  return p;
+  x->n = n;
+  x->P = panels ? (n + panels - 1) / panels : 1;
 }
 
-static void run_linear(Device *d, const LmOp *o, int32_t n, Counter *c, int member) {
-  LmLinear l;
-  memset(&l, 0, sizeof(l));
-  l.x = panels_for(d, o->panel, n);
-  l.outCount = o->outCount;
-  l.silu = (o->flags & LM_SILU_MUL) != 0;
-  int32_t units = 0;
-  int64_t bytes = 0;
-  for (int i = 0; i < o->outCount; i++) {
-    LmLinearOut *out = l.outs + i;
-    out->w = &d->tensors[o->outs[i].weight].t;
-    out->bias = o->outs[i].bias >= 0 ? d->tensors[o->outs[i].bias].t.vector : nullptr;
-    units += out->w->tiles;
-    bytes += out->w->tiles * out->w->tileBytes;
-    if (l.silu) continue;
-    out->out = d->buffers[o->outs[i].out].data;
-    out->stride = d->buffers[o->outs[i].out].width;
+static int64_t linear_units(const LmLinear *l, int64_t *bytes) {
+  int64_t units = 0;
+  *bytes = 0;
+  for (int i = 0; i < l->outCount; i++) {
+    units += l->outs[i].w->tiles;
+    *bytes += l->outs[i].w->tiles * l->outs[i].w->tileBytes;
   }
-  if (l.silu) {
-    units = l.outs[0].w->tiles / 2;
-    l.hidden = panels_for(d, o->panelOut, n);
-    l.hiddenNeed = o->flags & (LM_NEED_Q8 | LM_NEED_F32);
+  return l->silu ? units / 4 : units;
+}
+
+void step_prepare(Device *d) {
+  for (int i = 0; i < d->sizes[LM_S_OPS]; i++) {
+    const LmOp *o = d->ops + i;
+    if (o->kind != LM_OP_LINEAR) continue;
+    LmLinear *l = d->linears + i;
+    memset(l, 0, sizeof(*l));
+    l->x = d->panels[o->panel];
+    l->outCount = o->outCount;
+    l->silu = (o->flags & LM_SILU_MUL) != 0;
+    for (int j = 0; j < o->outCount; j++) {
+      LmLinearOut *out = l->outs + j;
+      out->w = &d->tensors[o->outs[j].weight].t;
+      out->bias = o->outs[j].bias >= 0 ? d->tensors[o->outs[j].bias].t.vector : nullptr;
+      if (l->silu) continue;
+      out->out = d->buffers[o->outs[j].out].data;
+      out->stride = d->buffers[o->outs[j].out].width;
+    }
+    if (l->silu) {
+      l->hidden = d->panels[o->panelOut];
+      l->hiddenNeed = o->flags & (LM_NEED_Q8 | LM_NEED_F32);
+    }
+    if (o->residual >= 0) l->residual = d->buffers[o->residual].data;
   }
-  if (o->residual >= 0) l.residual = d->buffers[o->residual].data;
-  // with several panels the weights of a piece are read again for each: they should stay in the L2 cache
-  int64_t cap = n > l.x.P ? (384 << 10) / (bytes / units + 1) : units;
-  int from, to;
-  while (take(c, units, d->pool.threads, (int)(cap < 1 ? 1 : cap), &from, &to)) d->k->linear(&l, from, to, d->scratch[member]);
 }
 
 static LmKv layer_kv(const Device *d, int layer) {
@@ -202,13 +200,11 @@ static LmKv layer_kv(const Device *d, int layer) {
   return kv;
 }
 
-static void run_attention(Device *d, const LmOp *o, Counter *c, int member) {
+static void run_attention(Device *d, const LmOp *o, int32_t from, int32_t to, int member) {
   LmAttention a = {layer_kv(d, o->layer), d->buffers[o->in].data, d->buffers[o->out].data,
                    d->buffers[o->in].width, d->sizes[LM_S_HEADS], o->scale};
   int32_t heads = a.kv.heads;
-  for (;;) {
-    int u = __atomic_fetch_add(&c->next, 1, __ATOMIC_RELAXED);
-    if (u >= d->taskCount * heads) return;
+  for (int32_t u = from; u < to; u++) {
     int h = u / d->taskCount, i = d->taskCount - 1 - u % d->taskCount;  // long contexts first
     const LmAttentionTask *t = d->tasks + i;
     d->k->attention(&a, t, h, d->scratch[member]);
@@ -246,7 +242,8 @@ static void run_rows(Device *d, const StepArrays *s, const LmOp *o, int32_t n, i
       break;
     case LM_OP_PREPARE: {
       LmPrepare p = {in->data, in->width, o->width, w ? w->t.vector : nullptr, o->eps,
-                     o->flags & (LM_NEED_Q8 | LM_NEED_F32), panels_for(d, o->panel, n)};
+                     o->flags & (LM_NEED_Q8 | LM_NEED_F32), d->panels[o->panel]};
+      set_panels(d, &p.out, n);
       for (int32_t t = from; t < to; t++) d->k->prepare(&p, t, d->scratch[member]);
       break;
     }
@@ -268,46 +265,59 @@ static void run_rows(Device *d, const StepArrays *s, const LmOp *o, int32_t n, i
   }
 }
 
-static void read_cancel(void *context) {
-  Run *r = (Run *)context;
-  r->stop = __atomic_load_n(r->s->cancel, __ATOMIC_RELAXED);
+static int32_t rows_of(const StepArrays *s, const LmOp *o) {
+  bool perLogit = (o->flags & LM_PER_LOGIT) || o->kind == LM_OP_GATHER || o->kind == LM_OP_SAMPLE;
+  return s->counts[perLogit ? LM_C_LOGITS : LM_C_TOKENS];
 }
 
-static void run_member(void *context, int member) {
-  Run *r = (Run *)context;
-  Device *d = r->d;
-  const StepArrays *s = r->s;
-  if (r->from == 0) {
-    set_angles(d, s, member);
-    copy_blocks(d, s, member);
-    pool_barrier(&d->pool, read_cancel, r);
+/** Units and piece of operation i, and what of it depends on the step. */
+static void plan_operation(Device *d, int i, int32_t *total, int32_t *piece) {
+  const LmOp *o = d->ops + i;
+  int32_t n = rows_of(&d->step, o);
+  *total = n;
+  *piece = o->kind == LM_OP_SAMPLE ? 1 : 64;
+  if (o->kind == LM_OP_ATTENTION) {
+    *total = n ? d->taskCount * d->sizes[LM_S_KV_HEADS] : 0;
+    *piece = 1;
   }
-  for (int i = r->from; i < r->to && !r->stop; i++) {
-    const LmOp *o = d->ops + i;
-    Counter *c = d->counters + i;
-    bool perLogit = (o->flags & LM_PER_LOGIT) || o->kind == LM_OP_GATHER || o->kind == LM_OP_SAMPLE;
-    int32_t n = s->counts[perLogit ? LM_C_LOGITS : LM_C_TOKENS];
-    if (n == 0) continue;
-    if (o->kind == LM_OP_LINEAR) {
-      run_linear(d, o, n, c, member);
-    } else if (o->kind == LM_OP_ATTENTION) {
-      run_attention(d, o, c, member);
-    } else {
-      int from, to;
-      int cap = o->kind == LM_OP_SAMPLE ? 1 : 64;
-      while (take(c, n, d->pool.threads, cap, &from, &to)) run_rows(d, s, o, n, from, to, member);
+  if (o->kind == LM_OP_LINEAR && n) {
+    LmLinear *l = d->linears + i;
+    int64_t bytes, units = linear_units(l, &bytes);
+    set_panels(d, &l->x, n);
+    if (l->silu) set_panels(d, &l->hidden, n);
+    // with several panels the weights of a piece are read again for each: they should stay in the L2 cache
+    int64_t most = n > l->x.P ? (384 << 10) / (bytes / units + 1) : units;
+    *total = (int32_t)units;
+    *piece = (int32_t)(most < 1 ? 1 : most);
+  }
+}
+
+static void run_phase(void *context, int p, int from, int to, int member) {
+  Device *d = (Device *)context;
+  const StepArrays *s = &d->step;
+  if (p == 0) {
+    for (int part = from; part < to; part++) {
+      set_angles(d, s, part, d->pool.threads);
+      copy_blocks(d, s, part, d->pool.threads);
     }
-    if (i + 1 < r->to) pool_barrier(&d->pool, read_cancel, r);
+    return;
   }
+  const LmOp *o = d->ops + p - 1;
+  if (o->kind == LM_OP_LINEAR) return d->k->linear(d->linears + p - 1, from, to, d->scratch[member]);
+  if (o->kind == LM_OP_ATTENTION) return run_attention(d, o, from, to, member);
+  run_rows(d, s, o, rows_of(s, o), from, to, member);
 }
 
-int step_run(Device *d, const StepArrays *s, int from, int to) {
-  if (from == 0) plan_attention(d, s);
-  memset((void *)(d->counters + from), 0, (size_t)(to - from) * sizeof(Counter));
-  Run r = {d, s, from, to, __atomic_load_n(s->cancel, __ATOMIC_RELAXED)};
-  if (r.stop) return LM_CANCELLED;
-  pool_run(&d->pool, run_member, &r);
-  return r.stop ? LM_CANCELLED : LM_OK;
+int step_run(Device *d, int from, int to) {
+  int first = from == 0 ? 0 : from + 1;
+  if (from == 0) {
+    plan_attention(d, &d->step);
+    d->totals[0] = d->pool.threads;
+    d->pieces[0] = 1;
+  }
+  for (int i = from; i < to; i++) plan_operation(d, i, d->totals + i + 1, d->pieces + i + 1);
+  bool done = pool_run(&d->pool, first, to + 1, d->totals + first, d->pieces + first, {run_phase, d, d->step.cancel});
+  return done ? LM_OK : LM_CANCELLED;
 }
 
 extern "C" int32_t lm_step(Device *d, int32_t from, int32_t to, const int32_t *counts, const int32_t *tokens,
@@ -332,5 +342,6 @@ extern "C" int32_t lm_step(Device *d, int32_t from, int32_t to, const int32_t *c
   int code = step_check(d, &s, detail);
   if (code != LM_OK) return code;
   d->lastLogits = counts[LM_C_LOGITS];
-  return step_run(d, &s, from, to);
+  d->step = s;
+  return step_run(d, from, to);
 }

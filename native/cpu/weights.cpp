@@ -87,8 +87,7 @@ extern "C" int32_t lm_open_weights(Device *d, const char *path, int32_t count, c
 struct RepackJob {
   Device *d;
   TensorInfo *t;
-  int32_t from, to;
-  Counter next;
+  int32_t first;
 };
 
 static void drop_pages(const uint8_t *from, const uint8_t *to) {
@@ -96,14 +95,11 @@ static void drop_pages(const uint8_t *from, const uint8_t *to) {
   if (b > a) madvise((void *)a, b - a, MADV_DONTNEED);
 }
 
-static void repack_member(void *context, int) {
+static void repack_tiles(void *context, int, int from, int to, int) {
   RepackJob *j = (RepackJob *)context;
   TensorInfo *t = j->t;
-  int64_t row = row_bytes(t->t.type, t->t.in);
   const uint8_t *src = j->d->file + t->fileOffset;
-  int from, to;
-  while (take(&j->next, j->to - j->from, j->d->pool.threads, 64, &from, &to))
-    j->d->k->repack(&t->t, (uint8_t *)t->t.data, src, row, j->from + from, j->from + to);
+  j->d->k->repack(&t->t, (uint8_t *)t->t.data, src, row_bytes(t->t.type, t->t.in), j->first + from, j->first + to);
 }
 
 extern "C" int32_t lm_load_tensor(Device *d, int32_t i) {
@@ -122,8 +118,9 @@ extern "C" int32_t lm_load_tensor(Device *d, int32_t i) {
   batch = batch < 2 * d->pool.threads ? 2 * d->pool.threads : batch;
   for (int32_t from = 0; from < t->t.tiles; from += batch) {
     int32_t to = from + batch < t->t.tiles ? from + batch : t->t.tiles;
-    RepackJob j = {d, t, from, to, {0}};
-    pool_run(&d->pool, repack_member, &j);
+    RepackJob j = {d, t, from};
+    int32_t total = to - from, piece = 64;
+    pool_run(&d->pool, 0, 1, &total, &piece, {repack_tiles, &j, nullptr});
     int64_t end = to == t->t.tiles ? t->t.out * row : to * tileRow;
     drop_pages(src + from * tileRow, src + end);
   }

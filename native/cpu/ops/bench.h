@@ -20,18 +20,19 @@ static double bench_int8(i32 n) {
   float f[16 * 16];
   memset(w, 3, sizeof(w));
 #if defined(LM_BUILD_AVX512)
-  I a[12], x = i_load(w), y = i_load(w + 64);
-  for (int c = 0; c < 12; c++) a[c] = i_set(0);
-  for (i32 i = 0; i < n; i++)
-    for (int k = 0; k < 8; k++)
-      for (int c = 0; c < 12; c++) {
-        a[c] = _mm512_dpbusd_epi32(a[c], x, y);
-        __asm__ volatile("" : "+v"(a[c]));
-      }
-  for (int c = 0; c < 12; c++) v_store(f + 16 * c, v_int(a[c]));
-  volatile float sink = f[0] + f[16];
+  I a0 = i_set(0), a1 = a0, a2 = a0, a3 = a0, a4 = a0, a5 = a0, a6 = a0, a7 = a0, a8 = a0, a9 = a0, x = i_load(w);
+  for (i32 i = 0; i < 10 * n; i++) {
+#define LM_STEP(a) __asm__ volatile("vpdpbusd %1, %1, %0" : "+v"(a) : "v"(x));
+    LM_STEP(a0) LM_STEP(a1) LM_STEP(a2) LM_STEP(a3) LM_STEP(a4)
+    LM_STEP(a5) LM_STEP(a6) LM_STEP(a7) LM_STEP(a8) LM_STEP(a9)
+#undef LM_STEP
+  }
+  I sum = _mm512_add_epi32(_mm512_add_epi32(_mm512_add_epi32(a0, a1), _mm512_add_epi32(a2, a3)),
+                           _mm512_add_epi32(_mm512_add_epi32(_mm512_add_epi32(a4, a5), _mm512_add_epi32(a6, a7)), _mm512_add_epi32(a8, a9)));
+  v_store(f, v_int(sum));
+  volatile float sink = f[0];
   (void)sink;
-  return 12.0 * 8 * 128 * n;
+  return 100.0 * 128 * n;
 #else
   u8 panel[64];
   memset(panel, 1, sizeof(panel));
