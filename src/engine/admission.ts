@@ -27,38 +27,46 @@ export function admit(
   sessions: Sessions,
   { admission: a, shareAcrossOwners }: { admission: Admission; shareAcrossOwners: boolean },
 ): Admitted {
-  checkTokens(request, a.vocab);
   const session = request.sessionId === null ? null : sessions.find(request.sessionId, request.owner);
   if (session?.busy) throw errors.sessionBusy(session.id);
   const kept = session ? cache.known(session.sequence) : 0;
-  const { keep, from } = session ? place(request, cache, session.sequence, kept, a) : { keep: 0, from: 0 };
-  const known = keep + request.tokens.length - from;
+  const tokens = kept > 0 && request.continuation ? request.continuation : request.tokens;
+  checkTokens(tokens, a.vocab);
+  const { keep, from } = session ? place(request, tokens, cache, session.sequence, kept, a) : { keep: 0, from: 0 };
+  const known = keep + tokens.length - from;
   if (known === 0) throw errors.invalidRequest('the prompt is empty', 'prompt');
   const maxTokens = roomFor(request, known, cache);
 
   const open = request.sessionId === null ? null : (session ?? sessions.open(request.sessionId, request.owner));
   const sequence = open ? open.sequence : cache.create({ owner: request.owner, shared: shareAcrossOwners });
   if (keep < kept) cache.truncate(sequence, keep);
-  cache.append(sequence, request.tokens, from);
+  cache.append(sequence, tokens, from);
   return { sequence, session: open, maxTokens, changedFrom: keep };
 }
 
-/** Where the request's tokens go: after what the session holds, or over it from the first difference on. */
-function place(r: EngineRequest, cache: CacheManager, sequence: SequenceId, kept: number, a: Admission): Alignment {
-  if (r.append) {
-    const repeated = kept > 0 && r.tokens.length > 0 && a.endOfTurn.has(r.tokens[0]!);
-    return { keep: kept, from: repeated && cache.tokenAt(sequence, kept - 1) === r.tokens[0] ? 1 : 0 };
+/** Where the tokens go: after what the session holds, or over it from the first difference on. */
+function place(
+  r: EngineRequest,
+  tokens: Int32Array,
+  cache: CacheManager,
+  sequence: SequenceId,
+  kept: number,
+  a: Admission,
+): Alignment {
+  if (r.continuation && kept > 0) {
+    const repeated = a.endOfTurn.has(tokens[0] ?? -1) && cache.tokenAt(sequence, kept - 1) === tokens[0];
+    return { keep: kept, from: repeated ? 1 : 0 };
   }
-  const common = cache.commonPrefix(sequence, r.tokens);
-  if (common === kept || common === r.tokens.length) return { keep: common, from: common };
+  const common = cache.commonPrefix(sequence, tokens);
+  if (common === kept || common === tokens.length) return { keep: common, from: common };
   const history = new Int32Array(kept - common);
   cache.readTokens(sequence, common, kept, history, 0);
-  const rest = alignHistory(history, r.tokens.subarray(common), a.tokenBytes);
+  const rest = alignHistory(history, tokens.subarray(common), a.tokenBytes);
   return { keep: common + rest.keep, from: common + rest.from };
 }
 
-function checkTokens(r: EngineRequest, vocab: number): void {
-  for (const t of r.tokens) {
+function checkTokens(tokens: Int32Array, vocab: number): void {
+  for (const t of tokens) {
     if (!(t >= 0 && t < vocab)) {
       throw errors.invalidRequest(`token id ${t} is not in the vocabulary of ${vocab} tokens`, 'prompt');
     }

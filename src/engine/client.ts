@@ -7,6 +7,7 @@ import type { ChatMessage, EngineSnapshot, EngineStats, Generation, RequestOptio
 import type { TokenBytes } from './align.js';
 import { RunningGeneration, type TextDecoder } from './generation.js';
 import type { CallName, Calls, CoreInfo, FromWorker, ToWorker, WorkerData } from './protocol.js';
+import type { EngineRequest } from './request.js';
 
 /** What the engine needs of a tokenizer; all text work happens off the engine thread. */
 export interface TextSide {
@@ -27,10 +28,10 @@ export interface TextSide {
 /** Request options beside the sampling and limit tables. */
 const REQUEST_FIELDS = ['sessionId', 'sessionAppend', 'priority', 'owner', 'signal', 'prompt', 'messages'] as const;
 
-type Prompt =
+export type Prompt =
   | { kind: 'text'; text: string }
   | { kind: 'tokens'; ids: Int32Array }
-  | { kind: 'chat'; messages: ChatMessage[]; continued: boolean };
+  | { kind: 'chat'; messages: ChatMessage[] };
 
 export class EngineClient {
   readonly #generations = new Map<number, RunningGeneration>();
@@ -98,8 +99,8 @@ export class EngineClient {
     generation.result().then(forget, forget);
     signal?.addEventListener('abort', onSignal, { once: true });
     if (signal?.aborted) this.#endUnsent(id);
-    this.#encode(prompt).then(
-      (tokens) => {
+    this.#encode(prompt, options.sessionAppend ?? false).then(
+      ({ tokens, continuation }) => {
         if (generation.ended) return;
         this.#sent.add(id);
         this.#post({
@@ -111,7 +112,7 @@ export class EngineClient {
             limits,
             stopTokens: [...(limits.ignoreEos ? [] : this.text.endTokens), ...limits.stopTokens],
             sessionId: options.sessionId ?? null,
-            append: options.sessionAppend ?? false,
+            continuation,
             priority: options.priority ?? 0,
             owner: options.owner ?? 0,
           },
@@ -158,13 +159,19 @@ export class EngineClient {
   /** Requests the worker has heard of. */
   readonly #sent = new Set<number>();
 
-  async #encode(prompt: Prompt): Promise<Int32Array> {
-    if (prompt.kind === 'tokens') return prompt.ids;
+  /** The tokens of a whole history and, if only what is new is given, those that follow an earlier turn. */
+  async #encode(prompt: Prompt, append: boolean): Promise<Pick<EngineRequest, 'tokens' | 'continuation'>> {
+    if (prompt.kind === 'tokens') return { tokens: prompt.ids, continuation: append ? prompt.ids : null };
     if (prompt.kind === 'chat') {
-      return prompt.continued ? this.text.encodeContinuation(prompt.messages) : this.text.encodeChat(prompt.messages);
+      const [tokens, continuation] = await Promise.all([
+        this.text.encodeChat(prompt.messages),
+        append ? this.text.encodeContinuation(prompt.messages) : null,
+      ]);
+      return { tokens, continuation };
     }
-    const ids = await this.text.encode(prompt.text, { special: false });
-    return Int32Array.from([...this.text.startTokens, ...ids]);
+    const continuation = await this.text.encode(prompt.text, { special: false });
+    const tokens = Int32Array.from([...this.text.startTokens, ...continuation]);
+    return { tokens, continuation: append ? continuation : null };
   }
 
   async #close(): Promise<void> {

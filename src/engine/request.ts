@@ -12,8 +12,11 @@ export interface EngineRequest {
   /** Tokens that end the generation (end-of-turn tokens unless ignoreEos, and stopTokens). */
   stopTokens: number[];
   sessionId: string | null;
-  /** The tokens follow what the session holds; else they are its whole history. */
-  append: boolean;
+  /**
+   * Not null: only what is new. These follow what the session holds; `tokens` is for a session that holds nothing yet.
+   * Null: `tokens` is the whole history.
+   */
+  continuation: Int32Array | null;
   priority: number;
   owner: number;
 }

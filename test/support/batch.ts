@@ -102,7 +102,7 @@ export class TestBatch {
   /** Hands a request in; throws its refusal. */
   submit(
     tokens: number[],
-    o: Partial<Omit<EngineRequest, 'limits'>> & { limits?: Partial<EngineRequest['limits']> } = {},
+    o: Partial<Omit<EngineRequest, 'limits'>> & { append?: boolean; limits?: Partial<EngineRequest['limits']> } = {},
   ) {
     const id = this.#nextId++;
     this.batch.submit({
@@ -110,7 +110,7 @@ export class TestBatch {
       tokens: Int32Array.from(tokens),
       stopTokens: o.stopTokens ?? [],
       sessionId: o.sessionId ?? null,
-      append: o.append ?? false,
+      continuation: o.append ? Int32Array.from(tokens) : null,
       priority: o.priority ?? 0,
       owner: o.owner ?? 0,
       limits: { maxTokens: 8, minTokens: 0, stop: [], stopTokens: [], ignoreEos: false, ...o.limits },

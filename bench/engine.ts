@@ -1,0 +1,105 @@
+/** npm run bench:engine: time in JavaScript per step (scheduler, cache manager, step, events) over the null device. */
+import { parseArgs } from 'node:util';
+import { createCacheManager } from '../src/cache/index.js';
+import { createNullDevice } from '../src/device/null/index.js';
+import { PersistentBatch } from '../src/engine/batch.js';
+
+const { values: args } = parseArgs({ options: { json: { type: 'boolean', default: false } } });
+
+function measure(sequences: number): { median: number; p99: number } {
+  const sessionLen = 4096;
+  const blockLen = 64;
+  const blocks = sequences * 40;
+  const limits = {
+    maxTokens: 2048,
+    maxRows: sequences,
+    maxBlocksPerRow: sessionLen / blockLen,
+    maxLogits: sequences,
+    vocab: 49152,
+  };
+  const device = createNullDevice({ thorough: false });
+  const kv = { layers: 1, kvHeads: 1, headDim: 16, blockLen, bits: 16 as const };
+  const dims = {
+    layers: 1,
+    dim: 16,
+    heads: 1,
+    kvHeads: 1,
+    headDim: 16,
+    ffDim: 16,
+    vocab: 49152,
+    contextLength: sessionLen,
+  };
+  device.load({ dims, buffers: [], ops: [] }, { path: '', tensors: new Map() }, { limits, kv, maxBlocks: blocks });
+  const cache = createCacheManager({
+    blocks,
+    blockLen,
+    sessionLen,
+    chunkSize: -1,
+    policy: 'lru',
+    prefixCaching: true,
+    maxSequences: 1e5,
+    maxTokens: 1e8,
+    grow: (total) => device.growKv(total),
+  });
+  const table = { bytes: new Uint8Array(0), offsets: new Int32Array(49153), special: new Uint8Array(49152) };
+  const batch = new PersistentBatch(
+    device,
+    cache,
+    {
+      limits,
+      maxQueue: 1000,
+      shareAcrossOwners: true,
+      budget: { tokens: () => 2048, observe: () => {} },
+      admission: { vocab: 49152, tokenBytes: table, endOfTurn: new Set() },
+    },
+    {
+      token: () => {},
+      finished: () => {},
+      failed: (_, e) => {
+        throw e;
+      },
+    },
+  );
+  const greedy = {
+    topK: 0,
+    topP: 1,
+    minP: 0,
+    repetitionPenalty: 1,
+    presencePenalty: 0,
+    frequencyPenalty: 0,
+    seed: 1,
+    logprobs: null,
+  };
+  for (let id = 1; id <= sequences; id++) {
+    batch.submit({
+      id,
+      tokens: Int32Array.from({ length: 512 }, (_, i) => (i * 7919 + id * 131) % 49152),
+      sampling: { ...greedy, temperature: 0, logitBias: {} },
+      limits: { maxTokens: 1500, minTokens: 0, stop: [], stopTokens: [], ignoreEos: true },
+      stopTokens: [2],
+      sessionId: `s${id}`,
+      continuation: null,
+      priority: 0,
+      owner: 0,
+    });
+  }
+  while (batch.waiting > 0) batch.step();
+  for (let i = 0; i < 300; i++) batch.step();
+  const times: number[] = [];
+  for (let i = 0; i < 1000; i++) {
+    batch.step();
+    times.push(1e3 * batch.lastStepJsMs);
+  }
+  times.sort((a, b) => a - b);
+  return { median: times[500]!, p99: times[990]! };
+}
+
+const rows = [1, 16, 64, 256].map((sequences) => ({ sequences, ...measure(sequences) }));
+if (args.json) console.log(JSON.stringify({ rows }));
+else {
+  console.log('sequences  JavaScript per step, median    P99   (microseconds; targets: 60 at 16, 250 at 256)');
+  for (const r of rows)
+    console.log(
+      `${String(r.sequences).padStart(9)}  ${r.median.toFixed(1).padStart(27)}  ${r.p99.toFixed(1).padStart(6)}`,
+    );
+}

@@ -1,0 +1,194 @@
+/**
+ * The promise "hit or miss, the same bits", put to the test on a real model: the same conversations with room for all of them,
+ * for an eighth, for one; alone and together; with other chunks, blocks and threads. Every token id and every
+ * log-probability is compared with ===.
+ */
+import type { EngineConfig } from '../config.js';
+import { engineOptions, parseOptions } from '../config.js';
+import { createCpuDevice } from '../device/cpu/index.js';
+import type { Device, Program } from '../device/device.js';
+import { type Core, createCore } from '../engine/core.js';
+import type { EngineRequest } from '../engine/request.js';
+import type { LongmindError } from '../errors.js';
+import type { TensorSource } from '../types.js';
+import { uniform } from './random.js';
+
+export interface HitMissModel {
+  program: Program;
+  weights: TensorSource;
+}
+
+export interface HitMissOptions {
+  sessions: number;
+  turns: number;
+  said: [number, number];
+  answered: number;
+  seed: number;
+}
+
+export interface Variant {
+  name: string;
+  config: Partial<Record<keyof EngineConfig, unknown>>;
+  /** All sessions speak at once, or one after the other. */
+  together: boolean;
+}
+
+export interface HitMissRun {
+  name: string;
+  /** By session and turn: token ids and log-probabilities. */
+  answers: { tokens: number[]; logprobs: number[] }[];
+  blocksEvicted: number;
+  tokensRecomputed: number;
+  preemptions: number;
+  seconds: number;
+}
+
+/** Room for one session of this load, in blocks. */
+export function blocksForOne(o: HitMissOptions, blockLen: number): number {
+  return Math.ceil((o.turns * (o.said[1] + o.answered)) / blockLen) + 1;
+}
+
+export function variants(o: HitMissOptions): Variant[] {
+  const one = blocksForOne(o, 64);
+  const all = one * o.sessions;
+  const eighth = Math.max(one + 1, Math.ceil(all / 8));
+  const base = { cacheBlockSeqLen: 64, maxPrefillTokenNum: 256, maxBatchSize: o.sessions };
+  const v = (name: string, together: boolean, config: Variant['config']): Variant => ({
+    name,
+    together,
+    config: { ...base, ...config },
+  });
+  return [
+    v('room for all, together', true, { cacheMaxEntryCount: all }),
+    v('room for all, alone', false, { cacheMaxEntryCount: all }),
+    v('an eighth, together', true, { cacheMaxEntryCount: eighth }),
+    v('room for one, together', true, { cacheMaxEntryCount: one }),
+    v('room for one, alone', false, { cacheMaxEntryCount: one }),
+    v('small odd chunks', true, { cacheMaxEntryCount: eighth, maxPrefillTokenNum: 37 }),
+    v('blocks of 16, one thread', true, { cacheMaxEntryCount: 4 * eighth, cacheBlockSeqLen: 16, threads: 1 }),
+    v('blocks of 128, no prefix cache', true, {
+      cacheMaxEntryCount: Math.ceil(one / 2) + 2,
+      cacheBlockSeqLen: 128,
+      enablePrefixCaching: false,
+    }),
+    v('memory by and by, adaptive policy', true, {
+      cacheMaxEntryCount: eighth,
+      cacheChunkSize: 0,
+      cachePolicy: 'adaptive',
+    }),
+  ];
+}
+
+export function runVariant(
+  model: HitMissModel,
+  variant: Variant,
+  o: HitMissOptions,
+  openDevice: (config: EngineConfig) => Device = (c) =>
+    createCpuDevice({ threads: c.threads || undefined, isa: c.isa }),
+): HitMissRun {
+  const config = parseOptions(engineOptions, { ...variant.config, sessionLen: sessionLength(model, o) });
+  const vocab = model.program.dims.vocab;
+  const outcomes = new Map<number, HitMissRun['answers'][number]>();
+  const failures: LongmindError[] = [];
+  const empty = {
+    bytes: new Uint8Array(0),
+    offsets: new Int32Array(vocab + 1),
+    special: new Uint8Array(vocab).fill(1),
+  };
+  const data = { program: model.program, weights: model.weights, config, tokenBytes: empty, endOfTurn: [] };
+  const core = createCore(data, openDevice(config), {
+    token: (r, tokenId, logprob) => {
+      const a = outcomes.get(r.id)!;
+      a.tokens.push(tokenId);
+      a.logprobs.push(logprob!.logprob);
+    },
+    finished: () => {},
+    failed: (_, e) => failures.push(e),
+  });
+  const started = performance.now();
+  try {
+    const answers = converse(core, variant.together, o, vocab, outcomes);
+    if (failures.length > 0) throw failures[0]!;
+    core.batch.check();
+    const cache = core.cache.stats();
+    return {
+      name: variant.name,
+      answers,
+      blocksEvicted: cache.blocksEvicted,
+      tokensRecomputed: cache.tokensRecomputed,
+      preemptions: core.batch.counters.preemptions,
+      seconds: (performance.now() - started) / 1e3,
+    };
+  } finally {
+    core.device.close();
+  }
+}
+
+function sessionLength(model: HitMissModel, o: HitMissOptions): number {
+  return Math.min(model.program.dims.contextLength, o.turns * (o.said[1] + o.answered) + 16);
+}
+
+function converse(
+  core: Core,
+  together: boolean,
+  o: HitMissOptions,
+  vocab: number,
+  outcomes: Map<number, HitMissRun['answers'][number]>,
+): HitMissRun['answers'] {
+  const answers: HitMissRun['answers'] = [];
+  const drain = () => {
+    while (core.batch.step());
+  };
+  const randoms = Array.from({ length: o.sessions }, (_, s) => uniform(o.seed * 1000 + s));
+  let id = 0;
+  for (let turn = 0; turn < o.turns; turn++) {
+    for (let s = 0; s < o.sessions; s++) {
+      const random = randoms[s]!;
+      const n = o.said[0] + Math.floor(random() * (o.said[1] - o.said[0] + 1));
+      const said = Int32Array.from({ length: n }, () => Math.floor(random() * vocab));
+      const answer = { tokens: [], logprobs: [] };
+      outcomes.set(++id, answer);
+      answers.push(answer);
+      core.batch.submit(request(id, said, s, o.answered));
+      if (!together) drain();
+    }
+    drain();
+  }
+  return answers;
+}
+
+/** Every other session draws by seed, with penalties; the others are greedy. */
+function request(id: number, tokens: Int32Array, session: number, maxTokens: number): EngineRequest {
+  const drawn = session % 2 === 1;
+  return {
+    id,
+    tokens,
+    sessionId: `s${session}`,
+    continuation: tokens,
+    stopTokens: [],
+    priority: 0,
+    owner: 0,
+    limits: { maxTokens, minTokens: 0, stop: [], stopTokens: [], ignoreEos: true },
+    sampling: {
+      temperature: drawn ? 0.9 : 0,
+      topK: drawn ? 50 : 0,
+      topP: drawn ? 0.95 : 1,
+      minP: 0,
+      repetitionPenalty: drawn ? 1.1 : 1,
+      presencePenalty: 0,
+      frequencyPenalty: drawn ? 0.1 : 0,
+      seed: 42 + session,
+      logprobs: 1,
+      logitBias: {},
+    },
+  };
+}
+
+/** Index of the first answer that differs in any bit, or -1. */
+export function firstDifference(a: HitMissRun, b: HitMissRun): number {
+  return a.answers.findIndex((x, i) => {
+    const y = b.answers[i]!;
+    const same = x.tokens.length === y.tokens.length && x.tokens.every((t, k) => t === y.tokens[k]);
+    return !same || !x.logprobs.every((p, k) => p === y.logprobs[k]);
+  });
+}
