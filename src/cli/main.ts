@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { LongmindError } from './api.js';
+import { benchCommand } from './commands/bench.js';
 import { chatCommand } from './commands/chat.js';
 import { generateCommand } from './commands/generate.js';
 import { inspectCommand, listCommand, pullCommand, rmCommand } from './commands/models.js';
@@ -46,9 +47,10 @@ function program(context: Context): Command {
     .description('Many long conversations with an LLM on one machine with little memory.')
     .version(context.version, '-v, --version')
     .addHelpText('after', "\nStart with 'longmind chat' or 'longmind serve'; each command has --help with examples.");
-  for (const make of [chatCommand, serveCommand, generateCommand, pullCommand, listCommand, rmCommand, inspectCommand])
+  const model = [pullCommand, listCommand, rmCommand, inspectCommand];
+  for (const make of [chatCommand, serveCommand, generateCommand, ...model, benchCommand])
     root.addCommand(make(context));
-  for (const command of [root, ...root.commands]) {
+  for (const command of [root, ...root.commands, ...root.commands.flatMap((c) => c.commands)]) {
     command.exitOverride().configureOutput({
       writeOut: (text) => terminal.out(text),
       // errors are reported once, by main; help that was asked for by mistake goes to stderr

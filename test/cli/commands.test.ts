@@ -207,3 +207,42 @@ test('serve tells a port that is in use', async (t) => {
   assert.equal(JSON.parse(stdout).error.code, 'port_in_use');
   assert.ok(engines[0]!.closed);
 });
+
+test('bench: options of each measurement arrive typed, with their defaults', async () => {
+  const ran = async (argv: string) => {
+    const { code, stdout, stderr } = await longmind([...argv.split(' '), '--json']);
+    assert.equal(code, 0, stderr + stdout);
+    return JSON.parse(stdout);
+  };
+  assert.deepEqual(await ran('bench trace t.jsonl --policy adaptive --capacity-blocks 50'), {
+    file: 't.jsonl',
+    policy: 'adaptive',
+    capacityBlocks: 50,
+  });
+  assert.deepEqual(await ran('bench cache --blocks 10,20'), { blocks: [10, 20] });
+  assert.deepEqual(await ran('bench sessions --sessions 3 --said 5,6 --draw uniform --threads 1'), {
+    sessions: 3,
+    turns: 6,
+    draw: 'uniform',
+    clients: 8,
+    rate: 0,
+    said: [5, 6],
+    answered: 32,
+    mode: 'session',
+    seed: 1,
+  });
+  assert.deepEqual(await ran('bench recall --file f --evict'), {
+    file: 'f',
+    sessions: 1,
+    limit: 0,
+    evict: true,
+    maxTokens: 24,
+  });
+  for (const argv of [
+    'bench trace t',
+    'bench trace t --capacity-blocks 0',
+    'bench sessions --draw odd',
+    'bench nothing',
+  ])
+    assert.equal((await longmind(argv.split(' '))).code, 2, argv);
+});

@@ -42,6 +42,12 @@ function fakeLibrary(fake: FakeOptions, asked: Record<string, unknown>[], engine
   const file = (ref: string) => ({ ref, path: `/models/${ref}.gguf`, bytes: 1536 });
   return {
     defaultModel: 'small',
+    bench: {
+      trace: async (options) => options,
+      cache: async (options) => options,
+      sessions: async (_engine, { onProgress: _, ...options }) => options,
+      recall: async (_engine, { onProgress: _, ...options }) => options,
+    },
     async createEngine({ onProgress, signal, ...options }) {
       signal?.throwIfAborted();
       asked.push(options);
