@@ -113,6 +113,8 @@ export const errors = {
     err('offline', 502, `model '${ref}' is not in the cache and --offline forbids fetching it`, 'model'),
   checksum: (file: string, want: string, got: string) =>
     err('checksum_mismatch', 502, `'${file}' has sha256 ${got}, expected ${want}; the partial file was removed`),
+  badTokenizer: (detail: string) =>
+    err('bad_tokenizer', 400, `the model file's tokenizer cannot be used: ${detail}`, 'model'),
   badTemplate: (detail: string) => err('bad_chat_template', 400, `the chat template failed: ${detail}`),
   // device and native library
   nativeUnavailable: (tried: string[]) =>

@@ -1,0 +1,139 @@
+/** A tokenizer from a model file's own metadata; ids are those of llama.cpp on the same file. */
+import { errors } from '../errors.js';
+import { BpeEncoder } from './bpe.js';
+import { decodeTokens, TokenDecoder } from './decoder.js';
+import { metadataFlag, metadataString, metadataStrings } from './metadata.js';
+import { createPreTokenizer, type PreTokenizer } from './pre-tokenizer.js';
+import { SentencePieceEncoder } from './sentencepiece.js';
+import { splitSpecial } from './special-split.js';
+import type { DecodeOptions, EncodeOptions, Metadata, StreamDecoder, TokenBytes, Tokenizer } from './types.js';
+import {
+  fingerprintOf,
+  Kind,
+  makeTokenBytes,
+  readVocabulary,
+  type TextEncoder,
+  type Vocabulary,
+  wantsStart,
+} from './vocabulary.js';
+
+export interface TokenizerOptions {
+  /** Rows of the model's embedding, where they are more than the vocabulary has tokens. */
+  modelVocab?: number;
+}
+
+/** @throws LongmindError bad_tokenizer */
+export function createTokenizer(metadata: Metadata, options: TokenizerOptions = {}): Tokenizer {
+  const vocabulary = readVocabulary(metadata);
+  const warnings: string[] = [];
+  if (vocabulary.model === 'llama') return sentencePiece(metadata, vocabulary, options, warnings);
+  const merges = metadataStrings(metadata, 'tokenizer.ggml.merges');
+  if (!merges) throw errors.badTokenizer("metadata 'tokenizer.ggml.merges' is missing");
+  const pre = preTokenizer(metadata, warnings);
+  const encoder = new BpeEncoder(merges, vocabulary.textIds, vocabulary.size, pre);
+  const table = makeTokenBytes(vocabulary, options.modelVocab ?? 0);
+  const rules: Rules = {
+    spacePrefix: false,
+    addBos: wantsStart(metadata, pre.addBos),
+    fingerprint: fingerprintOf(vocabulary, table, merges, pre.name),
+  };
+  return new FileTokenizer(vocabulary, encoder, table, rules, warnings);
+}
+
+function sentencePiece(
+  metadata: Metadata,
+  vocabulary: Vocabulary,
+  options: TokenizerOptions,
+  warnings: string[],
+): Tokenizer {
+  const { textIds, byteIds, scores, special } = vocabulary;
+  const encoder = new SentencePieceEncoder(textIds, byteIds, scores, special.unknown);
+  const spacePrefix = metadataFlag(metadata, 'tokenizer.ggml.add_space_prefix') ?? true;
+  const table = makeTokenBytes(vocabulary, options.modelVocab ?? 0);
+  const rules: Rules = {
+    spacePrefix,
+    addBos: wantsStart(metadata, true),
+    fingerprint: fingerprintOf(vocabulary, table, null, `space prefix ${spacePrefix}`),
+  };
+  return new FileTokenizer(vocabulary, encoder, table, rules, warnings);
+}
+
+function preTokenizer(metadata: Metadata, warnings: string[]): PreTokenizer {
+  const name = metadataString(metadata, 'tokenizer.ggml.pre');
+  const found = createPreTokenizer(name ?? 'default');
+  if (name === null) warnings.push("the file names no pre-tokenizer ('tokenizer.ggml.pre'); 'default' is used");
+  if (found) return found;
+  warnings.push(`pre-tokenizer '${name}' is not known; 'default' is used, and some words may be cut otherwise`);
+  return createPreTokenizer('default')!;
+}
+
+interface Rules {
+  /** A space goes in front of text at the beginning and after special tokens. */
+  spacePrefix: boolean;
+  addBos: boolean;
+  fingerprint: string;
+}
+
+const LONE_SURROGATE = /\p{Surrogate}/gu;
+
+class FileTokenizer implements Tokenizer {
+  readonly model: string;
+  readonly vocabSize: number;
+  readonly special: Tokenizer['special'];
+  readonly endTokens: readonly number[];
+  readonly startTokens: readonly number[];
+  readonly fingerprint: string;
+
+  constructor(
+    private readonly vocabulary: Vocabulary,
+    private readonly encoder: TextEncoder,
+    readonly tokenBytes: TokenBytes,
+    private readonly rules: Rules,
+    readonly warnings: readonly string[],
+  ) {
+    this.model = vocabulary.model;
+    this.vocabSize = vocabulary.size;
+    this.special = vocabulary.special;
+    this.endTokens = vocabulary.endTokens;
+    this.startTokens = rules.addBos && vocabulary.special.bos !== null ? [vocabulary.special.bos] : [];
+    this.fingerprint = rules.fingerprint;
+  }
+
+  encode(text: string, options: EncodeOptions): Int32Array {
+    const out: number[] = options.addBos ? [...this.startTokens] : [];
+    const { named, kinds } = this.vocabulary;
+    const wellFormed = text.replace(LONE_SURROGATE, '\ufffd');
+    const wanted = (id: number): boolean => options.special || kinds[id] === Kind.userDefined;
+    let atStart = true;
+    for (const fragment of splitSpecial(wellFormed, named, wanted)) {
+      if (typeof fragment === 'number') {
+        out.push(fragment);
+        atStart = true;
+      } else {
+        this.encoder.encode(this.rules.spacePrefix && atStart ? ` ${fragment}` : fragment, out);
+        atStart = false;
+      }
+    }
+    return Int32Array.from(out);
+  }
+
+  decode(ids: ArrayLike<number>, options: DecodeOptions = {}): string {
+    return decodeTokens(this.tokenBytes, ids, this.#decodeOptions(options));
+  }
+
+  createDecoder(options: DecodeOptions = {}): StreamDecoder {
+    return new TokenDecoder(this.tokenBytes, this.#decodeOptions(options));
+  }
+
+  #decodeOptions(options: DecodeOptions): DecodeOptions {
+    return { special: options.special, trimPrefix: options.trimPrefix && this.rules.spacePrefix };
+  }
+
+  tokenText(id: number): string {
+    return this.vocabulary.tokens.at(id) ?? '';
+  }
+
+  tokenId(text: string): number | null {
+    return this.vocabulary.named.get(text) ?? null;
+  }
+}

@@ -1,0 +1,72 @@
+/** What a tokenizer is to the rest: text to ids, ids to text. */
+
+/** A list of strings: an array, or whatever decodes lazily. */
+export interface Strings {
+  readonly length: number;
+  at(index: number): string | undefined;
+}
+
+/** Metadata of a model file, as far as tokenizers read it (`tokenizer.ggml.*`, `tokenizer.chat_template`). */
+export type Metadata = ReadonlyMap<string, unknown>;
+
+/** What each token stands for. Token t's bytes are bytes[offsets[t]] … bytes[offsets[t+1]-1]. Plain data. */
+export interface TokenBytes {
+  bytes: Uint8Array;
+  /** (vocab + 1) */
+  offsets: Int32Array;
+  /** (vocab) 1 = special: not part of the text. Its bytes are its name. */
+  special: Uint8Array;
+}
+
+export interface EncodeOptions {
+  /** Spellings of special tokens become those tokens. Never for text that comes from a user. */
+  special: boolean;
+  /** Put the start token in front, if the model has one (default false). */
+  addBos?: boolean;
+}
+
+export interface DecodeOptions {
+  /** Special tokens appear by their names; otherwise they are left out (default false). */
+  special?: boolean;
+  /** Ids begin at the beginning of a text: drop the space that SentencePiece puts there (default false). */
+  trimPrefix?: boolean;
+}
+
+/** Ids to text, piece by piece; whole characters only. */
+export interface StreamDecoder {
+  /** Text that became complete with this token; invalid bytes are U+FFFD. */
+  push(id: number): string;
+  /** What is left at the end: U+FFFD for a character that was never completed. */
+  flush(): string;
+}
+
+export interface SpecialIds {
+  bos: number | null;
+  eos: number | null;
+  /** End of turn, where the model has a token of its own for it. */
+  eot: number | null;
+  unknown: number | null;
+}
+
+export interface Tokenizer {
+  /** 'gpt2' (byte-level BPE) or 'llama' (SentencePiece). */
+  readonly model: string;
+  readonly vocabSize: number;
+  readonly special: SpecialIds;
+  /** Tokens that end a generation. */
+  readonly endTokens: readonly number[];
+  /** What a fresh text begins with: the start token, if the model wants one. */
+  readonly startTokens: readonly number[];
+  readonly tokenBytes: TokenBytes;
+  /** Hash of the vocabulary and its rules, 32 hexadecimal digits: journals of token ids are only good for the same one. */
+  readonly fingerprint: string;
+  /** What had to be guessed about the file, in words. */
+  readonly warnings: readonly string[];
+  encode(text: string, options: EncodeOptions): Int32Array;
+  decode(ids: ArrayLike<number>, options?: DecodeOptions): string;
+  createDecoder(options?: DecodeOptions): StreamDecoder;
+  /** The token as the file spells it. */
+  tokenText(id: number): string;
+  /** The special or user-defined token with that spelling. */
+  tokenId(text: string): number | null;
+}
