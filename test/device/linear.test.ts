@@ -1,0 +1,113 @@
+/** The matrix product and the embedding of every weight type, against dequantised weights in f64. */
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { buildNativeLibrary } from '../../src/device/cpu/build.js';
+import { availableIsas } from '../../src/device/cpu/index.js';
+import { loadNative } from '../../src/device/cpu/native.js';
+import type { Program } from '../../src/device/device.js';
+import { Reference } from '../../src/device/reference/forward.js';
+import { Runner, random, randomTensor, relativeError, sequence, type TestModel, writeTensors } from './support.js';
+
+const native = loadNative(buildNativeLibrary());
+const TYPES = ['F32', 'F16', 'BF16', 'Q8_0', 'Q4_0', 'Q4_1', 'Q4_K', 'Q5_K', 'Q6_K'];
+
+/** x = embedding of the token (type `embed`); logits = W · x (+ bias) of type `type`, or x itself if there is no type. */
+function product(type: string | null, embed: string, inputs: number, outputs: number, extreme = false): TestModel {
+  const r = random(inputs + outputs);
+  const vocab = type ? outputs : inputs;
+  const list = [
+    { name: 'embd', type: embed, shape: [inputs, vocab], bytes: randomTensor(embed, inputs * vocab, r, 1) },
+  ];
+  const buffers = [{ name: 'x', width: inputs, perLogit: false }];
+  const ops: Program['ops'] = [{ op: 'embed', weight: 'embd', out: 'x' }];
+  if (type) {
+    list.push({
+      name: 'w',
+      type,
+      shape: [inputs, outputs],
+      bytes: randomTensor(type, inputs * outputs, r, 0.1, extreme),
+    });
+    list.push({ name: 'b', type: 'F32', shape: [outputs], bytes: randomTensor('F32', outputs, r, 1) });
+    buffers.push({ name: 'y', width: outputs, perLogit: false });
+    ops.push({ op: 'linear', in: 'x', outputs: [{ weight: 'w', bias: 'b', out: 'y' }], residual: null });
+  }
+  buffers.push({ name: 'logits', width: vocab, perLogit: true });
+  ops.push({ op: 'gather', in: type ? 'y' : 'x', out: 'logits' }, { op: 'sample', in: 'logits' });
+  const dims = { layers: 1, dim: inputs, heads: 1, kvHeads: 1, headDim: 16, ffDim: 1, vocab, contextLength: 512 };
+  const { reference, ...source } = writeTensors(list);
+  return { program: { dims, buffers, ops }, source, tensors: reference };
+}
+
+function worstError(model: TestModel, n: number, isa: 'avx512' | 'avx2' | 'portable'): number {
+  const runner = new Runner(model, { isa, maxTokens: 64 });
+  const tokens = sequence(n, n, model.program.dims.vocab);
+  const got = runner.logits([{ slot: 0, position: 0, tokens, logits: 'all' }]);
+  const want = new Reference(model.program, model.tensors, { bits: 16 }).step(runner.step);
+  runner.close();
+  return Math.max(...got.map((x, i) => relativeError(x, want[i])));
+}
+
+for (const isa of availableIsas(native)) {
+  describe(`products on ${isa}`, () => {
+    for (const type of TYPES) {
+      const inputs = type.includes('_K') ? 512 : 96;
+      it(`${type}: 1 to 29 columns, outputs no multiple of 16`, () => {
+        const model = product(type, 'F32', inputs, 83);
+        for (const n of [1, 2, 3, 5, 7, 11, 12, 13, 29]) {
+          const error = worstError(model, n, isa);
+          assert.ok(error < 1e-5, `${n} columns: relative error ${error}`);
+        }
+      });
+      it(`${type}: end points of the quants do not saturate`, () => {
+        const error = worstError(product(type, 'F32', inputs, 48, true), 4, isa);
+        assert.ok(error < 1e-5, `relative error ${error}`);
+      });
+      it(`${type}: the embedding is the dequantised row`, () => {
+        const model = product(null, type, type.includes('_K') ? 256 : 96, 0);
+        assert.ok(worstError(model, 17, isa) < 2e-7);
+      });
+    }
+    for (const type of ['F32', 'F16', 'BF16']) {
+      it(`${type}: inputs no multiple of 16`, () =>
+        assert.ok(worstError(product(type, 'F32', 37, 21), 14, isa) < 1e-5));
+    }
+  });
+}
+
+describe('weights in memory', () => {
+  const gguf: Record<string, [number, number]> = {
+    Q8_0: [32, 34],
+    Q4_0: [32, 18],
+    Q4_1: [32, 20],
+    Q4_K: [256, 144],
+    Q5_K: [256, 176],
+    Q6_K: [256, 210],
+    F16: [1, 2],
+    BF16: [1, 2],
+    F32: [1, 4],
+  };
+  const ids: Record<string, number> = {
+    F32: 0,
+    F16: 1,
+    Q4_0: 2,
+    Q4_1: 3,
+    Q8_0: 8,
+    Q4_K: 12,
+    Q5_K: 13,
+    Q6_K: 14,
+    BF16: 30,
+  };
+  for (const type of TYPES) {
+    it(`${type} takes what it takes in the file, within 3%`, () => {
+      const [block, bytes] = gguf[type];
+      const file = ((2048 * 2048) / block) * bytes;
+      const ours = native.tensorBytes(ids[type], 2048, 2048, 0);
+      assert.ok(ours >= file && ours <= 1.03 * file, `${ours} bytes, ${file} in the file`);
+    });
+  }
+  it('a quantised width that is no whole number of blocks is refused', () => {
+    assert.equal(native.tensorBytes(ids.Q8_0, 48, 16, 0), 0);
+    assert.equal(native.tensorBytes(ids.Q4_K, 288, 16, 0), 0);
+    assert.equal(native.tensorBytes(99, 256, 16, 0), 0);
+  });
+});
