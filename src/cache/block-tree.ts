@@ -126,10 +126,11 @@ export class BlockTree {
     const parent = pool.tree[at + PARENT]!;
     const run = pool.tree[at + RUN]!;
     this.index.remove(b);
-    const beyond = pool.start(b) + pool.blockLen;
+    const end = pool.end(b);
     pool.setNode(b, false);
     pool.setEnd(b, 0);
-    this.runs.trim(run, beyond);
+    // every block further along the run's text hung below this one, if it was full
+    if (end % pool.blockLen === 0) this.runs.trim(run, end);
     this.runs.unref(run);
     if (parent < 0) this.domains.leave(-1 - parent);
   }

@@ -51,7 +51,7 @@ export const command: fc.Arbitrary<Command> = fc.oneof(
   { weight: 3, arbitrary: fc.record({ op: fc.constant('keep' as const), who }) },
   { weight: 1, arbitrary: fc.record({ op: fc.constant('drop' as const), who }) },
   { weight: 2, arbitrary: fc.record({ op: fc.constant('truncate' as const), who, share }) },
-  { weight: 2, arbitrary: fc.record({ op: fc.constant('fork' as const), who, share }) },
+  { weight: 1, arbitrary: fc.record({ op: fc.constant('fork' as const), who, share }) },
   { weight: 1, arbitrary: fc.record({ op: fc.constant('device' as const), refuse: fc.boolean() }) },
 );
 
@@ -61,8 +61,8 @@ export const config = fc.record({
   chunkSize: fc.constantFrom(-1, 0, 1, 5),
   policy: fc.constantFrom('lru' as const, 'adaptive' as const),
   prefixCaching: fc.constantFrom(true, true, true, false),
-  maxSequences: fc.constantFrom(3, 6, 12),
-  maxTokens: fc.constantFrom(40, 120, 1000),
+  maxSequences: fc.constantFrom(3, 10, 30),
+  maxTokens: fc.constantFrom(60, 1000, 1000),
 });
 
 export function run(world: World, c: Command): void {

@@ -117,7 +117,9 @@ export class World {
     const { manager } = this;
     const own = Math.min(manager.computed(r.id), Math.max(0, r.tokens.length - 1));
     const best = this.#longestShared(r);
-    const room = !this.refuse && manager.available() > 2 + manager.copies.count + Math.ceil(own / this.config.blockLen);
+    // blocks that match() itself uses: the shared ones, the copy's source and target, other copies' sources
+    const uses = Math.ceil(Math.max(own, best) / this.config.blockLen) + 2 + manager.copies.count;
+    const room = !this.refuse && manager.available() > uses;
     const computed = manager.match(r.id);
     if (!r.active) this.recency = this.recency.filter((x) => x !== r);
     r.active = true;
