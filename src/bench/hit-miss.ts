@@ -7,7 +7,7 @@ import type { EngineConfig } from '../config.js';
 import { engineOptions, parseOptions } from '../config.js';
 import { createCpuDevice } from '../device/cpu/index.js';
 import type { Device, Program } from '../device/device.js';
-import { type Core, createCore } from '../engine/core.js';
+import { Core } from '../engine/core.js';
 import type { EngineRequest } from '../engine/request.js';
 import type { LongmindError } from '../errors.js';
 import type { TensorSource } from '../types.js';
@@ -96,7 +96,7 @@ export function runVariant(
     special: new Uint8Array(vocab).fill(1),
   };
   const data = { program: model.program, weights: model.weights, config, tokenBytes: empty, endOfTurn: [] };
-  const core = createCore(data, openDevice(config), {
+  const core = new Core(data, openDevice(config), {
     token: (r, tokenId, logprob) => {
       const a = outcomes.get(r.id)!;
       a.tokens.push(tokenId);

@@ -1,2 +1,3 @@
-export { type RecallOptions, type RecallResult, runRecall } from './recall.js';
-export { runSessions, type SessionsOptions, type SessionsResult } from './sessions.js';
+/** Benchmarks that the command line offers: `longmind bench NAME`. */
+export { type RecallOptions, type RecallResult, runRecall as recall } from './recall.js';
+export { runSessions as sessions, type SessionsOptions, type SessionsResult } from './sessions.js';

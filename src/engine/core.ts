@@ -3,7 +3,7 @@ import { createCacheManager } from '../cache/index.js';
 import type { CacheManager } from '../cache/types.js';
 import type { EngineConfig } from '../config.js';
 import type { Device, KvLayout, LoadedMemory, Program, StepLimits } from '../device/device.js';
-import { errors } from '../errors.js';
+import { errors, type LongmindError } from '../errors.js';
 import type { EngineSnapshot, EngineStats, MemorySplit } from '../types.js';
 import { type BatchEvents, PersistentBatch } from './batch.js';
 import { splitMemory } from './memory.js';
@@ -15,15 +15,6 @@ import { StepBudget } from './step-budget.js';
 const TARGET_STEP_MS = 250;
 /** Step size that the workspace is made for when the budget is measured. */
 const MEASURED_MAX_TOKENS = 1024;
-
-export interface Core {
-  batch: PersistentBatch;
-  cache: CacheManager;
-  device: Device;
-  info: CoreInfo;
-  stats(): EngineStats;
-  snapshot(): EngineSnapshot;
-}
 
 export interface ModelPlan {
   sessionLen: number;
@@ -62,48 +53,91 @@ export function planModel(program: Program, weightBytes: number, config: EngineC
   return { sessionLen, kv, limits, memory };
 }
 
-export function createCore(
-  data: WorkerData,
-  device: Device,
-  events: BatchEvents,
-  onProgress?: (what: string, done: number, total: number) => void,
-): Core {
-  const { config, program } = data;
-  const plan = planModel(program, device.weightBytes(program, data.weights), config, device);
-  const { kv, limits, memory, sessionLen } = plan;
-  const loaded = device.load(program, data.weights, {
-    limits,
-    kv,
-    maxBlocks: memory.kvBlocks,
-    debug: config.debugOps,
-    onProgress: (done, total) => onProgress?.('loading weights', done, total),
-  });
-  const cache = createCacheManager({
-    blocks: memory.kvBlocks,
-    blockLen: kv.blockLen,
-    sessionLen,
-    chunkSize: config.cacheChunkSize,
-    policy: config.cachePolicy,
-    prefixCaching: config.enablePrefixCaching,
-    // requests without a session have a sequence too, while they wait and run
-    maxSequences: config.maxSessions + config.maxQueue + config.maxBatchSize,
-    maxTokens: config.maxSessionTokens,
-    grow: (total) => device.growKv(total),
-  });
-  const budget = config.maxPrefillTokenNum
-    ? { tokens: () => config.maxPrefillTokenNum, observe: () => {} }
-    : new StepBudget(limits.maxTokens, TARGET_STEP_MS, 16);
-  const admission = { vocab: program.dims.vocab, tokenBytes: data.tokenBytes, endOfTurn: new Set(data.endOfTurn) };
-  const options = { limits, maxQueue: config.maxQueue, shareAcrossOwners: !config.isolateOwners, budget, admission };
-  const batch = new PersistentBatch(device, cache, options, events);
-  const info: CoreInfo = {
-    device: device.info,
-    memory: withLoaded(memory, loaded),
-    sessionLen,
-    stepBudget: budget.tokens(0),
-  };
-  const stats = () => statsOf(batch, cache, budget.tokens(0));
-  return { batch, cache, device, info, stats, snapshot: () => takeSnapshot(batch, cache, stats()) };
+export class Core {
+  batch!: PersistentBatch;
+  cache!: CacheManager;
+  readonly info: CoreInfo;
+  readonly #plan: ModelPlan;
+  readonly #budget: Pick<StepBudget, 'tokens' | 'observe'>;
+
+  constructor(
+    private readonly data: WorkerData,
+    readonly device: Device,
+    private readonly events: BatchEvents,
+    onProgress?: (what: string, done: number, total: number) => void,
+  ) {
+    const { config, program, weights } = data;
+    this.#plan = planModel(program, device.weightBytes(program, weights), config, device);
+    const { kv, limits, memory, sessionLen } = this.#plan;
+    const loaded = device.load(program, weights, {
+      limits,
+      kv,
+      maxBlocks: memory.kvBlocks,
+      debug: config.debugOps,
+      onProgress: (done, total) => onProgress?.('loading weights', done, total),
+    });
+    this.#budget = config.maxPrefillTokenNum
+      ? { tokens: () => config.maxPrefillTokenNum, observe: () => {} }
+      : new StepBudget(limits.maxTokens, TARGET_STEP_MS, 16);
+    this.#build();
+    this.info = {
+      device: device.info,
+      memory: withLoaded(memory, loaded),
+      sessionLen,
+      stepBudget: this.#budget.tokens(0),
+    };
+  }
+
+  /** After a failure of our own code: batch and cache are made anew; sessions keep their tokens, what was in flight fails. */
+  restart(error: LongmindError): void {
+    const { batch, cache } = this;
+    const sessions = [...batch.sessions.all()].map((s) => {
+      const tokens = new Int32Array(cache.known(s.sequence));
+      cache.readTokens(s.sequence, 0, tokens.length, tokens, 0);
+      return { ...s, tokens };
+    });
+    this.#build();
+    for (const s of sessions.reverse()) {
+      const sequence = this.cache.create({ owner: s.owner, shared: !this.data.config.isolateOwners });
+      this.cache.append(sequence, s.tokens);
+      this.batch.sessions.adopt(s.id, s.owner, sequence);
+    }
+    const { running, waiting } = batch.view();
+    for (const r of [...running, ...waiting]) this.events.failed(r.request.id, error);
+  }
+
+  stats(): EngineStats {
+    return statsOf(this.batch, this.cache, this.#budget.tokens(0));
+  }
+
+  snapshot(): EngineSnapshot {
+    return takeSnapshot(this.batch, this.cache, this.stats());
+  }
+
+  #build(): void {
+    const { config, program, tokenBytes, endOfTurn } = this.data;
+    const { kv, limits, memory, sessionLen } = this.#plan;
+    this.cache = createCacheManager({
+      blocks: memory.kvBlocks,
+      blockLen: kv.blockLen,
+      sessionLen,
+      chunkSize: config.cacheChunkSize,
+      policy: config.cachePolicy,
+      prefixCaching: config.enablePrefixCaching,
+      // requests without a session have a sequence too, while they wait and run
+      maxSequences: config.maxSessions + config.maxQueue + config.maxBatchSize,
+      maxTokens: config.maxSessionTokens,
+      grow: (total) => this.device.growKv(total),
+    });
+    const options = {
+      limits,
+      maxQueue: config.maxQueue,
+      shareAcrossOwners: !config.isolateOwners,
+      budget: this.#budget,
+      admission: { vocab: program.dims.vocab, tokenBytes, endOfTurn: new Set(endOfTurn) },
+    };
+    this.batch = new PersistentBatch(this.device, this.cache, options, this.events);
+  }
 }
 
 function withLoaded(memory: MemorySplit, loaded: LoadedMemory): MemorySplit {

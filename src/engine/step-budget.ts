@@ -1,13 +1,19 @@
+/** Tokens of the first prefill step. */
+const FIRST = 32;
+/** Steps of fewer tokens tell the fixed cost. */
+const SMALL = 8;
+
 /**
  * How many tokens a step may hold so that it takes about `targetMs`. The cost of a step is modelled as
  *
  *     ms = fixed + tokens × (perToken + perContext × context)
  *
- * `fixed` (reading the weights once) is the time of the smallest steps seen; the other two are fitted to the steps as they
- * run, by recursive least squares that forgets slowly. The budget changes speed only: results do not depend on chunking.
+ * `fixed` (reading the weights once) is the time of the smallest steps seen, 0 until one was: then the cost of a token is
+ * overestimated, which is safe. The other two are fitted to the larger steps as they run, by recursive least squares that
+ * forgets slowly. The first step is a small one, to measure by. The budget changes speed only, never a result.
  */
 export class StepBudget {
-  #fixed = Infinity;
+  #fixed = 0;
   #perToken = 0;
   #perContext = 0;
   // information matrix and vector of the fit
@@ -28,8 +34,10 @@ export class StepBudget {
   /** A step of `tokens` tokens, whose mean context was `context`, took `ms`. */
   observe(tokens: number, context: number, ms: number): void {
     if (tokens <= 0) return;
-    this.#fixed = Math.min(this.#fixed * 1.001, ms);
-    if (tokens < 8) return;
+    if (tokens < SMALL) {
+      this.#fixed = this.#fixed === 0 ? ms : Math.min(this.#fixed * 1.001, ms);
+      return;
+    }
     const keep = 0.95;
     const perToken = Math.max(0, ms - this.#fixed) / tokens;
     const c = context / 1024; // scaled, so that both unknowns are of one size
@@ -44,10 +52,9 @@ export class StepBudget {
 
   /** Tokens for a step whose prefill would run at this context. */
   tokens(context: number): number {
-    if (this.#samples === 0) return Math.max(this.min, Math.min(this.max, 32));
+    if (this.#samples === 0) return Math.max(this.min, Math.min(this.max, FIRST));
     const each = Math.max(1e-6, this.#perToken + (this.#perContext * context) / 1024);
-    const fixed = Number.isFinite(this.#fixed) ? this.#fixed : 0;
-    const n = Math.max(0.2 * this.targetMs, 0.85 * this.targetMs - fixed) / each;
+    const n = Math.max(0.2 * this.targetMs, 0.85 * this.targetMs - this.#fixed) / each;
     // multiples of 16 suit the kernels' tiles
     return Math.max(this.min, Math.min(this.max, n >= 16 ? Math.floor(n / 16) * 16 : Math.floor(n)));
   }

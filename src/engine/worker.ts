@@ -9,7 +9,7 @@ import { createNullDevice } from '../device/null/index.js';
 import { errors, invariant, LongmindError } from '../errors.js';
 import type { TokenLogprob } from '../types.js';
 import type { BatchEvents } from './batch.js';
-import { type Core, createCore } from './core.js';
+import { Core } from './core.js';
 import type { CallName, Calls, FromWorker, ToWorker, WorkerData } from './protocol.js';
 import type { FinishedRequest } from './request.js';
 
@@ -105,11 +105,21 @@ function typed(e: unknown): LongmindError {
   return e instanceof LongmindError ? e : errors.engineFailed(e instanceof Error ? (e.stack ?? e.message) : String(e));
 }
 
+/** A failure of our own code costs the requests in flight, not the sessions. */
+function stepOrRestart(core: Core): boolean {
+  try {
+    return core.batch.step();
+  } catch (e) {
+    core.restart(errors.engineFailed(e instanceof Error ? (e.stack ?? e.message) : String(e)));
+    return true;
+  }
+}
+
 function serve(port: MessagePort, data: WorkerData): void {
   const say = (m: FromWorker) => port.postMessage(m);
   const outbox = new Outbox(port);
   const device = createDevice(data, say);
-  const core = createCore(data, device, outbox, (what, done, total) => say({ type: 'progress', what, done, total }));
+  const core = new Core(data, device, outbox, (what, done, total) => say({ type: 'progress', what, done, total }));
   let closing = false;
 
   const handle = (m: ToWorker): void => {
@@ -132,7 +142,7 @@ function serve(port: MessagePort, data: WorkerData): void {
   };
 
   const run = (): void => {
-    while (!closing && core.batch.step()) {
+    while (!closing && stepOrRestart(core)) {
       outbox.flush();
       for (let m = receiveMessageOnPort(port); m; m = receiveMessageOnPort(port)) handle(m.message as ToWorker);
     }

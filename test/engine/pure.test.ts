@@ -71,10 +71,11 @@ test('the step budget settles near the target and never leaves its bounds', () =
     const n = budget.tokens(context);
     assert.ok(n >= 16 && n <= 1024);
     const ms = 30 + n * (0.5 + context / 2000);
-    if (i > 20) worst = Math.max(worst, ms);
+    worst = Math.max(worst, ms);
     budget.observe(n, context, ms);
+    budget.observe(1, context, 30.5 + context / 2000);
   }
-  assert.ok(worst <= 260, `a step of ${worst} ms`);
+  assert.ok(worst <= 300, `a step of ${worst} ms`);
   assert.ok(budget.tokens(0) > 200);
 });
 

@@ -1,0 +1,46 @@
+/** npm run bench:hit-miss -- MODEL.gguf [--sessions 32] [--json]: the long form of test/promises/hit-miss.test.ts. */
+import { parseArgs } from 'node:util';
+import { firstDifference, runVariant, variants } from '../src/bench/hit-miss.js';
+import { llama } from '../src/model/llama.js';
+import { readGguf, readModelConfig } from '../src/weights/index.js';
+
+const { values: args, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    sessions: { type: 'string', default: '32' },
+    turns: { type: 'string', default: '4' },
+    json: { type: 'boolean', default: false },
+  },
+});
+const file = positionals[0];
+if (!file) {
+  console.error('usage: npm run bench:hit-miss -- MODEL.gguf [--sessions 32] [--turns 4] [--json]');
+  process.exit(2);
+}
+const gguf = readGguf(file);
+const { dims, rmsEps, rope, tiedOutput } = readModelConfig(gguf);
+const model = { program: llama({ ...dims, rmsEps, rope, tiedOutput }), weights: { path: file, tensors: gguf.tensors } };
+const load = {
+  sessions: Number(args.sessions),
+  turns: Number(args.turns),
+  said: [30, 120] as [number, number],
+  answered: 24,
+  seed: 7,
+};
+const rows = [];
+let base: ReturnType<typeof runVariant> | null = null;
+for (const variant of variants(load)) {
+  const run = runVariant(model, variant, load);
+  base ??= run;
+  const { answers, ...row } = run;
+  rows.push({ ...row, answers: answers.length, same: firstDifference(base, run) === -1 });
+  const r = rows.at(-1)!;
+  if (!args.json) {
+    console.log(
+      `${r.same ? 'same bits' : 'DIFFERENT'}  ${r.name.padEnd(36)} evicted ${String(r.blocksEvicted).padStart(5)}  ` +
+        `recomputed ${String(r.tokensRecomputed).padStart(6)}  preempted ${String(r.preemptions).padStart(3)}  ${r.seconds.toFixed(1)} s`,
+    );
+  }
+}
+if (args.json) console.log(JSON.stringify({ model: file.replace(/^.*\//, ''), rows }));
+process.exit(rows.every((r) => r.same) ? 0 : 1);

@@ -1,0 +1,120 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { engineOptions, parseOptions } from '../../src/config.js';
+import { createNullDevice } from '../../src/device/null/index.js';
+import { Core, planModel } from '../../src/engine/core.js';
+import type { EngineRequest } from '../../src/engine/request.js';
+import { errors, InvariantError } from '../../src/errors.js';
+import { tokens, VOCAB } from '../support/batch.js';
+
+const dims = { layers: 2, dim: 64, heads: 2, kvHeads: 1, headDim: 32, ffDim: 64, vocab: VOCAB, contextLength: 1024 };
+const program = { dims, buffers: [], ops: [] };
+const tokenBytes = { bytes: new Uint8Array(0), offsets: new Int32Array(VOCAB + 1), special: new Uint8Array(VOCAB) };
+
+function request(id: number, prompt: number[], sessionId: string | null): EngineRequest {
+  return {
+    id,
+    tokens: Int32Array.from(prompt),
+    continuation: null,
+    sessionId,
+    stopTokens: [],
+    priority: 0,
+    owner: 0,
+    limits: { maxTokens: 8, minTokens: 0, stop: [], stopTokens: [], ignoreEos: false },
+    sampling: {
+      temperature: 0,
+      topK: 0,
+      topP: 1,
+      minP: 0,
+      repetitionPenalty: 1,
+      presencePenalty: 0,
+      frequencyPenalty: 0,
+      seed: 1,
+      logprobs: null,
+      logitBias: {},
+    },
+  };
+}
+
+function openCore(options: Record<string, unknown>) {
+  const out = new Map<number, number[]>();
+  const failed: number[] = [];
+  const config = parseOptions(engineOptions, { device: 'null', ...options });
+  const data = { program, weights: { path: '', tensors: new Map() }, config, tokenBytes, endOfTurn: [] };
+  const core = new Core(data, createNullDevice(), {
+    token: (r, token) => out.get(r.id)!.push(token),
+    finished: () => {},
+    failed: (id) => failed.push(id),
+  });
+  const run = (r: EngineRequest) => {
+    out.set(r.id, []);
+    core.batch.submit(r);
+    while (core.batch.step());
+    return out.get(r.id)!;
+  };
+  return { core, run, failed, out };
+}
+
+test('when our own code fails, what was in flight fails, and sessions continue with their tokens', () => {
+  const { core, run, failed, out } = openCore({ cacheMaxEntryCount: 50, cacheBlockSeqLen: 16 });
+  const prompt = tokens(40, 1);
+  const first = run(request(1, prompt, 'a'));
+  core.cache.commit = () => {
+    throw new InvariantError('broken on purpose');
+  };
+  out.set(2, []);
+  core.batch.submit(request(2, tokens(30, 2), 'b'));
+  assert.throws(() => core.batch.step(), /broken on purpose/);
+  core.restart(errors.engineFailed('broken on purpose'));
+  assert.deepEqual(failed, [2]);
+  core.batch.check();
+  const turn = [...prompt, ...first, 5, 6, 7];
+  const again = run(request(3, turn, 'a'));
+  const fresh = openCore({ cacheMaxEntryCount: 50 });
+  assert.deepEqual(again, fresh.run(request(1, turn, null)));
+  assert.equal(core.batch.sessions.get('a', 0).busy, false);
+});
+
+test('the memory split: share, blocks and bytes, refusals with the numbers', () => {
+  const device = createNullDevice({ memoryFree: 100 * 2 ** 20 });
+  const plan = (cacheMaxEntryCount: unknown, more = {}) =>
+    planModel(program, 20 * 2 ** 20, parseOptions(engineOptions, { cacheMaxEntryCount, ...more }), device).memory;
+  // 2 layers x 1 head x 32 x (K and V) x 2 bytes = 256 bytes a token
+  assert.equal(plan(0.5).bytesPerToken, 256);
+  assert.equal(plan(10).kvBlocks, 10);
+  assert.equal(plan('1MiB').kvBlocks, 64);
+  const half = plan(0.5);
+  const left = half.freeBytes - half.weightBytes - half.workspaceBytes;
+  assert.equal(half.kvBlocks, Math.floor((left * 0.5) / (64 * 256)));
+  assert.match(half.arithmetic, /100 MiB free - 20.0 MiB weights - .* left; x 0.5 = .* blocks of 64 tokens/);
+  assert.throws(() => plan('1GiB'), { code: 'not_enough_memory', message: /1.0 GiB.*are available/ });
+  assert.throws(() => plan('1KiB'), { code: 'not_enough_memory', message: /one KV block needs 16.0 KiB, but 1.0 KiB/ });
+  assert.throws(() => plan(0.5, { sessionLen: 5000 }), { code: 'invalid_option', message: /1024/ });
+  assert.equal(plan(3, { cacheBlockSeqLen: 'session' }).blockLen, 1024);
+  assert.equal(plan(10, { quantPolicy: 8 }).bytesPerToken, 128 + 16);
+});
+
+test('options: names, kinds and ranges are checked, and a near miss gets a hint', () => {
+  assert.throws(() => parseOptions(engineOptions, { cacheMaxEntryCnt: 1 }), {
+    code: 'unknown_option',
+    message: /did you mean 'cacheMaxEntryCount'/,
+  });
+  for (const bad of [0, -1, 1.5, 'many', '', '0', '5XB', Number.NaN]) {
+    assert.throws(
+      () => parseOptions(engineOptions, { cacheMaxEntryCount: bad }),
+      { code: 'invalid_option' },
+      String(bad),
+    );
+  }
+  for (const bad of [8, 24, 8192, 'x']) {
+    assert.throws(
+      () => parseOptions(engineOptions, { cacheBlockSeqLen: bad }),
+      { code: 'invalid_option' },
+      String(bad),
+    );
+  }
+  assert.deepEqual(parseOptions(engineOptions, { cacheMaxEntryCount: '0.25' }).cacheMaxEntryCount, {
+    kind: 'share',
+    share: 0.25,
+  });
+});
