@@ -1,4 +1,7 @@
+export { type ChatOptions, type ChatTemplate, createChatTemplate, type RenderedChat } from './chat-template.js';
+export { createTokenizerClient, type TokenizerClient, type TokenizerClientOptions } from './client.js';
 export { decodeTokens, TokenDecoder } from './decoder.js';
+export type { TokenizerInfo } from './protocol.js';
 export { createTokenizer, type TokenizerOptions } from './tokenizer.js';
 export type {
   DecodeOptions,

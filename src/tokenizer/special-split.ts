@@ -5,7 +5,7 @@ export type Fragment = string | number;
 
 /**
  * Longer spellings are found before shorter ones, each from left to right, as llama.cpp does.
- * `named` is sorted, longest first; `wanted` says which tokens count.
+ * Spellings of a single character are text. `named` is sorted, longest first; `wanted` says which tokens count.
  */
 export function splitSpecial(
   text: string,
@@ -14,7 +14,7 @@ export function splitSpecial(
 ): Fragment[] {
   let fragments: Fragment[] = [text];
   for (const [spelling, id] of named) {
-    if (!wanted(id) || !text.includes(spelling)) continue;
+    if (spelling.length < 2 || !wanted(id) || !text.includes(spelling)) continue;
     const split: Fragment[] = [];
     for (const fragment of fragments) {
       if (typeof fragment === 'number') split.push(fragment);

@@ -110,7 +110,9 @@ class FileTokenizer implements Tokenizer {
         out.push(fragment);
         atStart = true;
       } else {
-        this.encoder.encode(this.rules.spacePrefix && atStart ? ` ${fragment}` : fragment, out);
+        const piece = options.leaveOut ? fragment.replaceAll(options.leaveOut, '') : fragment;
+        if (piece === '') continue;
+        this.encoder.encode(this.rules.spacePrefix && atStart ? ` ${piece}` : piece, out);
         atStart = false;
       }
     }
@@ -131,6 +133,11 @@ class FileTokenizer implements Tokenizer {
 
   tokenText(id: number): string {
     return this.vocabulary.tokens.at(id) ?? '';
+  }
+
+  controlTexts(): string[] {
+    const { named, kinds } = this.vocabulary;
+    return [...named].filter(([, id]) => kinds[id] !== Kind.userDefined).map(([text]) => text);
   }
 
   tokenId(text: string): number | null {

@@ -23,6 +23,8 @@ export interface EncodeOptions {
   special: boolean;
   /** Put the start token in front, if the model has one (default false). */
   addBos?: boolean;
+  /** Characters to leave out, after special tokens were found: they keep a spelling from being one. */
+  leaveOut?: string;
 }
 
 export interface DecodeOptions {
@@ -67,6 +69,8 @@ export interface Tokenizer {
   createDecoder(options?: DecodeOptions): StreamDecoder;
   /** The token as the file spells it. */
   tokenText(id: number): string;
+  /** Spellings that no text from a user may turn into a token. */
+  controlTexts(): string[];
   /** The special or user-defined token with that spelling. */
   tokenId(text: string): number | null;
 }
