@@ -7,6 +7,7 @@ import { hostName, isLoopback } from './auth.js';
 import type { ServerContext } from './context.js';
 import { errorBody, schemaError, serverErrors, toLongmindError } from './errors.js';
 import { type RouteList, watchRoutes } from './openapi.js';
+import { dashboardRoutes } from './routes/dashboard.js';
 import { generationRoutes } from './routes/generation.js';
 import { infoRoutes } from './routes/info.js';
 import { sessionRoutes } from './routes/sessions.js';
@@ -54,6 +55,7 @@ export function buildApp(ctx: ServerContext, config: ServerConfig, version: stri
   addErrorHandler(app, config);
   generationRoutes(app, ctx);
   sessionRoutes(app, ctx);
+  dashboardRoutes(app, ctx);
   infoRoutes(app, ctx, () => routes.document('longmind', version));
   return app;
 }

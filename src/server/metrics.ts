@@ -42,6 +42,14 @@ export class Histogram {
     this.#counts = new Float64Array(bounds.length + 1);
   }
 
+  get count(): number {
+    return this.#count;
+  }
+
+  get sum(): number {
+    return this.#sum;
+  }
+
   observe(value: number, times = 1): void {
     let i = 0;
     while (i < this.bounds.length && value > this.bounds[i]!) i++;

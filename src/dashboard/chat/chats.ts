@@ -1,0 +1,217 @@
+/** The conversations: kept in this browser, answered by the server. */
+import { call } from '../ui/api.js';
+import { Store } from '../ui/store.js';
+import { ask } from './completion.js';
+import {
+  type Answer,
+  answerOf,
+  type Conversation,
+  messagesFor,
+  newConversation,
+  revive,
+  sessionOf,
+  sessionsOf,
+  type Turn,
+  titleOf,
+  tokensBefore,
+} from './model.js';
+
+const KEPT = 'longmind.conversations';
+const SETTINGS = 'longmind.settings';
+const SAVE_MS = 500;
+
+export interface Settings {
+  system: string;
+  temperature: number;
+  /** null: as much as fits. */
+  maxTokens: number | null;
+}
+
+export interface Chats {
+  all: Conversation[];
+  open: string;
+  /** Conversations that are being answered. */
+  running: ReadonlyMap<string, AbortController>;
+}
+
+const randomId = (): string =>
+  Array.from(crypto.getRandomValues(new Uint8Array(5)), (b) => b.toString(36).padStart(2, '0'))
+    .join('')
+    .slice(0, 8);
+
+const stored = <T>(key: string, fallback: T): T => {
+  try {
+    return (JSON.parse(localStorage.getItem(key) ?? 'null') as T | null) ?? fallback;
+  } catch {
+    return fallback;
+  }
+};
+
+export const settings = new Store<Settings>({
+  system: '',
+  temperature: 0.7,
+  maxTokens: 1024,
+  ...stored<Partial<Settings>>(SETTINGS, {}),
+});
+settings.follow(() => localStorage.setItem(SETTINGS, JSON.stringify(settings.value)));
+
+function begin(): Chats {
+  const { all, open } = stored<{ all: unknown; open: string }>(KEPT, { all: [], open: '' });
+  const kept = revive(all);
+  if (kept.length === 0) kept.push(newConversation(Date.now(), `chat-${randomId()}`));
+  return { all: kept, open: kept.some((c) => c.id === open) ? open : (kept[0] as Conversation).id, running: new Map() };
+}
+
+export const chats = new Store<Chats>(begin());
+
+let saving: ReturnType<typeof setTimeout> | undefined;
+const save = (): void => {
+  clearTimeout(saving);
+  saving = undefined;
+  const { all, open } = chats.value;
+  try {
+    localStorage.setItem(KEPT, JSON.stringify({ all, open }));
+  } catch {
+    // the browser's store is full: what is on the page stays, the oldest is not kept beyond it
+  }
+};
+chats.follow(() => {
+  saving ??= setTimeout(save, SAVE_MS);
+});
+addEventListener('pagehide', save);
+
+export const openChat = (): Conversation => find(chats.value.open) as Conversation;
+const find = (id: string): Conversation | undefined => chats.value.all.find((c) => c.id === id);
+
+function change(id: string, f: (c: Conversation) => Conversation): void {
+  chats.patch({ all: chats.value.all.map((c) => (c.id === id ? f(c) : c)) });
+}
+
+const changeTurn = (id: string, index: number, f: (t: Turn) => Turn): void =>
+  change(id, (c) => ({ ...c, turns: c.turns.map((t, i) => (i === index ? f(t) : t)) }));
+
+export function addChat(): void {
+  const empty = chats.value.all.find((c) => c.turns.length === 0);
+  if (empty) {
+    show(empty.id);
+    return;
+  }
+  const c = newConversation(Date.now(), `chat-${randomId()}`);
+  chats.patch({ all: [c, ...chats.value.all], open: c.id });
+}
+
+export const show = (id: string): void => chats.patch({ open: id });
+
+export function removeChat(id: string): void {
+  const c = find(id);
+  if (!c) return;
+  stop(id);
+  forget(sessionsOf(c));
+  const all = chats.value.all.filter((x) => x.id !== id);
+  if (all.length === 0) all.push(newConversation(Date.now(), `chat-${randomId()}`));
+  chats.patch({ all, open: chats.value.open === id ? (all[0] as Conversation).id : chats.value.open });
+}
+
+/** Tells the server that these are not needed. That it does not know them is fine. */
+function forget(sessions: string[]): void {
+  for (const s of sessions) {
+    call(`/v1/sessions/${encodeURIComponent(s)}`, { method: 'DELETE' }).catch(() => {});
+  }
+}
+
+export const stop = (id: string): void => chats.value.running.get(id)?.abort();
+
+export function send(id: string, text: string): void {
+  const c = find(id);
+  if (!c || chats.value.running.has(id)) return;
+  const session = sessionOf(c);
+  // the answers that were not chosen lead nowhere now
+  const last = c.turns.at(-1);
+  if (last) forget([c.id, ...last.answers.map((a) => a.session)].filter((s) => s !== session));
+  change(id, (x) => ({
+    ...x,
+    title: x.turns.length === 0 ? titleOf(text) : x.title,
+    turns: [...x.turns, { id: randomId(), user: text, answers: [], chosen: 0 }],
+  }));
+  void answer(id, c.turns.length, session);
+}
+
+/** Another answer to the last question, on a fork of the session: the old one stays, and the cache holds their common part once. */
+export async function regenerate(id: string): Promise<void> {
+  const c = find(id);
+  const turn = c?.turns.at(-1);
+  if (!c || !turn || chats.value.running.has(id)) return;
+  const old = answerOf(turn);
+  const branch = `${c.id}.${c.branches}`;
+  change(id, (x) => ({ ...x, branches: x.branches + 1 }));
+  const done = answer(id, c.turns.length - 1, branch, async () => {
+    if (!old) return;
+    const length = old.usage?.prompt;
+    const body = length === undefined ? { id: branch } : { id: branch, length };
+    await call(`/v1/sessions/${encodeURIComponent(old.session)}/fork`, { body });
+  });
+  await done;
+}
+
+/** Asks turn `index` anew with another text: what came after it is gone, and the session is rewound to before it. */
+export async function edit(id: string, index: number, text: string): Promise<void> {
+  const c = find(id);
+  const turn = c?.turns[index];
+  if (!c || !turn || chats.value.running.has(id)) return;
+  const current = sessionOf(c);
+  const length = tokensBefore(c, index);
+  const gone = sessionsOf({ ...c, turns: c.turns.slice(index) });
+  change(id, (x) => ({
+    ...x,
+    title: index === 0 ? titleOf(text) : x.title,
+    turns: [...x.turns.slice(0, index), { id: randomId(), user: text, answers: [], chosen: 0 }],
+  }));
+  await answer(id, index, current, async () => {
+    forget(gone.filter((s) => s !== current));
+    if (length === null) return;
+    await call(`/v1/sessions/${encodeURIComponent(current)}/truncate`, { body: { length } });
+  });
+}
+
+export function choose(id: string, index: number, chosen: number): void {
+  changeTurn(id, index, (t) => ({ ...t, chosen: Math.max(0, Math.min(t.answers.length - 1, chosen)) }));
+}
+
+/**
+ * Adds an answer to turn `index` and lets it grow. `before` prepares the session (fork, truncate); should it fail, because the
+ * server has forgotten the session, the whole history is sent anyway and makes the session anew.
+ */
+async function answer(id: string, index: number, session: string, before?: () => Promise<void>): Promise<void> {
+  const stopper = new AbortController();
+  chats.patch({ running: new Map(chats.value.running).set(id, stopper) });
+  const { system, temperature, maxTokens } = settings.value;
+  const messages = messagesFor(find(id) as Conversation, index, system);
+  changeTurn(id, index, (t) => ({
+    ...t,
+    answers: [...t.answers, { text: '', session, state: 'running' }],
+    chosen: t.answers.length,
+  }));
+  const grow = (fields: Partial<Answer>): void =>
+    changeTurn(id, index, (t) => ({
+      ...t,
+      answers: t.answers.map((a, i) => (i === t.answers.length - 1 ? { ...a, ...fields } : a)),
+    }));
+  try {
+    await before?.().catch(() => {});
+    const got = await ask({ messages, session, temperature, maxTokens }, stopper.signal, (text) => grow({ text }));
+    grow({
+      text: got.text,
+      state: got.reason === 'abort' ? 'stopped' : got.reason === 'length' ? 'limit' : 'done',
+      usage: got.usage ?? undefined,
+      ttftMs: got.ttftMs ?? undefined,
+      speed: got.speed ?? undefined,
+    });
+  } catch (error) {
+    grow({ state: 'failed', problem: error instanceof Error ? error.message : String(error) });
+  } finally {
+    const running = new Map(chats.value.running);
+    running.delete(id);
+    chats.patch({ running });
+    change(id, (c) => ({ ...c, updated: Date.now() }));
+  }
+}

@@ -1,0 +1,109 @@
+/** Conversations as this browser keeps them, and the pure rules on them. */
+
+export interface Answer {
+  text: string;
+  /** The session on the server that holds this answer's branch. */
+  session: string;
+  /** stopped: by the reader; limit: by the token limit; cut: the page was closed meanwhile. */
+  state: 'running' | 'done' | 'stopped' | 'limit' | 'cut' | 'failed';
+  /** Why it failed. */
+  problem?: string;
+  usage?: { prompt: number; cached: number; completion: number };
+  ttftMs?: number;
+  /** Tokens a second after the first. */
+  speed?: number;
+}
+
+export interface Turn {
+  id: string;
+  user: string;
+  /** One for each time it was asked. */
+  answers: Answer[];
+  chosen: number;
+}
+
+export interface Conversation {
+  id: string;
+  title: string;
+  updated: number;
+  turns: Turn[];
+  /** Branches so far: the next one gets this number. */
+  branches: number;
+}
+
+export interface Message {
+  role: 'system' | 'user' | 'assistant';
+  content: string;
+}
+
+export const answerOf = (turn: Turn): Answer | undefined => turn.answers[turn.chosen];
+
+/** The session that goes on when the next question is asked. */
+export function sessionOf(c: Conversation): string {
+  for (let i = c.turns.length - 1; i >= 0; i--) {
+    const a = answerOf(c.turns[i] as Turn);
+    if (a) return a.session;
+  }
+  return c.id;
+}
+
+/** Everything up to and including turn `last`'s question. The server matches it with what it keeps, token by token. */
+export function messagesFor(c: Conversation, last: number, system: string): Message[] {
+  const out: Message[] = system.trim() ? [{ role: 'system', content: system.trim() }] : [];
+  c.turns.slice(0, last + 1).forEach((turn, i) => {
+    out.push({ role: 'user', content: turn.user });
+    const answer = answerOf(turn);
+    if (i < last && answer?.text) out.push({ role: 'assistant', content: answer.text });
+  });
+  return out;
+}
+
+/** Tokens of a session before turn `index` was asked: what an edit of that turn keeps. Null: not known. */
+export function tokensBefore(c: Conversation, index: number): number | null {
+  if (index === 0) return 0;
+  const usage = answerOf(c.turns[index - 1] as Turn)?.usage;
+  return usage ? usage.prompt + usage.completion : null;
+}
+
+/** All sessions a conversation has on the server. */
+export const sessionsOf = (c: Conversation): string[] => [
+  ...new Set([c.id, ...c.turns.flatMap((t) => t.answers.map((a) => a.session))]),
+];
+
+export function titleOf(text: string): string {
+  const line = text.trim().replace(/\s+/g, ' ');
+  return line.length > 48 ? `${line.slice(0, 47)}…` : line || 'New conversation';
+}
+
+export const newConversation = (now: number, id: string): Conversation => ({
+  id,
+  title: 'New conversation',
+  updated: now,
+  turns: [],
+  branches: 1,
+});
+
+/** From storage: anything that is not a conversation is left out; an answer that was running when the page closed is cut. */
+export function revive(raw: unknown): Conversation[] {
+  if (!Array.isArray(raw)) return [];
+  return raw.filter(isConversation).map((c) => ({
+    ...c,
+    turns: c.turns.map((t) => ({
+      ...t,
+      answers: t.answers.map((a) => (a.state === 'running' ? { ...a, state: 'cut' as const } : a)),
+    })),
+  }));
+}
+
+function isConversation(raw: unknown): raw is Conversation {
+  const c = raw as Partial<Conversation> | null;
+  return (
+    typeof c?.id === 'string' &&
+    typeof c.title === 'string' &&
+    Array.isArray(c.turns) &&
+    c.turns.every(
+      (t) =>
+        typeof t?.user === 'string' && Array.isArray(t.answers) && t.answers.every((a) => typeof a?.text === 'string'),
+    )
+  );
+}

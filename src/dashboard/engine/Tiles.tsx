@@ -1,0 +1,49 @@
+/** The engine in six numbers. */
+import { history } from '../live/connection.js';
+import type { Picture } from '../live/picture.js';
+import { integer, percent, rate } from '../ui/format.js';
+
+export function Tiles({ picture }: { picture: Picture }) {
+  const { cache, tokens, requests } = picture.stats;
+  const lookups = cache.hits + cache.partialHits + cache.misses;
+  const used = cache.blocks.active + cache.blocks.cached;
+  const tiles = [
+    {
+      name: 'tokens a second',
+      value: rate(history.generated.at(-1) ?? 0),
+      more: `${integer(tokens.generated)} generated`,
+    },
+    { name: 'in the batch', value: integer(picture.batch.length), more: `${integer(requests.waiting)} waiting` },
+    {
+      name: 'of the cache used',
+      value: percent(used, cache.blocks.total),
+      more: `${integer(used)} of ${integer(cache.blocks.total)} blocks`,
+    },
+    {
+      name: 'hits',
+      value: percent(cache.hits, lookups),
+      more: `${integer(cache.hits)} hit, ${integer(cache.partialHits)} part, ${integer(cache.misses)} miss`,
+    },
+    {
+      name: 'blocks evicted',
+      value: integer(cache.blocksEvicted),
+      more: `${integer(cache.tokensEvicted)} tokens of KV`,
+    },
+    {
+      name: 'tokens recomputed',
+      value: integer(cache.tokensRecomputed),
+      more: `${integer(cache.tokensReused)} reused`,
+    },
+  ];
+  return (
+    <ul class="tiles" aria-label="The engine in numbers">
+      {tiles.map((t) => (
+        <li key={t.name}>
+          <b>{t.value}</b>
+          <span>{t.name}</span>
+          <small>{t.more}</small>
+        </li>
+      ))}
+    </ul>
+  );
+}

@@ -1,0 +1,94 @@
+/** The page: conversations, chat, engine. */
+import { render } from 'preact';
+import { useEffect, useState } from 'preact/hooks';
+import { ChatView } from './chat/ChatView.js';
+import { Sidebar } from './chat/Sidebar.js';
+import { EngineView } from './engine/EngineView.js';
+import { followEngine, live } from './live/connection.js';
+import { short } from './ui/format.js';
+import { Icon } from './ui/Icon.js';
+import { KeyDialog } from './ui/KeyDialog.js';
+import { useStore } from './ui/store.js';
+import { theme, toggleTheme } from './ui/theme.js';
+import './styles/base.css';
+import './styles/chat.css';
+import './styles/engine.css';
+
+type View = 'chat' | 'engine';
+
+function App() {
+  const [view, setView] = useState<View>('chat');
+  const [drawer, setDrawer] = useState(false);
+  useEffect(followEngine, []);
+  return (
+    <div class="app" data-view={view} data-drawer={drawer}>
+      <a class="skip" href="#main">
+        Skip to the chat
+      </a>
+      <Header view={view} onView={setView} onDrawer={() => setDrawer(!drawer)} drawer={drawer} />
+      <Sidebar
+        onPick={() => {
+          setDrawer(false);
+          setView('chat');
+        }}
+      />
+      <main id="main">
+        <ChatView />
+      </main>
+      <EngineView />
+      <KeyDialog />
+    </div>
+  );
+}
+
+interface HeaderProps {
+  view: View;
+  onView: (v: View) => void;
+  drawer: boolean;
+  onDrawer: () => void;
+}
+
+function Header({ view, onView, drawer, onDrawer }: HeaderProps) {
+  const { status, about } = useStore(live);
+  const shade = useStore(theme);
+  return (
+    <header class="top">
+      <button type="button" class="quiet drawer" aria-label="Conversations" aria-expanded={drawer} onClick={onDrawer}>
+        <Icon name="menu" />
+      </button>
+      <h1>
+        <img src="/favicon.svg" alt="" width="24" height="24" /> longmind
+      </h1>
+      <p class="model">
+        <i class={`dot ${status}`} title={status} />
+        {about && (
+          <>
+            <b>{about.servedModelName}</b>
+            <span>
+              {short(about.parameters)} · {about.quantisation} · {about.device.name}
+            </span>
+          </>
+        )}
+      </p>
+      <fieldset class="segmented views" aria-label="View">
+        <button type="button" aria-pressed={view === 'chat'} onClick={() => onView('chat')}>
+          Chat
+        </button>
+        <button type="button" aria-pressed={view === 'engine'} onClick={() => onView('engine')}>
+          Engine
+        </button>
+      </fieldset>
+      <button
+        type="button"
+        class="quiet"
+        aria-label={shade === 'dark' ? 'Light colours' : 'Dark colours'}
+        title={shade === 'dark' ? 'Light colours' : 'Dark colours'}
+        onClick={toggleTheme}
+      >
+        <Icon name={shade === 'dark' ? 'sun' : 'moon'} />
+      </button>
+    </header>
+  );
+}
+
+render(<App />, document.getElementById('app') as HTMLElement);

@@ -1,0 +1,190 @@
+/**
+ * Snapshots of the engine as messages for the page: a whole picture first, then what changed. Typed arrays travel as
+ * base64, so that a map of 10,000 blocks costs some bytes a second while little happens.
+ */
+import type { EngineSnapshot } from '../api.js';
+
+/** Blocks in eviction order that are told of, first to go first. */
+const MAX_ORDER = 1024;
+/** A sequence id is slot + generation · 2^26; the block map names holders by slot. */
+const SEQUENCE_SLOTS = 2 ** 26;
+
+const STATES = ['evicted', 'cached', 'active'] as const;
+
+/**
+ * slot, session id (null: it has none, or it is another key's), whose it is (0 another key's, 1 the listener's), state
+ * (0 evicted, 1 cached, 2 active), known tokens, computed tokens.
+ */
+export type SequenceRow = [number, string | null, 0 | 1, 0 | 1 | 2, number, number];
+
+/** What everybody sees alike. */
+export interface LiveCommon {
+  /** Milliseconds since the epoch. */
+  at: number;
+  step: number;
+  blockLen: number;
+  /** Blocks of the whole pool. */
+  blocks: number;
+  /** Blocks from here on were never used. */
+  high: number;
+  /** base64 of Uint32: the blocks that follow; null in a whole picture: blocks 0…high-1. */
+  index: string | null;
+  /** base64 of (changed blocks) Uint8, Int32, Uint16: see EngineSnapshot. */
+  state: string;
+  holder: string;
+  fill: string;
+  /** base64 of Int32: cached blocks, first to be evicted first; null = as before. */
+  order: string | null;
+  /** slot in the batch, sequence slot, request, known, computed, generated. */
+  batch: [number, number, number, number, number, number][];
+  /** sequence slot, request, known, computed. */
+  waiting: [number, number, number, number][];
+  stats: EngineSnapshot['stats'];
+  /** Of all requests over HTTP so far: how many got a first token, and the seconds that took, summed. */
+  ttft: { count: number; sum: number };
+}
+
+export interface LiveMessage extends LiveCommon {
+  kind: 'whole' | 'change';
+  /** Sequences that are new or changed. */
+  sequences: SequenceRow[];
+  /** Slots of sequences that are gone. */
+  gone: number[];
+}
+
+interface Sequence {
+  owner: number;
+  sessionId: string | null;
+  state: 0 | 1 | 2;
+  known: number;
+  computed: number;
+}
+
+/** Turns a series of snapshots into messages. One for all listeners; names are filled in for each owner. */
+export class LiveEncoder {
+  #last: EngineSnapshot | null = null;
+  #high = 0;
+  #sequences = new Map<number, Sequence>();
+  #ttft = { count: 0, sum: 0 };
+  #changed: number[] = [];
+  #gone: number[] = [];
+  #common: LiveCommon | null = null;
+
+  /** False: nothing happened since the last one, and there is nothing to tell. */
+  next(s: EngineSnapshot, ttft: { count: number; sum: number }): boolean {
+    const last = this.#last;
+    const index = this.#changedBlocks(s);
+    this.#noteSequences(s);
+    const order = s.evictionOrder.subarray(0, MAX_ORDER);
+    const sameOrder = last !== null && equal(order, last.evictionOrder.subarray(0, MAX_ORDER));
+    const same =
+      index.length === 0 && sameOrder && this.#changed.length + this.#gone.length === 0 && sameCounters(last, s);
+    this.#last = s;
+    this.#ttft = ttft;
+    this.#common = same ? null : this.#encode(s, Uint32Array.from(index), sameOrder ? null : order);
+    return !same;
+  }
+
+  /** What changed with the last snapshot, for one owner. */
+  change(owner: number): string {
+    const rows = this.#changed.map((slot) => this.#row(slot, owner));
+    const message: LiveMessage = { kind: 'change', ...this.#common!, sequences: rows, gone: this.#gone };
+    return JSON.stringify(message);
+  }
+
+  /** The whole picture of the last snapshot, for one owner; null before the first. */
+  whole(owner: number): string | null {
+    const s = this.#last;
+    if (!s) return null;
+    const rows = [...this.#sequences.keys()].map((slot) => this.#row(slot, owner));
+    const common = this.#encode(s, null, s.evictionOrder.subarray(0, MAX_ORDER));
+    return JSON.stringify({ kind: 'whole', ...common, sequences: rows, gone: [] } satisfies LiveMessage);
+  }
+
+  #changedBlocks(s: EngineSnapshot): number[] {
+    const { state, sequence, fill } = s;
+    let high = state.length;
+    while (high > 0 && state[high - 1] === 0) high--;
+    this.#high = high;
+    const last = this.#last;
+    const out: number[] = [];
+    for (let b = 0; b < high; b++) {
+      if (last && last.state[b] === state[b] && last.sequence[b] === sequence[b] && last.fill[b] === fill[b]) continue;
+      out.push(b);
+    }
+    return out;
+  }
+
+  #noteSequences(s: EngineSnapshot): void {
+    const old = this.#sequences;
+    const now = new Map<number, Sequence>();
+    this.#changed = [];
+    for (const { sequence, sessionId, owner, state, known, computed } of s.sequences) {
+      const slot = slotOf(sequence);
+      const is: Sequence = { owner, sessionId, state: STATES.indexOf(state) as 0 | 1 | 2, known, computed };
+      const was = old.get(slot);
+      now.set(slot, is);
+      if (!was || !sameSequence(was, is)) this.#changed.push(slot);
+    }
+    this.#gone = [...old.keys()].filter((slot) => !now.has(slot));
+    this.#sequences = now;
+  }
+
+  #row(slot: number, owner: number): SequenceRow {
+    const q = this.#sequences.get(slot)!;
+    // names belong to their owner; that something is there does not
+    const mine = owner === 0 || q.owner === owner;
+    return [slot, mine ? q.sessionId : null, mine ? 1 : 0, q.state, q.known, q.computed];
+  }
+
+  #encode(s: EngineSnapshot, index: Uint32Array | null, order: Int32Array | null): LiveCommon {
+    const high = this.#high;
+    return {
+      at: Date.now(),
+      step: s.step,
+      blockLen: s.blockLen,
+      blocks: s.state.length,
+      high,
+      index: index && base64(index),
+      state: base64(index ? index.reduce(pickFrom(s.state), new Uint8Array(index.length)) : s.state.slice(0, high)),
+      holder: base64(
+        index ? index.reduce(pickFrom(s.sequence), new Int32Array(index.length)) : s.sequence.slice(0, high),
+      ),
+      fill: base64(index ? index.reduce(pickFrom(s.fill), new Uint16Array(index.length)) : s.fill.slice(0, high)),
+      order: order && base64(order),
+      batch: s.batch.map((r) => [r.slot, slotOf(r.sequence), r.request, r.known, r.computed, r.generated]),
+      waiting: s.waiting.map((r) => [slotOf(r.sequence), r.request, r.known, r.computed]),
+      stats: s.stats,
+      ttft: this.#ttft,
+    };
+  }
+}
+
+const slotOf = (sequence: number): number => sequence % SEQUENCE_SLOTS;
+
+const base64 = (a: Uint8Array | Int32Array | Uint32Array | Uint16Array): string =>
+  Buffer.from(a.buffer, a.byteOffset, a.byteLength).toString('base64');
+
+/** A reducer that copies `from[block]` to place i for the i-th block of an index. */
+const pickFrom =
+  <A extends Uint8Array | Int32Array | Uint16Array>(from: A) =>
+  (into: A, block: number, i: number): A => {
+    into[i] = from[block]!;
+    return into;
+  };
+
+function equal(a: Int32Array, b: Int32Array): boolean {
+  if (a.length !== b.length) return false;
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
+  return true;
+}
+
+const sameSequence = (a: Sequence, b: Sequence): boolean =>
+  a.sessionId === b.sessionId &&
+  a.owner === b.owner &&
+  a.state === b.state &&
+  a.known === b.known &&
+  a.computed === b.computed;
+
+const sameCounters = (a: EngineSnapshot | null, b: EngineSnapshot): boolean =>
+  a !== null && a.step === b.step && JSON.stringify(a.stats) === JSON.stringify(b.stats);
