@@ -1,0 +1,349 @@
+/** Deterministic automata over Unicode scalar values: what patterns, formats and sets of strings become. */
+import { type Budget, limits } from './errors.js';
+import { ALL, type Range } from './ranges.js';
+import { PatternError, type Regex } from './regex.js';
+
+/** Start is state 0. `next[s]`: sorted disjoint ranges, each with its target; a character without a range is refused. */
+export interface Dfa {
+  accept: boolean[];
+  next: (readonly [lo: number, hi: number, to: number])[][];
+}
+
+/** Explores states named by strings from a start; shared by all constructions below. */
+class Explorer<S> {
+  readonly dfa: Dfa = { accept: [], next: [] };
+  private readonly ids = new Map<string, number>();
+  private readonly todo: [S, number][] = [];
+
+  constructor(
+    private readonly budget: Budget,
+    private readonly key: (s: S) => string,
+    private readonly cap: number,
+  ) {}
+
+  id(s: S): number {
+    const key = this.key(s);
+    const known = this.ids.get(key);
+    if (known !== undefined) return known;
+    const id = this.dfa.accept.push(false) - 1;
+    if (id >= this.cap) throw new PatternError(`it needs more than ${this.cap} states`);
+    this.dfa.next.push([]);
+    this.ids.set(key, id);
+    this.todo.push([s, id]);
+    return id;
+  }
+
+  run(start: S, accept: (s: S) => boolean, moves: (s: S) => [number, number, S][]): Dfa {
+    this.id(start);
+    for (let item = this.todo.pop(); item; item = this.todo.pop()) {
+      const [s, id] = item;
+      this.budget.spend(1);
+      this.dfa.accept[id] = accept(s);
+      const next: [number, number, number][] = [];
+      for (const [lo, hi, target] of moves(s)) {
+        this.budget.spend(1);
+        const to = this.id(target);
+        const last = next.at(-1);
+        if (last && last[2] === to && last[1] + 1 === lo) last[1] = hi;
+        else next.push([lo, hi, to]);
+      }
+      this.dfa.next[id] = next;
+    }
+    return this.dfa;
+  }
+}
+
+// ---------------------------------------------------------------- from expressions
+
+interface Nfa {
+  /** Per state: successors without a character. */
+  free: number[][];
+  /** Passed only before the first character / after the last one. */
+  atStart: number[][];
+  atEnd: number[][];
+  chars: { ranges: readonly Range[]; to: number }[][];
+}
+
+class NfaBuilder {
+  readonly nfa: Nfa = { free: [], atStart: [], atEnd: [], chars: [] };
+
+  constructor(private readonly budget: Budget) {}
+
+  state(): number {
+    const { free, atStart, atEnd, chars } = this.nfa;
+    if (free.length > limits.patternStates * 10) throw new PatternError('it is too large');
+    this.budget.spend(1);
+    atStart.push([]);
+    atEnd.push([]);
+    chars.push([]);
+    return free.push([]) - 1;
+  }
+
+  /** Adds `r` after state `from`; returns the state after it. */
+  add(r: Regex, from: number): number {
+    switch (r.kind) {
+      case 'set': {
+        const to = this.state();
+        this.nfa.chars[from].push({ ranges: r.ranges, to });
+        return to;
+      }
+      case 'cat':
+        return r.items.reduce((at, item) => this.add(item, at), from);
+      case 'or': {
+        const to = this.state();
+        for (const item of r.items) this.nfa.free[this.add(item, from)].push(to);
+        return to;
+      }
+      case 'start':
+      case 'end': {
+        const to = this.state();
+        (r.kind === 'start' ? this.nfa.atStart : this.nfa.atEnd)[from].push(to);
+        return to;
+      }
+      case 'repeat':
+        return this.repeat(r, from);
+    }
+  }
+
+  private repeat(r: Regex & { kind: 'repeat' }, from: number): number {
+    let at = from;
+    for (let i = 0; i < r.min; i++) at = this.add(r.item, at);
+    const end = this.state();
+    if (r.max === Number.POSITIVE_INFINITY) {
+      const loop = this.state();
+      this.nfa.free[at].push(loop);
+      this.nfa.free[this.add(r.item, loop)].push(loop);
+      this.nfa.free[loop].push(end);
+      return end;
+    }
+    for (let i = r.min; i < r.max; i++) {
+      this.nfa.free[at].push(end);
+      // a fresh state, so that skipping cannot enter what belongs to an earlier round
+      const next = this.state();
+      this.nfa.free[at].push(next);
+      at = this.add(r.item, next);
+    }
+    this.nfa.free[at].push(end);
+    return end;
+  }
+}
+
+/** Strings in which `r` matches somewhere, as `pattern` means it. */
+export function dfaOfPattern(r: Regex, budget: Budget): Dfa {
+  const b = new NfaBuilder(budget);
+  const start = b.state();
+  b.nfa.chars[start].push({ ranges: ALL, to: start });
+  const entry = b.state();
+  b.nfa.free[start].push(entry);
+  const matched = b.add(r, entry);
+  const end = b.state();
+  b.nfa.free[matched].push(end);
+  b.nfa.chars[end].push({ ranges: ALL, to: end });
+  const { nfa } = b;
+
+  const closure = (states: readonly number[], atStart: boolean, atEnd: boolean): number[] => {
+    const seen = new Set(states);
+    for (const s of seen) {
+      budget.spend(1);
+      for (const t of nfa.free[s]) seen.add(t);
+      if (atStart) for (const t of nfa.atStart[s]) seen.add(t);
+      if (atEnd) for (const t of nfa.atEnd[s]) seen.add(t);
+    }
+    return [...seen].sort((x, y) => x - y);
+  };
+  // a state of the automaton: the closed set, and whether nothing was read yet
+  type S = { set: number[]; first: boolean };
+  const make = (set: number[], first: boolean): S => {
+    const closed = closure(set, first, false);
+    return { set: closed.includes(end) ? [end] : closed, first };
+  };
+  const explorer = new Explorer<S>(budget, (s) => `${s.first}:${s.set.join()}`, limits.patternStates);
+  const dfa = explorer.run(
+    make([start], true),
+    (s) => closure(s.set, s.first, true).includes(end),
+    (s) => {
+      const all = s.set.flatMap((x) => nfa.chars[x]);
+      return split(all.flatMap((c) => c.ranges)).map(([lo, hi]): [number, number, S] => {
+        budget.spend(all.length);
+        const targets = all.filter((c) => contains(c.ranges, lo)).map((c) => c.to);
+        return [lo, hi, make(targets, false)];
+      });
+    },
+  );
+  return minimise(dfa, budget);
+}
+
+/** Cuts overlapping ranges at all their ends. */
+function split(ranges: readonly Range[]): Range[] {
+  const cuts = [...new Set(ranges.flatMap(([lo, hi]) => [lo, hi + 1]))].sort((a, b) => a - b);
+  const out: Range[] = [];
+  for (let i = 0; i + 1 < cuts.length; i++) {
+    if (ranges.some(([lo, hi]) => lo <= cuts[i] && cuts[i] <= hi)) out.push([cuts[i], cuts[i + 1] - 1]);
+  }
+  return out;
+}
+
+function contains(ranges: readonly Range[], c: number): boolean {
+  return ranges.some(([lo, hi]) => lo <= c && c <= hi);
+}
+
+// ---------------------------------------------------------------- other sources and operations
+
+/** Exactly these strings. */
+export function dfaOfStrings(strings: Iterable<string>, budget: Budget): Dfa {
+  const maps: Map<number, number>[] = [new Map()];
+  const accept = [false];
+  for (const s of strings) {
+    let at = 0;
+    for (const ch of s) {
+      budget.spend(1);
+      const c = ch.codePointAt(0) as number;
+      let to = maps[at].get(c);
+      if (to === undefined) {
+        to = maps.push(new Map()) - 1;
+        accept.push(false);
+        maps[at].set(c, to);
+      }
+      at = to;
+    }
+    accept[at] = true;
+  }
+  return {
+    accept,
+    next: maps.map((m) => [...m].sort((a, b) => a[0] - b[0]).map(([c, to]) => [c, c, to] as const)),
+  };
+}
+
+/** Strings of min … max characters. */
+export function dfaOfLength(min: number, max: number, budget: Budget): Dfa {
+  const last = max === Number.POSITIVE_INFINITY ? min : max;
+  if (last > limits.patternStates)
+    throw new PatternError(`lengths above ${limits.patternStates} are not supported here`);
+  const explorer = new Explorer<number>(budget, String, limits.patternStates + 1);
+  return explorer.run(
+    0,
+    (n) => n >= min,
+    (n) =>
+      n === last && max !== Number.POSITIVE_INFINITY ? [] : ALL.map(([lo, hi]) => [lo, hi, Math.min(n + 1, last)]),
+  );
+}
+
+export function intersect(a: Dfa, b: Dfa, budget: Budget): Dfa {
+  type S = readonly [number, number];
+  const explorer = new Explorer<S>(budget, (s) => `${s[0]},${s[1]}`, limits.patternStates * 4);
+  const product = explorer.run(
+    [0, 0],
+    ([x, y]) => a.accept[x] && b.accept[y],
+    ([x, y]) => {
+      const out: [number, number, S][] = [];
+      const p = a.next[x];
+      const q = b.next[y];
+      for (let i = 0, j = 0; i < p.length && j < q.length; ) {
+        const lo = Math.max(p[i][0], q[j][0]);
+        const hi = Math.min(p[i][1], q[j][1]);
+        if (lo <= hi) out.push([lo, hi, [p[i][2], q[j][2]]]);
+        if (p[i][1] < q[j][1]) i++;
+        else j++;
+      }
+      return out;
+    },
+  );
+  return minimise(product, budget);
+}
+
+/** All strings that `d` refuses. */
+export function complement(d: Dfa, budget: Budget): Dfa {
+  const sink = d.accept.length;
+  const next = [...d.next, []].map((row) => {
+    const out: [number, number, number][] = [];
+    for (const [lo, hi] of ALL) {
+      let from = lo;
+      for (const [a, b, to] of row) {
+        if (b < lo || a > hi) continue;
+        if (a > from) out.push([from, a - 1, sink]);
+        out.push([Math.max(a, lo), Math.min(b, hi), to]);
+        from = b + 1;
+      }
+      if (from <= hi) out.push([from, hi, sink]);
+      budget.spend(row.length + 1);
+    }
+    return out;
+  });
+  return minimise({ accept: [...d.accept.map((x) => !x), true], next }, budget);
+}
+
+/** No string at all. Automata out of `minimise` have only states that lead to an end, except perhaps the start. */
+export function isEmpty(d: Dfa): boolean {
+  return !d.accept.some(Boolean);
+}
+
+export function matches(d: Dfa, text: string): boolean {
+  let at = 0;
+  for (const ch of text) {
+    const c = ch.codePointAt(0) as number;
+    const edge = d.next[at].find(([lo, hi]) => lo <= c && c <= hi);
+    if (!edge) return false;
+    at = edge[2];
+  }
+  return d.accept[at];
+}
+
+/** True for states from which every string is accepted. */
+export function universalStates(d: Dfa): boolean[] {
+  // after minimise there is at most one, and it leads to itself
+  return d.accept.map((accept, s) => {
+    const row = d.next[s];
+    return (
+      accept && row.length === 2 && row.every(([lo, hi, to], i) => to === s && lo === ALL[i][0] && hi === ALL[i][1])
+    );
+  });
+}
+
+/** Removes states that lead nowhere and merges equal ones (partition refinement). */
+export function minimise(d: Dfa, budget: Budget): Dfa {
+  const n = d.accept.length;
+  const users: number[][] = Array.from({ length: n }, () => []);
+  for (let s = 0; s < n; s++) for (const [, , to] of d.next[s]) users[to].push(s);
+  const live = new Set<number>();
+  for (let s = 0; s < n; s++) if (d.accept[s]) live.add(s);
+  for (const s of live) for (const u of users[s]) live.add(u);
+  if (!live.has(0)) return { accept: [false], next: [[]] };
+  let group: number[] = d.accept.map((accept, s) => (live.has(s) ? (accept ? 1 : 0) : -1));
+  for (let count = 0; ; ) {
+    const ids = new Map<string, number>();
+    const refined = group.map((g, s) => {
+      if (g < 0) return -1;
+      const row = mergeRow(d.next[s], group);
+      budget.spend(1 + row.length);
+      const key = `${g}|${row.join(';')}`;
+      const id = ids.get(key) ?? ids.size;
+      ids.set(key, id);
+      return id;
+    });
+    group = refined;
+    if (ids.size === count) break;
+    count = ids.size;
+  }
+  // number groups so that the start is 0
+  const order = new Map<number, number>([[group[0], 0]]);
+  const members: number[] = [0];
+  for (let s = 0; s < n; s++) {
+    if (group[s] < 0 || order.has(group[s])) continue;
+    order.set(group[s], members.length);
+    members.push(s);
+  }
+  const to = group.map((g) => (g < 0 ? -1 : (order.get(g) as number)));
+  return { accept: members.map((s) => d.accept[s]), next: members.map((s) => mergeRow(d.next[s], to)) };
+}
+
+function mergeRow(row: Dfa['next'][number], group: readonly number[]): [number, number, number][] {
+  const out: [number, number, number][] = [];
+  for (const [lo, hi, t] of row) {
+    const to = group[t];
+    if (to < 0) continue;
+    const last = out.at(-1);
+    if (last && last[2] === to && last[1] + 1 === lo) last[1] = hi;
+    else out.push([lo, hi, to]);
+  }
+  return out;
+}

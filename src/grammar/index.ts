@@ -1,0 +1,7 @@
+/**
+ * Constrained decoding that fails closed. `compile…` turns a request into a Grammar (plain data; any thread); `createMatcher`
+ * follows it token by token where the sampler runs.
+ */
+export { compileJsonObject, compileJsonSchema } from './compile.js';
+export { createMatcher, type Matcher, type MatcherOptions, prepareVocabulary } from './matcher.js';
+export type { CompileOptions, Grammar, TokenBytes, ToolFormat, ToolOptions, ToolSpec } from './types.js';
