@@ -118,7 +118,7 @@ export class GrammarBuilder {
   }
 
   /** The finished grammar, or null if no document exists. */
-  finish(root: number, sharedStates: number): Grammar | null {
+  finish(root: number, sharedStates: number, tags: readonly string[]): Grammar | null {
     const live = this.productive();
     if (!live.states[root]) return null;
     const n = this.states;
@@ -159,6 +159,7 @@ export class GrammarBuilder {
     return {
       version: 1,
       sharedStates,
+      tags,
       root,
       edgeStart,
       edgeLo: Uint8Array.from(lo),

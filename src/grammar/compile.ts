@@ -20,9 +20,9 @@ export function beginCompilation(options: CompileOptions): Compilation {
   return { budget, builder, reader, emitter: new Emitter(builder, reader, budget, options) };
 }
 
-export function finishCompilation(c: Compilation, root: number): Grammar {
+export function finishCompilation(c: Compilation, root: number, tags: readonly string[] = []): Grammar {
   c.emitter.run();
-  const grammar = c.builder.finish(root, c.emitter.sharedStates);
+  const grammar = c.builder.finish(root, c.emitter.sharedStates, tags);
   if (!grammar) throw c.budget.invalid('', 'no document can satisfy it');
   return grammar;
 }

@@ -41,7 +41,7 @@ function close(f: Facets): Facets {
   const out = { ...f };
   if (f.object && closesUndeclared(f.object)) {
     const props = new Map(declaredNames(f.object).map((n): [string, Conjunction] => [n, []]));
-    const patterns = f.object.specs.flatMap((s) => s.patterns.map((p) => ({ ...p, then: [] })));
+    const patterns = f.object.specs.flatMap((s) => s.patterns.map((p) => ({ ...p, schemas: [] })));
     const spec = { props, patterns, additional: null, additionalImplied: false, declares: true };
     out.object = { ...f.object, specs: [...f.object.specs, spec] };
   }

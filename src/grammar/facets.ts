@@ -42,7 +42,7 @@ export interface ArrayFacet {
 
 export interface ObjectSpec {
   props: ReadonlyMap<string, Conjunction>;
-  patterns: { source: string; language: Dfa; then: Conjunction }[];
+  patterns: { source: string; language: Dfa; schemas: Conjunction }[];
   /** For names that are neither in `props` nor match a pattern; null = no such name. */
   additional: Conjunction | null;
   additionalImplied: boolean;

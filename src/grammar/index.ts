@@ -3,5 +3,6 @@
  * follows it token by token where the sampler runs.
  */
 export { compileJsonObject, compileJsonSchema } from './compile.js';
-export { createMatcher, type Matcher, type MatcherOptions, prepareVocabulary } from './matcher.js';
+export { createMatcher, type Matcher, prepareVocabulary } from './matcher.js';
+export { compileToolCalls } from './tools.js';
 export type { CompileOptions, Grammar, TokenBytes, ToolFormat, ToolOptions, ToolSpec } from './types.js';

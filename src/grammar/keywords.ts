@@ -129,10 +129,10 @@ export function objectKeywords(reader: SchemaReader, at: Location, raw: RawSchem
     return Object.keys(value).map((n) => [n, reader.add(value[n], `${at.path}/${key}/${escapePointer(n)}`, at.root)]);
   };
   const props = new Map(entries('properties'));
-  const patterns = entries('patternProperties').map(([source, then]) => ({
+  const patterns = entries('patternProperties').map(([source, schemas]) => ({
     source,
     language: reader.language(source, 'patternProperties', at.path),
-    then,
+    schemas,
   }));
   const required = raw.required ?? [];
   if (!Array.isArray(required) || !required.every((n) => typeof n === 'string')) {

@@ -35,14 +35,14 @@ export function propertyAt(f: ObjectFacet, name: string): Conjunction | null {
     const parts: Conjunction[] = [];
     const own = spec.props.get(name);
     if (own) parts.push(own);
-    for (const p of spec.patterns) if (matches(p.language, name)) parts.push(p.then);
+    for (const p of spec.patterns) if (matches(p.language, name)) parts.push(p.schemas);
     return parts;
   });
 }
 
 /** Schemas of a property that no spec declares and that matches exactly these patterns. */
 export function undeclaredAt(f: ObjectFacet, matching: ReadonlySet<string>): Conjunction | null {
-  return combine(f.specs, (spec) => spec.patterns.filter((p) => matching.has(p.source)).map((p) => p.then));
+  return combine(f.specs, (spec) => spec.patterns.filter((p) => matching.has(p.source)).map((p) => p.schemas));
 }
 
 function combine(specs: readonly ObjectSpec[], parts: (spec: ObjectSpec) => Conjunction[]): Conjunction | null {

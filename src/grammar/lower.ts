@@ -35,19 +35,19 @@ export function stringOf(b: GrammarBuilder, shared: Shared, d: Dfa): number {
   d.next.forEach((row, s) => {
     if (universal[s]) return;
     if (d.accept[s]) b.edge(ids[s], 0x22, 0x22, shared.end);
-    let escape = -1;
+    let backslash = -1;
     let long = -1;
     const escaped = (c: number, to: number) => {
-      if (escape < 0) {
-        escape = b.state();
-        b.edge(ids[s], 0x5c, 0x5c, escape);
+      if (backslash < 0) {
+        backslash = b.state();
+        b.edge(ids[s], 0x5c, 0x5c, backslash);
       }
       const short = SHORT[c];
       if (short !== undefined) {
-        b.edge(escape, short.charCodeAt(0), short.charCodeAt(0), to);
+        b.edge(backslash, short.charCodeAt(0), short.charCodeAt(0), to);
         return;
       }
-      if (long < 0) long = b.spell(escape, 'u00');
+      if (long < 0) long = b.spell(backslash, 'u00');
       b.spell(long, c.toString(16).padStart(2, '0'), to);
     };
     for (const [lo, hi, t] of row) {

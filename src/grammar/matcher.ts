@@ -4,22 +4,14 @@ import { type Masker, maskerOf } from './masks.js';
 import { trieOf } from './trie.js';
 import type { Grammar, TokenBytes } from './types.js';
 
-export interface MatcherOptions {
-  /**
-   * Special tokens whose spelling counts as text, such as Qwen's `<tool_call>`: where the document may contain the spelling, the
-   * token may come. All other special tokens never do.
-   */
-  spelled?: readonly number[];
-}
-
 /** Not thread-safe, like everything that runs in the engine worker. */
 export interface Matcher {
   /**
-   * Writes ceil(vocab / 32) words from `out[offset]`: bit t = token t may come next. End tokens only where the document is
-   * complete, special tokens never. False if no token may come at all: the vocabulary cannot spell what must follow, and
-   * the request must fail.
+   * Writes `words` words (default: ceil(vocab / 32)) from `out[offset]`: bit t = token t may come next. End tokens only where
+   * the document is complete, special tokens never. False if no token may come at all: the vocabulary cannot spell what must
+   * follow, and the request must fail.
    */
-  fillMask(out: Int32Array, offset: number): boolean;
+  fillMask(out: Int32Array, offset: number, words?: number): boolean;
   /** Goes on by one token; false, and nothing changes, if the mask would not have allowed it. */
   accept(tokenId: number): boolean;
   /** The document may end here. */
@@ -31,16 +23,11 @@ export interface Matcher {
 }
 
 /**
- * A matcher at the beginning of a document. The first one of a vocabulary builds its trie (see `prepareVocabulary`); the first
- * one of a grammar builds nothing, states are made as they are met.
+ * A matcher at the beginning of a document. The first one of a vocabulary builds its trie (see `prepareVocabulary`); the
+ * first one of a grammar builds nothing: states are made as they are met.
  */
-export function createMatcher(
-  grammar: Grammar,
-  vocabulary: TokenBytes,
-  endTokens: readonly number[],
-  options: MatcherOptions = {},
-): Matcher {
-  const table = options.spelled?.length ? withSpelled(vocabulary, options.spelled) : vocabulary;
+export function createMatcher(grammar: Grammar, vocabulary: TokenBytes, endTokens: readonly number[]): Matcher {
+  const table = grammar.tags.length > 0 ? withTags(vocabulary, grammar.tags) : vocabulary;
   const masker = maskerOf(grammar, table);
   return new TokenMatcher(masker, table, endTokens, masker.network.start, false);
 }
@@ -50,20 +37,28 @@ export function prepareVocabulary(vocabulary: TokenBytes): void {
   trieOf(vocabulary);
 }
 
-const spelledTables = new WeakMap<TokenBytes, Map<string, TokenBytes>>();
+const taggedTables = new WeakMap<TokenBytes, Map<string, TokenBytes>>();
 
-function withSpelled(vocabulary: TokenBytes, spelled: readonly number[]): TokenBytes {
-  let tables = spelledTables.get(vocabulary);
+/** The table in which special tokens with these spellings are ordinary; the same table if there are none. */
+function withTags(vocabulary: TokenBytes, tags: readonly string[]): TokenBytes {
+  let tables = taggedTables.get(vocabulary);
   if (!tables) {
     tables = new Map();
-    spelledTables.set(vocabulary, tables);
+    taggedTables.set(vocabulary, tables);
   }
-  const key = [...spelled].sort((a, b) => a - b).join();
+  const key = tags.join('\0');
   let table = tables.get(key);
   if (!table) {
+    const { bytes, offsets } = vocabulary;
     const special = vocabulary.special.slice();
-    for (const t of spelled) special[t] = 0;
-    table = { bytes: vocabulary.bytes, offsets: vocabulary.offsets, special };
+    const spellings = tags.map((t) => Buffer.from(t, 'utf8'));
+    let found = false;
+    for (let t = 0; t < special.length; t++) {
+      if (!special[t] || !spellings.some((s) => s.equals(bytes.subarray(offsets[t], offsets[t + 1])))) continue;
+      special[t] = 0;
+      found = true;
+    }
+    table = found ? { bytes, offsets, special } : vocabulary;
     tables.set(key, table);
   }
   return table;
@@ -78,8 +73,7 @@ class TokenMatcher implements Matcher {
     private ended: boolean,
   ) {}
 
-  fillMask(out: Int32Array, offset: number): boolean {
-    const { words } = this.masker.trie;
+  fillMask(out: Int32Array, offset: number, words: number = this.masker.trie.words): boolean {
     out.fill(0, offset, offset + words);
     if (this.ended) return false;
     this.masker.or(this.place, out, offset);

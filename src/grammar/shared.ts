@@ -104,10 +104,10 @@ function stringStates(b: GrammarBuilder, end: number, counted: boolean): { start
   lead(0xf0, 0xf0, 0x90, 0xbf, tail[2]);
   b.edge(body, 0xf1, 0xf3, tail[3], first);
   lead(0xf4, 0xf4, 0x80, 0x8f, tail[2]);
-  const escape = b.state();
-  b.edge(body, 0x5c, 0x5c, escape, first);
-  for (const c of '"\\/bfnrt') b.edge(escape, c.charCodeAt(0), c.charCodeAt(0), body);
-  escapedUnit(b, escape, body);
+  const backslash = b.state();
+  b.edge(body, 0x5c, 0x5c, backslash, first);
+  for (const c of '"\\/bfnrt') b.edge(backslash, c.charCodeAt(0), c.charCodeAt(0), body);
+  escapedUnit(b, backslash, body);
   return { start, body };
 }
 
@@ -123,9 +123,9 @@ function hexEdges(b: GrammarBuilder, from: number, lo: number, hi: number, to: n
 }
 
 /** `uXXXX`, and `uD8XX\uDCXX` as one character. */
-function escapedUnit(b: GrammarBuilder, escape: number, body: number): void {
+function escapedUnit(b: GrammarBuilder, backslash: number, body: number): void {
   const u = b.state();
-  b.edge(escape, 0x75, 0x75, u);
+  b.edge(backslash, 0x75, 0x75, u);
   const hex = (to: number) => {
     const s = b.state();
     hexEdges(b, s, 0, 15, to);

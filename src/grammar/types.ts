@@ -20,6 +20,8 @@ export interface TokenBytes {
 export interface Grammar {
   readonly version: 1;
   readonly sharedStates: number;
+  /** Special tokens with these spellings count as text, such as Qwen's `<tool_call>`. */
+  readonly tags: readonly string[];
   /** State in which the document starts. */
   readonly root: number;
   /** (states + 1) into edgeLo, edgeHi, edgeTo, edgeFlag. */
