@@ -111,6 +111,8 @@ export const errors = {
     ),
   offline: (ref: string) =>
     err('offline', 502, `model '${ref}' is not in the cache and --offline forbids fetching it`, 'model'),
+  notCached: (ref: string, folder: string) =>
+    err('model_not_cached', 404, `model '${ref}' is not among the fetched models in '${folder}'`, 'model'),
   checksum: (file: string, want: string, got: string) =>
     err('checksum_mismatch', 502, `'${file}' has sha256 ${got}, expected ${want}; the partial file was removed`),
   badTokenizer: (detail: string) =>

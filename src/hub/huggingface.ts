@@ -1,0 +1,125 @@
+/** Models of a hub with Hugging Face's interface; HF_ENDPOINT, HF_TOKEN, HF_HOME and HF_HUB_CACHE are honoured. */
+import { existsSync, readdirSync, readFileSync, realpathSync, statSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { adopt, placeOf } from './cache-folder.js';
+import { download, Refused } from './download.js';
+import { readText, request } from './http.js';
+import type { Reference } from './reference.js';
+import { selectFile } from './select.js';
+import type { CachedModel, HubOptions } from './types.js';
+
+type HfReference = Reference & { kind: 'hf' };
+
+const ENDPOINT = 'https://huggingface.co';
+const LIST_LIMIT = 32 * 2 ** 20;
+
+interface RemoteFile {
+  path: string;
+  bytes: number | null;
+  sha256: string | null;
+}
+
+/** @throws Error with why it cannot be had; LongmindError for what is wrong with the file */
+export async function fetchFromHub(ref: HfReference, folder: string, options: HubOptions): Promise<CachedModel> {
+  const env = options.env ?? process.env;
+  const endpoint = (env.HF_ENDPOINT || ENDPOINT).replace(/\/+$/, '');
+  const token = readToken(env);
+  const listed = await list(endpoint, ref.repo, token, options);
+  const selection = selectFile(
+    listed.map((f) => f.path),
+    ref.select,
+  );
+  if ('problem' in selection) throw new Refused(selection.problem);
+  const remote = listed.find((f) => f.path === selection.file)!;
+  const url = `${endpoint}/${ref.repo}/resolve/main/${remote.path.split('/').map(encodeURIComponent).join('/')}`;
+  const { bytes, sha256 } = remote.sha256 === null ? await head(url, token, remote, options) : remote;
+  const file = placeOf(folder, ref, remote.path);
+  const got = await download({ url, token, file, bytes, sha256 }, options);
+  const model = { ref: `hf:${ref.repo}:${remote.path}`, path: file, bytes: got.bytes, sha256: got.sha256 };
+  adopt(got.part, model);
+  return model;
+}
+
+async function list(endpoint: string, repo: string, token: string | null, options: HubOptions): Promise<RemoteFile[]> {
+  const url = `${endpoint}/api/models/${repo}/tree/main?recursive=true`;
+  const res = await request(url, { token, signal: options.signal });
+  if (res.status !== 200) {
+    res.body.destroy();
+    throw new Refused(refusal(new URL(endpoint).host, repo, res.status, token));
+  }
+  const entries: unknown = JSON.parse(await readText(res.body, LIST_LIMIT));
+  if (!Array.isArray(entries)) throw new Refused(`${new URL(endpoint).host} sent no list of files`);
+  return entries.flatMap(
+    (e: { type?: unknown; path?: unknown; size?: unknown; lfs?: { oid?: unknown; size?: unknown } }) => {
+      if (e?.type !== 'file' || typeof e.path !== 'string' || e.path.split('/').includes('..')) return [];
+      const size = e.lfs?.size ?? e.size;
+      const bytes = typeof size === 'number' && Number.isSafeInteger(size) && size >= 0 ? size : null;
+      return [{ path: e.path, bytes, sha256: sha(e.lfs?.oid) }];
+    },
+  );
+}
+
+/** The checksum that the first answer names before it redirects. */
+async function head(url: string, token: string | null, known: RemoteFile, options: HubOptions): Promise<RemoteFile> {
+  const res = await request(url, { method: 'HEAD', token, signal: options.signal });
+  res.body.destroy();
+  if (res.status !== 200) throw new Refused(refusal(new URL(url).host, known.path, res.status, token));
+  const linked = res.firstHeaders['x-linked-etag'];
+  const etag = typeof linked === 'string' ? linked : res.headers.etag;
+  return { ...known, sha256: sha(etag?.replace(/^W\/|"/g, '')) };
+}
+
+const sha = (oid: unknown): string | null =>
+  typeof oid === 'string' && /^[0-9a-f]{64}$/i.test(oid) ? oid.toLowerCase() : null;
+
+function refusal(host: string, what: string, status: number, token: string | null): string {
+  if (status === 401 || status === 403) {
+    const why = token ? 'the token in HF_TOKEN may not read it' : 'it needs a token in HF_TOKEN, or does not exist';
+    return `${host} answered ${status} for ${what}: ${why}`;
+  }
+  return `${host} answered ${status} for ${what}${status === 404 ? ': there is no such repository or file' : ''}`;
+}
+
+function hfHome(env: NodeJS.ProcessEnv): string {
+  return env.HF_HOME || path.join(env.XDG_CACHE_HOME || path.join(os.homedir(), '.cache'), 'huggingface');
+}
+
+/** HF_TOKEN, else the token that the hub's own tools have stored. */
+function readToken(env: NodeJS.ProcessEnv): string | null {
+  if (env.HF_TOKEN) return env.HF_TOKEN.trim();
+  try {
+    return readFileSync(env.HF_TOKEN_PATH || path.join(hfHome(env), 'token'), 'utf8').trim() || null;
+  } catch {
+    return null;
+  }
+}
+
+/** The file, if the hub's own tools have fetched it before (models--org--repo/snapshots/REVISION/FILE). */
+export function findInHubCache(ref: HfReference, env: NodeJS.ProcessEnv): CachedModel | null {
+  const cache = env.HF_HUB_CACHE || path.join(hfHome(env), 'hub');
+  const repo = path.join(cache, `models--${ref.repo.replace('/', '--')}`);
+  for (const revision of revisions(repo)) {
+    const snapshot = path.join(repo, 'snapshots', revision);
+    if (!existsSync(snapshot)) continue;
+    const names = readdirSync(snapshot, { recursive: true }).map(String);
+    const selection = selectFile(names, ref.select);
+    if ('problem' in selection) continue;
+    const file = path.join(snapshot, selection.file);
+    if (!existsSync(file)) continue; // a link to a blob that is not complete
+    const blob = path.basename(realpathSync(file));
+    return { ref: `hf:${ref.repo}:${selection.file}`, path: file, bytes: statSync(file).size, sha256: sha(blob) ?? '' };
+  }
+  return null;
+}
+
+/** `main` first. */
+function revisions(repo: string): string[] {
+  try {
+    const main = path.join(repo, 'refs', 'main');
+    const others = readdirSync(path.join(repo, 'snapshots'));
+    return existsSync(main) ? [readFileSync(main, 'utf8').trim(), ...others] : others;
+  } catch {
+    return [];
+  }
+}

