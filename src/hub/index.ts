@@ -113,15 +113,12 @@ async function attempt(r: Concrete, options: HubOptions, tried: string[]): Promi
 }
 
 /** Every model that was fetched into the cache folder. */
-export async function listModels(options: Pick<HubOptions, 'cacheDir' | 'env'> = {}): Promise<CachedModel[]> {
+export function listModels(options: Pick<HubOptions, 'cacheDir' | 'env'> = {}): CachedModel[] {
   return cachedModels(cacheFolder(options.cacheDir, options.env ?? process.env));
 }
 
 /** Removes a fetched model. @throws LongmindError model_not_cached, invalid_option */
-export async function removeModel(
-  ref: string,
-  options: Pick<HubOptions, 'cacheDir' | 'env'> = {},
-): Promise<CachedModel> {
+export function removeModel(ref: string, options: Pick<HubOptions, 'cacheDir' | 'env'> = {}): CachedModel {
   const folder = cacheFolder(options.cacheDir, options.env ?? process.env);
   const reference = parseReference(ref);
   const candidates = reference.kind === 'alias' ? reference.candidates : [reference];
