@@ -19,7 +19,7 @@ export function machineLimits(threads: number): MachineLimits {
       machine: `${os.cpus()[0]?.model ?? 'unknown CPU'}, ${threads} threads`,
       threads,
       bandwidth: best(() => device.native.benchRead(device.handle, 512 * 2 ** 20, 2)) / 1e9,
-      int8: best(() => device.native.benchInt8(device.handle, 100)) / 1e9,
+      int8: best(() => device.native.benchPeak(device.handle, 0, 100)) / 1e9,
     };
   } finally {
     device.close();

@@ -9,32 +9,51 @@
  * }
  * ```
  */
-import { type EngineConfig, type EngineOptions, engineOptions, hubOptions, parseOptions } from './config.js';
+import {
+  type EngineConfig,
+  type EngineOptions,
+  engineOptions,
+  type HubConfig,
+  hubOptions,
+  parseOptions,
+} from './config.js';
 import { createCpuDevice } from './device/cpu/index.js';
 import { kvBytesPerToken, type Program } from './device/device.js';
 import { createNullDevice } from './device/null/index.js';
 import { EngineClient } from './engine/client.js';
 import { planModel } from './engine/core.js';
-import { resolveModel } from './hub/index.js';
+import {
+  type CachedModel,
+  listModels as cachedModels,
+  resolveModel as findModel,
+  removeModel as forgetModel,
+  type ResolvedModel,
+} from './hub/index.js';
 import { llama } from './model/llama.js';
-import { openText } from './tokenizer/index.js';
+import { createTokenizerClient, type TokenizerClient } from './tokenizer/index.js';
 import type { ChatRequest, CompletionRequest, Engine, EngineInfo, MemorySplit } from './types.js';
 import { type GgufFile, type ModelConfig, readGguf, readModelConfig } from './weights/index.js';
 
 export * as bench from './bench/index.js';
 export * from './config.js';
 export * from './errors.js';
-export { DEFAULT_MODEL as defaultModel, listModels, type ModelFile, removeModel, resolveModel } from './hub/index.js';
+export { type CachedModel, DEFAULT_MODEL as defaultModel, type ResolvedModel } from './hub/index.js';
 export * from './types.js';
 
-/** Tells of long work: what, and how much of it (total 0: unknown). */
-export type OnProgress = (what: string, done: number, total: number) => void;
+/** Whom to tell of what takes long. */
+export interface Watch {
+  /** What, and how much of it (total 0: unknown). */
+  onProgress?: (what: string, done: number, total: number) => void;
+  /** Before a model is fetched: its bytes (0: unknown; its weights take about as much memory), and those here already. */
+  onPlan?: (plan: { file: string; bytes: number; present: number }) => void | Promise<void>;
+  /** What is being tried, and what did not work. */
+  onNote?: (note: string) => void;
+  signal?: AbortSignal;
+}
 
-export interface CreateOptions extends EngineOptions {
+export interface CreateOptions extends EngineOptions, Watch {
   /** A path to a .gguf, an alias, hf:org/repo[:quant or file], or pypi:PACKAGE==VERSION. */
   model: string;
-  onProgress?: OnProgress;
-  signal?: AbortSignal;
 }
 
 /**
@@ -43,37 +62,21 @@ export interface CreateOptions extends EngineOptions {
  */
 export async function createEngine(options: CreateOptions): Promise<Engine> {
   const started = performance.now();
-  const { model, onProgress, signal, ...rest } = options;
+  const { model, ...others } = options;
+  const { watch, rest } = splitWatch(others);
   const config = parseOptions(engineOptions, rest, Object.keys(hubOptions));
-  const hub = parseOptions(hubOptions, pick(rest, hubOptions));
-  const { path } = await resolveModel(model, { ...hub, onProgress, signal });
+  const { path } = await resolveModel(model, { ...pick(rest, hubOptions), ...watch });
   const { gguf, modelConfig, program } = openModel(path);
-  const text = await openText(gguf);
-  try {
-    const data = {
-      program,
-      weights: { path, tensors: gguf.tensors },
-      config,
-      tokenBytes: text.tokenBytes,
-      endOfTurn: [...text.endTokens],
-    };
-    const { client, info } = await EngineClient.start(data, text, onProgress);
-    const about: EngineInfo = {
-      ...describeModel(model, path, modelConfig),
-      sessionLen: info.sessionLen,
-      device: info.device,
-      memory: info.memory,
-      stepBudget: info.stepBudget,
-      loadMs: performance.now() - started,
-    };
-    return publicEngine(client, text, about);
-  } catch (e) {
-    await text.close();
-    throw e;
-  }
+  const tokenizer = createTokenizerClient(gguf.metadata, { modelVocab: modelConfig.dims.vocab });
+  const data = { program, weights: { path, tensors: gguf.tensors }, config };
+  const { client, info } = await EngineClient.start(data, tokenizer, watch.onProgress);
+  const { sessionLen, device, memory, stepBudget } = info;
+  const loadMs = performance.now() - started;
+  const about = { ...describeModel(model, path, modelConfig), sessionLen, device, memory, stepBudget, loadMs };
+  return publicEngine(client, await tokenizer, about);
 }
 
-function publicEngine(client: EngineClient, text: Awaited<ReturnType<typeof openText>>, info: EngineInfo): Engine {
+function publicEngine(client: EngineClient, text: TokenizerClient, info: EngineInfo): Engine {
   return {
     info,
     complete: ({ prompt, ...options }: CompletionRequest) =>
@@ -93,7 +96,28 @@ function publicEngine(client: EngineClient, text: Awaited<ReturnType<typeof open
   };
 }
 
-// ---------------------------------------------------------------- without loading
+// ---------------------------------------------------------------- models
+
+/** A model reference to a file on this machine; fetched if it is not here. */
+export async function resolveModel(ref: string, options: Partial<HubConfig> & Watch = {}): Promise<ResolvedModel> {
+  const { watch, rest } = splitWatch(options);
+  const { offline, cacheDir } = parseOptions(hubOptions, rest);
+  return findModel(ref, {
+    ...watch,
+    offline,
+    cacheDir: cacheDir || undefined,
+    onProgress: (p) => watch.onProgress?.(`fetching ${p.file}`, p.received, p.total),
+  });
+}
+
+/** Every model in the cache folder. */
+export async function listModels(options: Partial<HubConfig> = {}): Promise<CachedModel[]> {
+  return cachedModels({ cacheDir: options.cacheDir || undefined });
+}
+
+export async function removeModel(ref: string, options: Partial<HubConfig> = {}): Promise<CachedModel> {
+  return forgetModel(ref, { cacheDir: options.cacheDir || undefined });
+}
 
 export interface ModelInspection {
   [field: string]: unknown;
@@ -110,11 +134,10 @@ export interface ModelInspection {
 }
 
 /** Dimensions, quantisation and memory need of a model under the given options; its weights are not loaded. */
-export async function inspectModel(ref: string, options: Omit<CreateOptions, 'model'>): Promise<ModelInspection> {
-  const { onProgress, signal, ...rest } = options;
+export async function inspectModel(ref: string, options: EngineOptions & Watch = {}): Promise<ModelInspection> {
+  const { watch, rest } = splitWatch(options);
   const config = parseOptions(engineOptions, rest, Object.keys(hubOptions));
-  const hub = parseOptions(hubOptions, pick(rest, hubOptions));
-  const { path } = await resolveModel(ref, { ...hub, onProgress, signal });
+  const { path } = await resolveModel(ref, { ...pick(rest, hubOptions), ...watch });
   const { gguf, modelConfig, program } = openModel(path);
   const { modelName, architecture, dims, contextLength, parameters } = describeModel(ref, path, modelConfig);
   const plan = planFor(program, gguf, config);
@@ -169,6 +192,11 @@ function describeModel(ref: string, path: string, m: ModelConfig) {
     quantisation: m.quantisation.name,
     contextLength,
   };
+}
+
+function splitWatch<T extends Watch>(options: T): { watch: Watch; rest: Omit<T, keyof Watch> } {
+  const { onProgress, onPlan, onNote, signal, ...rest } = options;
+  return { watch: { onProgress, onPlan, onNote, signal }, rest };
 }
 
 function pick(options: object, table: Record<string, unknown>): Record<string, unknown> {

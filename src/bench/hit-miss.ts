@@ -90,12 +90,7 @@ export function runVariant(
   const vocab = model.program.dims.vocab;
   const outcomes = new Map<number, HitMissRun['answers'][number]>();
   const failures: LongmindError[] = [];
-  const empty = {
-    bytes: new Uint8Array(0),
-    offsets: new Int32Array(vocab + 1),
-    special: new Uint8Array(vocab).fill(1),
-  };
-  const data = { program: model.program, weights: model.weights, config, tokenBytes: empty, endOfTurn: [] };
+  const data = { program: model.program, weights: model.weights, config };
   const core = new Core(data, openDevice(config), {
     token: (r, tokenId, logprob) => {
       const a = outcomes.get(r.id)!;

@@ -1,8 +1,8 @@
 /** What every command gets: the terminal, the library, and how to load a model. */
 import { Command, Option } from 'commander';
-import { type Engine, engineOptions, hubOptions } from './api.js';
+import { type Engine, engineOptions, formatBytes, hubOptions } from './api.js';
 import type { Interrupt } from './interrupt.js';
-import type { Library } from './library.js';
+import type { Library, Watch } from './library.js';
 import { addTable, given } from './options.js';
 import type { Terminal } from './terminal.js';
 
@@ -34,16 +34,29 @@ export function addModelOptions(command: Command, defaultModel: string): Command
   return addTable(command, engineOptions, 'Engine:');
 }
 
+/** Shows on the terminal what takes long: notes, what a download needs, progress. */
+export function watch({ terminal, interrupt }: Context): Required<Watch> {
+  return {
+    onProgress: terminal.progress,
+    onNote: (note) => terminal.note(note),
+    onPlan: ({ file, bytes, present }) => {
+      if (bytes === 0) return;
+      const left = present > 0 ? `, ${formatBytes(bytes - present)} of it still to come` : '';
+      terminal.note(`${file}: ${formatBytes(bytes)} on disk${left}, about as much in memory for its weights`);
+    },
+    signal: interrupt.signal,
+  };
+}
+
 /** Loads the model that the options name, with progress on the terminal. */
 export async function loadEngine(context: Context, command: Command): Promise<Engine> {
-  const { terminal, library, interrupt } = context;
+  const { terminal, library } = context;
   const model = (command.getOptionValue('model') as string | undefined) ?? library.defaultModel;
   try {
     return await library.createEngine({
       ...given(command, engineOptions, hubOptions),
+      ...watch(context),
       model,
-      onProgress: terminal.progress,
-      signal: interrupt.signal,
     });
   } finally {
     terminal.endProgress();

@@ -16,6 +16,15 @@ export interface ModelInspection {
   memory: MemorySplit;
 }
 
+/** Tells of what takes long. */
+export interface Watch {
+  onProgress?: OnProgress;
+  /** Before anything is fetched: the file, its bytes (0: unknown), and those that an earlier attempt left. */
+  onPlan?: (plan: { file: string; bytes: number; present: number }) => void;
+  onNote?: (note: string) => void;
+  signal?: AbortSignal;
+}
+
 /** Measurements; results are plain data. Those that need no model may be absent. */
 export interface Bench {
   trace?(options: { file: string; policy: string; capacityBlocks: number }): Promise<object>;
@@ -24,16 +33,12 @@ export interface Bench {
   recall(engine: Engine, options: bench.RecallOptions): Promise<object>;
 }
 
-type HubOptions = Partial<HubConfig> & { onProgress?: OnProgress; signal?: AbortSignal };
-
 export interface Library {
   readonly defaultModel: string;
   readonly bench: Bench;
-  createEngine(
-    options: EngineOptions & { model: string; onProgress?: OnProgress; signal?: AbortSignal },
-  ): Promise<Engine>;
-  resolveModel(ref: string, options: HubOptions): Promise<ModelFile>;
-  listModels(options: HubOptions): Promise<ModelFile[]>;
-  removeModel(ref: string, options: HubOptions): Promise<ModelFile>;
-  inspectModel(ref: string, options: EngineOptions & HubOptions): Promise<ModelInspection>;
+  createEngine(options: EngineOptions & Watch & { model: string }): Promise<Engine>;
+  inspectModel(ref: string, options: EngineOptions & Watch): Promise<ModelInspection>;
+  resolveModel(ref: string, options: Partial<HubConfig> & Watch): Promise<ModelFile>;
+  listModels(options: Partial<HubConfig>): Promise<ModelFile[]>;
+  removeModel(ref: string, options: Partial<HubConfig>): Promise<ModelFile>;
 }

@@ -42,40 +42,58 @@ export class EngineClient {
   #onClosed: (() => void) | null = null;
   #dead: LongmindError | null = null;
 
-  private constructor(
-    private readonly worker: Worker,
-    private readonly text: TextSide,
-  ) {}
+  #text!: TextSide;
 
+  private constructor(private readonly worker: Worker) {}
+
+  /** `opening`: the tokenizer, which starts while the weights load. Closed with the engine, also if that fails to start. */
   static async start(
     data: WorkerData,
-    text: TextSide,
+    opening: TextSide | Promise<TextSide>,
     onProgress?: (what: string, done: number, total: number) => void,
   ): Promise<{ client: EngineClient; info: CoreInfo }> {
     const worker = new Worker(new URL('./worker.js', import.meta.url), { workerData: data });
-    const client = new EngineClient(worker, text);
-    const info = await new Promise<CoreInfo>((resolve, reject) => {
+    const client = new EngineClient(worker);
+    const loading = client.#listen(onProgress);
+    loading.catch(() => {});
+    try {
+      client.#text = await opening;
+      const { tokenBytes, endTokens } = client.#text;
+      client.#post({ type: 'vocabulary', vocabulary: { tokenBytes, endOfTurn: endTokens } });
+      return { client, info: await loading };
+    } catch (e) {
+      await Promise.all([
+        worker.terminate(),
+        Promise.resolve(opening)
+          .then((text) => text.close())
+          .catch(() => {}),
+      ]);
+      throw e;
+    }
+  }
+
+  /** Resolves when the worker is ready. */
+  #listen(onProgress?: (what: string, done: number, total: number) => void): Promise<CoreInfo> {
+    const { worker } = this;
+    return new Promise<CoreInfo>((resolve, reject) => {
       worker.on('message', (m: FromWorker) => {
         if (m.type === 'progress') onProgress?.(m.what, m.done, m.total);
         else if (m.type === 'ready') {
-          client.#cancel = m.cancel;
+          this.#cancel = m.cancel;
           resolve(m.info);
         } else if (m.type === 'fatal') reject(reviveError(m.error));
-        else client.#receive(m);
+        else this.#receive(m);
       });
-      worker.on('error', (e) => {
-        const error = errors.engineFailed(e.message);
+      const end = (error: LongmindError) => {
         reject(error);
-        client.#die(error);
-      });
+        this.#die(error);
+      };
+      worker.on('error', (e) => end(errors.engineFailed(e.message)));
       worker.on('exit', () => {
-        const error = errors.engineClosed();
-        reject(error);
-        client.#die(error);
-        client.#onClosed?.();
+        end(errors.engineClosed());
+        this.#onClosed?.();
       });
     });
-    return { client, info };
   }
 
   generate(prompt: Prompt, options: RequestOptions): Generation {
@@ -89,7 +107,7 @@ export class EngineClient {
     ]);
     const { signal } = options;
     const onSignal = () => generation.abort();
-    const generation = new RunningGeneration(id, limits.stop, this.text.createDecoder(), () => this.#abort(id));
+    const generation = new RunningGeneration(id, limits.stop, this.#text.createDecoder(), () => this.#abort(id));
     if (this.#dead || this.#closing) {
       generation.fail(this.#dead ?? errors.engineClosed());
       return generation;
@@ -110,7 +128,7 @@ export class EngineClient {
             tokens,
             sampling: { ...sampling, seed: sampling.seed ?? randomInt(2 ** 47) },
             limits,
-            stopTokens: [...(limits.ignoreEos ? [] : this.text.endTokens), ...limits.stopTokens],
+            stopTokens: [...(limits.ignoreEos ? [] : this.#text.endTokens), ...limits.stopTokens],
             sessionId: options.sessionId ?? null,
             continuation,
             priority: options.priority ?? 0,
@@ -164,13 +182,13 @@ export class EngineClient {
     if (prompt.kind === 'tokens') return { tokens: prompt.ids, continuation: append ? prompt.ids : null };
     if (prompt.kind === 'chat') {
       const [tokens, continuation] = await Promise.all([
-        this.text.encodeChat(prompt.messages),
-        append ? this.text.encodeContinuation(prompt.messages) : null,
+        this.#text.encodeChat(prompt.messages),
+        append ? this.#text.encodeContinuation(prompt.messages) : null,
       ]);
       return { tokens, continuation };
     }
-    const continuation = await this.text.encode(prompt.text, { special: false });
-    const tokens = Int32Array.from([...this.text.startTokens, ...continuation]);
+    const continuation = await this.#text.encode(prompt.text, { special: false });
+    const tokens = Int32Array.from([...this.#text.startTokens, ...continuation]);
     return { tokens, continuation: append ? continuation : null };
   }
 
@@ -184,7 +202,7 @@ export class EngineClient {
       this.#post({ type: 'close' });
       await closed;
     }
-    await this.text.close();
+    await this.#text.close();
   }
 
   #post(m: ToWorker): void {

@@ -5,9 +5,10 @@ import type { EngineConfig } from '../config.js';
 import type { Device, KvLayout, LoadedMemory, Program, StepLimits } from '../device/device.js';
 import { errors, type LongmindError } from '../errors.js';
 import type { EngineSnapshot, EngineStats, MemorySplit } from '../types.js';
+import type { Admission } from './admission.js';
 import { type BatchEvents, PersistentBatch } from './batch.js';
 import { splitMemory } from './memory.js';
-import type { CoreInfo, WorkerData } from './protocol.js';
+import type { CoreInfo, Vocabulary, WorkerData } from './protocol.js';
 import { takeSnapshot } from './snapshot.js';
 import { StepBudget } from './step-budget.js';
 
@@ -59,6 +60,7 @@ export class Core {
   readonly info: CoreInfo;
   readonly #plan: ModelPlan;
   readonly #budget: Pick<StepBudget, 'tokens' | 'observe'>;
+  readonly #admission: Admission;
 
   constructor(
     private readonly data: WorkerData,
@@ -79,6 +81,12 @@ export class Core {
     this.#budget = config.maxPrefillTokenNum
       ? { tokens: () => config.maxPrefillTokenNum, observe: () => {} }
       : new StepBudget(limits.maxTokens, TARGET_STEP_MS, 16);
+    const nothing = { bytes: new Uint8Array(0), offsets: new Int32Array(limits.vocab + 1) };
+    this.#admission = {
+      vocab: limits.vocab,
+      tokenBytes: { ...nothing, special: new Uint8Array(limits.vocab) },
+      endOfTurn: new Set(),
+    };
     this.#build();
     this.info = {
       device: device.info,
@@ -86,6 +94,11 @@ export class Core {
       sessionLen,
       stepBudget: this.#budget.tokens(0),
     };
+  }
+
+  setVocabulary({ tokenBytes, endOfTurn }: Vocabulary): void {
+    this.#admission.tokenBytes = tokenBytes;
+    this.#admission.endOfTurn = new Set(endOfTurn);
   }
 
   /** After a failure of our own code: batch and cache are made anew; sessions keep their tokens, what was in flight fails. */
@@ -115,7 +128,7 @@ export class Core {
   }
 
   #build(): void {
-    const { config, program, tokenBytes, endOfTurn } = this.data;
+    const { config } = this.data;
     const { kv, limits, memory, sessionLen } = this.#plan;
     this.cache = createCacheManager({
       blocks: memory.kvBlocks,
@@ -134,7 +147,7 @@ export class Core {
       maxQueue: config.maxQueue,
       shareAcrossOwners: !config.isolateOwners,
       budget: this.#budget,
-      admission: { vocab: program.dims.vocab, tokenBytes, endOfTurn: new Set(endOfTurn) },
+      admission: this.#admission,
     };
     this.batch = new PersistentBatch(this.device, this.cache, options, this.events);
   }

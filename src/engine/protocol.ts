@@ -10,8 +10,12 @@ export interface WorkerData {
   program: Program;
   weights: TensorSource;
   config: EngineConfig;
+}
+
+/** What the engine must know of the vocabulary. Comes once, before the first request: weights load meanwhile. */
+export interface Vocabulary {
   tokenBytes: TokenBytes;
-  endOfTurn: number[];
+  endOfTurn: readonly number[];
 }
 
 export interface CoreInfo {
@@ -36,6 +40,7 @@ export interface Calls {
 export type CallName = keyof Calls;
 
 export type ToWorker =
+  | { type: 'vocabulary'; vocabulary: Vocabulary }
   | { type: 'request'; request: EngineRequest }
   | { type: 'abort'; id: number }
   | { type: 'call'; call: number; name: CallName; args: Calls[CallName]['args'] }

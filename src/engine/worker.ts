@@ -129,7 +129,8 @@ function serve(port: MessagePort, data: WorkerData): void {
       } catch (e) {
         outbox.failed(m.request.id, typed(e));
       }
-    } else if (m.type === 'abort') core.batch.abort(m.id);
+    } else if (m.type === 'vocabulary') core.setVocabulary(m.vocabulary);
+    else if (m.type === 'abort') core.batch.abort(m.id);
     else if (m.type === 'close') closing = true;
     else {
       try {

@@ -9,7 +9,6 @@ import { tokens, VOCAB } from '../support/batch.js';
 
 const dims = { layers: 2, dim: 64, heads: 2, kvHeads: 1, headDim: 32, ffDim: 64, vocab: VOCAB, contextLength: 1024 };
 const program = { dims, buffers: [], ops: [] };
-const tokenBytes = { bytes: new Uint8Array(0), offsets: new Int32Array(VOCAB + 1), special: new Uint8Array(VOCAB) };
 
 function request(id: number, prompt: number[], sessionId: string | null): EngineRequest {
   return {
@@ -40,7 +39,7 @@ function openCore(options: Record<string, unknown>) {
   const out = new Map<number, number[]>();
   const failed: number[] = [];
   const config = parseOptions(engineOptions, { device: 'null', ...options });
-  const data = { program, weights: { path: '', tensors: new Map() }, config, tokenBytes, endOfTurn: [] };
+  const data = { program, weights: { path: '', tensors: new Map() }, config };
   const core = new Core(data, createNullDevice(), {
     token: (r, token) => out.get(r.id)!.push(token),
     finished: () => {},

@@ -48,10 +48,11 @@ function fakeLibrary(fake: FakeOptions, asked: Record<string, unknown>[], engine
       sessions: async (_engine, { onProgress: _, ...options }) => options,
       recall: async (_engine, { onProgress: _, ...options }) => options,
     },
-    async createEngine({ onProgress, signal, ...options }) {
+    async createEngine({ onProgress, onPlan, onNote: _, signal, ...options }) {
       signal?.throwIfAborted();
       asked.push(options);
       if (options.model === 'missing.gguf') throw errors.fileMissing('missing.gguf');
+      onPlan?.({ file: 'f', bytes: 0, present: 0 });
       onProgress?.('loading', 1, 2);
       onProgress?.('loading', 2, 2);
       const engine = new FakeEngine(fake);

@@ -1,13 +1,13 @@
 /** longmind pull, list, rm, inspect: models on this machine. */
 import type { Command } from 'commander';
 import { engineOptions, formatBytes, hubOptions } from '../api.js';
-import { type Context, JSON_FLAG, newCommand } from '../context.js';
+import { type Context, JSON_FLAG, newCommand, watch } from '../context.js';
 import { addTable, given } from '../options.js';
 import { memoryLines } from '../report.js';
 import { table } from '../terminal.js';
 
 export function pullCommand(context: Context): Command {
-  const { terminal, library, interrupt } = context;
+  const { terminal, library } = context;
   const command = newCommand('pull', 'Fetch a model into the cache folder', [
     'pull',
     'pull hf:bartowski/Llama-3.2-1B-Instruct-GGUF:Q4_0',
@@ -16,7 +16,8 @@ export function pullCommand(context: Context): Command {
   command.argument('[REF]', `which model (default: ${library.defaultModel})`).option(...JSON_FLAG);
   addTable(command, hubOptions, 'Model:');
   return command.action(async (ref: string | undefined) => {
-    const options = { ...given(command, hubOptions), onProgress: terminal.progress, signal: interrupt.signal };
+    const onProgress = (file: string, done: number, total: number) => terminal.progress(file, done, total);
+    const options = { ...given(command, hubOptions), ...watch(context), onProgress };
     const file = await library.resolveModel(ref ?? library.defaultModel, options);
     terminal.endProgress();
     if (terminal.json) terminal.value(file);
@@ -50,7 +51,7 @@ export function rmCommand(context: Context): Command {
 }
 
 export function inspectCommand(context: Context): Command {
-  const { terminal, library, interrupt } = context;
+  const { terminal, library } = context;
   const command = newCommand(
     'inspect',
     'Show dimensions, quantisation and memory need of a model, without loading it',
@@ -63,8 +64,7 @@ export function inspectCommand(context: Context): Command {
     const options = given(command, hubOptions, engineOptions);
     const inspection = await library.inspectModel(ref ?? library.defaultModel, {
       ...options,
-      onProgress: terminal.progress,
-      signal: interrupt.signal,
+      ...watch(context),
     });
     terminal.endProgress();
     if (terminal.json) {

@@ -1,0 +1,314 @@
+/**
+ * Each kernel of the CPU device: time, and share of the limit that binds it (read bandwidth, int8 or f32 peak), both
+ * measured in the same run. `node dist/bench/kernels.js [--json] [--isa avx512|avx2|portable] [--threads N]`
+ */
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { parseArgs } from 'node:util';
+import { type CpuDevice, type CpuDeviceOptions, createCpuDevice } from '../src/device/cpu/index.js';
+import { createStep, type Op, type Program, type Step } from '../src/device/device.js';
+import { FORMATS } from '../src/device/reference/formats.js';
+import type { TensorInfo, TensorSource } from '../src/types.js';
+
+const { values: args } = parseArgs({
+  options: { json: { type: 'boolean' }, isa: { type: 'string' }, threads: { type: 'string' } },
+});
+const options: CpuDeviceOptions = {
+  isa: args.isa as CpuDeviceOptions['isa'],
+  threads: args.threads ? Number(args.threads) : undefined,
+};
+
+/** A row of the table: `share` of what the limit allows. */
+interface Row {
+  kernel: string;
+  milliseconds: number;
+  rate: string;
+  limit: 'bandwidth' | 'int8' | 'f32';
+  share: number;
+}
+
+interface Limits {
+  bandwidth: number;
+  int8: number;
+  f32: number;
+}
+
+const TYPES = ['Q8_0', 'Q4_0', 'Q4_1', 'Q4_K', 'Q5_K', 'Q6_K', 'F16', 'BF16', 'F32'];
+/** The gate matrix of a 1 B model. */
+const INPUTS = 2048;
+const OUTPUTS = 8192;
+const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'longmind-bench-'));
+
+/** Tensors of bytes that are valid in every type: small positive scales, quants of any value. */
+function writeTensors(file: string, shapes: { name: string; type: string; shape: number[] }[]): TensorSource {
+  const tensors = new Map<string, TensorInfo>();
+  const fd = fs.openSync(path.join(folder, file), 'w');
+  let offset = 0;
+  for (const { name, type, shape } of shapes) {
+    const { block, bytes } = FORMATS[type];
+    const byteLength = (shape.reduce((a, b) => a * b, 1) / block) * bytes;
+    const data = new Uint8Array(byteLength);
+    let state = 1;
+    for (let i = 0; i < byteLength; i++) {
+      state = (Math.imul(state, 1103515245) + 12345) >>> 0;
+      data[i] = 0x10 + ((state >>> 24) & 0x1f);
+    }
+    fs.writeSync(fd, data);
+    tensors.set(name, { name, type, shape, offset, byteLength });
+    offset += byteLength;
+  }
+  fs.closeSync(fd);
+  return { path: path.join(folder, file), tensors };
+}
+
+const best = (n: number, f: () => number) => Math.min(...Array.from({ length: n }, f));
+
+function measureLimits(device: CpuDevice): Limits {
+  const { native, handle } = device;
+  return {
+    bandwidth: -best(5, () => -native.benchRead(handle, 256e6, 2)),
+    int8: -best(5, () => -native.benchPeak(handle, 0, 50)),
+    f32: -best(5, () => -native.benchPeak(handle, 1, 50)),
+  };
+}
+
+/** Logits from an embedding through each matrix: only there so that the tensors are loaded. */
+function products(): Row[] {
+  const ops: Op[] = [{ op: 'embed', weight: 'embd', out: 'x' }];
+  const shapes = [{ name: 'embd', type: 'F32', shape: [INPUTS, 16] }];
+  for (const type of TYPES) {
+    shapes.push({ name: type, type, shape: [INPUTS, OUTPUTS] });
+    ops.push({ op: 'linear', in: 'x', outputs: [{ weight: type, bias: null, out: 'y' }], residual: null });
+  }
+  ops.push({ op: 'gather', in: 'x', out: 'logits' }, { op: 'sample', in: 'logits' });
+  const buffers = [
+    { name: 'x', width: INPUTS, perLogit: false },
+    { name: 'y', width: OUTPUTS, perLogit: false },
+    { name: 'logits', width: INPUTS, perLogit: true },
+  ];
+  const dims = { layers: 1, dim: INPUTS, heads: 1, kvHeads: 1, headDim: 64, ffDim: 1, vocab: 16, contextLength: 512 };
+  const device = createCpuDevice(options);
+  const source = writeTensors('products', shapes);
+  device.load({ dims, buffers, ops }, source, {
+    limits: { maxTokens: 16, maxRows: 1, maxBlocksPerRow: 1, maxLogits: 1, vocab: 16 },
+    kv: { layers: 1, kvHeads: 1, headDim: 64, blockLen: 16, bits: 16 },
+    maxBlocks: 1,
+  });
+  const rows: Row[] = [];
+  const operations = 2 * INPUTS * OUTPUTS;
+  for (const type of TYPES) {
+    const index = device.tensorNames.indexOf(type);
+    const bytes = source.tensors.get(type)!.byteLength;
+    for (const n of [1, 16, 512]) {
+      const limits = measureLimits(device);
+      const seconds = best(5, () =>
+        device.native.benchLinear(device.handle, index, n, n === 512 ? 1 : n === 16 ? 6 : 12),
+      );
+      const compute = FORMATS[type].block === 1 ? 'f32' : 'int8';
+      const peak = limits[compute];
+      const shares = { bandwidth: bytes / seconds / limits.bandwidth, [compute]: (operations * n) / seconds / peak };
+      const limit = n === 1 ? 'bandwidth' : compute;
+      const rate =
+        n === 1
+          ? `${(bytes / seconds / 1e9).toFixed(1)} GB/s`
+          : `${((operations * n) / seconds / 1e9).toFixed(0)} GOPS`;
+      rows.push({
+        kernel: `product ${type}, ${n} columns`,
+        milliseconds: seconds * 1e3,
+        rate,
+        limit,
+        share: shares[limit],
+      });
+    }
+  }
+  device.close();
+  return rows;
+}
+
+const HEADS = 32;
+const KV_HEADS = 8;
+const HEAD_DIM = 64;
+const LAYERS = 8;
+
+/** A device whose step is `LAYERS` times rope, store and (if wanted) attention of the 1 B shape. */
+function attentionDevice(withAttention: boolean, context: number, bits: 16 | 8 | 4): { device: CpuDevice; step: Step } {
+  const width = HEADS * HEAD_DIM;
+  const inverseFrequencies = Float32Array.from({ length: HEAD_DIM / 2 }, (_, i) => 1e4 ** ((-2 * i) / HEAD_DIM));
+  const rope = { dims: HEAD_DIM, freqBase: 1e4, neox: false, magnitude: 1, inverseFrequencies };
+  const ops: Op[] = [
+    { op: 'embed', weight: 'embd', out: 'q' },
+    { op: 'embed', weight: 'embk', out: 'k' },
+    { op: 'embed', weight: 'embk', out: 'v' },
+  ];
+  for (let layer = 0; layer < LAYERS; layer++) {
+    ops.push({ op: 'ropeAndStore', layer, q: 'q', k: 'k', v: 'v', rope });
+    if (withAttention) ops.push({ op: 'attention', layer, q: 'q', out: 'out', scale: 0.125 });
+  }
+  const kvWidth = KV_HEADS * HEAD_DIM;
+  const buffers = [
+    { name: 'q', width, perLogit: false },
+    { name: 'k', width: kvWidth, perLogit: false },
+    { name: 'v', width: kvWidth, perLogit: false },
+    { name: 'out', width, perLogit: false },
+  ];
+  const program: Program = {
+    dims: {
+      layers: LAYERS,
+      dim: width,
+      heads: HEADS,
+      kvHeads: KV_HEADS,
+      headDim: HEAD_DIM,
+      ffDim: 1,
+      vocab: 16,
+      contextLength: context,
+    },
+    buffers,
+    ops,
+  };
+  const device = createCpuDevice(options);
+  const source = writeTensors('attention', [
+    { name: 'embd', type: 'F32', shape: [width, 16] },
+    { name: 'embk', type: 'F32', shape: [kvWidth, 16] },
+  ]);
+  const blockLen = 64;
+  const limits = { maxTokens: 512, maxRows: 1, maxBlocksPerRow: context / blockLen, maxLogits: 1, vocab: 16 };
+  const maxBlocks = limits.maxBlocksPerRow;
+  device.load(program, source, {
+    limits,
+    kv: { layers: LAYERS, kvHeads: KV_HEADS, headDim: HEAD_DIM, blockLen, bits },
+    maxBlocks,
+  });
+  device.growKv(maxBlocks);
+  const step = createStep(limits);
+  for (let b = 0; b < maxBlocks; b++) step.blockTables[b] = b;
+  step.rowCount = 1;
+  return { device, step };
+}
+
+function runTokens(device: CpuDevice, step: Step, position: number, count: number): number {
+  step.tokenCount = step.rowStart[1] = count;
+  for (let i = 0; i < count; i++) {
+    step.tokens[i] = i % 16;
+    step.positions[i] = position + i;
+  }
+  const start = performance.now();
+  device.submit(step);
+  return (performance.now() - start) / 1e3;
+}
+
+function attentions(): Row[] {
+  const rows: Row[] = [];
+  for (const bits of [16, 8, 4] as const) {
+    for (const [context, count] of [
+      [512, 512],
+      [8192, 512],
+      [8192, 1],
+    ]) {
+      const [bare, full] = [false, true].map((withAttention) => {
+        const { device, step } = attentionDevice(withAttention, context, bits);
+        for (let at = 0; at < context - count; at += 512)
+          runTokens(device, step, at, Math.min(512, context - count - at));
+        const seconds = best(5, () => runTokens(device, step, context - count, count));
+        const limits = measureLimits(device);
+        device.close();
+        return { seconds, limits };
+      });
+      const seconds = (full.seconds - bare.seconds) / LAYERS;
+      const pairs = count * (context - count) + (count * (count + 1)) / 2;
+      const operations = 4 * pairs * HEADS * HEAD_DIM;
+      const bytes = (2 * context * KV_HEADS * HEAD_DIM * bits) / 8;
+      const limit = count === 1 ? 'bandwidth' : 'f32';
+      const share = (limit === 'f32' ? operations / full.limits.f32 : bytes / full.limits.bandwidth) / seconds;
+      const rate =
+        limit === 'f32'
+          ? `${(operations / seconds / 1e9).toFixed(0)} GFLOPS`
+          : `${(bytes / seconds / 1e9).toFixed(1)} GB/s`;
+      rows.push({
+        kernel: `attention, KV ${bits} bits, ${count} tokens at the end of ${context}`,
+        milliseconds: seconds * 1e3,
+        rate,
+        limit,
+        share,
+      });
+    }
+  }
+  return rows;
+}
+
+/** Drawing 16 tokens at once from 49,152 logits each; the small product that makes the logits is included. */
+function samples(): Row[] {
+  const vocab = 49152;
+  const n = 16;
+  const source = writeTensors('sample', [{ name: 'w', type: 'Q8_0', shape: [32, vocab] }]);
+  const program: Program = {
+    dims: { layers: 1, dim: 32, heads: 1, kvHeads: 1, headDim: 16, ffDim: 1, vocab, contextLength: 512 },
+    buffers: [
+      { name: 'x', width: 32, perLogit: false },
+      { name: 'last', width: 32, perLogit: true },
+      { name: 'logits', width: vocab, perLogit: true },
+    ],
+    ops: [
+      { op: 'embed', weight: 'w', out: 'x' },
+      { op: 'gather', in: 'x', out: 'last' },
+      { op: 'linear', in: 'last', outputs: [{ weight: 'w', bias: null, out: 'logits' }], residual: null },
+      { op: 'sample', in: 'logits' },
+    ],
+  };
+  const limits = { maxTokens: n, maxRows: 1, maxBlocksPerRow: 1, maxLogits: n, vocab };
+  const device = createCpuDevice(options);
+  device.load(program, source, {
+    limits,
+    kv: { layers: 1, kvHeads: 1, headDim: 16, blockLen: 16, bits: 16 },
+    maxBlocks: 1,
+  });
+  device.growKv(1);
+  const step = createStep(limits);
+  step.rowCount = 1;
+  step.logitCount = n;
+  for (let i = 0; i < n; i++) step.logitRows[i] = i;
+  const s = step.sampling;
+  const kinds: [string, () => void][] = [
+    ['greedy', () => s.temperature.fill(0)],
+    ['temperature', () => s.temperature.fill(1)],
+    ['top-k 40', () => s.topK.fill(40)],
+    ['top-k 40, top-p 0.95', () => s.topP.fill(0.95)],
+    ['top-p 0.95', () => s.topK.fill(0)],
+    ['top-p 0.95, 20 log-probabilities', () => s.topLogprobs.fill(20)],
+  ];
+  const bandwidth = measureLimits(device).bandwidth;
+  const rows = kinds.map(([name, set]): Row => {
+    set();
+    const seconds = best(20, () => runTokens(device, step, 0, n));
+    const bytes = 4 * vocab * n;
+    return {
+      kernel: `sample ${name}, 16 × 49,152 logits`,
+      milliseconds: seconds * 1e3,
+      rate: `${(bytes / seconds / 1e9).toFixed(1)} GB/s`,
+      limit: 'bandwidth',
+      share: bytes / seconds / bandwidth,
+    };
+  });
+  device.close();
+  return rows;
+}
+
+const limitsDevice = createCpuDevice(options);
+const limits = measureLimits(limitsDevice);
+const machine = `${os.cpus()[0].model.trim()}, ${limitsDevice.info.threads} threads, ${limitsDevice.info.isa}`;
+limitsDevice.close();
+const rows = [...products(), ...attentions(), ...samples()];
+fs.rmSync(folder, { recursive: true, force: true });
+if (args.json) {
+  console.log(JSON.stringify({ machine, limits, rows }, null, 1));
+} else {
+  const { bandwidth, int8, f32 } = limits;
+  console.log(
+    `${machine}: ${(bandwidth / 1e9).toFixed(1)} GB/s, int8 ${(int8 / 1e9).toFixed(0)} GOPS, f32 ${(f32 / 1e9).toFixed(0)} GFLOPS`,
+  );
+  for (const r of rows) {
+    console.log(
+      `${r.kernel.padEnd(58)} ${r.milliseconds.toFixed(3).padStart(9)} ms ${r.rate.padStart(12)}  ${(100 * r.share).toFixed(0).padStart(3)}% of ${r.limit}`,
+    );
+  }
+}
