@@ -27,11 +27,11 @@ export function EngineView() {
           <Tiles picture={picture} />
           <PressureCard about={about} picture={picture} />
           <BlockMap picture={picture} />
-          <Order picture={picture} />
           <div class="pair">
+            <Order picture={picture} />
             <Batch picture={picture} />
-            <Feed />
           </div>
+          <Feed />
           <div class="pair">
             <Charts />
           </div>

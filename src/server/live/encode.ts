@@ -2,7 +2,7 @@
  * Snapshots of the engine as messages for the page: a whole picture first, then what changed. Typed arrays travel as
  * base64, so that a map of 10,000 blocks costs some bytes a second while little happens.
  */
-import type { EngineSnapshot } from '../api.js';
+import type { EngineSnapshot } from '../../index.js';
 
 /** Blocks in eviction order that are told of, first to go first. */
 const MAX_ORDER = 1024;

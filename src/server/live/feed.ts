@@ -3,7 +3,7 @@
  * pictures and gets a whole one when it has caught up, so that nothing queues.
  */
 import type { FastifyReply } from 'fastify';
-import { LongmindError } from '../api.js';
+import { LongmindError } from '../../index.js';
 import type { ServerContext } from '../context.js';
 import { SseWriter } from '../sse.js';
 import { LiveEncoder } from './encode.js';
@@ -49,7 +49,12 @@ export class LiveFeed {
       if (this.#listeners.size === 0) this.#stop();
     });
     listener.writer.start();
-    if (!this.#polling) {
+    const picture = this.#encoder.whole(owner);
+    if (picture !== null) {
+      // others listen already: the last picture is at most a period old
+      listener.behind = false;
+      listener.writer.write(eventOf(picture));
+    } else if (!this.#polling) {
       clearTimeout(this.#timer);
       void this.#poll();
     }
@@ -110,11 +115,13 @@ export class LiveFeed {
   }
 }
 
+const eventOf = (message: string): string => `event: engine\ndata: ${message}\n\n`;
+
 /** One text for all listeners of an owner. */
 function dataOf(made: Map<number, string>, owner: number, make: () => string): string {
   let text = made.get(owner);
   if (text === undefined) {
-    text = `event: engine\ndata: ${make()}\n\n`;
+    text = eventOf(make());
     made.set(owner, text);
   }
   return text;

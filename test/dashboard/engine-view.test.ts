@@ -1,0 +1,127 @@
+/** The live view in a real browser, over the real batch and cache manager (null device). */
+import assert from 'node:assert/strict';
+import { type TestContext, test } from 'node:test';
+import type { Page } from 'playwright-core';
+import type { Engine } from '../../src/types.js';
+import { answered, cachedOf, openPage, say, skip, textOf, type Watched } from './browser.js';
+import { nullEngine } from './null-engine.js';
+
+const BLOCKS = 96;
+
+async function open(t: TestContext, expected?: RegExp): Promise<Watched & { engine: Engine }> {
+  const engine = await nullEngine({ blocks: BLOCKS, blockLen: 16 });
+  const watched = await openPage(t, engine, { expected });
+  await watched.page.locator('.dot.live').waitFor();
+  return { ...watched, engine };
+}
+
+async function pressure(page: Page): Promise<void> {
+  await page.getByRole('button', { name: 'Pressure' }).click();
+  await page.locator('.pressure[data-phase="done"]').waitFor({ timeout: 60_000 });
+}
+
+/** Temperature 0 and short answers. */
+async function greedy(page: Page): Promise<void> {
+  await page.getByLabel('Settings').click();
+  await page.getByRole('slider').fill('0');
+  await page.getByRole('spinbutton').fill('40');
+}
+
+test('pressure fills the cache: eviction, recompute, and the same answer as before', { skip }, async (t) => {
+  const { page, engine } = await open(t);
+  await pressure(page);
+  const result = page.locator('.pressure [data-same]');
+  assert.equal(await result.getAttribute('data-same'), 'true');
+  const [cached, prompt] = [
+    Number(await result.getAttribute('data-cached')),
+    Number(await result.getAttribute('data-prompt')),
+  ];
+  assert.ok(prompt > 200 && cached < prompt / 4, `${cached} of ${prompt} tokens were left`);
+  for (const kind of ['evict', 'recompute']) await page.locator(`.feed [data-kind="${kind}"]`).first().waitFor();
+  const { cache } = (await engine.snapshot()).stats;
+  assert.ok(cache.blocksEvicted > 0 && cache.tokensRecomputed > 0);
+  const tile = page.locator('.tiles li', { hasText: 'blocks evicted' }).locator('b');
+  assert.equal(await textOf(tile), cache.blocksEvicted.toLocaleString('en'), 'the page shows the engine’s own count');
+  await engine.check();
+});
+
+test('every cell of the map is the manager’s', { skip }, async (t) => {
+  const { page, engine } = await open(t);
+  await pressure(page);
+  await page.waitForTimeout(600);
+  const snapshot = await engine.snapshot();
+  const canvas = page.locator('.map canvas');
+  assert.match((await canvas.getAttribute('aria-label'))!, new RegExp(`${BLOCKS} blocks of 16 tokens`));
+  await canvas.focus();
+  await page.keyboard.press('ArrowRight');
+  const line = page.locator('.block-line');
+  for (let block = 0; block < BLOCKS; block++) {
+    const words = await textOf(line);
+    assert.ok(words.startsWith(`Block ${block}`), words);
+    if (snapshot.state[block] === 1) assert.match(words, /free/);
+    else assert.match(words, new RegExp(`${snapshot.fill[block]} of 16 tokens`));
+    const order = snapshot.evictionOrder.indexOf(block);
+    if (order >= 0) assert.match(words, new RegExp(`number ${order + 1} to be evicted`));
+    const holder = snapshot.sequences.find((s) => s.sequence % 2 ** 26 === snapshot.sequence[block]);
+    if (holder?.sessionId) assert.ok(words.includes(holder.sessionId), words);
+    await page.keyboard.press('ArrowRight');
+  }
+});
+
+test('a conversation that was evicted goes on: few tokens cached, the right answer', { skip }, async (t) => {
+  const { page } = await open(t);
+  await greedy(page);
+  await say(page, 'a question that is long enough to fill more than a few blocks of the cache, and then some more');
+  const first = await answered(page);
+  await pressure(page);
+  await page.getByText(/^evicted 0\//).waitFor();
+  await page.getByRole('button', { name: 'Regenerate' }).click();
+  await page.getByText('2/2').waitFor();
+  assert.equal(await answered(page), first, 'greedy: the context was computed again as it was');
+  const [cached, prompt] = await cachedOf(page);
+  assert.ok(prompt > 100 && cached < 32, `${cached} of ${prompt}`);
+  await page
+    .getByText(/^(cached|active) \d+\//)
+    .first()
+    .waitFor();
+});
+
+test('the map moves while something runs, and says nothing new while nothing does', { skip }, async (t) => {
+  const { page } = await open(t);
+  const label = () => page.locator('.map canvas').getAttribute('aria-label');
+  const before = await label();
+  await page.waitForTimeout(700);
+  assert.equal(await label(), before);
+  await say(page, 'take some blocks');
+  await answered(page);
+  await page.waitForFunction(
+    (old) =>
+      (globalThis as never as { document: { querySelector(s: string): { ariaLabel: string } } }).document.querySelector(
+        '.map canvas',
+      ).ariaLabel !== old,
+    before,
+  );
+  assert.match((await label())!, /[1-9]\d* cached/);
+});
+
+test('pressure can be stopped, and cleared', { skip }, async (t) => {
+  const { page, engine } = await open(t);
+  await page.getByRole('button', { name: 'Pressure' }).click();
+  const stop = page.locator('.pressure').getByRole('button', { name: 'Stop' });
+  await stop.click().catch(() => {});
+  await page.locator('.pressure[data-phase="stopped"], .pressure[data-phase="done"]').waitFor();
+  await page.getByRole('button', { name: 'Clear' }).click();
+  await page.locator('.pressure[data-phase="idle"]').waitFor();
+  await page.waitForTimeout(300);
+  assert.deepEqual(await engine.sessions.list(), []);
+});
+
+test('the view comes back when the server does', { skip }, async (t) => {
+  const { page, server, engine } = await open(t, /ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED|ERR_EMPTY_RESPONSE/);
+  const { createServer } = await import('../../src/server/index.js');
+  await server.close({ drainMs: 0 });
+  await page.locator('.dot.lost').waitFor();
+  const again = await createServer(engine, { serverPort: server.port, logLevel: 'silent' });
+  t.after(() => again.close({ drainMs: 0 }));
+  await page.locator('.dot.live').waitFor({ timeout: 20_000 });
+});
