@@ -1,6 +1,6 @@
 /** What every command gets: the terminal, the library, and how to load a model. */
 import { Command, Option } from 'commander';
-import { type Engine, engineOptions, formatBytes, hubOptions } from './api.js';
+import { type Engine, engineOptions, formatBytes, hubOptions } from '../index.js';
 import type { Interrupt } from './interrupt.js';
 import type { Library, Watch } from './library.js';
 import { addTable, given } from './options.js';

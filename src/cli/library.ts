@@ -1,6 +1,5 @@
 /** The part of the library that the command line uses; tests give it another. */
-import type { bench } from '../index.js';
-import type { Engine, EngineOptions, HubConfig, MemorySplit } from './api.js';
+import type { bench, Engine, EngineOptions, HubConfig, MemorySplit } from '../index.js';
 
 export type OnProgress = (what: string, done: number, total: number) => void;
 

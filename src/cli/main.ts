@@ -1,7 +1,7 @@
 /** The command line: assembles the commands, turns failures into one clear line and an exit status. */
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
-import { LongmindError } from './api.js';
+import { LongmindError } from '../index.js';
 import { benchCommand } from './commands/bench.js';
 import { chatCommand } from './commands/chat.js';
 import { generateCommand } from './commands/generate.js';

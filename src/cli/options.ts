@@ -1,6 +1,6 @@
 /** Command-line options made from the tables of config.ts. */
 import { type Command, InvalidArgumentError, Option } from 'commander';
-import { type CacheSize, flagName, formatBytes, type OptionSpec } from './api.js';
+import { type CacheSize, flagName, formatBytes, type OptionSpec } from '../index.js';
 
 export type OptionTable = Readonly<Record<string, OptionSpec<unknown>>>;
 

@@ -1,5 +1,5 @@
 /** How an engine describes itself on the terminal. */
-import { type EngineInfo, formatBytes, type MemorySplit } from './api.js';
+import { type EngineInfo, formatBytes, type MemorySplit } from '../index.js';
 import { type Terminal, table } from './terminal.js';
 
 export function parameterCount(n: number): string {

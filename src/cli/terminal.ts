@@ -1,6 +1,6 @@
 /** What the command line writes, and where: results on stdout, everything else on stderr. */
 import type { Readable, Writable } from 'node:stream';
-import { formatBytes } from './api.js';
+import { formatBytes } from '../index.js';
 
 export interface Io {
   stdin: Readable & { isTTY?: boolean };

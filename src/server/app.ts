@@ -1,8 +1,8 @@
 /** The fastify app: limits, keys, CORS, request ids, error shapes, logs. Routes are in routes/. */
 import { randomUUID } from 'node:crypto';
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest, LogController } from 'fastify';
-import type { ServerConfig } from './api.js';
-import { errors } from './api.js';
+import type { ServerConfig } from '../index.js';
+import { errors } from '../index.js';
 import { hostName, isLoopback } from './auth.js';
 import type { ServerContext } from './context.js';
 import { errorBody, schemaError, serverErrors, toLongmindError } from './errors.js';

@@ -1,6 +1,6 @@
 /** API keys: who a caller is, found in constant time. */
 import { createHash, timingSafeEqual } from 'node:crypto';
-import { errors } from './api.js';
+import { errors } from '../index.js';
 import { serverErrors } from './errors.js';
 
 export class Keys {

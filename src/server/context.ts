@@ -1,5 +1,5 @@
 /** What the routes share. */
-import type { Engine } from './api.js';
+import type { Engine } from '../index.js';
 import type { Keys } from './auth.js';
 import type { InFlight } from './in-flight.js';
 import type { ServerMetrics } from './server-metrics.js';

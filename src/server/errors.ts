@@ -1,6 +1,6 @@
 /** Errors of the HTTP surface, and how any error becomes an OpenAI-shaped body. */
 import type { FastifyError, FastifySchemaValidationError } from 'fastify';
-import { errors, LongmindError } from './api.js';
+import { errors, LongmindError } from '../index.js';
 import { neutralFields, optionFields, optionOf, rules } from './fields.js';
 
 export const serverErrors = {

@@ -2,7 +2,7 @@
  * The fields of a generation request: which are understood and by which option, and which are known and cannot be honoured
  * (those may only hold the value that changes nothing). Checks, messages and /openapi.json are made from these tables.
  */
-import { limitOptions, type OptionSpec, samplingOptions } from './api.js';
+import { limitOptions, type OptionSpec, samplingOptions } from '../index.js';
 
 export type Schema = Readonly<Record<string, unknown>>;
 

@@ -1,5 +1,5 @@
 /** Bodies and chunks of the OpenAI API. Chunks are built around fixed beginnings: one is made for every token. */
-import type { Engine, GenerationResult, TokenLogprob, Usage } from './api.js';
+import type { Engine, GenerationResult, TokenLogprob, Usage } from '../index.js';
 
 /** What the answers to one request have in common. */
 export interface Answer {

@@ -1,7 +1,7 @@
 /** From an HTTP request to generations and back: whole answers, streams, aborts, failures. */
 import { randomUUID } from 'node:crypto';
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import { errors, type Generation, type GenerationResult, type TokenLogprob, type Usage } from './api.js';
+import { errors, type Generation, type GenerationResult, type TokenLogprob, type Usage } from '../index.js';
 import type { ServerContext } from './context.js';
 import { errorBody, toLongmindError } from './errors.js';
 import { type Answer, type Format, sumUsage } from './format.js';

@@ -1,6 +1,6 @@
 /** What is being served now: running generations by request id, and open responses, so that a drain can wait for them. */
 import type { ServerResponse } from 'node:http';
-import type { Generation } from './api.js';
+import type { Generation } from '../index.js';
 
 interface Entry {
   owner: number;

@@ -7,7 +7,7 @@
  * await server.close();
  * ```
  */
-import { type Engine, errors, parseOptions, type ServerConfig, serverOptions } from './api.js';
+import { type Engine, errors, parseOptions, type ServerConfig, serverOptions } from '../index.js';
 import { buildApp } from './app.js';
 import { isLoopback, Keys } from './auth.js';
 import { defaultTiming, type ServerContext, type ServerTiming } from './context.js';

@@ -1,5 +1,5 @@
 /** What /metrics says: the server's own counts and times, and the engine's statistics at scrape time. */
-import type { EngineInfo, EngineStats, GenerationResult } from './api.js';
+import type { EngineInfo, EngineStats, GenerationResult } from '../index.js';
 import { Counter, Histogram, sample } from './metrics.js';
 
 /** Seconds. */

@@ -1,7 +1,7 @@
 /** longmind bench: measurements that anybody can repeat. Each prints JSON with --json. */
 import { Command, InvalidArgumentError } from 'commander';
 import type { bench } from '../../index.js';
-import { engineOptions } from '../api.js';
+import { engineOptions } from '../../index.js';
 import { addModelOptions, type Context, JSON_FLAG, loadEngine, newCommand } from '../context.js';
 import type { Bench } from '../library.js';
 

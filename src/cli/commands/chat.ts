@@ -12,7 +12,7 @@ import {
   limitOptions,
   type RequestOptions,
   samplingOptions,
-} from '../api.js';
+} from '../../index.js';
 import { addModelOptions, type Context, loadEngine, newCommand } from '../context.js';
 import { INTERRUPTED } from '../interrupt.js';
 import { addTable, given } from '../options.js';

@@ -1,7 +1,14 @@
 /** longmind generate: one prompt, one answer. */
 import { text as readAll } from 'node:stream/consumers';
 import type { Command } from 'commander';
-import { type Engine, errors, type Generation, type GenerationResult, limitOptions, samplingOptions } from '../api.js';
+import {
+  type Engine,
+  errors,
+  type Generation,
+  type GenerationResult,
+  limitOptions,
+  samplingOptions,
+} from '../../index.js';
 import { addModelOptions, type Context, JSON_FLAG, loadEngine, newCommand } from '../context.js';
 import { addTable, given } from '../options.js';
 

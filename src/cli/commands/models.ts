@@ -1,6 +1,6 @@
 /** longmind pull, list, rm, inspect: models on this machine. */
 import type { Command } from 'commander';
-import { engineOptions, formatBytes, hubOptions } from '../api.js';
+import { engineOptions, formatBytes, hubOptions } from '../../index.js';
 import { type Context, JSON_FLAG, newCommand, watch } from '../context.js';
 import { addTable, given } from '../options.js';
 import { memoryLines } from '../report.js';

@@ -1,8 +1,8 @@
 /** longmind serve: the HTTP server. */
 import { readFile } from 'node:fs/promises';
 import type { Command } from 'commander';
+import { errors, serverOptions } from '../../index.js';
 import { createServer, type LongmindServer } from '../../server/index.js';
-import { errors, serverOptions } from '../api.js';
 import { addModelOptions, type Context, loadEngine, newCommand } from '../context.js';
 import { addTable, given } from '../options.js';
 import { engineLines } from '../report.js';

@@ -1,6 +1,6 @@
 /** POST /v1/chat/completions, POST /v1/completions, POST /abort_request. */
 import type { FastifyInstance } from 'fastify';
-import { type ChatMessage, errors, type Generation, type RequestOptions } from '../api.js';
+import { type ChatMessage, errors, type Generation, type RequestOptions } from '../../index.js';
 import type { ServerContext } from '../context.js';
 import { serverErrors } from '../errors.js';
 import { chatBody, completionBody, optionFields, optionOf } from '../fields.js';

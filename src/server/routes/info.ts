@@ -1,7 +1,7 @@
 /** /v1/models, /tokenize, /detokenize, /health, /ready, /metrics, /v1/snapshot, /openapi.json. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { FastifyInstance } from 'fastify';
-import { type EngineStats, errors } from '../api.js';
+import { type EngineStats, errors } from '../../index.js';
 import type { ServerContext } from '../context.js';
 import { type Schema, tokenId } from '../fields.js';
 import { answers } from '../responses.js';

@@ -1,6 +1,6 @@
 /** /v1/sessions: conversations that are kept, each visible to the key that made it alone. */
 import type { FastifyInstance } from 'fastify';
-import type { SessionInfo } from '../api.js';
+import type { SessionInfo } from '../../index.js';
 import type { ServerContext } from '../context.js';
 import type { Schema } from '../fields.js';
 import { answers } from '../responses.js';

@@ -1,3 +1,0 @@
-export * from '../config.js';
-export * from '../errors.js';
-export * from '../types.js';
