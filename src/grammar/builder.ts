@@ -1,6 +1,6 @@
 /** Collects states, edges, calls and rules, then removes what leads nowhere. */
 import { type Budget, limits } from './errors.js';
-import { EDGE_PLAIN, type Grammar, UNCOUNTED } from './types.js';
+import { DOCUMENT_END, EDGE_PLAIN, type Grammar, RULE_END, UNCOUNTED } from './types.js';
 
 interface RuleStart {
   state: number;
@@ -14,7 +14,7 @@ export class GrammarBuilder {
   /** Per state: rule, to. */
   private readonly calls: number[][] = [];
   private readonly alt: number[] = [];
-  private readonly final: boolean[] = [];
+  private readonly final: number[] = [];
   private readonly rules: RuleStart[][] = [];
   private size = 0;
 
@@ -29,8 +29,15 @@ export class GrammarBuilder {
     this.edges.push([]);
     this.calls.push([]);
     this.alt.push(alt);
-    this.final.push(final);
+    this.final.push(final ? RULE_END : 0);
     return this.alt.length - 1;
+  }
+
+  /** A state in which the document may end; only outside of all rules. */
+  documentEnd(): number {
+    const s = this.state();
+    this.final[s] = DOCUMENT_END;
+    return s;
   }
 
   edge(from: number, lo: number, hi: number, to: number, flag: number = EDGE_PLAIN): void {
@@ -170,7 +177,7 @@ export class GrammarBuilder {
       callRule: Int32Array.from(callRule),
       callTo: Int32Array.from(callTo),
       alt,
-      final: Uint8Array.from(this.final, Number),
+      final: Uint8Array.from(this.final),
       ruleStart,
       ruleState: Int32Array.from(starts, (b) => b.state),
       ruleMin: Int32Array.from(starts, (b) => b.min),

@@ -29,7 +29,7 @@ export function finishCompilation(c: Compilation, root: number, tags: readonly s
 
 function document(c: Compilation, rule: number): Grammar {
   const root = c.builder.state();
-  c.builder.call(root, rule, c.builder.state(true));
+  c.builder.call(root, rule, c.builder.documentEnd());
   return finishCompilation(c, root);
 }
 

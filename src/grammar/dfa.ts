@@ -170,7 +170,7 @@ export function dfaOfPattern(r: Regex, budget: Budget): Dfa {
       });
     },
   );
-  return minimise(dfa, budget);
+  return tidy(dfa, budget);
 }
 
 /** Cuts overlapping ranges at all their ends. */
@@ -248,7 +248,7 @@ export function intersect(a: Dfa, b: Dfa, budget: Budget): Dfa {
       return out;
     },
   );
-  return minimise(product, budget);
+  return tidy(product, budget);
 }
 
 /** All strings that `d` refuses. */
@@ -269,10 +269,10 @@ export function complement(d: Dfa, budget: Budget): Dfa {
     }
     return out;
   });
-  return minimise({ accept: [...d.accept.map((x) => !x), true], next }, budget);
+  return tidy({ accept: [...d.accept.map((x) => !x), true], next }, budget);
 }
 
-/** No string at all. Automata out of `minimise` have only states that lead to an end, except perhaps the start. */
+/** No string at all. Automata out of `tidy` have only states that lead to an end, except perhaps the start. */
 export function isEmpty(d: Dfa): boolean {
   return !d.accept.some(Boolean);
 }
@@ -288,51 +288,49 @@ export function matches(d: Dfa, text: string): boolean {
   return d.accept[at];
 }
 
-/** True for states from which every string is accepted. */
+/** True for states from which every string is accepted; after `tidy` there is at most one, and it leads to itself. */
 export function universalStates(d: Dfa): boolean[] {
-  // after minimise there is at most one, and it leads to itself
-  return d.accept.map((accept, s) => {
-    const row = d.next[s];
-    return (
-      accept && row.length === 2 && row.every(([lo, hi, to], i) => to === s && lo === ALL[i][0] && hi === ALL[i][1])
-    );
-  });
+  return d.accept.map((_, s) => isTotal(d, s) && d.next[s].every(([, , to]) => to === s));
 }
 
-/** Removes states that lead nowhere and merges equal ones (partition refinement). */
-export function minimise(d: Dfa, budget: Budget): Dfa {
+/** Accepts, and every character leads on. */
+function isTotal(d: Dfa, s: number): boolean {
+  if (!d.accept[s]) return false;
+  let from = 0;
+  for (const [lo, hi] of d.next[s]) {
+    if (lo !== from) return false;
+    from = hi + 1 === 0xd800 ? 0xe000 : hi + 1;
+  }
+  return from === 0x110000;
+}
+
+/**
+ * Removes states that lead nowhere, so that no string gets stuck, and makes one of all states from which everything is
+ * accepted. (Merging all equal states would save a few states and cost most of the time.)
+ */
+export function tidy(d: Dfa, budget: Budget): Dfa {
   const n = d.accept.length;
   const users: number[][] = Array.from({ length: n }, () => []);
   for (let s = 0; s < n; s++) for (const [, , to] of d.next[s]) users[to].push(s);
   const live = new Set<number>();
   for (let s = 0; s < n; s++) if (d.accept[s]) live.add(s);
   for (const s of live) for (const u of users[s]) live.add(u);
+  budget.spend(n);
   if (!live.has(0)) return { accept: [false], next: [[]] };
-  let group: number[] = d.accept.map((accept, s) => (live.has(s) ? (accept ? 1 : 0) : -1));
-  for (let count = 0; ; ) {
-    const ids = new Map<string, number>();
-    const refined = group.map((g, s) => {
-      if (g < 0) return -1;
-      const row = mergeRow(d.next[s], group);
-      budget.spend(1 + row.length);
-      const key = `${g}|${row.join(';')}`;
-      const id = ids.get(key) ?? ids.size;
-      ids.set(key, id);
-      return id;
-    });
-    group = refined;
-    if (ids.size === count) break;
-    count = ids.size;
-  }
-  // number groups so that the start is 0
-  const order = new Map<number, number>([[group[0], 0]]);
-  const members: number[] = [0];
+  // all states that may be universal, less those from which another one is reached
+  const partial = new Set<number>();
+  for (let s = 0; s < n; s++) if (!isTotal(d, s)) partial.add(s);
+  for (const s of partial) for (const u of users[s]) partial.add(u);
+  const to: number[] = [];
+  const members: number[] = [];
+  let everything = -1;
   for (let s = 0; s < n; s++) {
-    if (group[s] < 0 || order.has(group[s])) continue;
-    order.set(group[s], members.length);
-    members.push(s);
+    if (!live.has(s)) to.push(-1);
+    else if (partial.has(s) || everything < 0) {
+      if (!partial.has(s)) everything = members.length;
+      to.push(members.push(s) - 1);
+    } else to.push(everything);
   }
-  const to = group.map((g) => (g < 0 ? -1 : (order.get(g) as number)));
   return { accept: members.map((s) => d.accept[s]), next: members.map((s) => mergeRow(d.next[s], to)) };
 }
 

@@ -4,7 +4,8 @@
  * made deterministic on demand, each byte once.
  */
 import { invariant } from '../errors.js';
-import { EDGE_CHAR, EDGE_CLOSE, type Grammar, UNCOUNTED } from './types.js';
+import { CLASSES, classOf } from './trie.js';
+import { DOCUMENT_END, EDGE_CHAR, EDGE_CLOSE, type Grammar, RULE_END, UNCOUNTED } from './types.js';
 
 /** An item of a Level: state, group of the level below that called it, counters min and max, own call group. */
 const FIELDS = 5;
@@ -29,6 +30,8 @@ export class Level {
   readonly subsets = new Map<string, { level: Level; restrict: readonly number[] | null }>();
   /** The level with counters cut, that has the same mask. */
   capped: Level | null = null;
+  /** Byte classes that leave this level as it is, but for counters; -1 = not yet known. See `Network.loops`. */
+  loops = -1;
 
   constructor(
     /** FIELDS numbers an item, sorted, no duplicates. Groups of the level below are numbered without gaps. */
@@ -37,9 +40,15 @@ export class Level {
     readonly groups: number,
     readonly shared: boolean,
     ends: readonly number[],
+    /** The document may end in this level. */
+    readonly done: boolean,
   ) {
     this.ends = ends;
+    for (let i = 3; i < items.length; i += FIELDS) this.room = Math.min(this.room, items[i]);
   }
+
+  /** Characters that all items may still take. */
+  readonly room: number = UNCOUNTED;
 }
 
 export class Place {
@@ -82,11 +91,7 @@ export class Network {
     for (let at = place; ; ) {
       const level = at.level;
       if (!level) return null;
-      let step = level.next[byte];
-      if (step === undefined) {
-        step = this.make(level, byte);
-        level.next[byte] = step;
-      }
+      const step = this.look(level, byte);
       if (step) {
         if (step.level === level && !step.restrict && !step.caller) return at;
         const below = step.restrict ? this.keep(at.below as Place, step.restrict, true) : (at.below as Place);
@@ -101,11 +106,10 @@ export class Network {
   complete(place: Place): boolean {
     for (let at = place; ; ) {
       const level = at.level;
-      if (!level) return true;
+      if (!level) return false;
+      if (level.done) return true;
       if (level.ends.length === 0) return false;
-      const below = at.below as Place;
-      if (!below.level) return below.hole?.length === 0;
-      at = this.keep(below, level.ends, false);
+      at = this.keep(at.below as Place, level.ends, false);
     }
   }
 
@@ -166,6 +170,46 @@ export class Network {
     return level.capped;
   }
 
+  /**
+   * Byte classes (as bits, see trie.ts) of which any byte leaves `level` as it is, but for counters that go down by one.
+   * Every byte below 0x80 of such a class is a whole character, so `level.room` bytes of them may come.
+   */
+  loops(level: Level): number {
+    if (level.loops >= 0) return level.loops;
+    let loops = (1 << CLASSES) - 1;
+    for (let byte = 0; byte < 256; byte++) {
+      const bit = 1 << classOf(byte);
+      if (loops & bit && !this.isLoop(level, byte)) loops &= ~bit;
+    }
+    level.loops = loops;
+    return loops;
+  }
+
+  private isLoop(level: Level, byte: number): boolean {
+    const step = this.look(level, byte);
+    if (!step || step.restrict || step.caller || step.level.ends.length > 0) return false;
+    if (step.level === level) return true;
+    // the same items with room for one character less
+    const a = level.items;
+    const b = step.level.items;
+    if (a.length !== b.length || level.room === UNCOUNTED || level.room === 0) return false;
+    for (let i = 0; i < a.length; i += FIELDS) {
+      if (a[i] !== b[i] || a[i + 1] !== b[i + 1] || a[i + 4] !== b[i + 4]) return false;
+      if (a[i + 3] === UNCOUNTED ? b[i + 3] !== UNCOUNTED || a[i + 2] !== b[i + 2] : a[i + 3] !== b[i + 3] + 1)
+        return false;
+    }
+    return true;
+  }
+
+  private look(level: Level, byte: number): Step | null {
+    let step = level.next[byte];
+    if (step === undefined) {
+      step = this.make(level, byte);
+      level.next[byte] = step;
+    }
+    return step;
+  }
+
   /** Sorted, without duplicates, groups below numbered without gaps; the same items give the same Level. */
   private canonical(raw: readonly number[], groups = 1): { level: Level; restrict: readonly number[] | null } {
     const rows: (readonly number[])[] = [];
@@ -190,17 +234,16 @@ export class Network {
     const { final, alt, sharedStates } = this.grammar;
     const ends = new Set<number>();
     let shared = true;
+    let done = false;
     for (let i = 0; i < items.length; i += FIELDS) {
       if (items[i] >= sharedStates) shared = false;
-      for (let s = items[i]; s >= 0; s = alt[s]) if (final[s]) ends.add(items[i + 1]);
+      for (let s = items[i]; s >= 0; s = alt[s]) {
+        if (final[s] === RULE_END) ends.add(items[i + 1]);
+        else if (final[s] === DOCUMENT_END) done = true;
+      }
     }
-    level = new Level(
-      items,
-      signature,
-      groups,
-      shared,
-      [...ends].sort((a, b) => a - b),
-    );
+    const sorted = [...ends].sort((a, b) => a - b);
+    level = new Level(items, signature, groups, shared, sorted, done);
     this.levels.set(signature, level);
     return level;
   }
@@ -211,6 +254,7 @@ export class Network {
     const entered: number[] = [];
     const callers: number[] = [];
     const groupOf = new Map<number, number>();
+    let calls = 0;
     for (let i = 0; i < level.items.length; i += FIELDS) {
       const [first, group, min, max] = level.items.slice(i, i + 4);
       for (let s = first; s >= 0; s = g.alt[s]) {
@@ -220,9 +264,8 @@ export class Network {
           let called = groupOf.get(rule);
           if (called === undefined) {
             const before = entered.length;
-            const candidate = new Set([...groupOf.values()].filter((v) => v >= 0)).size;
-            this.enter(rule, byte, candidate, entered);
-            called = entered.length > before ? candidate : -1;
+            this.enter(rule, byte, calls, entered);
+            called = entered.length > before ? calls++ : -1;
             groupOf.set(rule, called);
           }
           if (called >= 0) callers.push(g.callTo[c], group, min, max, called);
@@ -235,7 +278,6 @@ export class Network {
         'a byte both enters a rule and continues one: the grammar is not visible in height',
       );
       const caller = this.canonical(callers, level.groups);
-      const calls = new Set(callers.filter((_, i) => i % FIELDS === 4)).size;
       const top = this.canonical(entered, calls);
       return { level: top.level, restrict: caller.restrict, caller: caller.level };
     }

@@ -122,15 +122,25 @@ export class Masker {
     const allowed: number[] = [];
     const exits: LevelMask['exits'] = [];
     if (level.ends.length > 0) exits.push({ node: 0, groups: network.leaves(start) });
-    const { byte, depth, end, tokenStart, tokens } = trie;
+    const { byte, depth, end, tokenStart, tokens, classes, height } = trie;
     for (let node = 1; node < trie.nodes; ) {
       const d = depth[node];
-      const place = network.step(stack[d - 1], byte[node]);
+      const parent = stack[d - 1];
+      const place = network.step(parent, byte[node]);
       if (!place) {
         node = end[node];
         continue;
       }
       stack[d] = place;
+      const here = place.level as Level;
+      if (here.loops > 0 || (here.loops < 0 && place === parent)) {
+        // nothing below can leave this level: all of it is allowed
+        if ((classes[node] & ~network.loops(here)) === 0 && height[node] <= here.room) {
+          for (let t = tokenStart[node]; t < tokenStart[end[node]]; t++) allowed.push(tokens[t]);
+          node = end[node];
+          continue;
+        }
+      }
       for (let t = tokenStart[node]; t < tokenStart[node + 1]; t++) allowed.push(tokens[t]);
       if (end[node] > node + 1 && place.level && place.level.ends.length > 0) {
         const groups = network.leaves(place);

@@ -93,7 +93,7 @@ function hermes(c: Compilation, call: number, opened: number): number {
   b.call(value, call, called);
   gapFrom(c, opened, value);
   const close = b.state();
-  const closed = b.spell(close, CLOSE, b.state(true));
+  const closed = b.spell(close, CLOSE, b.documentEnd());
   gapFrom(c, called, close);
   return closed;
 }
@@ -120,19 +120,19 @@ function smollm2(c: Compilation, call: number, opened: number, parallel: boolean
   gapFrom(c, called, bracket);
   const close = b.state();
   gapFrom(c, listed, close);
-  return b.spell(close, CLOSE, b.state(true));
+  return b.spell(close, CLOSE, b.documentEnd());
 }
 
 /** The whole message is one call; with `auto`, any text that does not begin with a brace is a message too. */
 function llama3(c: Compilation, call: number, auto: boolean): number {
   const b = c.builder;
-  const root = b.state(auto);
-  b.call(root, call, b.state(true));
+  const root = auto ? b.documentEnd() : b.state();
+  b.call(root, call, b.documentEnd());
   if (auto) {
-    const text = b.state(true);
+    const text = b.documentEnd();
     b.edge(text, 0, 255, text);
     // whitespace before a brace would make it a call to those who trim
-    const blank = b.state(true);
+    const blank = b.documentEnd();
     for (const s of [root, blank]) {
       b.edge(s, 0, 8, text);
       b.edge(s, 9, 10, blank);
@@ -151,7 +151,7 @@ function llama3(c: Compilation, call: number, auto: boolean): number {
 function freeText(c: Compilation, opened: number): number {
   const b = c.builder;
   // matched[i]: the last i bytes are the beginning of the tag; only its first byte is '<', so a mismatch falls back to 0 or 1
-  const matched = Array.from({ length: OPEN.length }, () => b.state(true));
+  const matched = Array.from({ length: OPEN.length }, () => b.documentEnd());
   matched.forEach((s, i) => {
     const want = OPEN.charCodeAt(i);
     const to = i + 1 === OPEN.length ? opened : matched[i + 1];

@@ -16,6 +16,30 @@ export interface Trie {
   tokenStart: Int32Array;
   tokens: Int32Array;
   maxDepth: number;
+  /** (nodes) classes of the bytes below a node (not of its own), as bits; see `classOf`. */
+  classes: Uint16Array;
+  /** (nodes) longest way down. */
+  height: Uint16Array;
+}
+
+/** Byte classes: where a level does not care which byte of a class comes, whole subtrees are decided at once. */
+export const CLASSES = 11;
+const CLASS_OF = Uint8Array.from({ length: 256 }, (_, b) => {
+  const c = String.fromCharCode(b);
+  if (b >= 0x80) return 0;
+  if (b < 0x20) return 1;
+  if (c === '"') return 2;
+  if (c === '\\') return 3;
+  if (c === ' ') return 4;
+  if (c >= '0' && c <= '9') return 5;
+  if (c >= 'a' && c <= 'z') return 6;
+  if (c >= 'A' && c <= 'Z') return 7;
+  if (c === '<') return 8;
+  return '_-'.includes(c) ? 9 : 10;
+});
+
+export function classOf(byte: number): number {
+  return CLASS_OF[byte];
 }
 
 const tries = new WeakMap<TokenBytes, Trie>();
@@ -78,6 +102,15 @@ function buildTrie(table: TokenBytes): Trie {
   });
   for (const n of path) end[n] = nodes;
   tokenStart[nodes] = ids.length;
+  const classes = new Uint16Array(nodes);
+  const height = new Uint16Array(nodes);
+  // children come after their parents
+  for (let n = nodes - 1; n >= 0; n--) {
+    for (let child = n + 1; child < end[n]; child = end[child]) {
+      classes[n] |= classes[child] | (1 << CLASS_OF[byte[child]]);
+      height[n] = Math.max(height[n], height[child] + 1);
+    }
+  }
   return {
     vocab,
     words: Math.ceil(vocab / 32),
@@ -88,5 +121,7 @@ function buildTrie(table: TokenBytes): Trie {
     tokenStart: tokenStart.slice(0, nodes + 1),
     tokens: Int32Array.from(ids),
     maxDepth,
+    classes,
+    height,
   };
 }

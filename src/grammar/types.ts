@@ -37,7 +37,7 @@ export interface Grammar {
   readonly callTo: Int32Array;
   /** (states) a state that this one also behaves as, or -1. */
   readonly alt: Int32Array;
-  /** (states) 1 = a rule may end here. */
+  /** (states) RULE_END, DOCUMENT_END or 0. */
   readonly final: Uint8Array;
   /** (rules + 1) into ruleState, ruleMin, ruleMax: the places where a rule begins, with their character counters. */
   readonly ruleStart: Int32Array;
@@ -47,6 +47,11 @@ export interface Grammar {
   /** Characters a counted string may still have; UNCOUNTED elsewhere. */
   readonly ruleMax: Int32Array;
 }
+
+/** A rule may end here and return to its caller. */
+export const RULE_END = 1;
+/** The document may end here. */
+export const DOCUMENT_END = 2;
 
 /** An ordinary edge. */
 export const EDGE_PLAIN = 0;
