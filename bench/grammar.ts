@@ -171,8 +171,11 @@ interface Result {
   p50Us: number;
   p99Us: number;
   maxUs: number;
+  /** Of a single run, with everything that the machine did beside. */
+  onceP99Us: number;
 }
 
+/** Microseconds of each mask and accept, in order. */
 function follow(
   grammar: Grammar,
   table: TokenBytes,
@@ -202,7 +205,17 @@ function follow(
       a.at++;
     });
   }
-  return times.sort((a, b) => a - b);
+  return times;
+}
+
+/** The same work several times; of each piece the shortest time, so that what the machine does beside is left out. */
+function shortest(runs: number, run: () => number[]): number[] {
+  let best = run();
+  for (let i = 1; i < runs; i++) {
+    const times = run();
+    best = best.map((t, k) => Math.min(t, times[k]));
+  }
+  return best.sort((a, b) => a - b);
 }
 
 const at = (sorted: number[], q: number) => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * q))];
@@ -216,15 +229,17 @@ function main(path: string): void {
   prepareVocabulary(table);
   const trieMs = performance.now() - started;
   const results = cases.map(({ name, compile, documents }): Result => {
-    compile();
-    const t0 = performance.now();
-    const grammar = compile();
-    const compileMs = performance.now() - t0;
+    const compileMs = shortest(3, () => {
+      const t0 = performance.now();
+      compile();
+      return [performance.now() - t0];
+    })[0];
     const ids = documents.map((d) => Int32Array.from(tokenizer.encode(d, { special: false })));
-    const cold = follow(grammar, table, ends, ids, rows);
-    for (let i = 0; i < 3; i++) follow(grammar, table, ends, ids, rows);
-    const warm = [...follow(grammar, table, ends, ids, rows), ...follow(grammar, table, ends, ids, rows)];
-    warm.sort((a, b) => a - b);
+    const grammar = compile();
+    const cold = shortest(4, () => follow(compile(), table, ends, ids, rows));
+    follow(grammar, table, ends, ids, rows);
+    const all = follow(grammar, table, ends, ids, rows).sort((a, b) => a - b);
+    const warm = shortest(4, () => follow(grammar, table, ends, ids, rows));
     return {
       name,
       states: grammar.alt.length,
@@ -235,6 +250,7 @@ function main(path: string): void {
       p50Us: at(warm, 0.5),
       p99Us: at(warm, 0.99),
       maxUs: at(warm, 1),
+      onceP99Us: at(all, 0.99),
     };
   });
   const mb = process.memoryUsage().heapUsed / 2 ** 20;
@@ -243,13 +259,18 @@ function main(path: string): void {
     return;
   }
   console.log(
-    `vocabulary ${tokenizer.vocabSize} tokens, trie ${trieMs.toFixed(0)} ms, ${rows} rows, heap ${mb.toFixed(0)} MiB at the end`,
+    `vocabulary ${tokenizer.vocabSize} tokens, prepared in ${trieMs.toFixed(0)} ms, ${rows} rows, heap ${mb.toFixed(0)} MiB at the end`,
   );
-  console.log('One mask and one accept, microseconds. "first" = a fresh grammar, "warm" = the same documents again.');
-  console.log('| schema | states | compile ms | tokens | first P99 | first max | warm P50 | warm P99 | warm max |');
-  console.log('|---|---:|---:|---:|---:|---:|---:|---:|---:|');
+  console.log(
+    'One mask and one accept, microseconds. "first" = a fresh grammar, "warm" = the same documents again; of each',
+  );
+  console.log('token the shortest of four runs, "one run" = of a single one.');
+  console.log(
+    '| schema | states | compile ms | tokens | first P99 | first max | warm P50 | warm P99 | warm max | one run P99 |',
+  );
+  console.log('|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|');
   for (const r of results) {
-    const us = [r.coldP99Us, r.coldMaxUs, r.p50Us, r.p99Us, r.maxUs].map((x) => x.toFixed(0)).join(' | ');
+    const us = [r.coldP99Us, r.coldMaxUs, r.p50Us, r.p99Us, r.maxUs, r.onceP99Us].map((x) => x.toFixed(0)).join(' | ');
     console.log(`| ${r.name} | ${r.states} | ${r.compileMs.toFixed(1)} | ${r.tokens} | ${us} |`);
   }
 }

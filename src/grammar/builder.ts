@@ -1,6 +1,6 @@
 /** Collects states, edges, calls and rules, then removes what leads nowhere. */
 import { type Budget, limits } from './errors.js';
-import { DOCUMENT_END, EDGE_PLAIN, type Grammar, RULE_END, UNCOUNTED } from './types.js';
+import { DOCUMENT_END, EDGE_PLAIN, type Grammar, RULE_END, type Tag, UNCOUNTED } from './types.js';
 
 interface RuleStart {
   state: number;
@@ -84,6 +84,11 @@ export class GrammarBuilder {
     if (this.size > limits.edges) throw this.budget.tooLarge(`it needs more than ${limits.edges} edges`, '');
   }
 
+  /** True if the rule can be satisfied. */
+  canEnd(rule: number): boolean {
+    return this.productive().rules[rule] === 1;
+  }
+
   /** Rules and states from which an end can be reached. Least fixpoint, so endless recursion is not productive. */
   private productive(): { states: Uint8Array; rules: Uint8Array } {
     const states = new Uint8Array(this.states);
@@ -125,7 +130,7 @@ export class GrammarBuilder {
   }
 
   /** The finished grammar, or null if no document exists. */
-  finish(root: number, sharedStates: number, tags: readonly string[]): Grammar | null {
+  finish(root: number, sharedStates: number, tags: readonly Tag[]): Grammar | null {
     const live = this.productive();
     if (!live.states[root]) return null;
     const n = this.states;

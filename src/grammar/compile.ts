@@ -3,7 +3,7 @@ import { GrammarBuilder } from './builder.js';
 import { Emitter } from './emitter.js';
 import { Budget } from './errors.js';
 import { SchemaReader } from './reader.js';
-import type { CompileOptions, Grammar } from './types.js';
+import type { CompileOptions, Grammar, Tag } from './types.js';
 
 /** What a compilation works with. */
 export interface Compilation {
@@ -20,7 +20,7 @@ export function beginCompilation(options: CompileOptions): Compilation {
   return { budget, builder, reader, emitter: new Emitter(builder, reader, budget, options) };
 }
 
-export function finishCompilation(c: Compilation, root: number, tags: readonly string[] = []): Grammar {
+export function finishCompilation(c: Compilation, root: number, tags: readonly Tag[] = []): Grammar {
   c.emitter.run();
   const grammar = c.builder.finish(root, c.emitter.sharedStates, tags);
   if (!grammar) throw c.budget.invalid('', 'no document can satisfy it');

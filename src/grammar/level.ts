@@ -113,6 +113,20 @@ export class Network {
     }
   }
 
+  /** True if one of these states may be where the document is, rules that may end here left behind. */
+  isAt(place: Place, states: readonly number[]): boolean {
+    const { alt } = this.grammar;
+    for (let at = place; ; ) {
+      const level = at.level;
+      if (!level) return false;
+      for (let i = 0; i < level.items.length; i += FIELDS) {
+        for (let s = level.items[i]; s >= 0; s = alt[s]) if (states.includes(s)) return true;
+      }
+      if (level.ends.length === 0) return false;
+      at = this.keep(at.below as Place, level.ends, false);
+    }
+  }
+
   /** Groups of the hole to which the rules may return here without another byte. */
   leaves(place: Place): readonly number[] {
     for (let at = place; ; ) {

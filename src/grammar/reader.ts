@@ -206,7 +206,14 @@ export class SchemaReader {
   }
 
   private exclusions(alternatives: Alternative[], path: string, keyword: string): Alternative['excluded'] {
-    // leaving out what those alternatives exclude themselves means excluding more: still sound
+    // Leaving out what those alternatives exclude themselves means excluding more: still sound, but `not` would lie.
+    if (keyword === 'not' && alternatives.some((a) => a.excluded.length > 0)) {
+      throw this.budget.unsupported(
+        keyword,
+        path.slice(0, path.lastIndexOf('/')),
+        'not of a schema that has not or oneOf',
+      );
+    }
     return alternatives.map((a) => ({ facets: a.facets, path, keyword }));
   }
 

@@ -4,11 +4,10 @@ import { limits } from './errors.js';
 import { anyObject, type Conjunction, type ObjectFacet } from './facets.js';
 import { objectStates } from './object.js';
 import { isRecord } from './reader.js';
-import type { Grammar, ToolOptions, ToolSpec } from './types.js';
+import type { Grammar, Tag, ToolOptions, ToolSpec } from './types.js';
 
 const OPEN = '<tool_call>';
 const CLOSE = '</tool_call>';
-const TAGS = [OPEN, CLOSE];
 
 /**
  * Messages that may or must call these functions. Arguments satisfy the function's schema; free text never holds a call.
@@ -18,17 +17,49 @@ export function compileToolCalls(tools: readonly ToolSpec[], options: ToolOption
   const c = beginCompilation({ ...options, param: options.param ?? 'tools' });
   const wanted = choose(c, tools, options);
   const call = c.builder.rule();
-  for (const tool of wanted) c.builder.begin(call, objectStates(c.emitter, callObject(c, tool, options)));
+  const rules = wanted.map((tool) => {
+    const state = objectStates(c.emitter, callObject(c, tool, options));
+    const rule = c.builder.rule();
+    c.builder.begin(rule, state);
+    c.builder.begin(call, state);
+    return rule;
+  });
+  const message = writeMessage(c, call, options);
+  c.emitter.run();
+  rules.forEach((rule, i) => {
+    if (!c.builder.canEnd(rule)) throw c.budget.invalid(`${wanted[i].name}#`, 'no document can satisfy it');
+  });
+  return finishCompilation(c, message.root, message.tags);
+}
+
+interface Message {
+  root: number;
+  tags: Tag[];
+}
+
+function writeMessage(c: Compilation, call: number, options: ToolOptions): Message {
   const auto = options.choice === 'auto';
+  if (options.format === 'llama3') return { root: llama3(c, call, auto), tags: [] };
   const parallel = options.parallel ?? true;
-  if (options.format === 'llama3') return finishCompilation(c, llama3(c, call, auto));
   const opened = c.builder.state();
-  const closed = options.format === 'hermes' ? hermes(c, call, opened) : smollm2(c, call, opened, parallel);
-  if (options.format === 'hermes' && parallel) again(c, closed, opened);
-  if (auto) return finishCompilation(c, freeText(c, opened), TAGS);
-  const root = c.builder.state();
-  c.builder.spell(root, OPEN, opened);
-  return finishCompilation(c, root, TAGS);
+  const calls = options.format === 'hermes' ? hermes(c, call, opened) : smollm2(c, call, opened, parallel);
+  const opens: number[] = [];
+  if (options.format === 'hermes' && parallel) opens.push(again(c, calls.closed, opened));
+  let root: number;
+  if (auto) {
+    const text = freeText(c, opened);
+    opens.push(...text);
+    root = text[0];
+  } else {
+    root = c.builder.state();
+    c.builder.spell(root, OPEN, opened);
+    opens.push(root);
+  }
+  const tags = [
+    { text: OPEN, states: opens },
+    { text: CLOSE, states: [calls.close] },
+  ];
+  return { root, tags };
 }
 
 function choose(c: Compilation, tools: readonly ToolSpec[], options: ToolOptions): readonly ToolSpec[] {
@@ -86,7 +117,13 @@ function gapFrom(c: Compilation, s: number, to: number): void {
   c.builder.also(s, gap(c, to));
 }
 
-function hermes(c: Compilation, call: number, opened: number): number {
+/** What both tagged formats end with: the state before the closing tag, and the one after it. */
+interface Calls {
+  close: number;
+  closed: number;
+}
+
+function hermes(c: Compilation, call: number, opened: number): Calls {
   const b = c.builder;
   const called = b.state();
   const value = b.state();
@@ -95,17 +132,18 @@ function hermes(c: Compilation, call: number, opened: number): number {
   const close = b.state();
   const closed = b.spell(close, CLOSE, b.documentEnd());
   gapFrom(c, called, close);
-  return closed;
+  return { close, closed };
 }
 
 /** After a call: another one, perhaps after a line break. */
-function again(c: Compilation, closed: number, opened: number): void {
+function again(c: Compilation, closed: number, opened: number): number {
   const next = c.builder.state();
   c.builder.spell(next, OPEN, opened);
   gapFrom(c, closed, next);
+  return next;
 }
 
-function smollm2(c: Compilation, call: number, opened: number, parallel: boolean): number {
+function smollm2(c: Compilation, call: number, opened: number, parallel: boolean): Calls {
   const b = c.builder;
   const value = b.state();
   const called = b.state();
@@ -120,7 +158,7 @@ function smollm2(c: Compilation, call: number, opened: number, parallel: boolean
   gapFrom(c, called, bracket);
   const close = b.state();
   gapFrom(c, listed, close);
-  return b.spell(close, CLOSE, b.documentEnd());
+  return { close, closed: b.spell(close, CLOSE, b.documentEnd()) };
 }
 
 /** The whole message is one call; with `auto`, any text that does not begin with a brace is a message too. */
@@ -147,8 +185,9 @@ function llama3(c: Compilation, call: number, auto: boolean): number {
   return root;
 }
 
-/** Text in which the opening tag is found wherever it appears; the message may end anywhere before. */
-function freeText(c: Compilation, opened: number): number {
+/** Text in which the opening tag is found wherever it appears; the message may end anywhere before.
+ * Returns its states, the first one first. */
+function freeText(c: Compilation, opened: number): number[] {
   const b = c.builder;
   // matched[i]: the last i bytes are the beginning of the tag; only its first byte is '<', so a mismatch falls back to 0 or 1
   const matched = Array.from({ length: OPEN.length }, () => b.documentEnd());
@@ -166,5 +205,5 @@ function freeText(c: Compilation, opened: number): number {
     fallback(second + 1, 255, matched[0]);
     if (want !== lt) b.edge(s, lt, lt, matched[1]);
   });
-  return matched[0];
+  return matched;
 }

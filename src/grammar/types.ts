@@ -20,8 +20,7 @@ export interface TokenBytes {
 export interface Grammar {
   readonly version: 1;
   readonly sharedStates: number;
-  /** Special tokens with these spellings count as text, such as Qwen's `<tool_call>`. */
-  readonly tags: readonly string[];
+  readonly tags: readonly Tag[];
   /** State in which the document starts. */
   readonly root: number;
   /** (states + 1) into edgeLo, edgeHi, edgeTo, edgeFlag. */
@@ -61,6 +60,13 @@ export const EDGE_CHAR = 1;
 export const EDGE_CLOSE = 2;
 /** The upper counter of everything that is not a counted string. */
 export const UNCOUNTED = 0x7fffffff;
+
+/** A marker that some vocabularies have as a special token, such as Qwen's `<tool_call>`. */
+export interface Tag {
+  text: string;
+  /** States in which that token may come, for its spelling. */
+  states: readonly number[];
+}
 
 export interface CompileOptions {
   /**
