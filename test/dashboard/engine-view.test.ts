@@ -40,7 +40,7 @@ test('pressure fills the cache: eviction, recompute, and the same answer as befo
   for (const kind of ['evict', 'recompute']) await page.locator(`.feed [data-kind="${kind}"]`).first().waitFor();
   const { cache } = (await engine.snapshot()).stats;
   assert.ok(cache.blocksEvicted > 0 && cache.tokensRecomputed > 0);
-  const tile = page.locator('.tiles li', { hasText: 'blocks evicted' }).locator('b');
+  const tile = page.locator('.tiles li', { hasText: 'evicted' }).locator('b');
   assert.equal(await textOf(tile), cache.blocksEvicted.toLocaleString('en'), 'the page shows the engine’s own count');
   await engine.check();
 });
@@ -108,12 +108,15 @@ test('pressure can be stopped, and cleared', { skip }, async (t) => {
   const { page, engine } = await open(t);
   await page.getByRole('button', { name: 'Pressure' }).click();
   const stop = page.locator('.pressure').getByRole('button', { name: 'Stop' });
-  await stop.click().catch(() => {});
+  await stop.click({ timeout: 3_000 }).catch(() => {});
   await page.locator('.pressure[data-phase="stopped"], .pressure[data-phase="done"]').waitFor();
   await page.getByRole('button', { name: 'Clear' }).click();
   await page.locator('.pressure[data-phase="idle"]').waitFor();
-  await page.waitForTimeout(300);
-  assert.deepEqual(await engine.sessions.list(), []);
+  for (let left = 1, tries = 0; left > 0; tries++) {
+    await page.waitForTimeout(100);
+    left = (await engine.sessions.list()).length;
+    assert.ok(tries < 50, `${left} sessions are still there`);
+  }
 });
 
 test('the view comes back when the server does', { skip }, async (t) => {

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { cellAt, gridFor, shownBlocks } from '../../src/dashboard/engine/layout.js';
-import { happenings } from '../../src/dashboard/live/happenings.js';
+import { happenings, tell, wordsOf } from '../../src/dashboard/live/happenings.js';
 import { Rates } from '../../src/dashboard/live/history.js';
 import { applyMessage, type Picture } from '../../src/dashboard/live/picture.js';
 import { planFor, story } from '../../src/dashboard/pressure/plan.js';
@@ -155,7 +155,7 @@ test('an eviction is told with the sessions that lost tokens, a recompute with t
   assert.deepEqual(none, []);
   assert.equal(evicted!.id, 5);
   assert.equal(evicted!.kind, 'evict');
-  assert.match(evicted!.text, /4 blocks evicted, 64 tokens/);
+  assert.equal(wordsOf(evicted!), '4 blocks evicted, 64 tokens of KV');
   assert.deepEqual(
     evicted!.who.map((w) => [w.sessionId, w.tokens]),
     [['old', -64]],
@@ -175,6 +175,38 @@ test('an eviction is told with the sessions that lost tokens, a recompute with t
     ],
   );
   assert.deepEqual(happenings(after, after, 0), []);
+});
+
+test('evictions that go on are one line; what is far apart in time is not', () => {
+  const line = (id: number, at: number, sessionId: string) => ({
+    id,
+    at,
+    kind: 'evict' as const,
+    count: 1,
+    tokens: 16,
+    who: [{ slot: 3, sessionId, ours: true, tokens: -16 }],
+  });
+  const told = tell(
+    tell([], [line(1, 1000, 'a'), line(2, 1500, 'a'), line(3, 2000, 'b')], 10),
+    [line(4, 9000, 'a')],
+    10,
+  );
+  assert.deepEqual(
+    told.map((h) => [h.id, h.count, h.tokens, h.who.map((w) => [w.sessionId, w.tokens])]),
+    [
+      [4, 1, 16, [['a', -16]]],
+      [
+        1,
+        3,
+        48,
+        [
+          ['a', -32],
+          ['b', -16],
+        ],
+      ],
+    ],
+  );
+  assert.equal(tell(told, [line(5, 20_000, 'c')], 2).length, 2);
 });
 
 test('rates are differences of counters over real time, and the history is bounded', () => {

@@ -1,5 +1,5 @@
 /** The conversations: kept in this browser, answered by the server. */
-import { call } from '../ui/api.js';
+import { call, forgetSession } from '../ui/api.js';
 import { Store } from '../ui/store.js';
 import { ask } from './completion.js';
 import {
@@ -106,18 +106,15 @@ export function removeChat(id: string): void {
   const c = find(id);
   if (!c) return;
   stop(id);
-  forget(sessionsOf(c));
+  if (c.turns.length > 0) forget(sessionsOf(c));
   const all = chats.value.all.filter((x) => x.id !== id);
   if (all.length === 0) all.push(newConversation(Date.now(), `chat-${randomId()}`));
   chats.patch({ all, open: chats.value.open === id ? (all[0] as Conversation).id : chats.value.open });
 }
 
-/** Tells the server that these are not needed. That it does not know them is fine. */
-function forget(sessions: string[]): void {
-  for (const s of sessions) {
-    call(`/v1/sessions/${encodeURIComponent(s)}`, { method: 'DELETE' }).catch(() => {});
-  }
-}
+const forget = (sessions: string[]): void => {
+  for (const s of sessions) void forgetSession(s);
+};
 
 export const stop = (id: string): void => chats.value.running.get(id)?.abort();
 

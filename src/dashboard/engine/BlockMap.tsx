@@ -159,7 +159,7 @@ function Legend({ picture, mode, shown }: { picture: Picture; mode: Mode; shown:
         {mode === 'order' && ' (red goes first)'}
       </span>
       <span>
-        <i class="swatch free" /> {integer(free)} free
+        <i class="swatch free" /> {integer(free)} free (dot: never used)
       </span>
       <span>
         {integer(total)} blocks × {picture.blockLen} tokens

@@ -23,6 +23,8 @@ interface ChartProps {
   lines: Line[];
   data: () => uPlot.AlignedData;
   format: (n: number) => string;
+  /** The scale reaches at least up to here. */
+  least: number;
 }
 
 export function Charts() {
@@ -37,25 +39,27 @@ export function Charts() {
         ]}
         data={() => [history.time, history.generated, history.prefill, history.recomputed] as uPlot.AlignedData}
         format={rate}
+        least={10}
       />
       <Chart
         title="Time to first token"
         lines={[{ label: 'mean of the requests that ended', colour: '--chart-4', points: true }]}
         data={() => [history.time, history.ttft] as uPlot.AlignedData}
         format={ms}
+        least={100}
       />
     </>
   );
 }
 
-function Chart({ title, lines, data, format }: ChartProps) {
+function Chart({ title, lines, data, format, least }: ChartProps) {
   const box = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | null>(null);
   const shade = useStore(theme);
   useStore(live);
   useEffect(() => {
     const element = box.current as HTMLDivElement;
-    const u = new uPlot(options(element.clientWidth, lines, format), data(), element);
+    const u = new uPlot(options(element.clientWidth, { lines, format, least }), data(), element);
     plot.current = u;
     const observer = new ResizeObserver(() => u.setSize({ width: element.clientWidth, height: HEIGHT }));
     observer.observe(element);
@@ -90,7 +94,10 @@ function Chart({ title, lines, data, format }: ChartProps) {
   );
 }
 
-function options(width: number, lines: Line[], format: (n: number) => string): uPlot.Options {
+function options(
+  width: number,
+  { lines, format, least }: Pick<ChartProps, 'lines' | 'format' | 'least'>,
+): uPlot.Options {
   const axis = {
     stroke: colour('--muted'),
     grid: { stroke: colour('--line'), width: 1 },
@@ -105,7 +112,7 @@ function options(width: number, lines: Line[], format: (n: number) => string): u
     padding: [8, 4, 0, 0],
     scales: {
       x: { range: () => [Date.now() / 1000 - WINDOW_S, Date.now() / 1000] },
-      y: { range: (_u, _min, max) => [0, Math.max(1, (max ?? 0) * 1.15)] },
+      y: { range: (_u, _min, max) => [0, Math.max(least, (max ?? 0) * 1.15)] },
     },
     axes: [
       {

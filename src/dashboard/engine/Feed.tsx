@@ -1,6 +1,6 @@
 /** What happened, newest first. */
 import { live } from '../live/connection.js';
-import type { Happening, Kind } from '../live/happenings.js';
+import { type Happening, type Kind, wordsOf } from '../live/happenings.js';
 import { clock, integer } from '../ui/format.js';
 import { colourOf, labelOf } from '../ui/sessions.js';
 import { useStore } from '../ui/store.js';
@@ -35,7 +35,7 @@ export function Feed() {
               <time>{clock(h.at)}</time>
               <b class={`kind ${h.kind}`}>{WORDS[h.kind]}</b>
               <span class="text">
-                {h.text}
+                {wordsOf(h)}
                 <Who happening={h} />
               </span>
             </li>

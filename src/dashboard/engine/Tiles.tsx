@@ -9,30 +9,30 @@ export function Tiles({ picture }: { picture: Picture }) {
   const used = cache.blocks.active + cache.blocks.cached;
   const tiles = [
     {
-      name: 'tokens a second',
+      name: 'tokens/s',
       value: rate(history.generated.at(-1) ?? 0),
       more: `${integer(tokens.generated)} generated`,
     },
     { name: 'in the batch', value: integer(picture.batch.length), more: `${integer(requests.waiting)} waiting` },
     {
-      name: 'of the cache used',
+      name: 'cache used',
       value: percent(used, cache.blocks.total),
       more: `${integer(used)} of ${integer(cache.blocks.total)} blocks`,
     },
     {
       name: 'hits',
       value: percent(cache.hits, lookups),
-      more: `${integer(cache.hits)} hit, ${integer(cache.partialHits)} part, ${integer(cache.misses)} miss`,
+      more: `${integer(cache.hits)} whole, ${integer(cache.partialHits)} part, ${integer(cache.misses)} none`,
     },
     {
-      name: 'blocks evicted',
+      name: 'evicted',
       value: integer(cache.blocksEvicted),
-      more: `${integer(cache.tokensEvicted)} tokens of KV`,
+      more: `blocks; ${integer(cache.tokensEvicted)} tokens`,
     },
     {
-      name: 'tokens recomputed',
+      name: 'recomputed',
       value: integer(cache.tokensRecomputed),
-      more: `${integer(cache.tokensReused)} reused`,
+      more: `tokens; ${integer(cache.tokensReused)} reused`,
     },
   ];
   return (

@@ -9,10 +9,10 @@ export interface Grid {
   height: number;
 }
 
-const LARGEST = 26;
+const LARGEST = 38;
 const SMALLEST = 6;
 /** Cells shown at least, so that a fresh engine shows what is empty. */
-const AT_LEAST = 192;
+const AT_LEAST = 128;
 
 /** Blocks worth a cell: those that were used, and some of those that never were. */
 export const shownBlocks = (blocks: number, high: number): number =>
@@ -25,7 +25,14 @@ export function gridFor(cells: number, width: number, height: number): Grid {
   while (pitch > SMALLEST && Math.ceil(cells / columnsAt(pitch)) * pitch > height) pitch--;
   const columns = columnsAt(pitch);
   const rows = Math.ceil(cells / columns);
-  return { columns, rows, pitch, gap: pitch >= 14 ? 3 : pitch >= 9 ? 2 : 1, cells, height: rows * pitch };
+  return {
+    columns,
+    rows,
+    pitch,
+    gap: pitch >= 30 ? 4 : pitch >= 14 ? 3 : pitch >= 9 ? 2 : 1,
+    cells,
+    height: rows * pitch,
+  };
 }
 
 /** The cell under a point, or -1. */

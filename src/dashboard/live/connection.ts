@@ -3,7 +3,7 @@ import { ApiError, access, call, getJson } from '../ui/api.js';
 import { eventsOf } from '../ui/sse.js';
 import { Store } from '../ui/store.js';
 import type { EngineAbout, LiveMessage } from '../wire.js';
-import { type Happening, happenings } from './happenings.js';
+import { type Happening, happenings, tell } from './happenings.js';
 import { type History, Rates } from './history.js';
 import { applyMessage, type Picture } from './picture.js';
 
@@ -100,7 +100,7 @@ function take(message: LiveMessage): void {
     problem: null,
     picture,
     before,
-    happenings: fresh.length > 0 ? [...fresh.reverse(), ...old].slice(0, KEPT_HAPPENINGS) : old,
+    happenings: fresh.length > 0 ? tell(old, fresh, KEPT_HAPPENINGS) : old,
   });
 }
 

@@ -11,59 +11,126 @@ export interface Happening {
   id: number;
   at: number;
   kind: Kind;
-  /** In words, with the numbers. */
-  text: string;
+  /** Blocks, conversations or sequences, as the kind has it. */
+  count: number;
+  tokens: number;
   /** Sequences it concerns and by how many tokens, where that can be told. */
   who: { slot: number; sessionId: string | null; ours: boolean; tokens: number }[];
 }
 
 type Found = Omit<Happening, 'id' | 'at'>;
 
-const count = (n: number, one: string): string => `${n.toLocaleString('en')} ${one}${n === 1 ? '' : 's'}`;
+const plural = (n: number, one: string): string => `${n.toLocaleString('en')} ${one}${n === 1 ? '' : 's'}`;
+
+/** In words, with the numbers. */
+export function wordsOf({ kind, count, tokens }: Pick<Happening, 'kind' | 'count' | 'tokens'>): string {
+  const back = `${plural(count, 'conversation')} came back`;
+  switch (kind) {
+    case 'hit':
+      return `${back}: all of it still cached (${plural(tokens, 'token')} reused)`;
+    case 'partial':
+      return `${back}: a part still cached`;
+    case 'miss':
+      return `${back}: its KV was gone, its token ids were not`;
+    case 'evict':
+      return `${plural(count, 'block')} evicted, ${plural(tokens, 'token')} of KV`;
+    case 'recompute':
+      return `${plural(tokens, 'token')} computed again from their ids`;
+    case 'preempt':
+      return `${plural(count, 'sequence')} gave way and will resume`;
+    case 'fork':
+      return `${plural(count, 'fork')}: blocks are shared`;
+    case 'drop':
+      return `${plural(count, 'kept sequence')} forgotten`;
+    case 'fail':
+      return `${plural(count, 'request')} failed`;
+  }
+}
 
 /** Happenings in the order in which they read best: what was lost, what was found, what is done about it. */
 export function happenings(before: Picture, after: Picture, nextId: number): Happening[] {
   const [was, is] = [before.stats, after.stats];
   const grew = (pick: (s: Picture['stats']) => number): number => Math.max(0, pick(is) - pick(was));
   const found: Found[] = [];
-  const add = (kind: Kind, text: string, who: Happening['who']) => found.push({ kind, text, who });
-
+  const add = (kind: Kind, count: number, tokens: number, who: Happening['who']) => {
+    if (count > 0) found.push({ kind, count, tokens, who });
+  };
   const evicted = grew((s) => s.cache.blocksEvicted);
-  if (evicted > 0) {
-    const lost = grew((s) => s.cache.tokensEvicted);
-    add('evict', `${count(evicted, 'block')} evicted, ${count(lost, 'token')} of KV`, losers(before, after));
-  }
+  add(
+    'evict',
+    evicted,
+    grew((s) => s.cache.tokensEvicted),
+    losers(before, after),
+  );
+  const [hits, partial, misses] = [
+    grew((s) => s.cache.hits),
+    grew((s) => s.cache.partialHits),
+    grew((s) => s.cache.misses),
+  ];
   const joined = joiners(before, after);
-  lookups(add, grew, joined);
+  // who came back can be told apart only while all of them met the same luck
+  const sure = (n: number): Happening['who'] => (n === hits + partial + misses ? joined : []);
+  add(
+    'hit',
+    hits,
+    grew((s) => s.cache.tokensReused),
+    sure(hits),
+  );
+  add('partial', partial, 0, sure(partial));
+  add('miss', misses, 0, sure(misses));
   const recomputed = grew((s) => s.cache.tokensRecomputed);
-  if (recomputed > 0)
-    add('recompute', `${count(recomputed, 'token')} computed again from their ids`, catchingUp(before, after));
-  const preempted = grew((s) => s.preemptions);
-  if (preempted > 0) add('preempt', `${count(preempted, 'sequence')} gave way and will resume`, []);
-  const forks = grew((s) => s.cache.forks);
-  if (forks > 0) add('fork', `${count(forks, 'fork')}: blocks are shared`, newcomers(before, after));
-  const dropped = grew((s) => s.cache.sequencesDropped);
-  if (dropped > 0) add('drop', `${count(dropped, 'kept sequence')} forgotten`, []);
-  const failed = grew((s) => s.requests.failed);
-  if (failed > 0) add('fail', `${count(failed, 'request')} failed`, []);
+  add('recompute', recomputed, recomputed, catchingUp(before, after));
+  add(
+    'preempt',
+    grew((s) => s.preemptions),
+    0,
+    [],
+  );
+  add(
+    'fork',
+    grew((s) => s.cache.forks),
+    0,
+    newcomers(before, after),
+  );
+  add(
+    'drop',
+    grew((s) => s.cache.sequencesDropped),
+    0,
+    [],
+  );
+  add(
+    'fail',
+    grew((s) => s.requests.failed),
+    0,
+    [],
+  );
   return found.map((f, i) => ({ id: nextId + i, at: after.at, ...f }));
 }
 
-function lookups(
-  add: (kind: Kind, text: string, who: Happening['who']) => void,
-  grew: (pick: (s: Picture['stats']) => number) => number,
-  joined: Happening['who'],
-): void {
-  const hits = grew((s) => s.cache.hits);
-  const partial = grew((s) => s.cache.partialHits);
-  const misses = grew((s) => s.cache.misses);
-  const reused = grew((s) => s.cache.tokensReused);
-  const back = (n: number): string => `${count(n, 'conversation')} came back`;
-  // who came back can be told apart only while all of them met the same luck
-  const sure = (n: number): Happening['who'] => (n === hits + partial + misses ? joined : []);
-  if (hits > 0) add('hit', `${back(hits)}: all of it still cached (${count(reused, 'token')} reused)`, sure(hits));
-  if (partial > 0) add('partial', `${back(partial)}: a part still cached`, sure(partial));
-  if (misses > 0) add('miss', `${back(misses)}: its KV was gone, its token ids were not`, sure(misses));
+/** Evictions and recomputes go on for many pictures: within this time they are added to the line that tells of them. */
+const TOGETHER_MS = 3_000;
+const TOGETHER: ReadonlySet<Kind> = new Set(['evict', 'recompute']);
+
+/** Newest first: `fresh` (oldest first) joined to what is told already. */
+export function tell(told: readonly Happening[], fresh: readonly Happening[], most: number): Happening[] {
+  const out = [...told];
+  for (const h of fresh) {
+    const i = TOGETHER.has(h.kind) ? out.findIndex((o) => o.kind === h.kind) : -1;
+    const old = out[i];
+    if (old && h.at - old.at < TOGETHER_MS) out[i] = joined(old, h);
+    else out.unshift(h);
+  }
+  return out.slice(0, most);
+}
+
+/** Keeps the first one's time, so that a line does not grow for ever. */
+function joined(a: Happening, b: Happening): Happening {
+  const who = new Map(a.who.map((w) => [`${w.slot} ${w.sessionId}`, w]));
+  for (const w of b.who) {
+    const key = `${w.slot} ${w.sessionId}`;
+    who.set(key, { ...w, tokens: w.tokens + (who.get(key)?.tokens ?? 0) });
+  }
+  return { ...a, count: a.count + b.count, tokens: a.tokens + b.tokens, who: [...who.values()] };
 }
 
 const who = (q: Sequence, tokens: number): Happening['who'][number] => ({

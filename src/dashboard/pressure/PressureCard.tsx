@@ -28,7 +28,7 @@ export function PressureCard({ about, picture }: { about: EngineAbout; picture: 
       </div>
       <div class="buttons">
         {state.phase !== 'idle' && !busy && (
-          <button type="button" class="quiet" onClick={clearPressure}>
+          <button type="button" class="quiet" onClick={() => void clearPressure()}>
             Clear
           </button>
         )}

@@ -1,11 +1,13 @@
 /** Scripted conversations that fill the cache, so that eviction and recompute can be seen. Bounded in number and time. */
 import { ask, type Outcome } from '../chat/completion.js';
 import type { Message } from '../chat/model.js';
-import { call } from '../ui/api.js';
+import { call, forgetSession } from '../ui/api.js';
 import { Store } from '../ui/store.js';
 import { ANSWER_TOKENS, type Plan, story } from './plan.js';
 
 const LIMIT_MS = 150_000;
+/** The filling ends by then, so that there is time to go back. */
+const FILL_MS = 90_000;
 const AT_A_TIME = 3;
 const PREFIX = 'pressure-';
 /** Conversations that are gone back to at the end. */
@@ -44,20 +46,22 @@ export function stopPressure(): void {
 }
 
 /** Deletes the scripted sessions. */
-export function clearPressure(): void {
-  for (const s of sessions) call(`/v1/sessions/${s}`, { method: 'DELETE' }).catch(() => {});
+export async function clearPressure(): Promise<void> {
+  const old = sessions;
   sessions = [];
   pressure.set(IDLE);
+  await Promise.all(old.map(forgetSession));
 }
 
 export async function startPressure(plan: Plan): Promise<void> {
   if (isRunning(pressure.value)) return;
-  clearPressure();
   const stop = new AbortController();
   running = stop;
   const timer = setTimeout(() => stop.abort(), LIMIT_MS);
+  const cleared = clearPressure();
   pressure.set({ ...IDLE, phase: 'first', plan });
   try {
+    await cleared;
     await script(plan, stop.signal);
     pressure.patch({ phase: stop.signal.aborted ? 'stopped' : 'done' });
   } catch (error) {
@@ -84,7 +88,7 @@ async function script(plan: Plan, stop: AbortSignal): Promise<void> {
   const again = await say(0, questions[0] as Message[], stop);
   if (stop.aborted) return;
   pressure.patch({ witness: compare(first, again) });
-  for (let i = 1; i <= Math.min(RETURNS, plan.sessions - 1) && !stop.aborted; i++) {
+  for (let i = 1; i <= RETURNS && answers[i] && !stop.aborted; i++) {
     const said: Message[] = [
       ...(questions[i] as Message[]),
       { role: 'assistant', content: answers[i]?.text ?? '' },
@@ -97,8 +101,9 @@ async function script(plan: Plan, stop: AbortSignal): Promise<void> {
 async function fill(questions: Message[][], stop: AbortSignal): Promise<(Outcome | undefined)[]> {
   const answers: (Outcome | undefined)[] = [];
   let next = 1;
+  const late = performance.now() + FILL_MS;
   const worker = async () => {
-    while (next < questions.length && !stop.aborted) {
+    while (next < questions.length && !stop.aborted && performance.now() < late) {
       const i = next++;
       answers[i] = await say(i, questions[i] as Message[], stop);
     }

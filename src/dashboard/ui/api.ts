@@ -47,3 +47,16 @@ export async function call(
 
 export const getJson = async <T>(path: string, signal?: AbortSignal): Promise<T> =>
   (await (await call(path, { signal })).json()) as T;
+
+/** Deletes a session at the server. One whose request was cut off a moment ago may still be busy; one that is gone is fine. */
+export async function forgetSession(session: string): Promise<void> {
+  for (let attempt = 0; attempt < 5; attempt++) {
+    try {
+      await call(`/v1/sessions/${encodeURIComponent(session)}`, { method: 'DELETE' });
+      return;
+    } catch (error) {
+      if (!(error instanceof ApiError) || error.status !== 409) return;
+      await new Promise((resolve) => setTimeout(resolve, 400));
+    }
+  }
+}

@@ -11,21 +11,28 @@ const hues = new Map<string, number>();
 
 const keyOf = (slot: number, sessionId: string | null): string => sessionId ?? `#${slot}`;
 
-function hueOf(key: string): number {
+/** After so many the hues come close to earlier ones again: lightness tells those apart. */
+const CYCLE = 8;
+const SHADES = [0, -0.13, 0.07];
+
+function numberOf(key: string): number {
   let n = hues.get(key);
   if (n === undefined) {
     n = hues.size;
     hues.set(key, n);
   }
-  return (FIRST_HUE + n * GOLDEN) % 360;
+  return n;
 }
 
 /** Full strength for what is active, paler for what is only cached. */
 export function colourOf(slot: number, sessionId: string | null, strength: 'full' | 'pale' = 'full'): string {
   const dark = theme.value === 'dark';
-  const hue = hueOf(keyOf(slot, sessionId)).toFixed(1);
-  if (strength === 'full') return dark ? `oklch(0.78 0.145 ${hue})` : `oklch(0.64 0.165 ${hue})`;
-  return dark ? `oklch(0.52 0.095 ${hue})` : `oklch(0.83 0.09 ${hue})`;
+  const n = numberOf(keyOf(slot, sessionId));
+  const hue = ((FIRST_HUE + n * GOLDEN) % 360).toFixed(1);
+  const shade = SHADES[Math.floor(n / CYCLE) % SHADES.length] as number;
+  const [light, chroma] =
+    strength === 'full' ? (dark ? [0.78, 0.145] : [0.64, 0.165]) : dark ? [0.52, 0.095] : [0.83, 0.09];
+  return `oklch(${(light + shade).toFixed(2)} ${chroma} ${hue})`;
 }
 
 export const sessionColour = (sessionId: string): string => colourOf(-1, sessionId);
