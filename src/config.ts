@@ -176,6 +176,7 @@ export const engineOptions = {
   maxSessions: integer(100_000, 1, 1e7, 'sessions kept; the least recently used are forgotten first'),
   maxSessionTokens: integer(100_000_000, 1, 2 ** 31 - 1, 'token ids kept, all sessions together'),
   sessionStore: text('', 'keep sessions on disk in this folder, so that they outlive the process', 'DIR'),
+  systemPrompt: text('', "system message for chats that bring none (default: the chat template's own)", 'TEXT'),
   threads: integer(0, 0, 256, 'CPU threads (0 = what the machine and its cgroup quota give)'),
   device: choice('cpu', ['cpu', 'null'] as const, 'what computes; null is for tests of everything but arithmetic'),
   isa: choice('auto', ['auto', 'avx512', 'avx2', 'portable'] as const, 'CPU kernels'),

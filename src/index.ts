@@ -22,23 +22,34 @@ import { kvBytesPerToken, type Program } from './device/device.js';
 import { createNullDevice } from './device/null/index.js';
 import { EngineClient } from './engine/client.js';
 import { planModel } from './engine/core.js';
+import { LongmindError } from './errors.js';
 import {
   type CachedModel,
   listModels as cachedModels,
   resolveModel as findModel,
   removeModel as forgetModel,
+  type HubOptions,
   type ResolvedModel,
 } from './hub/index.js';
 import { llama } from './model/llama.js';
 import { createTokenizerClient, type TokenizerClient } from './tokenizer/index.js';
-import type { ChatRequest, CompletionRequest, Engine, EngineInfo, MemorySplit } from './types.js';
+import type { ChatMessage, ChatRequest, CompletionRequest, Engine, EngineInfo, MemorySplit } from './types.js';
 import { type GgufFile, type ModelConfig, readGguf, readModelConfig } from './weights/index.js';
 
 export * as bench from './bench/index.js';
 export * from './config.js';
 export * from './errors.js';
-export { type CachedModel, DEFAULT_MODEL as defaultModel, type ResolvedModel } from './hub/index.js';
+export type { CachedModel, ResolvedModel } from './hub/index.js';
 export * from './types.js';
+
+/** SmolLM2-135M-Instruct; where that can be had from nowhere, the bundled `memo`. */
+export const defaultModel = 'default';
+
+/** The 4-bit SmolLM2-135M answers badly after the system message that its own template brings (llama.cpp agrees). */
+const SYSTEM_PROMPTS: Record<string, string> = {
+  default: 'You are a helpful AI assistant.',
+  smollm2: 'You are a helpful AI assistant.',
+};
 
 /** Whom to tell of what takes long. */
 export interface Watch {
@@ -65,7 +76,7 @@ export async function createEngine(options: CreateOptions): Promise<Engine> {
   const { model, ...others } = options;
   const { watch, rest } = splitWatch(others);
   const config = parseOptions(engineOptions, rest, Object.keys(hubOptions));
-  const { path } = await resolveModel(model, { ...pick(rest, hubOptions), ...watch });
+  const { path, alias } = await resolveModel(model, { ...pick(rest, hubOptions), ...watch });
   const { gguf, modelConfig, program } = openModel(path);
   const tokenizer = createTokenizerClient(gguf.metadata, { modelVocab: modelConfig.dims.vocab });
   const data = { program, weights: { path, tensors: gguf.tensors }, config };
@@ -73,10 +84,13 @@ export async function createEngine(options: CreateOptions): Promise<Engine> {
   const { sessionLen, device, memory, stepBudget } = info;
   const loadMs = performance.now() - started;
   const about = { ...describeModel(model, path, modelConfig), sessionLen, device, memory, stepBudget, loadMs };
-  return publicEngine(client, await tokenizer, about);
+  const system = config.systemPrompt || SYSTEM_PROMPTS[alias ?? ''] || '';
+  return publicEngine(client, await tokenizer, about, system);
 }
 
-function publicEngine(client: EngineClient, text: TokenizerClient, info: EngineInfo): Engine {
+function publicEngine(client: EngineClient, text: TokenizerClient, info: EngineInfo, system: string): Engine {
+  const withSystem = (messages: ChatMessage[]) =>
+    system === '' || messages[0]?.role === 'system' ? messages : [{ role: 'system', content: system }, ...messages];
   return {
     info,
     complete: ({ prompt, ...options }: CompletionRequest) =>
@@ -84,7 +98,8 @@ function publicEngine(client: EngineClient, text: TokenizerClient, info: EngineI
         typeof prompt === 'string' ? { kind: 'text', text: prompt } : { kind: 'tokens', ids: Int32Array.from(prompt) },
         options,
       ),
-    chat: ({ messages, ...options }: ChatRequest) => client.generate({ kind: 'chat', messages }, options),
+    chat: ({ messages, ...options }: ChatRequest) =>
+      client.generate({ kind: 'chat', messages, first: withSystem(messages) }, options),
     encode: (s, options) => text.encode(s, { special: options?.special ?? false }),
     decode: (ids, options) => text.decode(ids, { special: options?.special ?? false }),
     sessions: client.sessions,
@@ -102,12 +117,16 @@ function publicEngine(client: EngineClient, text: TokenizerClient, info: EngineI
 export async function resolveModel(ref: string, options: Partial<HubConfig> & Watch = {}): Promise<ResolvedModel> {
   const { watch, rest } = splitWatch(options);
   const { offline, cacheDir } = parseOptions(hubOptions, rest);
-  return findModel(ref, {
-    ...watch,
-    offline,
-    cacheDir: cacheDir || undefined,
-    onProgress: (p) => watch.onProgress?.(`fetching ${p.file}`, p.received, p.total),
-  });
+  const onProgress: HubOptions['onProgress'] = (p) => watch.onProgress?.(`fetching ${p.file}`, p.received, p.total);
+  const hub = { ...watch, offline, cacheDir: cacheDir || undefined, onProgress };
+  try {
+    return await findModel(ref, hub);
+  } catch (e) {
+    const unreachable = e instanceof LongmindError && (e.code === 'model_unavailable' || e.code === 'offline');
+    if (ref !== defaultModel || !unreachable) throw e;
+    watch.onNote?.(`${e.message}\nusing 'memo' instead, a small model that comes with longmind`);
+    return findModel('memo', hub);
+  }
 }
 
 /** Every model in the cache folder. */

@@ -31,7 +31,8 @@ const REQUEST_FIELDS = ['sessionId', 'sessionAppend', 'priority', 'owner', 'sign
 export type Prompt =
   | { kind: 'text'; text: string }
   | { kind: 'tokens'; ids: Int32Array }
-  | { kind: 'chat'; messages: ChatMessage[] };
+  /** `first`: the same as a conversation begins, where that differs. */
+  | { kind: 'chat'; messages: ChatMessage[]; first?: ChatMessage[] };
 
 export class EngineClient {
   readonly #generations = new Map<number, RunningGeneration>();
@@ -182,7 +183,7 @@ export class EngineClient {
     if (prompt.kind === 'tokens') return { tokens: prompt.ids, continuation: append ? prompt.ids : null };
     if (prompt.kind === 'chat') {
       const [tokens, continuation] = await Promise.all([
-        this.#text.encodeChat(prompt.messages),
+        this.#text.encodeChat(prompt.first ?? prompt.messages),
         append ? this.#text.encodeContinuation(prompt.messages) : null,
       ]);
       return { tokens, continuation };
