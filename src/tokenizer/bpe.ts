@@ -1,9 +1,10 @@
 /** Byte-level byte-pair encoding of words (Sennrich et al. 2016; Radford et al. 2019). */
-import { byteToChar } from './byte-chars.js';
+import { bytesToChars, byteToUtf8 } from './byte-chars.js';
+import type { ByteIndex } from './byte-index.js';
 import { MinHeap } from './heap.js';
 import { Merges } from './merges.js';
+import type { PackedStrings } from './packed.js';
 import type { PreTokenizer } from './pre-tokenizer.js';
-import type { Strings } from './types.js';
 import type { TextEncoder } from './vocabulary.js';
 
 /** Words that are kept with their ids; the cache starts anew when it is full. */
@@ -21,13 +22,14 @@ export class BpeEncoder implements TextEncoder {
   readonly #heap = new MinHeap();
 
   constructor(
-    merges: Strings,
-    private readonly ids: ReadonlyMap<string, number>,
+    merges: PackedStrings,
+    /** Tokens that text may become. */
+    private readonly index: ByteIndex,
     private readonly vocabSize: number,
     private readonly preTokenizer: PreTokenizer,
   ) {
-    this.#merges = new Merges(merges, ids, vocabSize);
-    this.#byteSymbol = Int32Array.from(byteToChar, (char) => this.#merges.symbol(char));
+    this.#merges = new Merges(merges, index, vocabSize);
+    this.#byteSymbol = Int32Array.from(byteToUtf8, (utf8) => this.#merges.symbol(utf8));
     this.#virtual = this.#merges.virtualTexts();
   }
 
@@ -48,10 +50,9 @@ export class BpeEncoder implements TextEncoder {
   #word(word: string): number[] {
     const bytes = Buffer.from(word, 'utf8');
     if (this.preTokenizer.ignoreMerges) {
-      let chars = '';
-      for (const b of bytes) chars += byteToChar[b];
-      const whole = this.ids.get(chars);
-      if (whole !== undefined) return [whole];
+      const chars = Buffer.allocUnsafe(2 * bytes.length);
+      const whole = this.index.find(chars, 0, bytesToChars(bytes, chars));
+      if (whole >= 0) return [whole];
     }
     const symbols = new Int32Array(bytes.length);
     for (let i = 0; i < bytes.length; i++) symbols[i] = this.#byteSymbol[bytes[i]!]!;
@@ -124,8 +125,8 @@ export class BpeEncoder implements TextEncoder {
       if (symbol < this.vocabSize) out.push(symbol);
       else {
         for (const char of this.#virtual[symbol - this.vocabSize]!) {
-          const id = this.ids.get(char);
-          if (id !== undefined) out.push(id);
+          const id = this.index.findText(char);
+          if (id >= 0) out.push(id);
         }
       }
     }

@@ -1,8 +1,11 @@
 /**
  * The merges of a byte-pair vocabulary as a hash table in typed arrays: (left, right) → (rank, merged). Symbols are token
- * ids; what merges name but the vocabulary lacks gets ids behind the vocabulary ("virtual"), which are never put out.
+ * ids; what merges name but plain text may not become gets ids behind the vocabulary ("virtual"), which are never put out.
  */
-import type { Strings } from './types.js';
+import type { ByteIndex } from './byte-index.js';
+import type { PackedStrings } from './packed.js';
+
+const SPACE = 0x20;
 
 export class Merges {
   readonly #mask: number;
@@ -12,32 +15,41 @@ export class Merges {
   readonly #merged: Int32Array;
   readonly #virtual = new Map<string, number>();
 
-  /** Rank of merge i is i. `idOf` knows the tokens that text may become. */
+  /** Each merge is 'left right'; its place in the list is its rank. `index` knows the tokens that text may become. */
   constructor(
-    list: Strings,
-    private readonly idOf: ReadonlyMap<string, number>,
+    list: PackedStrings,
+    private readonly index: ByteIndex,
     private readonly vocabSize: number,
   ) {
-    const capacity = 2 ** Math.ceil(Math.log2(2 * Math.max(list.length, 1) + 2));
+    const { bytes, starts, lengths } = list;
+    const capacity = 2 ** Math.ceil(Math.log2(2 * starts.length + 2));
     this.#mask = capacity - 1;
     this.#left = new Int32Array(capacity).fill(-1);
     this.#right = new Int32Array(capacity);
     this.#rank = new Int32Array(capacity);
     this.#merged = new Int32Array(capacity);
-    for (let i = 0; i < list.length; i++) {
-      const merge = list.at(i)!;
-      const space = merge.indexOf(' ', 1);
-      if (space < 0) continue;
-      const left = merge.slice(0, space);
-      const right = merge.slice(space + 1);
-      this.#insert(this.symbol(left), this.symbol(right), i, this.symbol(left + right));
+    for (let rank = 0; rank < starts.length; rank++) {
+      const from = starts[rank]!;
+      const to = from + lengths[rank]!;
+      const space = bytes.indexOf(SPACE, from + 1);
+      if (space < 0 || space >= to) continue;
+      const left = this.#symbol(bytes, from, space, space, space);
+      const right = this.#symbol(bytes, space + 1, to, to, to);
+      this.#insert(left, right, rank, this.#symbol(bytes, from, space, space + 1, to));
     }
   }
 
-  /** Id of a text, virtual if it is no token. */
-  symbol(text: string): number {
-    const id = this.idOf.get(text) ?? this.#virtual.get(text);
-    if (id !== undefined) return id;
+  /** Id of a token's UTF-8, virtual if it is none. */
+  symbol(utf8: Uint8Array): number {
+    return this.#symbol(utf8, 0, utf8.length, utf8.length, utf8.length);
+  }
+
+  #symbol(bytes: Uint8Array, from: number, to: number, from2: number, to2: number): number {
+    const id = this.index.findJoined(bytes, from, to, from2, to2);
+    if (id >= 0) return id;
+    const text = Buffer.concat([bytes.subarray(from, to), bytes.subarray(from2, to2)]).toString('utf8');
+    const known = this.#virtual.get(text);
+    if (known !== undefined) return known;
     const virtual = this.vocabSize + this.#virtual.size;
     this.#virtual.set(text, virtual);
     return virtual;

@@ -1,24 +1,47 @@
-/** Sends a file's tokenizer metadata to another thread: string lists go as their bytes, in memory that both share. */
+/**
+ * Lists of strings as their UTF-8: a vocabulary is looked up, hashed and sent to another thread without ever becoming
+ * hundreds of thousands of string objects.
+ */
 import type { Metadata, Strings } from './types.js';
 
-interface PackedStrings {
-  packed: true;
+export interface PackedStrings {
   bytes: Uint8Array;
+  /** (length) first byte of each. */
   starts: Int32Array;
+  /** (length) bytes of each. */
   lengths: Int32Array;
 }
 
 export type PackedMetadata = [key: string, value: unknown][];
 
-/** Only what tokenizers and chat templates read. */
+/** A list that keeps its bytes gives them away as they are. */
+export function packStrings(list: Strings): PackedStrings {
+  const { bytes, starts, lengths } = list as Partial<PackedStrings>;
+  if (bytes && starts && lengths) return { bytes, starts, lengths };
+  const texts = Array.from({ length: list.length }, (_, i) => Buffer.from(list.at(i) ?? '', 'utf8'));
+  const sizes = Int32Array.from(texts, (t) => t.length);
+  const begins = new Int32Array(sizes.length);
+  for (let i = 1; i < begins.length; i++) begins[i] = begins[i - 1]! + sizes[i - 1]!;
+  return { bytes: Buffer.concat(texts), starts: begins, lengths: sizes };
+}
+
+/** One string of the list. */
+export function unpackString(list: PackedStrings, index: number): string {
+  const start = list.starts[index]!;
+  return viewOf(list.bytes).toString('utf8', start, start + list.lengths[index]!);
+}
+
+const viewOf = (b: Uint8Array): Buffer => Buffer.from(b.buffer as ArrayBuffer, b.byteOffset, b.byteLength);
+
+/** Only what tokenizers and chat templates read; string lists go as memory that both threads share. */
 export function packMetadata(metadata: Metadata): PackedMetadata {
   return [...metadata]
     .filter(([key]) => key.startsWith('tokenizer.'))
-    .map(([key, value]) => [key, isStrings(value) ? packStrings(value) : value]);
+    .map(([key, value]) => [key, isStrings(value) ? { ...share(packStrings(value)), packed: true } : value]);
 }
 
 export function unpackMetadata(packed: PackedMetadata): Metadata {
-  return new Map(packed.map(([key, value]) => [key, isPacked(value) ? unpackStrings(value) : value]));
+  return new Map(packed.map(([key, value]) => [key, isPacked(value) ? asStrings(value) : value]));
 }
 
 function isStrings(value: unknown): value is Strings {
@@ -27,33 +50,17 @@ function isStrings(value: unknown): value is Strings {
 }
 
 function isPacked(value: unknown): value is PackedStrings {
-  return typeof value === 'object' && value !== null && (value as Partial<PackedStrings>).packed === true;
+  return typeof value === 'object' && value !== null && (value as { packed?: unknown }).packed === true;
 }
 
-function packStrings(list: Strings): PackedStrings {
-  const given = list as Partial<PackedStrings>;
-  if (given.bytes && given.starts && given.lengths) {
-    const { bytes, starts, lengths } = given;
-    return { packed: true, bytes: shared(bytes), starts, lengths };
-  }
-  const texts = Array.from({ length: list.length }, (_, i) => Buffer.from(list.at(i) ?? '', 'utf8'));
-  const lengths = Int32Array.from(texts, (t) => t.length);
-  const starts = new Int32Array(list.length);
-  for (let i = 1; i < starts.length; i++) starts[i] = starts[i - 1]! + lengths[i - 1]!;
-  return { packed: true, bytes: shared(Buffer.concat(texts)), starts, lengths };
+function share(list: PackedStrings): PackedStrings {
+  const bytes = new Uint8Array(new SharedArrayBuffer(list.bytes.length));
+  bytes.set(list.bytes);
+  return { ...list, bytes };
 }
 
-function shared(bytes: Uint8Array): Uint8Array {
-  const copy = new Uint8Array(new SharedArrayBuffer(bytes.length));
-  copy.set(bytes);
-  return copy;
-}
-
-function unpackStrings(packed: PackedStrings): Strings {
-  const { bytes, starts, lengths } = packed;
-  const buffer = Buffer.from(bytes.buffer as ArrayBuffer, bytes.byteOffset, bytes.byteLength);
-  return {
-    length: starts.length,
-    at: (i) => (i in starts ? buffer.toString('utf8', starts[i]!, starts[i]! + lengths[i]!) : undefined),
-  };
+function asStrings(list: PackedStrings): Strings & PackedStrings {
+  const { bytes, starts, lengths } = list;
+  const { length } = starts;
+  return { bytes, starts, lengths, length, at: (i) => (i in starts ? unpackString(list, i) : undefined) };
 }

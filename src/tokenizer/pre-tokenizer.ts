@@ -78,7 +78,7 @@ const families: readonly { names: string[]; patterns: string[]; ignoreMerges?: b
     names: ['deepseek-llm'],
     patterns: [
       '[\\r\\n]',
-      `${S}?[\\p{Lu}\\p{Ll}\\p{Lt}]+`,
+      `${S}?[[\\p{Lu}\\p{Ll}\\p{Lt}]--[\\u{1d400}-\\u{1d7ff}]]+`,
       `${S}?[!-\\/:-~\\uff01-\\uff0f\\uff1a-\\uff5e\\u2018-\\u201f\\u3000-\\u3002]+`,
       `${S}+$`,
       EAST_ASIAN,

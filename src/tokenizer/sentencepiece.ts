@@ -3,44 +3,40 @@
  * concatenation is a token, highest score first; characters that are no token become byte tokens.
  */
 import { errors } from '../errors.js';
+import type { ByteIndex } from './byte-index.js';
 import { MinHeap } from './heap.js';
-import type { TextEncoder } from './vocabulary.js';
+import type { TextEncoder, Vocabulary } from './vocabulary.js';
 
 export class SentencePieceEncoder implements TextEncoder {
+  /** Tokens that text may become. */
+  readonly #index: ByteIndex;
   /** (256) token of each byte, -1 if there is none. */
   readonly #byteIds: Int32Array;
   /** (vocab) place of the token in the order of scores; equal scores share a place. */
   readonly #order: Int32Array;
+  /** Bytes of the longest token. */
   readonly #longest: number;
   readonly #heap = new MinHeap();
 
-  constructor(
-    private readonly ids: ReadonlyMap<string, number>,
-    bytes: ReadonlyMap<string, number>,
-    scores: ArrayLike<number>,
-    private readonly unknown: number | null,
-  ) {
-    this.#byteIds = Int32Array.from({ length: 256 }, (_, b) => {
-      const name = `<0x${b.toString(16).toUpperCase().padStart(2, '0')}>`;
-      return bytes.get(name) ?? (b < 128 ? ids.get(String.fromCharCode(b)) : undefined) ?? -1;
-    });
-    this.#order = orderOf(scores);
-    let longest = 0;
-    for (const text of ids.keys()) longest = Math.max(longest, text.length);
-    this.#longest = longest;
+  constructor(private readonly vocabulary: Vocabulary) {
+    this.#index = vocabulary.textIndex;
+    this.#byteIds = vocabulary.byteIds;
+    this.#order = orderOf(vocabulary.scores);
+    this.#longest = vocabulary.tokens.lengths.reduce((a, b) => Math.max(a, b), 0);
   }
 
   encode(text: string, out: number[]): void {
-    const escaped = text.replaceAll(' ', '\u2581');
-    if (escaped === '') return;
-    const starts: number[] = [];
-    for (let i = 0; i < escaped.length; i += escaped.codePointAt(i)! > 0xffff ? 2 : 1) starts.push(i);
-    this.#merge(escaped, Int32Array.from([...starts, escaped.length]), out);
+    const bytes = Buffer.from(text.replaceAll(' ', '\u2581'), 'utf8');
+    if (bytes.length === 0) return;
+    const starts = new Int32Array(bytes.length + 1);
+    let n = 0;
+    for (let i = 0; i < bytes.length; i++) if ((bytes[i]! & 0xc0) !== 0x80) starts[n++] = i;
+    starts[n] = bytes.length;
+    this.#merge(bytes, starts, n, out);
   }
 
   /** `starts` (n + 1): where each character begins, and the end. */
-  #merge(text: string, starts: Int32Array, out: number[]): void {
-    const n = starts.length - 1;
+  #merge(bytes: Buffer, starts: Int32Array, n: number, out: number[]): void {
     const next = Int32Array.from({ length: n }, (_, i) => i + 1);
     const previous = Int32Array.from({ length: n }, (_, i) => i - 1);
     /** Token that a symbol makes with the next one, -1 if none. A heap entry is stale if its order is another. */
@@ -54,8 +50,8 @@ export class SentencePieceEncoder implements TextEncoder {
       const from = starts[left]!;
       const to = starts[next[right]!]!;
       if (to - from > this.#longest) return;
-      const id = this.ids.get(text.slice(from, to));
-      if (id === undefined) return;
+      const id = this.#index.find(bytes, from, to);
+      if (id < 0) return;
       pair[left] = id;
       heap.push(this.#order[id]! * 2 ** 31 + left);
     };
@@ -72,19 +68,23 @@ export class SentencePieceEncoder implements TextEncoder {
       if (previous[left]! >= 0) consider(previous[left]!);
       consider(left);
     }
-    for (let i = 0; i < n; i = next[i]!) this.#emit(text.slice(starts[i]!, starts[next[i]!]!), out);
+    for (let i = 0; i < n; i = next[i]!) this.#emit(bytes, starts[i]!, starts[next[i]!]!, out);
   }
 
-  #emit(piece: string, out: number[]): void {
-    const id = this.ids.get(piece);
-    if (id !== undefined) {
+  #emit(bytes: Buffer, from: number, to: number, out: number[]): void {
+    const id = this.#index.find(bytes, from, to);
+    if (id >= 0) {
       out.push(id);
       return;
     }
-    for (const byte of Buffer.from(piece, 'utf8')) {
-      const byteId = this.#byteIds[byte]! >= 0 ? this.#byteIds[byte]! : this.unknown;
-      if (byteId === null) throw errors.invalidRequest(`the vocabulary has no token for the character '${piece}'`);
-      out.push(byteId);
+    for (let i = from; i < to; i++) {
+      const byteId = this.#byteIds[bytes[i]!]!;
+      const known = byteId >= 0 ? byteId : this.vocabulary.special.unknown;
+      if (known === null) {
+        const char = bytes.toString('utf8', from, to);
+        throw errors.invalidRequest(`the vocabulary has no token for the character '${char}'`);
+      }
+      out.push(known);
     }
   }
 }

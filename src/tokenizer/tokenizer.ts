@@ -3,19 +3,13 @@ import { errors } from '../errors.js';
 import { BpeEncoder } from './bpe.js';
 import { decodeTokens, TokenDecoder } from './decoder.js';
 import { metadataFlag, metadataString, metadataStrings } from './metadata.js';
+import { packStrings, unpackString } from './packed.js';
 import { createPreTokenizer, type PreTokenizer } from './pre-tokenizer.js';
 import { SentencePieceEncoder } from './sentencepiece.js';
 import { splitSpecial } from './special-split.js';
+import { makeTokenBytes } from './token-bytes.js';
 import type { DecodeOptions, EncodeOptions, Metadata, StreamDecoder, TokenBytes, Tokenizer } from './types.js';
-import {
-  fingerprintOf,
-  Kind,
-  makeTokenBytes,
-  readVocabulary,
-  type TextEncoder,
-  type Vocabulary,
-  wantsStart,
-} from './vocabulary.js';
+import { fingerprintOf, Kind, readVocabulary, type TextEncoder, type Vocabulary, wantsStart } from './vocabulary.js';
 
 export interface TokenizerOptions {
   /** Rows of the model's embedding, where they are more than the vocabulary has tokens. */
@@ -27,15 +21,16 @@ export function createTokenizer(metadata: Metadata, options: TokenizerOptions = 
   const vocabulary = readVocabulary(metadata);
   const warnings: string[] = [];
   if (vocabulary.model === 'llama') return sentencePiece(metadata, vocabulary, options, warnings);
-  const merges = metadataStrings(metadata, 'tokenizer.ggml.merges');
-  if (!merges) throw errors.badTokenizer("metadata 'tokenizer.ggml.merges' is missing");
+  const list = metadataStrings(metadata, 'tokenizer.ggml.merges');
+  if (!list) throw errors.badTokenizer("metadata 'tokenizer.ggml.merges' is missing");
+  const merges = packStrings(list);
   const pre = preTokenizer(metadata, warnings);
-  const encoder = new BpeEncoder(merges, vocabulary.textIds, vocabulary.size, pre);
+  const encoder = new BpeEncoder(merges, vocabulary.textIndex, vocabulary.size, pre);
   const table = makeTokenBytes(vocabulary, options.modelVocab ?? 0);
   const rules: Rules = {
     spacePrefix: false,
     addBos: wantsStart(metadata, pre.addBos),
-    fingerprint: fingerprintOf(vocabulary, table, merges, pre.name),
+    fingerprint: fingerprintOf(vocabulary, merges, pre.name),
   };
   return new FileTokenizer(vocabulary, encoder, table, rules, warnings);
 }
@@ -46,14 +41,13 @@ function sentencePiece(
   options: TokenizerOptions,
   warnings: string[],
 ): Tokenizer {
-  const { textIds, byteIds, scores, special } = vocabulary;
-  const encoder = new SentencePieceEncoder(textIds, byteIds, scores, special.unknown);
+  const encoder = new SentencePieceEncoder(vocabulary);
   const spacePrefix = metadataFlag(metadata, 'tokenizer.ggml.add_space_prefix') ?? true;
   const table = makeTokenBytes(vocabulary, options.modelVocab ?? 0);
   const rules: Rules = {
     spacePrefix,
     addBos: wantsStart(metadata, true),
-    fingerprint: fingerprintOf(vocabulary, table, null, `space prefix ${spacePrefix}`),
+    fingerprint: fingerprintOf(vocabulary, null, `space prefix ${spacePrefix}`),
   };
   return new FileTokenizer(vocabulary, encoder, table, rules, warnings);
 }
@@ -132,7 +126,7 @@ class FileTokenizer implements Tokenizer {
   }
 
   tokenText(id: number): string {
-    return this.vocabulary.tokens.at(id) ?? '';
+    return id >= 0 && id < this.vocabSize ? unpackString(this.vocabulary.tokens, id) : '';
   }
 
   controlTexts(): string[] {

@@ -1,9 +1,10 @@
-/** The vocabulary of a model file: token texts, their kinds, the special ones, and the bytes each stands for. */
+/** The vocabulary of a model file: tokens, their kinds, and the special ones. */
 import { createHash } from 'node:crypto';
 import { errors } from '../errors.js';
-import { charsToBytes } from './byte-chars.js';
+import { ByteIndex } from './byte-index.js';
 import { metadataFlag, metadataId, metadataNumbers, metadataString, metadataStrings } from './metadata.js';
-import type { Metadata, SpecialIds, Strings, TokenBytes } from './types.js';
+import { type PackedStrings, packStrings, unpackString } from './packed.js';
+import type { Metadata, SpecialIds } from './types.js';
 
 /** Text without special tokens to ids, appended to `out`; `text` is well-formed. */
 export interface TextEncoder {
@@ -32,7 +33,7 @@ const END_TEXTS = [
 
 export interface Vocabulary {
   model: 'gpt2' | 'llama';
-  tokens: Strings;
+  tokens: PackedStrings;
   size: number;
   /** (size) Kind */
   kinds: Uint8Array;
@@ -40,10 +41,10 @@ export interface Vocabulary {
   scores: Float32Array;
   special: SpecialIds;
   endTokens: number[];
-  /** Tokens that plain text may become, by their spelling in the file. */
-  textIds: Map<string, number>;
-  /** Byte tokens `<0x0A>` by their spelling. */
-  byteIds: Map<string, number>;
+  /** Tokens that plain text may become: none that is control, unknown or a byte by its spelling. */
+  textIndex: ByteIndex;
+  /** (256) token of each byte (`<0x0A>`), -1 if there is none. */
+  byteIds: Int32Array;
   /** Control, unknown and user-defined tokens by their spelling, longest first. */
   named: Map<string, number>;
 }
@@ -52,150 +53,107 @@ const MODELS = ['gpt2', 'llama'];
 
 /** @throws LongmindError bad_tokenizer */
 export function readVocabulary(metadata: Metadata): Vocabulary {
-  const model = metadataString(metadata, 'tokenizer.ggml.model');
-  if (model === null) throw errors.badTokenizer("metadata 'tokenizer.ggml.model' is missing");
-  if (!MODELS.includes(model))
-    throw errors.badTokenizer(`tokenizer model '${model}' is not supported (supported: ${MODELS.join(', ')})`);
-  const tokens = metadataStrings(metadata, 'tokenizer.ggml.tokens');
-  if (!tokens || tokens.length === 0) throw errors.badTokenizer("metadata 'tokenizer.ggml.tokens' is missing");
-  const size = tokens.length;
+  const model = readModel(metadata);
+  const list = metadataStrings(metadata, 'tokenizer.ggml.tokens');
+  if (!list || list.length === 0) throw errors.badTokenizer("metadata 'tokenizer.ggml.tokens' is missing");
+  const tokens = packStrings(list);
+  const size = list.length;
   const kinds = new Uint8Array(size).fill(Kind.normal);
   metadataNumbers(metadata, 'tokenizer.ggml.token_type', size)?.forEach((kind, i) => {
     kinds[i] = kind;
   });
-  const scores = metadataNumbers(metadata, 'tokenizer.ggml.scores', size) ?? new Float32Array(size);
-  const index = indexTexts(tokens, kinds);
-  const special = readSpecial(metadata, model as Vocabulary['model'], size, index.all);
-  const endTokens = findEnds(special, index.all, kinds);
+  const ends = END_TEXTS.map((text) => findToken(tokens, text));
+  for (const id of ends) if (id >= 0) kinds[id] = Kind.control; // some files forget to say so
+  const special = readSpecial(metadata, model, size, ends);
+  const textIndex = new ByteIndex(tokens, (id) => isText(kinds[id]!));
   return {
-    model: model as Vocabulary['model'],
+    model,
     tokens,
     size,
     kinds,
-    scores,
+    scores: metadataNumbers(metadata, 'tokenizer.ggml.scores', size) ?? new Float32Array(size),
     special,
-    endTokens,
-    ...sortTexts(index.all, kinds),
+    endTokens: endTokens(special, ends),
+    textIndex,
+    byteIds: findBytes(tokens, kinds, textIndex),
+    named: findNamed(tokens, kinds),
   };
 }
 
-function indexTexts(tokens: Strings, kinds: Uint8Array): { all: Map<string, number> } {
-  const all = new Map<string, number>();
-  for (let id = 0; id < kinds.length; id++) all.set(tokens.at(id) ?? '', id);
-  all.delete('');
-  return { all };
+function readModel(metadata: Metadata): Vocabulary['model'] {
+  const model = metadataString(metadata, 'tokenizer.ggml.model');
+  if (model === null) throw errors.badTokenizer("metadata 'tokenizer.ggml.model' is missing");
+  if (MODELS.includes(model)) return model as Vocabulary['model'];
+  throw errors.badTokenizer(`tokenizer model '${model}' is not supported (supported: ${MODELS.join(', ')})`);
 }
 
-/**
- * Control, unknown and byte tokens are kept apart: no text, and no merge, may become one by its spelling.
- */
-function sortTexts(
-  all: ReadonlyMap<string, number>,
-  kinds: Uint8Array,
-): Pick<Vocabulary, 'textIds' | 'byteIds' | 'named'> {
-  const textIds = new Map<string, number>();
-  const byteIds = new Map<string, number>();
-  const named: [string, number][] = [];
-  for (const [text, id] of all) {
-    const kind = kinds[id];
-    if (kind === Kind.byte) byteIds.set(text, id);
-    else if (kind === Kind.control || kind === Kind.unknown) named.push([text, id]);
-    else {
-      textIds.set(text, id);
-      if (kind === Kind.userDefined) named.push([text, id]);
-    }
+const isText = (kind: number): boolean =>
+  kind === Kind.normal || kind === Kind.userDefined || kind === Kind.unused || kind === Kind.undefined;
+
+/** -1 if there is none. */
+function findToken(tokens: PackedStrings, text: string): number {
+  const wanted = Buffer.from(text, 'utf8');
+  for (let id = tokens.starts.length - 1; id >= 0; id--) {
+    const start = tokens.starts[id]!;
+    if (tokens.lengths[id] === wanted.length && wanted.equals(tokens.bytes.subarray(start, start + wanted.length)))
+      return id;
   }
-  named.sort((a, b) => Buffer.byteLength(b[0]) - Buffer.byteLength(a[0]) || a[1] - b[1]);
-  return { textIds, byteIds, named: new Map(named) };
+  return -1;
 }
 
-function readSpecial(
-  metadata: Metadata,
-  model: Vocabulary['model'],
-  size: number,
-  all: ReadonlyMap<string, number>,
-): SpecialIds {
+function findBytes(tokens: PackedStrings, kinds: Uint8Array, textIndex: ByteIndex): Int32Array {
+  // where a byte has no token of its own, the character may have one
+  const ids = Int32Array.from({ length: 256 }, (_, b) => (b < 128 ? textIndex.find(Uint8Array.of(b), 0, 1) : -1));
+  for (let id = 0; id < kinds.length; id++) {
+    const byte = kinds[id] === Kind.byte ? byteOf(tokens, id) : -1;
+    if (byte >= 0) ids[byte] = id;
+  }
+  return ids;
+}
+
+/** `<0x0A>` → 10; -1 if it is not spelled so. */
+export function byteOf(tokens: PackedStrings, id: number): number {
+  const m = /^<0x([0-9A-Fa-f]{2})>$/.exec(unpackString(tokens, id));
+  return m ? Number.parseInt(m[1]!, 16) : -1;
+}
+
+function findNamed(tokens: PackedStrings, kinds: Uint8Array): Map<string, number> {
+  const ids: number[] = [];
+  for (let id = 0; id < kinds.length; id++) {
+    const kind = kinds[id];
+    if (kind === Kind.control || kind === Kind.unknown || kind === Kind.userDefined) ids.push(id);
+  }
+  ids.sort((a, b) => tokens.lengths[b]! - tokens.lengths[a]! || a - b);
+  return new Map(ids.map((id) => [unpackString(tokens, id), id] as const).filter(([text]) => text !== ''));
+}
+
+function readSpecial(metadata: Metadata, model: Vocabulary['model'], size: number, ends: number[]): SpecialIds {
   const id = (name: string): number | null => metadataId(metadata, `tokenizer.ggml.${name}_token_id`, size);
   const isLlama = model === 'llama';
-  const eot = id('eot') ?? END_TEXTS.map((t) => all.get(t)).find((t) => t !== undefined) ?? null;
   return {
     bos: id('bos') ?? (isLlama && size > 1 ? 1 : null),
     eos: id('eos') ?? (isLlama && size > 2 ? 2 : null),
-    eot,
+    eot: id('eot') ?? ends.find((e) => e >= 0) ?? null,
     unknown: id('unknown') ?? (isLlama ? 0 : null),
   };
 }
 
-/** Also marks them as control tokens: some files forget to. */
-function findEnds(special: SpecialIds, all: ReadonlyMap<string, number>, kinds: Uint8Array): number[] {
-  const ends = new Set<number>();
-  for (const id of [special.eos, special.eot]) if (id !== null) ends.add(id);
-  for (const text of END_TEXTS) {
-    const id = all.get(text);
-    if (id !== undefined) {
-      ends.add(id);
-      kinds[id] = Kind.control;
-    }
-  }
-  // OpenAI's harmony format ends messages with <|end|> and answers with <|return|> or <|call|>
-  const [end, ret, call] = ['<|end|>', '<|return|>', '<|call|>'].map((t) => all.get(t));
-  if (end !== undefined && ret !== undefined && call !== undefined) ends.delete(end);
-  return [...ends].sort((a, b) => a - b);
-}
-
-/** `padTo`: ids up to there exist in the model, though not in the vocabulary; they stand for nothing. */
-export function makeTokenBytes(v: Vocabulary, padTo: number): TokenBytes {
-  const size = Math.max(v.size, padTo);
-  const offsets = new Int32Array(size + 1);
-  const special = new Uint8Array(size);
-  const parts: Uint8Array[] = [];
-  let end = 0;
-  for (let id = 0; id < size; id++) {
-    const bytes = id < v.size ? bytesOf(v, id) : null;
-    if (bytes) {
-      parts.push(bytes);
-      end += bytes.length;
-    }
-    const kind = v.kinds[id];
-    special[id] = kind === Kind.normal || kind === Kind.userDefined || kind === Kind.byte ? 0 : 1;
-    offsets[id + 1] = end;
-  }
-  const bytes = new Uint8Array(end);
-  let at = 0;
-  for (const part of parts) {
-    bytes.set(part, at);
-    at += part.length;
-  }
-  return { bytes, offsets, special };
-}
-
-function bytesOf(v: Vocabulary, id: number): Uint8Array | null {
-  const text = v.tokens.at(id) ?? '';
-  switch (v.kinds[id]) {
-    case Kind.normal:
-      return v.model === 'gpt2' ? charsToBytes(text) : Buffer.from(text.replaceAll('\u2581', ' '), 'utf8');
-    case Kind.byte:
-      return /^<0x[0-9A-Fa-f]{2}>$/.test(text) ? Uint8Array.of(Number.parseInt(text.slice(3, 5), 16)) : null;
-    case Kind.control:
-    case Kind.unknown:
-    case Kind.userDefined:
-      return Buffer.from(text, 'utf8');
-    default:
-      return null;
-  }
+function endTokens(special: SpecialIds, ends: number[]): number[] {
+  const all = new Set(ends.filter((id) => id >= 0));
+  for (const id of [special.eos, special.eot]) if (id !== null) all.add(id);
+  // OpenAI's harmony format ends messages with <|end|>, and answers with <|return|> or <|call|>
+  const [end, ret, call] = ['<|end|>', '<|return|>', '<|call|>'].map((t) => ends[END_TEXTS.indexOf(t)]!);
+  if (end! >= 0 && ret! >= 0 && call! >= 0) all.delete(end!);
+  return [...all].sort((a, b) => a - b);
 }
 
 /** Hash of all that decides which ids a text becomes. */
-export function fingerprintOf(v: Vocabulary, table: TokenBytes, merges: Strings | null, rules: string): string {
+export function fingerprintOf(v: Vocabulary, merges: PackedStrings | null, rules: string): string {
   const hash = createHash('sha256');
   hash.update(`${v.model} ${rules} ${JSON.stringify(v.special)}\n`);
-  for (const part of [table.bytes, table.offsets, v.kinds, v.scores]) {
+  const lists = merges ? [v.tokens, merges] : [v.tokens];
+  for (const part of [...lists.flatMap((l) => [l.bytes, l.lengths]), v.kinds, v.scores]) {
     hash.update(new Uint8Array(part.buffer, part.byteOffset, part.byteLength));
-  }
-  for (let i = 0; merges && i < merges.length; i += 1000) {
-    let chunk = '';
-    for (let j = i; j < Math.min(i + 1000, merges.length); j++) chunk += `${merges.at(j)}\n`;
-    hash.update(chunk);
   }
   return hash.digest('hex').slice(0, 32);
 }
