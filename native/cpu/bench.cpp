@@ -48,15 +48,17 @@ extern "C" double lm_bench_read(Device *d, double bytes, int32_t repeats) {
   return (double)n * repeats / t;
 }
 
-static void peak_rounds(void *context, int, int from, int to, int) {
-  Device *d = (Device *)context;
-  for (int i = from; i < to; i++) d->k->bench_int8(1000);
+static void peak_int8(void *context, int, int from, int to, int) {
+  for (int i = from; i < to; i++) ((const LmKernels *)context)->bench_int8(1000);
+}
+static void peak_f32(void *context, int, int from, int to, int) {
+  for (int i = from; i < to; i++) ((const LmKernels *)context)->bench_f32(1000);
 }
 
-extern "C" double lm_bench_int8(Device *d, double milliseconds) {
-  double per = d->k->bench_int8(1000), t = now_s(), rounds = 0;
+extern "C" double lm_bench_peak(Device *d, int32_t f32, double milliseconds) {
+  double per = f32 ? d->k->bench_f32(1000) : d->k->bench_int8(1000), t = now_s(), rounds = 0;
   do {
-    repeat(d, 64, 4, 1, peak_rounds, d);
+    repeat(d, 64, 4, 1, f32 ? peak_f32 : peak_int8, (void *)d->k);
     rounds += 64;
   } while (now_s() - t < milliseconds / 1e3);
   return rounds * per / (now_s() - t);

@@ -286,6 +286,7 @@ extern "C" int32_t lm_configure(Device *d, const int32_t *sizes, const int32_t *
     void *p = mmap(nullptr, (size_t)d->kvReserved, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED) return LM_E_MEMORY;
     d->kv = (uint8_t *)p;
+    madvise(p, (size_t)d->kvReserved, MADV_HUGEPAGE);
     kv->base = d->kv;
   }
   d->logitsBuffer = -1;

@@ -33,9 +33,10 @@ int32_t lm_step(Device *d, int32_t from, int32_t to, const int32_t *counts, cons
                 int32_t *outTopTokens, float *outTopLogprobs, const int32_t *cancel, int32_t *detail);
 /** Copies row i of the last step's logits. */
 int32_t lm_logits(Device *d, int32_t i, float *out, int32_t count);
-/** Bench: bytes a second all threads together read from `bytes` of memory; int8 operations a second of all threads. */
+/** Bench: bytes a second all threads together read from `bytes` of memory; operations a second of all threads (int8 dot
+ *  products, or f32 multiply-adds). */
 double lm_bench_read(Device *d, double bytes, int32_t repeats);
-double lm_bench_int8(Device *d, double milliseconds);
+double lm_bench_peak(Device *d, int32_t f32, double milliseconds);
 /** Bench: seconds of one product of tensor i with n columns, the activations prepared once. */
 double lm_bench_linear(Device *d, int32_t tensor, int32_t n, int32_t repeats);
 }

@@ -25,7 +25,7 @@ static const LmKernels table = {
     LM_COLUMNS,       tile_bytes, repack,     to_vector,         embed,
     rms_norm,         prepare,    linear,     silu_mul,          rope_store,
     attention_scratch, attention_tokens, attention, attention_merge, sample_scratch, sample,
-    bench_read, bench_int8,
+    bench_read, bench_int8, bench_f32,
 };
 }  // namespace LM_NS
 

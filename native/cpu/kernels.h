@@ -131,6 +131,7 @@ struct LmKernels {
                  int32_t position, float *scratch);
   void (*bench_read)(const uint8_t *p, int64_t bytes);
   double (*bench_int8)(int32_t rounds);
+  double (*bench_f32)(int32_t rounds);
 };
 
 extern "C" {

@@ -131,6 +131,20 @@ LM_INLINE i32 v_to_s8(s8 *p, V v) {
   return _mm512_reduce_add_epi32(i);
 }
 LM_INLINE int v_any_nan(V v) { return _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q) != 0; }
+/** 16 values of 4 bits: the low or the high halves of 16 bytes. */
+LM_INLINE V v_u4(const void *p, int high) {
+  __m128i x = _mm_loadu_si128((const __m128i *)p), m = _mm_set1_epi8(15);
+  x = _mm_and_si128(high ? _mm_srli_epi16(x, 4) : x, m);
+  return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(x));
+}
+/** The low halves of 8 bytes, then the high halves. */
+LM_INLINE V v_u4_pairs(const void *p) {
+  __m128i x = _mm_loadl_epi64((const __m128i *)p), m = _mm_set1_epi8(15);
+  x = _mm_unpacklo_epi64(_mm_and_si128(x, m), _mm_and_si128(_mm_srli_epi16(x, 4), m));
+  return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(x));
+}
+/** Bit i: lane i of a ≥ lane i of b. */
+LM_INLINE u32 v_mask_ge(V a, V b) { return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ); }
 #elif defined(LM_BUILD_AVX2)
 struct V {
   __m256 a, b;
@@ -242,6 +256,23 @@ LM_INLINE i32 v_to_s8(s8 *p, V v) {
 }
 LM_INLINE int v_any_nan(V v) {
   return _mm256_movemask_ps(_mm256_cmp_ps(v.a, v.a, _CMP_UNORD_Q)) | _mm256_movemask_ps(_mm256_cmp_ps(v.b, v.b, _CMP_UNORD_Q));
+}
+/** 16 values of 4 bits: the low or the high halves of 16 bytes. */
+LM_INLINE V v_u4(const void *p, int high) {
+  __m128i x = _mm_loadu_si128((const __m128i *)p), m = _mm_set1_epi8(15);
+  x = _mm_and_si128(high ? _mm_srli_epi16(x, 4) : x, m);
+  return v_int(I{_mm256_cvtepu8_epi32(x), _mm256_cvtepu8_epi32(_mm_srli_si128(x, 8))});
+}
+/** The low halves of 8 bytes, then the high halves. */
+LM_INLINE V v_u4_pairs(const void *p) {
+  __m128i x = _mm_loadl_epi64((const __m128i *)p), m = _mm_set1_epi8(15);
+  x = _mm_unpacklo_epi64(_mm_and_si128(x, m), _mm_and_si128(_mm_srli_epi16(x, 4), m));
+  return v_int(I{_mm256_cvtepu8_epi32(x), _mm256_cvtepu8_epi32(_mm_srli_si128(x, 8))});
+}
+/** Bit i: lane i of a ≥ lane i of b. */
+LM_INLINE u32 v_mask_ge(V x, V y) {
+  return (u32)_mm256_movemask_ps(_mm256_cmp_ps(x.a, y.a, _CMP_GE_OQ)) |
+         (u32)_mm256_movemask_ps(_mm256_cmp_ps(x.b, y.b, _CMP_GE_OQ)) << 8;
 }
 #else
 struct V {
@@ -386,6 +417,24 @@ LM_INLINE int v_any_nan(V v) {
   int any = 0;
   LM_EACH any |= v.v[i] != v.v[i];
   return any;
+}
+/** 16 values of 4 bits: the low or the high halves of 16 bytes. */
+LM_INLINE V v_u4(const void *p, int high) {
+  V r;
+  LM_EACH r.v[i] = (float)((((const u8 *)p)[i] >> (high ? 4 : 0)) & 15);
+  return r;
+}
+/** The low halves of 8 bytes, then the high halves. */
+LM_INLINE V v_u4_pairs(const void *p) {
+  V r;
+  LM_EACH r.v[i] = (float)((((const u8 *)p)[i & 7] >> (i < 8 ? 0 : 4)) & 15);
+  return r;
+}
+/** Bit i: lane i of a ≥ lane i of b. */
+LM_INLINE u32 v_mask_ge(V a, V b) {
+  u32 m = 0;
+  LM_EACH m |= (u32)(a.v[i] >= b.v[i]) << i;
+  return m;
 }
 #endif
 

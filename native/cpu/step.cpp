@@ -47,7 +47,8 @@ static int check_sampling(const Device *d, const StepArrays *s, int32_t *detail)
   for (int32_t i = 0; i < n; i++) {
     detail[0] = i;
     if (!(p->temperature[i] >= 0) || p->topLogprobs[i] < -1 || p->topLogprobs[i] > LM_MAX_TOP ||
-        p->scoreToken[i] < -1 || p->scoreToken[i] >= vocab || !(p->repetition[i] > 0) || !(p->topP[i] >= 0))
+        p->scoreToken[i] < -1 || p->scoreToken[i] >= vocab || !(p->repetition[i] > 0) || !(p->topP[i] >= 0) ||
+        !(p->minP[i] >= 0 && p->minP[i] <= 1))
       return LM_E_SAMPLING;
     if (p->maskRow[i] < -1 || (p->maskRow[i] >= 0 && (p->maskRow[i] + (int64_t)1) * words > c[LM_C_CAP_MASKS])) return LM_E_MASK;
   }

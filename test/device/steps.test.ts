@@ -110,7 +110,7 @@ describe('block copies', () => {
       step.copyCount = 1;
       step.copies.set([1, 4, 13]);
       runner.device.submit(step);
-      want.forEach((x, i) => assert.deepEqual(runner.device.logits(i), x));
+      for (const [i, x] of want.entries()) assert.deepEqual(runner.device.logits(i), x);
       runner.close();
     });
   }

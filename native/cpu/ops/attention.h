@@ -44,14 +44,10 @@ LM_INLINE AttentionScratch carve(float *p, int rows, int hd) {
 static void widen_k(float *out, const u8 *tile, int hd, int bits) {
   const u8 *p = tile + 16 * hd * bits / 8;
   V scale = v_half(p), zero = v_half(p + 32);
-  for (int d = 0; d < hd; d++) {
-    u8 q[16];
-    const u8 *s = tile + (bits == 8 ? 16 * d : 16 * (d / 2));
-    if (bits == 8) memcpy(q, s, 16);
-    else
-      for (int i = 0; i < 16; i++) q[i] = (u8)((s[i] >> (4 * (d & 1))) & 15);
-    v_store(out + 16 * d, v_fma(v_u8(q), scale, zero));
-  }
+  if (bits == 8)
+    for (int d = 0; d < hd; d++) v_store(out + 16 * d, v_fma(v_u8(tile + 16 * d), scale, zero));
+  else
+    for (int d = 0; d < hd; d++) v_store(out + 16 * d, v_fma(v_u4(tile + 16 * (d / 2), d & 1), scale, zero));
 }
 /** The first n tokens of a tile of quantised V → (tokens, dim) f32. */
 static void widen_v(float *out, const u8 *tile, int n, int hd, int bits) {
@@ -59,17 +55,16 @@ static void widen_v(float *out, const u8 *tile, int n, int hd, int bits) {
   for (int t = 0; t < n; t++) {
     V scale = v_set(half_at(p + 2 * t)), zero = v_set(half_at(p + 32 + 2 * t));
     const u8 *row = tile + t * hd * bits / 8;
-    for (int d = 0; d < hd; d += 16) {
-      u8 q[16];
-      if (bits == 8) memcpy(q, row + d, 16);
-      else
-        for (int j = 0; j < 8; j++) {
-          q[j] = row[d / 2 + j] & 15;
-          q[j + 8] = row[d / 2 + j] >> 4;
-        }
-      v_store(out + t * hd + d, v_fma(v_u8(q), scale, zero));
-    }
+    float *o = out + t * hd;
+    if (bits == 8)
+      for (int d = 0; d < hd; d += 16) v_store(o + d, v_fma(v_u8(row + d), scale, zero));
+    else
+      for (int d = 0; d < hd; d += 16) v_store(o + d, v_fma(v_u4_pairs(row + d / 2), scale, zero));
   }
+}
+
+LM_INLINE void prefetch_tile(const u8 *p, int64_t bytes) {
+  for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(p + i);
 }
 
 template <int WIDE>
@@ -201,9 +196,15 @@ static void span(const LmAttention *a, const LmAttentionTask *t, i32 kvHead, int
   n = n < LM_SPAN ? n : LM_SPAN;
   int tiles = (n + 15) / 16;
   const u8 *v[LM_SPAN / 16];
+  int streams = rows <= LM_PV_ROWS;  // few rows: K and V come from memory faster than they are used
   for (int j = 0; j < tiles; j += 2) {
     const u8 *k[2];
     int nt = tiles - j < 2 ? 1 : 2;
+    if (streams)
+      for (int i = 0; i < nt; i++) {
+        prefetch_tile(kv_tile(&a->kv, t->table, kvHead, from + 16 * (j + i), 1), a->kv.tileBytes);
+        if (j + i + 2 < tiles) prefetch_tile(kv_tile(&a->kv, t->table, kvHead, from + 16 * (j + i + 2), 0), a->kv.tileBytes);
+      }
     for (int i = 0; i < nt; i++) {
       int at = from + 16 * (j + i);
       k[i] = kv_tile(&a->kv, t->table, kvHead, at, 0);

@@ -46,4 +46,37 @@ static double bench_int8(i32 n) {
 #endif
 }
 
+/** The same for f32 fused multiply-adds (multiply, then add, where there is none). */
+static double bench_f32(i32 n) {
+  V x = v_set(0.5f), y = v_set(0.25f);
+  V a0 = x, a1 = x, a2 = x, a3 = x, a4 = x, a5 = x, a6 = x, a7 = x, a8 = x, a9 = x;
+#if defined(LM_BUILD_AVX512)
+#define LM_STEP(a) __asm__ volatile("vfmadd213ps %2, %1, %0" : "+v"(a) : "v"(x), "v"(y));
+#elif defined(LM_BUILD_AVX2)
+#define LM_STEP(v) \
+  __asm__ volatile("vfmadd213ps %2, %1, %0" : "+x"(v.a) : "x"(x.a), "x"(y.a)); \
+  __asm__ volatile("vfmadd213ps %2, %1, %0" : "+x"(v.b) : "x"(x.b), "x"(y.b));
+#else
+#define LM_STEP(v) \
+  v = v_fma(v, x, y); \
+  __asm__ volatile("" : "+m"(v));
+#endif
+  for (i32 i = 0; i < 10 * n; i++) {
+    LM_STEP(a0)
+    LM_STEP(a1)
+    LM_STEP(a2)
+    LM_STEP(a3)
+    LM_STEP(a4)
+    LM_STEP(a5)
+    LM_STEP(a6)
+    LM_STEP(a7)
+    LM_STEP(a8)
+    LM_STEP(a9)
+  }
+#undef LM_STEP
+  volatile float sink = v_sum(v_add(v_add(v_add(a0, a1), v_add(a2, a3)), v_add(v_add(a4, a5), v_add(v_add(a6, a7), v_add(a8, a9)))));
+  (void)sink;
+  return 100.0 * 32 * n;
+}
+
 }  // namespace LM_NS

@@ -6,9 +6,6 @@ namespace LM_NS {
 
 #define LM_CHUNK 256
 
-/** Floats of scratch that `sample` needs. */
-static int64_t sample_scratch(i32 vocab) { return 2 * ((vocab + 15) & ~15) + 2 * (2048 + vocab / LM_CHUNK + 1) + 2 * (int64_t)vocab + 16; }
-
 LM_INLINE uint64_t mix64(uint64_t z) {  // SplitMix64's finaliser
   z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
   z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
@@ -77,8 +74,12 @@ static void top_tokens(const float *x, i32 n, int count, i32 *ids) {
 }
 
 static i32 argmax(const float *x, i32 n, float top) {
-  for (i32 i = 0; i < n; i++)
-    if (x[i] == top) return i;
+  V t = v_set(top);
+  for (i32 i = 0; i < n; i += 16) {
+    if (n - i >= 16 && !v_mask_ge(v_load(x + i), t)) continue;
+    for (i32 j = i; j < n && j < i + 16; j++)
+      if (x[j] == top) return j;
+  }
   return -1;
 }
 
@@ -88,17 +89,34 @@ LM_INLINE u32 sort_key(float x) {
   return b & 0x80000000u ? ~b : b | 0x80000000u;
 }
 
-/** The k-th largest key of x, and how many tokens with exactly this key belong to the k largest. */
-static u32 kth_key(const float *x, i32 n, i32 k, u32 *histogram, i32 *ties) {
+struct Candidate {
+  float e;
+  i32 id;
+};
+
+/** Tokens with x ≥ threshold, by id, with their e. */
+static i32 collect(const float *x, const float *e, i32 n, float threshold, Candidate *list) {
+  i32 have = 0;
+  V t = v_set(threshold);
+  for (i32 i = 0; i < n; i += 16) {
+    u32 m = n - i >= 16 ? v_mask_ge(v_load(x + i), t) : v_mask_ge(v_load_n(x + i, n - i), t) & ((1u << (n - i)) - 1);
+    for (; m; m &= m - 1) {
+      i32 id = i + __builtin_ctz(m);
+      list[have++] = {e[id], id};
+    }
+  }
+  return have;
+}
+
+/** The k-th largest of n keys, and how many that equal it belong to the k largest. */
+static u32 kth_key(const u32 *keys, i32 n, i32 k, u32 *histogram, i32 *ties) {
   static const int shift[3] = {21, 10, 0}, width[3] = {11, 11, 10};
   u32 prefix = 0, mask = 0;
   for (int pass = 0; pass < 3; pass++) {
     u32 size = 1u << width[pass];
     memset(histogram, 0, 4 * size);
-    for (i32 i = 0; i < n; i++) {
-      u32 key = sort_key(x[i]);
-      if ((key & mask) == prefix) histogram[(key >> shift[pass]) & (size - 1)]++;
-    }
+    for (i32 i = 0; i < n; i++)
+      if ((keys[i] & mask) == prefix) histogram[(keys[i] >> shift[pass]) & (size - 1)]++;
     u32 b = size - 1;
     while (histogram[b] < (u32)k) k -= (i32)histogram[b--];
     prefix |= b << shift[pass];
@@ -108,20 +126,30 @@ static u32 kth_key(const float *x, i32 n, i32 k, u32 *histogram, i32 *ties) {
   return prefix;
 }
 
-/** Sets e to 0 outside the k largest of y. */
-static void keep_top_k(const float *y, float *e, i32 n, i32 k, u32 *histogram) {
-  i32 ties;
-  u32 key = kth_key(y, n, k, histogram, &ties);
-  for (i32 i = 0; i < n; i++) {
-    u32 x = sort_key(y[i]);
-    if (x < key || (x == key && ties-- <= 0)) e[i] = 0.0f;
+/** A value that at least k of y reach: the k-th largest of the maxima of pieces of 64. */
+static float top_k_bound(const float *y, i32 n, i32 k, u32 *keys, u32 *histogram) {
+  i32 pieces = 0, ties;
+  for (i32 i = 0; i + 64 <= n; i += 64) {
+    V m = v_max(v_max(v_load(y + i), v_load(y + i + 16)), v_max(v_load(y + i + 32), v_load(y + i + 48)));
+    keys[pieces++] = sort_key(v_maximum(m));
   }
+  if (pieces < k) return -__builtin_inff();
+  u32 key = kth_key(keys, pieces, k, histogram, &ties);
+  return bits_f32(key & 0x80000000u ? key & 0x7fffffff : ~key);
 }
 
-struct Candidate {
-  float e;
-  i32 id;
-};
+/** The k largest of y (equal ones: lower ids first), by id. `keys` holds n words. */
+static i32 keep_top_k(const float *y, const float *e, i32 n, i32 k, u32 *keys, u32 *histogram, Candidate *list) {
+  float bound = top_k_bound(y, n, k, keys, histogram);
+  i32 have = collect(y, e, n, bound, list), kept = 0, ties;
+  if (have <= k) return have;
+  for (i32 i = 0; i < have; i++) keys[i] = sort_key(y[list[i].id]);
+  u32 key = kth_key(keys, have, k, histogram, &ties);
+  for (i32 i = 0; i < have; i++)
+    if (keys[i] > key || (keys[i] == key && ties-- > 0)) list[kept++] = list[i];
+  return kept;
+}
+
 LM_INLINE int before(Candidate a, Candidate b) { return a.e > b.e || (a.e == b.e && a.id < b.id); }
 /** Heap sort, best first. */
 static void sort_candidates(Candidate *c, i32 n) {
@@ -145,36 +173,34 @@ static void sort_candidates(Candidate *c, i32 n) {
   }
 }
 
-/** Keeps the smallest set of most probable tokens whose mass reaches p · total. */
-static void keep_top_p(float *e, i32 n, double target, double *mass, Candidate *list) {
-  memset(mass, 0, 2048 * sizeof(double));
-  for (i32 i = 0; i < n; i++)
-    if (e[i] > 0.0f) mass[f32_bits(e[i]) >> 20] += e[i];
-  double cum = 0;
-  i32 b = 2047;
-  if (!(target > 0)) target = 1e-300;  // at least the first
-  while (b > 0 && cum + mass[b] < target) cum += mass[b--];
-  i32 have = 0;
-  for (i32 i = 0; i < n; i++) {
-    i32 bucket = (i32)(f32_bits(e[i]) >> 20);
-    if (bucket == b && e[i] > 0.0f) list[have++] = {e[i], i};
-    if (bucket < b) e[i] = 0.0f;
-  }
-  sort_candidates(list, have);
-  i32 kept = 0;
-  while (kept < have && cum < target) cum += list[kept++].e;
-  for (i32 i = kept; i < have; i++) e[list[i].id] = 0.0f;
+static double list_mass(const Candidate *list, i32 n) {
+  double sum = 0;
+  for (i32 i = 0; i < n; i++) sum += list[i].e;
+  return sum;
 }
 
-static double chunk_sums(const float *e, i32 n, double *chunks) {
-  double total = 0;
-  for (i32 c = 0; c < n; c += LM_CHUNK) {
-    V s = v_zero();
-    for (i32 i = c; i < n && i < c + LM_CHUNK; i += 16) s = v_add(s, n - i >= 16 ? v_load(e + i) : v_load_n(e + i, n - i));
-    chunks[c / LM_CHUNK] = v_sum(s);
-    total += chunks[c / LM_CHUNK];
+/**
+ * Keeps the smallest set of most probable tokens whose mass reaches the target; the list stays in order of ids.
+ * Tokens are counted in buckets of equal exponent and three bits of mantissa; only the bucket in which the target lies is
+ * sorted. `spare` holds as many candidates as the list.
+ */
+static i32 keep_top_p(Candidate *list, i32 have, double target, double *mass, Candidate *spare) {
+  if (!(target > 0)) target = 1e-300;  // at least the first
+  memset(mass, 0, 2048 * sizeof(double));
+  for (i32 i = 0; i < have; i++) mass[f32_bits(list[i].e) >> 20] += list[i].e;
+  double cum = 0;
+  i32 b = 2047, n = 0, kept = 0, first = 0;
+  while (b > 0 && cum + mass[b] < target) cum += mass[b--];
+  for (i32 i = 0; i < have; i++)
+    if ((i32)(f32_bits(list[i].e) >> 20) == b) spare[n++] = list[i];
+  sort_candidates(spare, n);
+  while (first < n && cum < target) cum += spare[first++].e;
+  Candidate last = first ? spare[first - 1] : Candidate{__builtin_inff(), -1};
+  for (i32 i = 0; i < have; i++) {
+    i32 bucket = (i32)(f32_bits(list[i].e) >> 20);
+    if (bucket > b || (bucket == b && first && !before(last, list[i]))) list[kept++] = list[i];
   }
-  return total;
+  return kept;
 }
 
 static i32 draw(const float *e, i32 n, const double *chunks, double target) {
@@ -243,45 +269,85 @@ static const float *adjust(const LmSampling *s, const float *x, i32 n, i32 i, fl
   return y;
 }
 
-/** scratch: y (vocab), e (vocab), then 2048 doubles, chunks and candidates; see sample_scratch. */
-static i32 choose(const LmSampling *s, const float *y, i32 n, i32 i, i32 position, float top, float *e, double *work,
-                  double *chunks, Candidate *list) {
+/** Pieces of the scratch of one row. */
+struct SampleScratch {
+  float *y, *e;
+  double *mass, *chunks;
+  u32 *keys;
+  Candidate *list, *spare;
+};
+static SampleScratch carve_sample(float *p, i32 n) {
+  i32 padded = (n + 15) & ~15;
+  SampleScratch w;
+  w.y = p;
+  w.e = p + padded;
+  w.mass = (double *)(w.e + padded);
+  w.chunks = w.mass + 2048;
+  w.keys = (u32 *)(w.chunks + n / LM_CHUNK + 1);
+  w.list = (Candidate *)(w.keys + padded);
+  w.spare = w.list + padded;
+  return w;
+}
+/** Floats of scratch that `sample` needs. */
+static int64_t sample_scratch(i32 n) { return 7 * (int64_t)((n + 15) & ~15) + 2 * (2048 + n / LM_CHUNK + 1) + 16; }
+
+/** Top-p without a list: tokens above 2^-8, 2^-16 … of the best are enough as soon as their mass reaches the target. */
+static i32 nucleus(const float *e, i32 n, double target, const SampleScratch *w) {
+  for (int power = 8;; power += 8) {
+    float cutoff = power <= 40 ? bits_f32((u32)(127 - power) << 23) : 0.0f;
+    i32 have = collect(e, e, n, cutoff, w->list);
+    if (cutoff > 0.0f && list_mass(w->list, have) < target * (1 + 1e-9)) continue;
+    return keep_top_p(w->list, have, target, w->mass, w->spare);
+  }
+}
+
+static i32 choose(const LmSampling *s, const float *y, i32 n, i32 i, i32 position, float top, const SampleScratch *w) {
   if (s->temperature[i] <= 0.0f) return argmax(y, n, top);
-  double total = exp_sums(y, n, top, 1.0f / s->temperature[i], e, chunks);
-  int changed = 0;
+  double total = exp_sums(y, n, top, 1.0f / s->temperature[i], w->e, w->chunks);
+  double u = uniform(s->seed[2 * i], s->seed[2 * i + 1], position);
+  i32 have = -1;  // no list: all tokens
   if (s->topK[i] > 0 && s->topK[i] < n) {
-    keep_top_k(y, e, n, s->topK[i], (u32 *)work);
-    changed = 1;
+    have = keep_top_k(y, w->e, n, s->topK[i], w->keys, (u32 *)w->mass, w->list);
+    total = list_mass(w->list, have);
   }
   if (s->topP[i] < 1.0f) {
-    if (changed) total = chunk_sums(e, n, chunks);
-    keep_top_p(e, n, (double)s->topP[i] * total, work, list);
-    changed = 1;
+    double target = (double)s->topP[i] * total;
+    have = have < 0 ? nucleus(w->e, n, target, w) : keep_top_p(w->list, have, target, w->mass, w->spare);
   }
   if (s->minP[i] > 0.0f) {
-    for (i32 t = 0; t < n; t++)
-      if (e[t] < s->minP[i]) e[t] = 0.0f;
-    changed = 1;
+    if (have < 0) {
+      have = collect(w->e, w->e, n, s->minP[i], w->list);
+    } else {
+      i32 kept = 0;
+      for (i32 k = 0; k < have; k++)
+        if (w->list[k].e >= s->minP[i]) w->list[kept++] = w->list[k];
+      have = kept;
+    }
   }
-  if (changed) total = chunk_sums(e, n, chunks);
-  return draw(e, n, chunks, uniform(s->seed[2 * i], s->seed[2 * i + 1], position) * total);
+  if (have < 0) return draw(w->e, n, w->chunks, u * total);
+  double target = u * list_mass(w->list, have), cum = 0;
+  i32 last = -1;
+  for (i32 k = 0; k < have; k++) {
+    if (!(w->list[k].e > 0.0f)) continue;
+    last = w->list[k].id;
+    cum += w->list[k].e;
+    if (cum > target) break;
+  }
+  return last;
 }
 
 static void sample(const LmSampling *s, const LmSampled *r, const float *x, i32 n, i32 i, i32 position, float *scratch) {
   int nan;
   float top = row_maximum(x, n, &nan);
   int bad = nan || !(top > -__builtin_inff() && top < __builtin_inff());
-  float *y = scratch, *e = y + ((n + 15) & ~15);
-  double *work = (double *)(e + ((n + 15) & ~15));
-  double *chunks = work + 2048;
-  Candidate *list = (Candidate *)(chunks + n / LM_CHUNK + 1);
+  SampleScratch w = carve_sample(scratch, n);
   r->tokens[i] = -1;
   r->status[i] = 1;
   if (!bad) {
-    const float *a = adjust(s, x, n, i, y);
+    const float *a = adjust(s, x, n, i, w.y);
     float best = a == x ? top : row_maximum(a, n, &nan);
     if (!nan && best > -__builtin_inff() && best < __builtin_inff()) {
-      r->tokens[i] = choose(s, a, n, i, position, best, e, work, chunks, list);
+      r->tokens[i] = choose(s, a, n, i, position, best, &w);
       r->status[i] = r->tokens[i] < 0;
     }
   }

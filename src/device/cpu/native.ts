@@ -24,7 +24,7 @@ export interface Native {
   step(d: Handle, from: number, to: number, ...arrays: (Ints | Floats | Uint32Array)[]): number;
   logits(d: Handle, i: number, out: Floats, count: number): number;
   benchRead(d: Handle, bytes: number, repeats: number): number;
-  benchInt8(d: Handle, milliseconds: number): number;
+  benchPeak(d: Handle, f32: number, milliseconds: number): number;
   benchLinear(d: Handle, tensor: number, n: number, repeats: number): number;
 }
 
@@ -65,7 +65,7 @@ export function loadNative(path: string): Native {
     step: f('lm_step', i, p, i, i, ...new Array<string>(STEP_ARRAYS).fill(p)),
     logits: f('lm_logits', i, p, i, p, i),
     benchRead: f('lm_bench_read', d, p, d, i),
-    benchInt8: f('lm_bench_int8', d, p, d),
+    benchPeak: f('lm_bench_peak', d, p, i, d),
     benchLinear: f('lm_bench_linear', d, p, i, i, i),
   } as Native;
 }
