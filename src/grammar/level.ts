@@ -1,18 +1,24 @@
-/**
- * Runs a grammar. One Level is the set of places where one open rule may be; a Place is a stack of Levels. Because entering
- * and leaving a rule is visible in the bytes, all alternatives have the same height: the stack is shared, and Levels can be
- * made deterministic on demand, each byte once.
- */
-import { invariant } from '../errors.js';
-import { CLASSES, classOf } from './trie.js';
-import { DOCUMENT_END, EDGE_CHAR, EDGE_CLOSE, type Grammar, RULE_END, UNCOUNTED } from './types.js';
+/** Where a document is in a grammar: a stack of Levels, each a set of alternatives. See network.ts. */
+import { UNCOUNTED } from './types.js';
 
 /** An item of a Level: state, group of the level below that called it, counters min and max, own call group. */
-const FIELDS = 5;
-/** Levels that are remembered; forgotten ones are made again. */
-const MAX_LEVELS = 4096;
-/** Places above one place that are remembered. */
-const MAX_PLACES = 512;
+export const FIELDS = 5;
+/** Levels, and places, that one network remembers. When there are more, it forgets all that nobody stands on. */
+export const MAX_LEVELS = 8192;
+const MAX_PLACES = 32_768;
+
+/** What counts as known: things of an older generation are forgotten where they are met. */
+export interface Memory {
+  generation: number;
+  levels: Map<string, Level>;
+  places: number;
+}
+
+export function forget(memory: Memory): void {
+  memory.generation++;
+  memory.levels = new Map();
+  memory.places = 0;
+}
 
 export interface Step {
   level: Level;
@@ -24,7 +30,7 @@ export interface Step {
 
 export class Level {
   /** By byte: undefined = not yet known, null = no way. */
-  readonly next: (Step | null | undefined)[] = new Array(256);
+  next: (Step | null | undefined)[] = new Array(256);
   /** Groups of the level below to which a rule that may end here returns. */
   readonly ends: readonly number[];
   readonly subsets = new Map<string, { level: Level; restrict: readonly number[] | null }>();
@@ -42,6 +48,8 @@ export class Level {
     ends: readonly number[],
     /** The document may end in this level. */
     readonly done: boolean,
+    /** Generation of what `next`, `subsets` and `capped` remember. */
+    public generation: number,
   ) {
     this.ends = ends;
     for (let i = 3; i < items.length; i += FIELDS) this.room = Math.min(this.room, items[i]);
@@ -54,6 +62,7 @@ export class Level {
 export class Place {
   /** Places one level higher, for reuse. */
   private above: Map<Level, Place> | null = null;
+  private generation = 0;
   /** Allowed tokens that leave the top level; see masks.ts. */
   leaving: Int32Array | null = null;
 
@@ -65,261 +74,17 @@ export class Place {
     readonly hole: readonly number[] | null,
   ) {}
 
-  push(level: Level): Place {
-    this.above ??= new Map();
+  push(level: Level, memory: Memory): Place {
+    if (!this.above || this.generation !== memory.generation) {
+      this.above = new Map();
+      this.generation = memory.generation;
+    }
     let place = this.above.get(level);
     if (!place) {
-      if (this.above.size >= MAX_PLACES) this.above.clear();
       place = new Place(level, this, null);
       this.above.set(level, place);
+      if (++memory.places > MAX_PLACES) forget(memory);
     }
     return place;
   }
 }
-
-export class Network {
-  private levels = new Map<string, Level>();
-  readonly start: Place;
-
-  constructor(readonly grammar: Grammar) {
-    const bottom = new Place(null, null, []);
-    this.start = bottom.push(this.canonical([grammar.root, 0, 0, UNCOUNTED, 0]).level);
-  }
-
-  /** Place after one byte, or null if it is not allowed (or only known to what is below a hole). */
-  step(place: Place, byte: number): Place | null {
-    for (let at = place; ; ) {
-      const level = at.level;
-      if (!level) return null;
-      const step = this.look(level, byte);
-      if (step) {
-        if (step.level === level && !step.restrict && !step.caller) return at;
-        const below = step.restrict ? this.keep(at.below as Place, step.restrict, true) : (at.below as Place);
-        return step.caller ? below.push(step.caller).push(step.level) : below.push(step.level);
-      }
-      if (level.ends.length === 0) return null;
-      at = this.keep(at.below as Place, level.ends, false);
-    }
-  }
-
-  /** True if the document may end here. */
-  complete(place: Place): boolean {
-    for (let at = place; ; ) {
-      const level = at.level;
-      if (!level) return false;
-      if (level.done) return true;
-      if (level.ends.length === 0) return false;
-      at = this.keep(at.below as Place, level.ends, false);
-    }
-  }
-
-  /** True if one of these states may be where the document is, rules that may end here left behind. */
-  isAt(place: Place, states: readonly number[]): boolean {
-    const { alt } = this.grammar;
-    for (let at = place; ; ) {
-      const level = at.level;
-      if (!level) return false;
-      for (let i = 0; i < level.items.length; i += FIELDS) {
-        for (let s = level.items[i]; s >= 0; s = alt[s]) if (states.includes(s)) return true;
-      }
-      if (level.ends.length === 0) return false;
-      at = this.keep(at.below as Place, level.ends, false);
-    }
-  }
-
-  /** Groups of the hole to which the rules may return here without another byte. */
-  leaves(place: Place): readonly number[] {
-    for (let at = place; ; ) {
-      const level = at.level;
-      if (!level || level.ends.length === 0) return NONE;
-      const below = at.below as Place;
-      if (!below.level) {
-        const hole = below.hole as readonly number[];
-        return level.ends.map((g) => hole[g]);
-      }
-      at = this.keep(below, level.ends, false);
-    }
-  }
-
-  /** The place restricted to some call groups: still waiting (`calling`), or gone on after their calls. */
-  keep(place: Place, groups: readonly number[], calling: boolean): Place {
-    const level = place.level;
-    if (!level) {
-      const hole = place.hole as readonly number[];
-      // the ground of a document has no groups
-      return hole.length === 0
-        ? place
-        : new Place(
-            null,
-            null,
-            groups.map((g) => hole[g]),
-          );
-    }
-    const key = `${calling ? 1 : 0}${groups.join()}`;
-    let subset = level.subsets.get(key);
-    if (!subset) {
-      const items: number[] = [];
-      for (let i = 0; i < level.items.length; i += FIELDS) {
-        const group = groups.indexOf(level.items[i + 4]);
-        if (group < 0) continue;
-        items.push(level.items[i], level.items[i + 1], level.items[i + 2], level.items[i + 3], calling ? group : 0);
-      }
-      subset = this.canonical(items, level.groups);
-      level.subsets.set(key, subset);
-    }
-    const below = place.below as Place;
-    return (subset.restrict ? this.keep(below, subset.restrict, true) : below).push(subset.level);
-  }
-
-  /** The level whose counters are cut at `cap`: no token is long enough to see the difference. */
-  cut(level: Level, cap: number): Level {
-    if (level.capped) return level.capped;
-    const items = level.items.slice();
-    for (let i = 0; i < items.length; i += FIELDS) {
-      if (items[i + 3] === UNCOUNTED) continue;
-      items[i + 2] = Math.min(items[i + 2], cap);
-      items[i + 3] = Math.min(items[i + 3], cap);
-    }
-    level.capped = this.canonical(items, level.groups).level;
-    return level.capped;
-  }
-
-  /**
-   * Byte classes (as bits, see trie.ts) of which any byte leaves `level` as it is, but for counters that go down by one.
-   * Every byte below 0x80 of such a class is a whole character, so `level.room` bytes of them may come.
-   */
-  loops(level: Level): number {
-    if (level.loops >= 0) return level.loops;
-    let loops = (1 << CLASSES) - 1;
-    for (let byte = 0; byte < 256; byte++) {
-      const bit = 1 << classOf(byte);
-      if (loops & bit && !this.isLoop(level, byte)) loops &= ~bit;
-    }
-    level.loops = loops;
-    return loops;
-  }
-
-  private isLoop(level: Level, byte: number): boolean {
-    const step = this.look(level, byte);
-    if (!step || step.restrict || step.caller || step.level.ends.length > 0) return false;
-    if (step.level === level) return true;
-    // the same items with room for one character less
-    const a = level.items;
-    const b = step.level.items;
-    if (a.length !== b.length || level.room === UNCOUNTED || level.room === 0) return false;
-    for (let i = 0; i < a.length; i += FIELDS) {
-      if (a[i] !== b[i] || a[i + 1] !== b[i + 1] || a[i + 4] !== b[i + 4]) return false;
-      if (a[i + 3] === UNCOUNTED ? b[i + 3] !== UNCOUNTED || a[i + 2] !== b[i + 2] : a[i + 3] !== b[i + 3] + 1)
-        return false;
-    }
-    return true;
-  }
-
-  private look(level: Level, byte: number): Step | null {
-    let step = level.next[byte];
-    if (step === undefined) {
-      step = this.make(level, byte);
-      level.next[byte] = step;
-    }
-    return step;
-  }
-
-  /** Sorted, without duplicates, groups below numbered without gaps; the same items give the same Level. */
-  private canonical(raw: readonly number[], groups = 1): { level: Level; restrict: readonly number[] | null } {
-    const rows: (readonly number[])[] = [];
-    for (let i = 0; i < raw.length; i += FIELDS) rows.push(raw.slice(i, i + FIELDS));
-    const used = [...new Set(rows.map((r) => r[1]))].sort((a, b) => a - b);
-    const all = used.length === groups;
-    const named = all ? rows : rows.map((r) => [r[0], used.indexOf(r[1]), r[2], r[3], r[4]]);
-    named.sort((a, b) => a[0] - b[0] || a[1] - b[1] || a[2] - b[2] || a[3] - b[3] || a[4] - b[4]);
-    const items: number[] = [];
-    for (const [i, row] of named.entries()) {
-      if (i > 0 && row.every((v, k) => v === named[i - 1][k])) continue;
-      items.push(...row);
-    }
-    return { level: this.intern(items, used.length), restrict: all ? null : used };
-  }
-
-  private intern(items: readonly number[], groups: number): Level {
-    const signature = items.join();
-    let level = this.levels.get(signature);
-    if (level) return level;
-    if (this.levels.size >= MAX_LEVELS) this.levels = new Map();
-    const { final, alt, sharedStates } = this.grammar;
-    const ends = new Set<number>();
-    let shared = true;
-    let done = false;
-    for (let i = 0; i < items.length; i += FIELDS) {
-      if (items[i] >= sharedStates) shared = false;
-      for (let s = items[i]; s >= 0; s = alt[s]) {
-        if (final[s] === RULE_END) ends.add(items[i + 1]);
-        else if (final[s] === DOCUMENT_END) done = true;
-      }
-    }
-    const sorted = [...ends].sort((a, b) => a - b);
-    level = new Level(items, signature, groups, shared, sorted, done);
-    this.levels.set(signature, level);
-    return level;
-  }
-
-  private make(level: Level, byte: number): Step | null {
-    const g = this.grammar;
-    const inside: number[] = [];
-    const entered: number[] = [];
-    const callers: number[] = [];
-    const groupOf = new Map<number, number>();
-    let calls = 0;
-    for (let i = 0; i < level.items.length; i += FIELDS) {
-      const [first, group, min, max] = level.items.slice(i, i + 4);
-      for (let s = first; s >= 0; s = g.alt[s]) {
-        this.edges(s, byte, group, min, max, inside);
-        for (let c = g.callStart[s]; c < g.callStart[s + 1]; c++) {
-          const rule = g.callRule[c];
-          let called = groupOf.get(rule);
-          if (called === undefined) {
-            const before = entered.length;
-            this.enter(rule, byte, calls, entered);
-            called = entered.length > before ? calls++ : -1;
-            groupOf.set(rule, called);
-          }
-          if (called >= 0) callers.push(g.callTo[c], group, min, max, called);
-        }
-      }
-    }
-    if (entered.length > 0) {
-      invariant(
-        inside.length === 0,
-        'a byte both enters a rule and continues one: the grammar is not visible in height',
-      );
-      const caller = this.canonical(callers, level.groups);
-      const top = this.canonical(entered, calls);
-      return { level: top.level, restrict: caller.restrict, caller: caller.level };
-    }
-    if (inside.length === 0) return null;
-    const { level: to, restrict } = this.canonical(inside, level.groups);
-    return { level: to, restrict, caller: null };
-  }
-
-  private enter(rule: number, byte: number, group: number, out: number[]): void {
-    const g = this.grammar;
-    for (let r = g.ruleStart[rule]; r < g.ruleStart[rule + 1]; r++) {
-      for (let s = g.ruleState[r]; s >= 0; s = g.alt[s]) this.edges(s, byte, group, g.ruleMin[r], g.ruleMax[r], out);
-    }
-  }
-
-  private edges(s: number, byte: number, group: number, min: number, max: number, out: number[]): void {
-    const g = this.grammar;
-    for (let e = g.edgeStart[s]; e < g.edgeStart[s + 1]; e++) {
-      if (byte < g.edgeLo[e] || byte > g.edgeHi[e]) continue;
-      const flag = g.edgeFlag[e];
-      if (flag === EDGE_CHAR) {
-        if (max > 0) out.push(g.edgeTo[e], group, Math.max(0, min - 1), max - 1, 0);
-      } else if (flag === EDGE_CLOSE) {
-        // the string is over: nothing counts any more
-        if (min === 0) out.push(g.edgeTo[e], group, 0, UNCOUNTED, 0);
-      } else out.push(g.edgeTo[e], group, min, max, 0);
-    }
-  }
-}
-
-const NONE: readonly number[] = [];

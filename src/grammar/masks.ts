@@ -1,5 +1,6 @@
 /** Which tokens may come next: a walk over the vocabulary trie for each Level, remembered within a budget. */
-import { type Level, Network, Place } from './level.js';
+import { type Level, Place } from './level.js';
+import { Network } from './network.js';
 import { type Trie, trieOf } from './trie.js';
 import type { Grammar, TokenBytes } from './types.js';
 
@@ -15,7 +16,7 @@ interface LevelMask {
 }
 
 /** Bytes of masks that are remembered for one grammar, and for the states that all grammars share. */
-const MASK_BYTES = 16 << 20;
+const MASK_BYTES = 8 << 20;
 
 /** Least recently used masks go first. */
 class MaskCache {
@@ -116,7 +117,7 @@ export class Masker {
       null,
       Array.from({ length: level.groups }, (_, g) => g),
     );
-    const start = hole.push(level);
+    const start = hole.push(level, network.memory);
     const stack: Place[] = new Array(trie.maxDepth + 1);
     stack[0] = start;
     const allowed: number[] = [];

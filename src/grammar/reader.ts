@@ -1,8 +1,9 @@
 /** Reads JSON Schema (2020-12 and what older drafts share with it) into the normal form of facets.ts. */
-import { type Dfa, dfaOfLength, dfaOfPattern, dfaOfStrings, intersect } from './dfa.js';
+import { type Dfa, dfaOfLength, dfaOfStrings, intersect } from './dfa.js';
 import { type Budget, limits } from './errors.js';
 import { anything, both, type Conjunction, type Facets, isNone, none, type StringFacet } from './facets.js';
 import { arrayKeywords, numberKeywords, objectKeywords, stringKeywords, typeKeyword } from './keywords.js';
+import { dfaOfPattern } from './pattern.js';
 import { PatternError, parsePattern } from './regex.js';
 
 export type RawSchema = Record<string, unknown>;

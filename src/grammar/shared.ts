@@ -13,11 +13,9 @@ export interface Shared {
   end: number;
   /** After the opening quote of a string whose content is free. */
   body: number;
-  /** Rules: a free string, a line break with indentation, a number without bounds, an integer without bounds. */
+  /** Rules: a free string, a line break with indentation. */
   string: number;
   indent: number;
-  number: number;
-  integer: number;
   /** Start state of a string that counts its characters. */
   counted: number;
   /** Start states of the three literals. */
@@ -60,8 +58,6 @@ export function buildShared(b: GrammarBuilder): Shared {
     body: free.body,
     string: rule(free.start),
     indent: rule(indentStart),
-    number: rule(numberStart),
-    integer: rule(integerStart),
     counted: counted.start,
     nothing: literal('null'),
     truthy: literal('true'),
@@ -85,30 +81,42 @@ function stringStates(b: GrammarBuilder, end: number, counted: boolean): { start
   b.edge(body, 0x20, 0x21, body, first);
   b.edge(body, 0x23, 0x5b, body, first);
   b.edge(body, 0x5d, 0x7f, body, first);
-  // UTF-8 (Unicode table 3-7)
-  const tail = [body];
-  for (let i = 1; i < 4; i++) {
-    tail.push(b.state());
-    b.edge(tail[i], 0x80, 0xbf, tail[i - 1]);
-  }
-  const lead = (lo: number, hi: number, secondLo: number, secondHi: number, rest: number) => {
-    const second = b.state();
-    b.edge(body, lo, hi, second, first);
-    b.edge(second, secondLo, secondHi, rest);
-  };
-  b.edge(body, 0xc2, 0xdf, tail[1], first);
-  lead(0xe0, 0xe0, 0xa0, 0xbf, tail[1]);
-  b.edge(body, 0xe1, 0xec, tail[2], first);
-  lead(0xed, 0xed, 0x80, 0x9f, tail[1]);
-  b.edge(body, 0xee, 0xef, tail[2], first);
-  lead(0xf0, 0xf0, 0x90, 0xbf, tail[2]);
-  b.edge(body, 0xf1, 0xf3, tail[3], first);
-  lead(0xf4, 0xf4, 0x80, 0x8f, tail[2]);
+  wideCharacters(b, [body], body, first);
   const backslash = b.state();
   b.edge(body, 0x5c, 0x5c, backslash, first);
   for (const c of '"\\/bfnrt') b.edge(backslash, c.charCodeAt(0), c.charCodeAt(0), body);
   escapedUnit(b, backslash, body);
   return { start, body };
+}
+
+/** Characters above 0x7f, well-formed (Unicode table 3-7), from each of `from` to `to`; `flag` on their first byte. */
+export function wideCharacters(
+  b: GrammarBuilder,
+  from: readonly number[],
+  to: number,
+  flag: number = EDGE_PLAIN,
+): void {
+  const tail = [to];
+  for (let i = 1; i < 4; i++) {
+    tail.push(b.state());
+    b.edge(tail[i], 0x80, 0xbf, tail[i - 1]);
+  }
+  const lead = (lo: number, hi: number, next: number) => {
+    for (const s of from) b.edge(s, lo, hi, next, flag);
+  };
+  const second = (lo: number, hi: number, next: number) => {
+    const s = b.state();
+    b.edge(s, lo, hi, next);
+    return s;
+  };
+  lead(0xc2, 0xdf, tail[1]);
+  lead(0xe0, 0xe0, second(0xa0, 0xbf, tail[1]));
+  lead(0xe1, 0xec, tail[2]);
+  lead(0xed, 0xed, second(0x80, 0x9f, tail[1]));
+  lead(0xee, 0xef, tail[2]);
+  lead(0xf0, 0xf0, second(0x90, 0xbf, tail[2]));
+  lead(0xf1, 0xf3, tail[3]);
+  lead(0xf4, 0xf4, second(0x80, 0x8f, tail[2]));
 }
 
 function hexEdges(b: GrammarBuilder, from: number, lo: number, hi: number, to: number): void {

@@ -4,6 +4,7 @@ import { limits } from './errors.js';
 import { anyObject, type Conjunction, type ObjectFacet } from './facets.js';
 import { objectStates } from './object.js';
 import { isRecord } from './reader.js';
+import { wideCharacters } from './shared.js';
 import type { Grammar, Tag, ToolOptions, ToolSpec } from './types.js';
 
 const OPEN = '<tool_call>';
@@ -168,7 +169,7 @@ function llama3(c: Compilation, call: number, auto: boolean): number {
   b.call(root, call, b.documentEnd());
   if (auto) {
     const text = b.documentEnd();
-    b.edge(text, 0, 255, text);
+    b.edge(text, 0, 0x7f, text);
     // whitespace before a brace would make it a call to those who trim
     const blank = b.documentEnd();
     for (const s of [root, blank]) {
@@ -179,8 +180,9 @@ function llama3(c: Compilation, call: number, auto: boolean): number {
       b.edge(s, 14, 31, text);
       b.edge(s, 32, 32, blank);
       b.edge(s, 33, 0x7a, text);
-      b.edge(s, 0x7c, 255, text);
+      b.edge(s, 0x7c, 0x7f, text);
     }
+    wideCharacters(b, [root, blank, text], text);
   }
   return root;
 }
@@ -202,8 +204,9 @@ function freeText(c: Compilation, opened: number): number[] {
     const [first, second] = want < lt ? [want, lt] : [lt, want];
     fallback(0, first - 1, matched[0]);
     if (first !== second) fallback(first + 1, second - 1, matched[0]);
-    fallback(second + 1, 255, matched[0]);
+    fallback(second + 1, 0x7f, matched[0]);
     if (want !== lt) b.edge(s, lt, lt, matched[1]);
   });
+  wideCharacters(b, matched, matched[0]);
   return matched;
 }

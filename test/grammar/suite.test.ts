@@ -21,6 +21,6 @@ for (const undeclared of ['open', 'closed'] as const) {
     assert.ok(r.groups > 80 && r.supported > r.groups / 2, `${r.supported} of ${r.groups}`);
     assert.ok(r.invalidDocuments > 100);
     // with 'open' the language is the schema's own, up to the order of properties
-    if (undeclared === 'open') assert.ok(r.validAccepted >= r.validDocuments * 0.95);
+    if (undeclared === 'open') assert.ok(r.validAccepted >= r.validDocuments * 0.9);
   });
 }
