@@ -6,7 +6,7 @@ namespace LM_NS {
 struct Block {
   const s8 *q;
   const float *d, *ds;
-  const i32 *n128, *n8, *h0, *h1;
+  const i32 *n128, *n8, *h0, *h1;  // h0, h1: -32·Σq of the halves
   LM_INLINE Block at(const u8 *p, int P) {
     const float *f = (const float *)(p + 32 * P);
     const i32 *n = (const i32 *)(f + 2 * P);
@@ -64,10 +64,8 @@ LM_INLINE I high_bits(I h, int j) {
 template <int NC>
 LM_INLINE void dot_q6(I *a, I *b, const u8 *w, const Block &x) {
   for (int c = 0; c < NC; c++) {
-    a[c] = _mm512_slli_epi32(i_set(x.h0[c]), 5);
-    b[c] = _mm512_slli_epi32(i_set(x.h1[c]), 5);
-    a[c] = _mm512_sub_epi32(_mm512_setzero_si512(), a[c]);
-    b[c] = _mm512_sub_epi32(_mm512_setzero_si512(), b[c]);
+    a[c] = i_set(x.h0[c]);
+    b[c] = i_set(x.h1[c]);
   }
   I h0 = i_load(w + 256), h1 = i_load(w + 320);
 #pragma GCC unroll 4
@@ -166,8 +164,8 @@ LM_INLINE void q6_chunks(I *a, I *b, const u8 *w, const Block &x, I h0, I h1) { 
 template <int NC>
 LM_INLINE void dot_q6(I *a, I *b, const u8 *w, const Block &x) {
   for (int c = 0; c < NC; c++) {
-    a[c] = i_set(-32 * x.h0[c]);
-    b[c] = i_set(-32 * x.h1[c]);
+    a[c] = i_set(x.h0[c]);
+    b[c] = i_set(x.h1[c]);
   }
   I h0 = i_load(w + 256), h1 = i_load(w + 320);
   q6_chunks<NC, 0>(a, b, w, x, h0, h1);
@@ -215,8 +213,8 @@ template <int NC>
 LM_INLINE void dot_q6(I *a, I *b, const u8 *w, const Block &x) {
   u8 t[64];
   for (int c = 0; c < NC; c++) {
-    a[c] = i_set(-32 * x.h0[c]);
-    b[c] = i_set(-32 * x.h1[c]);
+    a[c] = i_set(x.h0[c]);
+    b[c] = i_set(x.h1[c]);
   }
   for (int j = 0; j < 8; j++) {
     chunk(t, w, j, w + 256 + 64 * (j / 4), 2 * (j & 3), 3);

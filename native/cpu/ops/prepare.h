@@ -1,6 +1,6 @@
 // Activations for a matrix product: (norm,) then blocks of 32 as int8 with an f32 scale, or f32, in panels of P columns.
 //
-// A panel block: q[P][32] s8, then one f32 or i32 per column each: d (scale), ds (d · Σq), -128·Σq, -8·Σq, and Σq of
+// A panel block: q[P][32] s8, then one f32 or i32 per column each: d (scale), ds (d · Σq), -128·Σq, -8·Σq, and -32·Σq of
 // either half. The products with an offset start from these sums.
 namespace LM_NS {
 
@@ -21,8 +21,8 @@ LM_INLINE void quantise_block(V a, V b, u8 *block, int P, int c) {
   f[P + c] = d * (float)sum;
   n[c] = -128 * sum;
   n[P + c] = -8 * sum;
-  n[2 * P + c] = h0;
-  n[3 * P + c] = h1;
+  n[2 * P + c] = -32 * h0;
+  n[3 * P + c] = -32 * h1;
 }
 
 LM_INLINE int panel_width(const LmPanels *x, int panel) { return x->n - panel * x->P < x->P ? x->n - panel * x->P : x->P; }
