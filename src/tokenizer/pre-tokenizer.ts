@@ -24,7 +24,7 @@ const cased = (suffix: string): string =>
   `[^\\r\\n\\p{L}\\p{N}]?${UPPER}*${LOWER}+${suffix}|[^\\r\\n\\p{L}\\p{N}]?${UPPER}+${LOWER}*${suffix}`;
 const SYMBOLS_AND_SLASH = ` ?[^${W}\\p{L}\\p{N}]+[\\r\\n\\/]*`;
 
-const EAST_ASIAN = '[\\u4e00-\\u9fa5\\u0800-\\u4e00\\uac00-\\ud7ff]+';
+const EAST_ASIAN = `[[\\u0800-\\u9fa5\\uac00-\\ud7ff]--[${W}]]+`;
 const PUNCTUATED = `[!-\\/:-@\\[-\`\\{-~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\\r\\n]*|${LINES}|${GAPS}`;
 const NOT_POINTS = ` ?[^\\(${W}\\|.,!?\\u2026\\u3002\\uff0c\\u3001\\u0964\\u06d4\\u060c\\)]+`;
 
@@ -79,7 +79,7 @@ const families: readonly { names: string[]; patterns: string[]; ignoreMerges?: b
     patterns: [
       '[\\r\\n]',
       `${S}?[[\\p{Lu}\\p{Ll}\\p{Lt}]--[\\u{1d400}-\\u{1d7ff}]]+`,
-      `${S}?[!-\\/:-~\\uff01-\\uff0f\\uff1a-\\uff5e\\u2018-\\u201f\\u3000-\\u3002]+`,
+      `${S}?[!-\\/:-~\\uff01-\\uff0f\\uff1a-\\uff5e\\u2018-\\u201f\\u3001-\\u3002]+`,
       `${S}+$`,
       EAST_ASIAN,
       '\\p{N}+',

@@ -29,6 +29,7 @@ const END_TEXTS = [
   '<|end_of_text|>',
   '<end_of_utterance>',
   '<\uff5cend\u2581of\u2581sentence\uff5c>',
+  '</s>',
 ];
 
 export interface Vocabulary {
@@ -133,7 +134,7 @@ function readSpecial(metadata: Metadata, model: Vocabulary['model'], size: numbe
   return {
     bos: id('bos') ?? (isLlama && size > 1 ? 1 : null),
     eos: id('eos') ?? (isLlama && size > 2 ? 2 : null),
-    eot: id('eot') ?? ends.find((e) => e >= 0) ?? null,
+    eot: id('eot') ?? ends.slice(0, END_TEXTS.indexOf('</s>')).find((e) => e >= 0) ?? null,
     unknown: id('unknown') ?? (isLlama ? 0 : null),
   };
 }

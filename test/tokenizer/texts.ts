@@ -15,7 +15,7 @@ const awkward = [
   'CamelCaseWords snake_case_words kebab-case-words SCREAMING_CASE',
   '0 1 12 123 1234 12345 123456 3.14159265358979 1e-10 0xDEADBEEF 1,000,000',
   '\u0661\u0662\u0663 \u0967\u0968\u0969 \u00bd \u00b2 \u2167 \u3289 \u{1d7d8}\u{1d7d9}',
-  'function f(x) {\n  return x?.[0] ?? `${x}`;\n}\n// comment\n',
+  `function f(x) {\n  return x?.[0] ?? \`\${x}\`;\n}\n// comment\n`,
   'if (a<b && c>=d || !e) { a++; b -= --c; } /* ** */ #define X(y) y##_z',
   'def g(self, *args, **kwargs):\n\treturn {k: v for k, v in kwargs.items()}\n',
   '<html><body class="x">&nbsp;&amp;</body></html>',
