@@ -40,7 +40,8 @@ export class Guard {
   protect(text: string, mark: string): string {
     if (text === '') return text;
     const inside = text.length < this.#longest && this.spellings.some((s) => s.includes(text.trim()));
-    return inside ? mark + text + mark : this.#protectEdges(this.#protectInner(text, mark), mark);
+    const inner = this.#protectInner(text, mark);
+    return inside ? mark + inner + mark : this.#protectEdges(inner, mark);
   }
 
   #protectInner(text: string, mark: string): string {
