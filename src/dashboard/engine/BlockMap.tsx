@@ -9,6 +9,9 @@ import { cellAt, gridFor, shownBlocks } from './layout.js';
 import { MARK_MS, type Mode, paint } from './paint.js';
 
 const MAP_HEIGHT = 290;
+/** The page often shares a small machine with the engine: it draws no more often than needed. */
+const FRAME_MS = 60;
+const FADING_CELLS = 3_000;
 const MODES: [Mode, string][] = [
   ['session', 'Session'],
   ['state', 'State'],
@@ -91,7 +94,7 @@ function usePainting(
   useLayoutEffect(() => {
     if (last.current !== picture) noteChangedHands(marks.current, last.current, picture);
     last.current = picture;
-    let frame = 0;
+    let timer: ReturnType<typeof setTimeout> | undefined;
     const still = matchMedia('(prefers-reduced-motion: reduce)').matches;
     const draw = () => {
       const c = canvas.current;
@@ -99,10 +102,11 @@ function usePainting(
       const now = performance.now();
       for (const [block, since] of marks.current) if (now - since > MARK_MS) marks.current.delete(block);
       paint(c, { picture, ...view, marks: still ? new Map() : marks.current, now });
-      if (marks.current.size > 0 && !still) frame = requestAnimationFrame(draw);
+      // marks on a map of thousands of blocks fade with the pictures, four times a second
+      if (marks.current.size > 0 && !still && view.grid.cells <= FADING_CELLS) timer = setTimeout(draw, FRAME_MS);
     };
     draw();
-    return () => cancelAnimationFrame(frame);
+    return () => clearTimeout(timer);
   });
 }
 
@@ -160,6 +164,9 @@ function Legend({ picture, mode, shown }: { picture: Picture; mode: Mode; shown:
       </span>
       <span>
         <i class="swatch free" /> {integer(free)} free (dot: never used)
+      </span>
+      <span>
+        <i class="swatch mark" /> just taken from another
       </span>
       <span>
         {integer(total)} blocks × {picture.blockLen} tokens

@@ -53,7 +53,7 @@ function Who({ happening: { who } }: { happening: Happening }) {
       {who.slice(0, NAMED).map((w) => (
         <span key={w.slot}>
           <i class="swatch" style={{ background: colourOf(w.slot, w.sessionId) }} />
-          {labelOf(w)} {w.tokens < 0 ? `−${integer(-w.tokens)}` : `${integer(w.tokens)}`}
+          {labelOf(w)} {w.tokens < 0 ? `−${integer(-w.tokens)}` : integer(w.tokens)} tokens
         </span>
       ))}
       {who.length > NAMED && <span>and {who.length - NAMED} more</span>}

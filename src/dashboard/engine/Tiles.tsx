@@ -1,7 +1,7 @@
 /** The engine in six numbers. */
 import { history } from '../live/connection.js';
 import type { Picture } from '../live/picture.js';
-import { integer, percent, rate } from '../ui/format.js';
+import { compact, integer, percent, rate } from '../ui/format.js';
 
 export function Tiles({ picture }: { picture: Picture }) {
   const { cache, tokens, requests } = picture.stats;
@@ -11,9 +11,9 @@ export function Tiles({ picture }: { picture: Picture }) {
     {
       name: 'tokens/s',
       value: rate(history.generated.at(-1) ?? 0),
-      more: `${integer(tokens.generated)} generated`,
+      more: `${compact(tokens.generated)} generated`,
     },
-    { name: 'in the batch', value: integer(picture.batch.length), more: `${integer(requests.waiting)} waiting` },
+    { name: 'in the batch', value: compact(picture.batch.length), more: `${integer(requests.waiting)} waiting` },
     {
       name: 'cache used',
       value: percent(used, cache.blocks.total),
@@ -26,13 +26,13 @@ export function Tiles({ picture }: { picture: Picture }) {
     },
     {
       name: 'evicted',
-      value: integer(cache.blocksEvicted),
-      more: `blocks; ${integer(cache.tokensEvicted)} tokens`,
+      value: compact(cache.blocksEvicted),
+      more: `blocks; ${compact(cache.tokensEvicted)} tokens`,
     },
     {
       name: 'recomputed',
-      value: integer(cache.tokensRecomputed),
-      more: `tokens; ${integer(cache.tokensReused)} reused`,
+      value: compact(cache.tokensRecomputed),
+      more: `tokens; ${compact(cache.tokensReused)} reused`,
     },
   ];
   return (

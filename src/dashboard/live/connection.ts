@@ -47,6 +47,7 @@ export function followEngine(): () => void {
 async function loop(signal: AbortSignal): Promise<void> {
   let pause = FIRST_PAUSE_MS;
   while (!signal.aborted) {
+    await untilShown(signal);
     try {
       await stream(signal, () => {
         pause = FIRST_PAUSE_MS;
@@ -54,6 +55,7 @@ async function loop(signal: AbortSignal): Promise<void> {
       live.patch({ status: 'lost', problem: 'the server closed the stream' });
     } catch (error) {
       if (signal.aborted) return;
+      if (document.hidden) continue;
       live.patch({
         status: 'lost',
         problem: error instanceof ApiError ? error.message : 'the server cannot be reached',
@@ -71,6 +73,9 @@ async function stream(signal: AbortSignal, onLive: () => void): Promise<void> {
   const onStop = () => silence.abort();
   signal.addEventListener('abort', onStop, { once: true });
   let timer = setTimeout(onStop, SILENCE_MS);
+  // a page that nobody sees asks nothing of the engine
+  const onHide = () => document.hidden && onStop();
+  document.addEventListener('visibilitychange', onHide);
   try {
     const response = await call('/v1/engine/events', { signal: silence.signal });
     for await (const { event, data } of eventsOf(response)) {
@@ -83,6 +88,7 @@ async function stream(signal: AbortSignal, onLive: () => void): Promise<void> {
     }
   } finally {
     clearTimeout(timer);
+    document.removeEventListener('visibilitychange', onHide);
     signal.removeEventListener('abort', onStop);
   }
 }
@@ -110,6 +116,19 @@ function tick(at: number): void {
   const added = picture !== null && rates.add(picture, at);
   if (live.value.status !== 'live' || live.value.problem || added)
     live.set({ ...live.value, status: 'live', problem: null });
+}
+
+async function untilShown(signal: AbortSignal): Promise<void> {
+  if (!document.hidden) return;
+  await new Promise<void>((resolve) => {
+    const look = () => {
+      if (document.hidden && !signal.aborted) return;
+      document.removeEventListener('visibilitychange', look);
+      resolve();
+    };
+    document.addEventListener('visibilitychange', look);
+    signal.addEventListener('abort', look, { once: true });
+  });
 }
 
 /** Ends early when a key has been given. */

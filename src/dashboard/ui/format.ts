@@ -24,3 +24,7 @@ export const short = (n: number): string =>
   n >= 1e9 ? `${(n / 1e9).toFixed(1)} B` : n >= 1e6 ? `${(n / 1e6).toFixed(0)} M` : integer(n);
 
 export const clock = (at: number): string => new Date(at).toLocaleTimeString('en-GB');
+
+/** At most five characters. */
+export const compact = (n: number): string =>
+  n < 100_000 ? integer(n) : Intl.NumberFormat('en', { notation: 'compact', maximumSignificantDigits: 3 }).format(n);
