@@ -182,6 +182,10 @@ export class BlockPool implements BlockLinks {
     return last - (last % this.blockLen);
   }
 
+  depth(b: number): number {
+    return Math.floor((this.#hot[b * HOT + END]! - 1) / this.blockLen);
+  }
+
   isFull(b: number): boolean {
     return this.#hot[b * HOT + END]! % this.blockLen === 0;
   }

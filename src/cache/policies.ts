@@ -1,7 +1,7 @@
+import { AdaptivePolicy } from './adaptive.js';
 import { LruPolicy } from './lru.js';
 import type { BlockLinks, EvictionPolicy } from './policy.js';
 
 export function createPolicy(name: 'lru' | 'adaptive', links: BlockLinks): EvictionPolicy {
-  void name;
-  return new LruPolicy(links);
+  return name === 'lru' ? new LruPolicy(links) : new AdaptivePolicy(links);
 }

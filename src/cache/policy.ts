@@ -36,4 +36,7 @@ export interface BlockLinks {
   setNext(block: number, value: number): void;
   hasChildren(block: number): boolean;
   parent(block: number): number;
+  isFull(block: number): boolean;
+  /** Blocks above it. */
+  depth(block: number): number;
 }
