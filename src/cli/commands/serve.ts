@@ -32,7 +32,7 @@ async function serve(context: Context, command: Command): Promise<void> {
   } else {
     terminal.line(engineLines(engine.info));
     terminal.line(`\nready after ${(engine.info.loadMs / 1000).toFixed(1)} s: ${terminal.bold(server.url)}`);
-    terminal.line(`open it in a browser for a chat and a live view of the cache; the OpenAI API is at ${server.url}/v1,`);
+    terminal.line(`open it in a browser to chat and to watch the cache; the OpenAI API is at ${server.url}/v1,`);
     terminal.line(`metrics are at ${server.url}/metrics. Try:\n`);
     terminal.line(curlLine(server, options.apiKeys !== undefined));
     terminal.line('\nCtrl-C ends it: running requests are finished first, a second Ctrl-C does not wait.');
