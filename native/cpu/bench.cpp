@@ -90,7 +90,7 @@ extern "C" double lm_bench_linear(Device *d, int32_t tensor, int32_t n, int32_t 
   memset(&j, 0, sizeof(j));
   float *rows = (float *)(at + q8 + f32 + out);
   for (int i = 0; i < t->in; i++) rows[i] = (float)(i * 37 % 101) / 50.0f - 1.0f;
-  LmPrepare prepare = {rows, 0, t->in, nullptr, 0, LM_NEED_Q8 | LM_NEED_F32, p};
+  LmPrepare prepare = {rows, 0, t->in, nullptr, 0, LM_NEED_Q8 | LM_NEED_F32, p, p};
   if (t->in % 32) prepare.need = LM_NEED_F32;
   for (int i = 0; i < n; i++) d->k->prepare(&prepare, i, d->scratch[0]);
   j.d = d;

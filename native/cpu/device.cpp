@@ -96,6 +96,7 @@ static void place(Device *d, Bump *b, const int32_t *s, const int32_t *buffers, 
     int set = o->kind == LM_OP_PREPARE ? o->panel : o->panelOut;
     int64_t w = o->kind == LM_OP_PREPARE ? o->width : (int64_t)o->outs[0].out;
     width[set] = w > width[set] ? w : width[set];
+    if ((o->flags & LM_FINE) && o->width > width[1]) width[1] = o->width;
   }
   int64_t widest = width[0] > width[1] ? width[0] : width[1], columns = rows + k->columns;
   for (int i = 0; i < 2; i++) {
@@ -165,11 +166,12 @@ static int32_t program_check(const Device *d, const int32_t *s, const int32_t *b
         break;
       case LM_OP_PREPARE:
         BUFFER(o->in, o->width, per);
-        NEED(o->panel == 0 || o->panel == 1);
+        NEED(o->panel == 0 || (o->panel == 1 && !(o->flags & LM_FINE)));
         if (o->weight != -1) VECTOR(o->weight, o->width);
         break;
       case LM_OP_LINEAR:
         NEED((o->panel == 0 || o->panel == 1) && o->outCount > 0 && o->outCount <= LM_MAX_OUTS);
+        if (o->flags & LM_FINE) NEED(o->panel == 0 && !(o->flags & LM_SILU_MUL));
         if (o->flags & LM_SILU_MUL) NEED((o->panelOut == 0 || o->panelOut == 1) && o->panelOut != o->panel && o->outCount == 2);
         for (int j = 0; j < o->outCount; j++) {
           MATRIX(o->outs[j].weight);

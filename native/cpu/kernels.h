@@ -37,6 +37,7 @@ struct LmLinearOut {
 
 struct LmLinear {
   LmPanels x;
+  LmPanels rest;  // LM_FINE: second plane, else q8 is null
   int32_t outCount;
   int32_t silu;
   LmLinearOut outs[LM_MAX_OUTS];
@@ -53,6 +54,7 @@ struct LmPrepare {
   float eps;
   int32_t need;
   LmPanels out;
+  LmPanels rest;  // LM_FINE
 };
 
 /** Where K and V of one layer lie. */

@@ -191,6 +191,7 @@ void step_prepare(Device *d) {
       l->hidden = d->panels[o->panelOut];
       l->hiddenNeed = o->flags & (LM_NEED_Q8 | LM_NEED_F32);
     }
+    if (o->flags & LM_FINE) l->rest = d->panels[1];
     if (o->residual >= 0) l->residual = d->buffers[o->residual].data;
   }
 }
@@ -243,8 +244,9 @@ static void run_rows(Device *d, const StepArrays *s, const LmOp *o, int32_t n, i
       break;
     case LM_OP_PREPARE: {
       LmPrepare p = {in->data, in->width, o->width, w ? w->t.vector : nullptr, o->eps,
-                     o->flags & (LM_NEED_Q8 | LM_NEED_F32), d->panels[o->panel]};
+                     o->flags & (LM_NEED_Q8 | LM_NEED_F32 | LM_FINE), d->panels[o->panel], d->panels[1]};
       set_panels(d, &p.out, n);
+      set_panels(d, &p.rest, n);
       for (int32_t t = from; t < to; t++) d->k->prepare(&p, t, d->scratch[member]);
       break;
     }
@@ -286,6 +288,7 @@ static void plan_operation(Device *d, int i, int32_t *total, int32_t *piece) {
     int64_t bytes, units = linear_units(l, &bytes);
     set_panels(d, &l->x, n);
     if (l->silu) set_panels(d, &l->hidden, n);
+    if (l->rest.q8) set_panels(d, &l->rest, n);
     // with several panels the weights of a piece are read again for each: they should stay in the L2 cache
     int64_t most = n > l->x.P ? (384 << 10) / (bytes / units + 1) : units;
     *total = (int32_t)units;

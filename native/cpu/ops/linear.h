@@ -58,6 +58,13 @@ static void store_tile(const LmLinear *l, const LmLinearOut *o, i32 tile, i32 to
   }
 }
 
+/** acc += W · (what the first plane of int8 left of x). */
+static void add_rest(const LmLinear *l, const LmTensor *w, i32 tile, i32 panel, int nc, float *acc) {
+  float *rest = acc + 16 * LM_COLUMNS;
+  tile_product(w, tile, &l->rest, panel, nc, rest);
+  for (int c = 0; c < nc; c++) v_store(acc + 16 * c, v_add(v_load(acc + 16 * c), v_load(rest + 16 * c)));
+}
+
 static void linear(const LmLinear *l, i32 from, i32 to, float *scratch) {
   i32 panels = (l->x.n + l->x.P - 1) / l->x.P;
   for (i32 panel = 0; panel < panels; panel++) {
@@ -72,6 +79,7 @@ static void linear(const LmLinear *l, i32 from, i32 to, float *scratch) {
       i32 a = from > first ? from - first : 0, b = to - first < out->w->tiles ? to - first : out->w->tiles;
       for (i32 t = a; t < b; t++) {
         tile_product(out->w, t, &l->x, panel, nc, scratch);
+        if (l->rest.q8 && quant_bytes(out->w->type)) add_rest(l, out->w, t, panel, nc, scratch);
         store_tile(l, out, t, panel * l->x.P, nc, scratch);
       }
       first += out->w->tiles;

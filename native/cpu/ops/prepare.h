@@ -25,6 +25,13 @@ LM_INLINE void quantise_block(V a, V b, u8 *block, int P, int c) {
   n[3 * P + c] = -32 * h1;
 }
 
+/** What quantise_block left: x - d · q, in blocks of the same kind. */
+LM_INLINE void quantise_rest(V a, V b, const u8 *block, u8 *rest, int P, int c) {
+  const s8 *q = (const s8 *)block + 32 * c;
+  V d = v_set(-((const float *)(block + 32 * P))[c]);
+  quantise_block(v_fma(d, v_s8(q), a), v_fma(d, v_s8(q + 16), b), rest, P, c);
+}
+
 LM_INLINE int panel_width(const LmPanels *x, int panel) { return x->n - panel * x->P < x->P ? x->n - panel * x->P : x->P; }
 
 static void prepare(const LmPrepare *p, i32 token, float *scratch) {
@@ -38,7 +45,12 @@ static void prepare(const LmPrepare *p, i32 token, float *scratch) {
     int nb = p->width / 32;
     int64_t bytes = panelBlockBytes(P);
     u8 *block = p->out.q8 + (int64_t)panel * nb * bytes;
-    for (int b = 0; b < nb; b++, block += bytes) quantise_block(v_load(x + 32 * b), v_load(x + 32 * b + 16), block, P, c);
+    u8 *rest = p->rest.q8 + (int64_t)panel * nb * bytes;
+    for (int b = 0; b < nb; b++, block += bytes, rest += bytes) {
+      V low = v_load(x + 32 * b), high = v_load(x + 32 * b + 16);
+      quantise_block(low, high, block, P, c);
+      if (p->need & LM_FINE) quantise_rest(low, high, block, rest, P, c);
+    }
   }
   if (p->need & LM_NEED_F32) {
     float *out = p->out.f32 + (int64_t)panel * p->width * P + c;

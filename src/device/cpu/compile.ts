@@ -141,6 +141,7 @@ class Compiler {
     const width = this.#width(silu.out);
     return (
       op.residual === null &&
+      !this.#perLogit(op.in) &&
       names.length === 2 &&
       silu.gate !== silu.up &&
       names.includes(silu.gate) &&
@@ -164,7 +165,7 @@ class Compiler {
       in: this.#buffer(input),
       weight: norm ? this.#tensor(norm.weight, true, width, null) : -1,
       eps: norm?.eps ?? 0,
-      flags: this.#needs(op) | this.#perLogit(input),
+      flags: this.#needs(op) | this.#perLogit(input) | this.#fine(input),
       panel: 0,
       width,
     });
@@ -175,7 +176,7 @@ class Compiler {
     invariant(op.residual === null || outputs.length === 1, 'a residual needs a single output');
     const width = this.#width(op.in);
     const words = this.#emit(i, Kind.linear, {
-      flags: o.flags | this.#perLogit(op.in),
+      flags: o.flags | this.#perLogit(op.in) | this.#fine(op.in),
       panel: o.panel,
       panelOut: o.panelOut,
       residual: op.residual === null ? -1 : this.#buffer(op.residual),
@@ -277,6 +278,14 @@ class Compiler {
 
   #width(name: string): number {
     return this.program.buffers[this.#buffer(name)].width;
+  }
+
+  /**
+   * Products of logit rows take their activations in two planes of int8: their rounding goes straight into the logits,
+   * and a decoding step, which waits for memory there, has the time.
+   */
+  #fine(name: string): number {
+    return this.#perLogit(name) ? Flag.fine : 0;
   }
 
   #perLogit(name: string): number {

@@ -24,7 +24,7 @@ export const Kind = {
   sample: 9,
 } as const;
 
-export const Flag = { q8: 1, f32: 2, siluMul: 4, perLogit: 8 } as const;
+export const Flag = { q8: 1, f32: 2, siluMul: 4, perLogit: 8, fine: 16 } as const;
 
 export const MAX_OUTS = 8;
 export const OP_WORDS = 40;

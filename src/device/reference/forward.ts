@@ -87,7 +87,9 @@ export class Reference {
     for (const o of op.outputs) {
       const w = this.tensors.get(o.weight)!;
       const bias = o.bias === null ? null : this.tensors.get(o.bias)!.values;
-      const integer = this.quantiseActivations && w.type.startsWith('Q');
+      // products that make logits have finer activations on every device
+      const fine = this.program.buffers.find((b) => b.name === op.in)!.perLogit;
+      const integer = this.quantiseActivations && !fine && w.type.startsWith('Q');
       const products = inputs.map((x) => product(w, integer ? quantised(x) : x));
       buffers.set(
         o.out,
