@@ -77,10 +77,10 @@ describe('with a real model', { skip }, () => {
   test('chat from a pipe: the second turn knows the first', async () => {
     const argv = ['chat', '-m', path!, '--temperature', '0', '--max-tokens', '40', ...small];
     const { code, stdout } = await finish(argv, {
-      stdin: 'My name is Alice and I have a cat. Say hello to me.\nWhat is my name?\n',
+      stdin: 'The secret word is pineapple. Repeat the secret word.\nWhat is the secret word?\n',
     });
     assert.equal(code, 0);
-    assert.match(stdout.slice(stdout.indexOf('\n')), /Alice/);
+    assert.match(stdout.slice(stdout.indexOf('\n')), /pineapple/);
   });
 
   test('serve: prints what it serves and a curl line that works; SIGTERM ends it with status 0', async () => {
@@ -101,6 +101,46 @@ describe('with a real model', { skip }, () => {
     } finally {
       server.child.kill('SIGKILL');
     }
+  });
+
+  test('serve --json: one line when ready; SIGTERM in the middle of a stream lets it finish', async () => {
+    const server = start(['serve', '-m', path!, '--server-port', '0', '--json', ...small]);
+    try {
+      const line = await waitFor(() => server.stdout().includes('\n') && server.stdout());
+      const { url, model, memory } = JSON.parse(line) as { url: string; model: string; memory: { kvBlocks: number } };
+      assert.equal(memory.kvBlocks, 32);
+      const body = JSON.stringify({ model, prompt: 'Once', max_tokens: 60, ignore_eos: true, stream: true });
+      const headers = { 'content-type': 'application/json' };
+      const response = await fetch(`${url}/v1/completions`, { method: 'POST', headers, body });
+      server.child.kill('SIGTERM');
+      const text = await response.text();
+      assert.match(text, /"finish_reason":"length"\}\]\}\n\ndata: \[DONE\]\n\n$/);
+      assert.equal((await server.finished).code, 0);
+    } finally {
+      server.child.kill('SIGKILL');
+    }
+  });
+
+  test('bench sessions --json: hits, misses and throughput of real conversations', async () => {
+    const argv = [
+      'bench',
+      'sessions',
+      '-m',
+      path!,
+      '--sessions',
+      '3',
+      '--turns',
+      '2',
+      '--said',
+      '4,8',
+      '--answered',
+      '4',
+    ];
+    const { code, stdout, stderr } = await finish([...argv, '--json', ...small]);
+    assert.equal(code, 0, stderr);
+    const result = JSON.parse(stdout);
+    assert.equal(result.turns, 6);
+    assert.ok(result.outputRate > 0 && result.hitRate > 0);
   });
 
   test('serve: a port in use is a typed error', async () => {

@@ -53,7 +53,7 @@ describe('a real model behind the server', { skip }, () => {
 
   const user = (content: string): Message => ({ role: 'user', content });
   const assistant = (content: string): Message => ({ role: 'assistant', content });
-  const first = user('What is the capital of France? Answer in one sentence.');
+  const first = user('Tell me the capital of France.');
 
   test('answers sensibly, and streaming gives the same text', async () => {
     const plain = await ask([first]);
@@ -71,22 +71,22 @@ describe('a real model behind the server', { skip }, () => {
   });
 
   test('remembers over several turns with the history sent each time, and finds it in the cache', async () => {
-    const turns: Message[] = [user('My name is Alice and I have a cat. Say hello to me.')];
-    const hello = await ask(turns, { session_id: 'history' });
-    turns.push(assistant(hello.text), user('What is my name?'));
-    const name = await ask(turns, { session_id: 'history' });
-    assert.match(name.text, /Alice/);
-    assert.ok(name.cached >= hello.prompt, `${name.cached} of ${name.prompt} tokens were cached`);
+    const turns: Message[] = [user('The secret word is pineapple. Repeat the secret word.')];
+    const told = await ask(turns, { session_id: 'history' });
+    turns.push(assistant(told.text), user('What is the secret word?'));
+    const word = await ask(turns, { session_id: 'history' });
+    assert.match(word.text, /pineapple/);
+    assert.ok(word.cached >= told.prompt, `${word.cached} of ${word.prompt} tokens were cached`);
   });
 
   test('session_append sends only the new turn, and gives what the whole history gives', async () => {
     const one = await ask([first], { session_id: 'append' });
-    const follow = user('And what language do they speak there?');
+    const follow = user('Please repeat your answer.');
     const two = await ask([follow], { session_id: 'append', session_append: true });
     assert.ok(two.cached >= one.prompt, `${two.cached} cached tokens`);
     const whole = await ask([first, assistant(one.text), follow]);
     assert.equal(two.text, whole.text);
-    assert.match(two.text, /French/);
+    assert.match(two.text, /Paris/);
   });
 
   test('an edited turn cuts the session back to what is common', async () => {
