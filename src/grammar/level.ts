@@ -38,6 +38,10 @@ export class Level {
   capped: Level | null = null;
   /** Byte classes that leave this level as it is, but for counters; -1 = not yet known. See `Network.loops`. */
   loops = -1;
+  /** By byte class: the level to which every byte of it leads; null = they differ. See `Network.runs`. */
+  targets: (Level | null | undefined)[] = [];
+  /** By set of classes: so many bytes of them may come in any order (at least), and so many may not. */
+  readonly runs = new Map<number, { yes: number; no: number }>();
 
   constructor(
     /** FIELDS numbers an item, sorted, no duplicates. Groups of the level below are numbered without gaps. */

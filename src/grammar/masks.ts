@@ -18,6 +18,9 @@ interface LevelMask {
 /** Bytes of masks that are remembered for one grammar, and for the states that all grammars share. */
 const MASK_BYTES = 8 << 20;
 
+/** Nodes of a subtree from which on it is worth asking whether all of it is allowed. */
+const BIG_SUBTREE = 12;
+
 /** Least recently used masks go first. */
 class MaskCache {
   private readonly masks = new Map<string, LevelMask>();
@@ -123,7 +126,7 @@ export class Masker {
     const allowed: number[] = [];
     const exits: LevelMask['exits'] = [];
     if (level.ends.length > 0) exits.push({ node: 0, groups: network.leaves(start) });
-    const { byte, depth, end, tokenStart, tokens, classes, height } = trie;
+    const { byte, depth, end, tokenStart, tokens } = trie;
     for (let node = 1; node < trie.nodes; ) {
       const d = depth[node];
       const parent = stack[d - 1];
@@ -133,14 +136,10 @@ export class Masker {
         continue;
       }
       stack[d] = place;
-      const here = place.level as Level;
-      if (here.loops > 0 || (here.loops < 0 && place === parent)) {
-        // nothing below can leave this level: all of it is allowed
-        if ((classes[node] & ~network.loops(here)) === 0 && height[node] <= here.room) {
-          for (let t = tokenStart[node]; t < tokenStart[end[node]]; t++) allowed.push(tokens[t]);
-          node = end[node];
-          continue;
-        }
+      if (end[node] > node + 1 && this.allowsAll(place.level as Level, node, place === parent)) {
+        for (let t = tokenStart[node]; t < tokenStart[end[node]]; t++) allowed.push(tokens[t]);
+        node = end[node];
+        continue;
       }
       for (let t = tokenStart[node]; t < tokenStart[node + 1]; t++) allowed.push(tokens[t]);
       if (end[node] > node + 1 && place.level && place.level.ends.length > 0) {
@@ -160,6 +159,16 @@ export class Masker {
     const dense = new Int32Array(trie.words);
     setBits(allowed, dense, 0);
     return { dense, sparse: null, exits, bytes: 256 + dense.byteLength + exits.length * 80 };
+  }
+
+  /** True if whatever is below a node is allowed and stays in the rule. May be false where it is true. */
+  private allowsAll(level: Level, node: number, looped: boolean): boolean {
+    const { classes, height, end } = this.trie;
+    if (level.ends.length > 0) return false;
+    if (level.loops > 0 || (level.loops < 0 && looped)) {
+      if ((classes[node] & ~this.network.loops(level)) === 0 && height[node] <= level.room) return true;
+    }
+    return end[node] - node > BIG_SUBTREE && this.network.runs(level, classes[node], height[node]);
   }
 
   /** Tokens that leave the level half-way, where the levels below are known. */

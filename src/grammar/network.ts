@@ -150,6 +150,43 @@ export class Network {
     return true;
   }
 
+  /** True if any `length` bytes of these classes are allowed from `level` on, in whatever order, inside of this rule. */
+  runs(level: Level, classes: number, length: number): boolean {
+    if (length === 0) return true;
+    this.refresh(level);
+    let known = level.runs.get(classes);
+    if (!known) {
+      known = { yes: 0, no: UNCOUNTED };
+      level.runs.set(classes, known);
+    }
+    if (length <= known.yes) return true;
+    if (length >= known.no) return false;
+    for (let c = 0; c < CLASSES; c++) {
+      if (!(classes & (1 << c))) continue;
+      const to = this.target(level, c);
+      if (!to || (to !== level && !this.runs(to, classes, length - 1))) {
+        known.no = Math.min(known.no, length);
+        return false;
+      }
+    }
+    known.yes = length;
+    return true;
+  }
+
+  private target(level: Level, c: number): Level | null {
+    const known = level.targets[c];
+    if (known !== undefined) return known;
+    let to: Level | null | undefined;
+    for (let byte = 0; byte < 256 && to !== null; byte++) {
+      if (classOf(byte) !== c) continue;
+      const step = this.look(level, byte);
+      const one = step && !step.restrict && !step.caller && step.level.ends.length === 0 ? step.level : null;
+      to = to === undefined || to === one ? one : null;
+    }
+    level.targets[c] = to ?? null;
+    return level.targets[c] as Level | null;
+  }
+
   private look(level: Level, byte: number): Step | null {
     this.refresh(level);
     let step = level.next[byte];
@@ -166,10 +203,16 @@ export class Network {
     level.next = new Array(256);
     level.subsets.clear();
     level.capped = null;
+    level.targets = [];
+    level.runs.clear();
   }
 
   /** Sorted, without duplicates, groups below numbered without gaps; the same items give the same Level. */
   private canonical(raw: readonly number[], groups = 1): { level: Level; restrict: readonly number[] | null } {
+    if (raw.length === FIELDS) {
+      const alone = raw[1] === 0 ? raw : [raw[0], 0, raw[2], raw[3], raw[4]];
+      return { level: this.intern(alone, 1), restrict: groups === 1 ? null : [raw[1]] };
+    }
     const rows: (readonly number[])[] = [];
     for (let i = 0; i < raw.length; i += FIELDS) rows.push(raw.slice(i, i + FIELDS));
     const used = [...new Set(rows.map((r) => r[1]))].sort((a, b) => a - b);
@@ -214,8 +257,10 @@ export class Network {
     const groupOf = new Map<number, number>();
     let calls = 0;
     for (let i = 0; i < level.items.length; i += FIELDS) {
-      const [first, group, min, max] = level.items.slice(i, i + 4);
-      for (let s = first; s >= 0; s = g.alt[s]) {
+      const group = level.items[i + 1];
+      const min = level.items[i + 2];
+      const max = level.items[i + 3];
+      for (let s = level.items[i]; s >= 0; s = g.alt[s]) {
         this.edges(s, byte, group, min, max, inside);
         for (let c = g.callStart[s]; c < g.callStart[s + 1]; c++) {
           const rule = g.callRule[c];

@@ -51,6 +51,16 @@ function anySchema(random: Random, depth: number): unknown {
   return out;
 }
 
+/** Null where the judge itself gives up: references that lead back to themselves, in parts that nothing uses. */
+function judged(schema: object): ((data: unknown) => boolean) | null {
+  try {
+    return judge().compile(schema);
+  } catch (e) {
+    if (e instanceof RangeError) return null;
+    throw e;
+  }
+}
+
 test('whatever combination of keywords compiles, only valid documents come out', (t) => {
   let compiled = 0;
   let documents = 0;
@@ -70,7 +80,8 @@ test('whatever combination of keywords compiles, only valid documents come out',
         continue;
       }
       compiled++;
-      const valid = judge().compile(schema);
+      const valid = judged(schema);
+      if (!valid) continue;
       for (let i = 0; i < 4; i++) {
         const text = randomDocument(grammar, random, 25);
         assert.ok(valid(JSON.parse(text)), `seed ${seed}, ${undeclared}: ${text} for ${JSON.stringify(schema)}`);
@@ -79,5 +90,6 @@ test('whatever combination of keywords compiles, only valid documents come out',
     }
   }
   t.diagnostic(`${compiled} of ${SCHEMAS * 2} compiled, ${documents} documents`);
+  assert.ok(documents > compiled * 3.5);
   assert.ok(compiled > SCHEMAS / 2 && reasons.has('unsupported_schema') && reasons.has('invalid_schema'));
 });
