@@ -1,3 +1,4 @@
 /** Benchmarks that the command line offers: `longmind bench NAME`. */
 export { type RecallOptions, type RecallResult, runRecall as recall } from './recall.js';
 export { runSessions as sessions, type SessionsOptions, type SessionsResult } from './sessions.js';
+export { runTraceBench as trace, type TraceBenchOptions, type TraceBenchResult } from './trace.js';

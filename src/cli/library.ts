@@ -26,8 +26,8 @@ export interface Watch {
 
 /** Measurements; results are plain data. Those that need no model may be absent. */
 export interface Bench {
-  trace?(options: { file: string; policy: string; capacityBlocks: number }): Promise<object>;
-  cache?(options: { blocks: number[] }): Promise<object>;
+  trace?(options: bench.TraceBenchOptions): object | Promise<object>;
+  cache?(options: { blocks: number[] }): object | Promise<object>;
   sessions(engine: Engine, options: bench.SessionsOptions): Promise<object>;
   recall(engine: Engine, options: bench.RecallOptions): Promise<object>;
 }

@@ -218,6 +218,9 @@ test('bench: options of each measurement arrive typed, with their defaults', asy
     file: 't.jsonl',
     policy: 'adaptive',
     capacityBlocks: 50,
+    windowHours: 24,
+    seed: 1,
+    bound: true,
   });
   assert.deepEqual(await ran('bench cache --blocks 10,20'), { blocks: [10, 20] });
   assert.deepEqual(await ran('bench sessions --sessions 3 --said 5,6 --draw uniform --threads 1'), {

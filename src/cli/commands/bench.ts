@@ -33,13 +33,23 @@ function traceCommand(context: Context, trace: Required<Bench>['trace']): Comman
   ]);
   command.argument('<FILE>', 'Mooncake or coding-session format, JSON lines');
   command.option('--policy <NAME>', engineOptions.cachePolicy.help, oneOf(['lru', 'adaptive']), 'lru');
-  command.requiredOption('--capacity-blocks <N>', 'blocks of the cache', integer(1));
+  command.option('--capacity-blocks <N>', 'blocks of the cache', integer(1));
+  command.option('--capacity-percent <X>', "the same as a share of the trace's different blocks", number(0));
+  command.option('--window-hours <X>', 'session traces: sessions start at random within this time', number(0), 24);
+  command.option('--seed <N>', 'session traces: the same seed gives the same starts', integer(0), 1);
+  command.option('--no-bound', "leave out Belady's bound, which takes longest");
   command.option(...JSON_FLAG);
-  return command.action(async (file: string, options: { policy: string; capacityBlocks: number }) => {
-    const { policy, capacityBlocks } = options;
-    show(context, await trace({ file, policy, capacityBlocks }));
+  return command.action(async (file: string, options: Omit<bench.TraceBenchOptions, 'file'>) => {
+    const { policy, capacityBlocks, capacityPercent, windowHours, seed, bound } = options;
+    if ((capacityBlocks === undefined) === (capacityPercent === undefined))
+      command.error('error: give one of --capacity-blocks <N> and --capacity-percent <X>');
+    letSignalsEnd(context);
+    show(context, await trace({ file, policy, capacityBlocks, capacityPercent, windowHours, seed, bound }));
   });
 }
+
+/** A measurement that never pauses cannot be asked to stop: Ctrl-C ends the process as it does by default. */
+const letSignalsEnd = (context: Context): void => context.interrupt.dispose();
 
 function cacheCommand(context: Context, cache: Required<Bench>['cache']): Command {
   const command = newCommand('cache', 'Cost of the KV cache manager per block (no model)', [
@@ -49,6 +59,7 @@ function cacheCommand(context: Context, cache: Required<Bench>['cache']): Comman
   command.option('--blocks <N,…>', 'sizes of the pool', integers(1), [1e3, 1e4, 1e5, 1e6]);
   command.option(...JSON_FLAG);
   return command.action(async (options: { blocks: number[] }) => {
+    letSignalsEnd(context);
     show(context, await cache({ blocks: options.blocks }));
   });
 }

@@ -38,7 +38,11 @@ async function serve(context: Context, command: Command): Promise<void> {
     terminal.line('\nCtrl-C ends it: running requests are finished first, a second Ctrl-C does not wait.');
   }
   await interrupt.wait();
-  const { running, waiting } = (await engine.stats()).requests;
+  // an engine that is gone has nothing to finish
+  const { running, waiting } = await engine.stats().then(
+    (s) => s.requests,
+    () => ({ running: 0, waiting: 0 }),
+  );
   if (running + waiting > 0) terminal.note(`finishing ${running + waiting} requests …`);
   await server.close();
   context.exitCode = interrupt.exitCode;
