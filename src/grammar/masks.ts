@@ -123,7 +123,12 @@ export class Masker {
     const start = hole.push(level, network.memory);
     const stack: Place[] = new Array(trie.maxDepth + 1);
     stack[0] = start;
-    const allowed: number[] = [];
+    const dense = new Int32Array(trie.words);
+    let count = 0;
+    const allow = (from: number, to: number) => {
+      count += to - from;
+      for (let t = from; t < to; t++) dense[tokens[t] >> 5] |= 1 << (tokens[t] & 31);
+    };
     const exits: LevelMask['exits'] = [];
     if (level.ends.length > 0) exits.push({ node: 0, groups: network.leaves(start) });
     const { byte, depth, end, tokenStart, tokens } = trie;
@@ -137,28 +142,23 @@ export class Masker {
       }
       stack[d] = place;
       if (end[node] > node + 1 && this.allowsAll(place.level as Level, node, place === parent)) {
-        for (let t = tokenStart[node]; t < tokenStart[end[node]]; t++) allowed.push(tokens[t]);
+        allow(tokenStart[node], tokenStart[end[node]]);
         node = end[node];
         continue;
       }
-      for (let t = tokenStart[node]; t < tokenStart[node + 1]; t++) allowed.push(tokens[t]);
+      allow(tokenStart[node], tokenStart[node + 1]);
       if (end[node] > node + 1 && place.level && place.level.ends.length > 0) {
         const groups = network.leaves(place);
         if (groups.length > 0) exits.push({ node, groups });
       }
       node++;
     }
-    if (allowed.length <= trie.words) {
-      return {
-        dense: null,
-        sparse: Int32Array.from(allowed),
-        exits,
-        bytes: 256 + allowed.length * 4 + exits.length * 80,
-      };
+    const size = 256 + exits.length * 80;
+    if (count <= trie.words) {
+      const sparse = bitsOf(dense, count);
+      return { dense: null, sparse, exits, bytes: size + sparse.byteLength };
     }
-    const dense = new Int32Array(trie.words);
-    setBits(allowed, dense, 0);
-    return { dense, sparse: null, exits, bytes: 256 + dense.byteLength + exits.length * 80 };
+    return { dense, sparse: null, exits, bytes: size + dense.byteLength };
   }
 
   /** True if whatever is below a node is allowed and stays in the rule. May be false where it is true. */
@@ -198,4 +198,14 @@ export class Masker {
 
 function setBits(ids: ArrayLike<number>, out: Int32Array, offset: number): void {
   for (let i = 0; i < ids.length; i++) out[offset + (ids[i] >> 5)] |= 1 << (ids[i] & 31);
+}
+
+/** The numbers of the bits that are set; `count` of them. */
+function bitsOf(row: Int32Array, count: number): Int32Array {
+  const out = new Int32Array(count);
+  let n = 0;
+  for (let w = 0; w < row.length; w++) {
+    for (let bits = row[w]; bits !== 0; bits &= bits - 1) out[n++] = w * 32 + 31 - Math.clz32(bits & -bits);
+  }
+  return out;
 }
