@@ -43,14 +43,14 @@ function sourceFolder(): string {
   }
 }
 
-function findCompiler(): Compiler {
+function findCompiler(): Compiler | string[] {
   const tried: string[] = [];
   for (const command of COMPILERS) {
     const r = spawnSync(command, ['--version'], { encoding: 'utf8' });
     if (r.status === 0) return { command, version: r.stdout.split('\n', 1)[0] };
     tried.push(`${command}: ${r.error ? 'not found' : `exit status ${r.status}`}`);
   }
-  throw errors.nativeUnavailable([...tried, INSTALL]);
+  return [...tried, INSTALL];
 }
 
 function listSources(folder: string): string[] {
@@ -60,10 +60,16 @@ function listSources(folder: string): string[] {
     .sort();
 }
 
-function fingerprint(folder: string, compiler: Compiler): string {
-  const hash = createHash('sha256').update(JSON.stringify([compiler.version, process.arch, FLAGS, KERNELS]));
-  for (const file of listSources(folder)) hash.update(file).update(fs.readFileSync(path.join(folder, file)));
-  return hash.digest('hex').slice(0, 16);
+const digest = (...parts: (string | Buffer)[]): string => {
+  const hash = createHash('sha256');
+  for (const part of parts) hash.update(part);
+  return hash.digest('hex').slice(0, 12);
+};
+
+/** Sources and flags; the compiler has its own part of the name. */
+function fingerprint(folder: string): string {
+  const files = listSources(folder).flatMap((file) => [file, fs.readFileSync(path.join(folder, file))]);
+  return digest(JSON.stringify([process.platform, process.arch, FLAGS, KERNELS, CORE]), ...files);
 }
 
 function writable(folder: string): boolean {
@@ -129,35 +135,49 @@ function withLock<T>(lock: string, ready: () => boolean, work: () => T): T | nul
   }
 }
 
+/** A library of these sources that some compiler made before; good enough where there is no compiler now. */
+function builtBefore(folder: string, prefix: string): string | null {
+  const found = fs.readdirSync(folder).find((f) => f.startsWith(prefix) && f.endsWith('.so'));
+  return found ? path.join(folder, found) : null;
+}
+
+function compile(sources: string, folder: string, target: string, compiler: Compiler): void {
+  const temporary = fs.mkdtempSync(path.join(folder, 'tmp-'));
+  try {
+    const r = spawnSync('sh', ['-c', script(sources, temporary, compiler.command)], { encoding: 'utf8' });
+    if (r.status !== 0) {
+      const text = (r.stderr || String(r.error ?? `exit status ${r.status}`)).trim();
+      const detail = text.split('\n').slice(0, 12).join('\n    ');
+      throw errors.nativeUnavailable([`${compiler.command} (${compiler.version}) failed:\n    ${detail}`]);
+    }
+    fs.renameSync(path.join(temporary, 'library.so'), target);
+  } finally {
+    fs.rmSync(temporary, { recursive: true, force: true });
+  }
+}
+
 /**
  * Path of the compiled library; compiles it if it is not there yet (about 15 s, once).
+ * @param into folder instead of the usual cache
  * @throws native_unavailable if there is no compiler, no writable folder, or the compiler fails
  */
-export function buildNativeLibrary(onBuild?: (line: string) => void): string {
+export function buildNativeLibrary(onBuild?: (line: string) => void, into?: string): string {
   const sources = sourceFolder();
+  const folder = into ?? cacheFolder(sources);
+  const prefix = `longmind-cpu-${fingerprint(sources)}-`;
   const compiler = findCompiler();
-  const folder = cacheFolder(sources);
-  const target = path.join(folder, `longmind-cpu-${fingerprint(sources, compiler)}.so`);
+  if (Array.isArray(compiler)) {
+    const earlier = builtBefore(folder, prefix);
+    if (earlier) return earlier;
+    throw errors.nativeUnavailable(compiler);
+  }
+  const target = path.join(folder, `${prefix}${digest(compiler.version)}.so`);
   const ready = () => fs.existsSync(target);
   if (ready()) return target;
   withLock(`${target}.lock`, ready, () => {
     if (ready()) return;
     onBuild?.(`building the native library with ${compiler.command} (once, about 20 s) …`);
-    const temporary = fs.mkdtempSync(path.join(folder, 'tmp-'));
-    try {
-      const r = spawnSync('sh', ['-c', script(sources, temporary, compiler.command)], { encoding: 'utf8' });
-      if (r.status !== 0) {
-        const detail = (r.stderr || String(r.error ?? `exit status ${r.status}`))
-          .trim()
-          .split('\n')
-          .slice(0, 12)
-          .join('\n    ');
-        throw errors.nativeUnavailable([`${compiler.command} (${compiler.version}) failed:\n    ${detail}`]);
-      }
-      fs.renameSync(path.join(temporary, 'library.so'), target);
-    } finally {
-      fs.rmSync(temporary, { recursive: true, force: true });
-    }
+    compile(sources, folder, target, compiler);
   });
   return target;
 }

@@ -1,0 +1,76 @@
+/** The native library: found, refused, and the messages a newcomer sees. */
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { after, describe, it } from 'node:test';
+import { buildNativeLibrary } from '../../src/device/cpu/build.js';
+import { cpuQuota, defaultThreads, memoryFree } from '../../src/device/cpu/machine.js';
+
+const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'longmind-build-'));
+after(() => fs.rmSync(folder, { recursive: true, force: true }));
+
+/** Runs buildNativeLibrary in a process that finds only the programs in `bin`. */
+function build(into: string, bin: string): { path?: string; code?: string; message?: string } {
+  const url = new URL('../../src/device/cpu/build.js', import.meta.url).href;
+  const script = `import { buildNativeLibrary } from ${JSON.stringify(url)};
+    try { console.log(JSON.stringify({ path: buildNativeLibrary(undefined, ${JSON.stringify(into)}) })); }
+    catch (e) { console.log(JSON.stringify({ code: e.code, message: e.message })); }`;
+  const r = spawnSync(process.execPath, ['--input-type=module', '-e', script], {
+    encoding: 'utf8',
+    env: { PATH: bin },
+  });
+  return JSON.parse(r.stdout) as ReturnType<typeof build>;
+}
+
+describe('the native library', () => {
+  const built = buildNativeLibrary();
+  const empty = path.join(folder, 'no-programs');
+  fs.mkdirSync(empty);
+
+  it('is not built twice', () => {
+    const lines: string[] = [];
+    assert.equal(
+      buildNativeLibrary((line) => lines.push(line)),
+      built,
+    );
+    assert.deepEqual(lines, []);
+  });
+
+  it('without a compiler: one error that says what to install', () => {
+    const r = build(empty, empty);
+    assert.equal(r.code, 'native_unavailable');
+    assert.match(r.message!, /g\+\+: not found/);
+    assert.match(r.message!, /apt-get install g\+\+/);
+  });
+
+  it('without a compiler, but built before: used', () => {
+    const copy = path.join(folder, path.basename(built));
+    fs.copyFileSync(built, copy);
+    assert.equal(build(folder, empty).path, copy);
+  });
+
+  it('a compiler that fails: its own words, and nothing left behind', () => {
+    const bin = path.join(folder, 'bin');
+    const into = path.join(folder, 'into');
+    fs.mkdirSync(bin);
+    fs.mkdirSync(into);
+    const text =
+      '#!/bin/sh\ncase "$*" in *--version*) echo "broken 1.0";; *) echo "no such instruction" >&2; exit 1;; esac\n';
+    fs.writeFileSync(path.join(bin, 'g++'), text, { mode: 0o755 });
+    fs.symlinkSync('/bin/sh', path.join(bin, 'sh'));
+    const r = build(into, bin);
+    assert.equal(r.code, 'native_unavailable');
+    assert.match(r.message!, /broken 1\.0\) failed:\s+no such instruction/);
+    assert.deepEqual(fs.readdirSync(into), []);
+  });
+});
+
+describe('the machine', () => {
+  it('threads fit the affinity and the quota; memory fits the machine', () => {
+    assert.ok(defaultThreads() >= 1 && defaultThreads() <= os.availableParallelism());
+    assert.ok(cpuQuota() > 0);
+    assert.ok(memoryFree() > 0 && memoryFree() <= os.totalmem());
+  });
+});
