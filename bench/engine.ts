@@ -81,6 +81,7 @@ function measure(sequences: number): { median: number; p99: number } {
       continuation: null,
       priority: 0,
       owner: 0,
+      grammar: null,
     });
   }
   while (batch.waiting > 0) batch.step();

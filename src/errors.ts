@@ -133,6 +133,8 @@ export const errors = {
       500,
       `the model produced no finite logits at position ${position}; its weights or the input are bad`,
     ),
+  deadEnd: () =>
+    err('grammar_dead_end', 500, 'no token of this vocabulary can go on in the way the requested format demands'),
   engineFailed: (detail: string) => err('engine_failed', 500, `the engine failed: ${detail}`),
   engineClosed: () => err('engine_closed', 503, 'the engine is shutting down'),
   portInUse: (host: string, port: number) =>

@@ -39,6 +39,15 @@ import { type GgufFile, type ModelConfig, readGguf, readModelConfig } from './we
 export * as bench from './bench/index.js';
 export * from './config.js';
 export * from './errors.js';
+export {
+  compileJsonObject,
+  compileJsonSchema,
+  compileToolCalls,
+  type Grammar,
+  ToolCallParser,
+  type ToolEvent,
+  type ToolFormat,
+} from './grammar/index.js';
 export type { CachedModel, ResolvedModel } from './hub/index.js';
 export * from './types.js';
 

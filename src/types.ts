@@ -63,6 +63,10 @@ export interface RequestOptions extends Partial<SamplingParams>, Partial<Generat
    * matched by tokens with what is kept; a divergence truncates to the common part.
    */
   sessionAppend?: boolean;
+  /** What may be generated: made by `compileJsonSchema`, `compileJsonObject` or `compileToolCalls`; plain data. */
+  grammar?: object;
+  /** Given to the chat template: the functions that the model may call, as in the OpenAI API. */
+  tools?: unknown[];
   /** Higher goes first; default 0. Waiting raises it by one level every 10 s. */
   priority?: number;
   /** Sessions and, if prefixes are not shared, KV belong to their owner; default 0. */

@@ -163,6 +163,7 @@ function request(id: number, tokens: Int32Array, session: number, maxTokens: num
     stopTokens: [],
     priority: 0,
     owner: 0,
+    grammar: null,
     limits: { maxTokens, minTokens: 0, stop: [], stopTokens: [], ignoreEos: true },
     sampling: {
       temperature: drawn ? 0.9 : 0,

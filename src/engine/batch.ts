@@ -5,6 +5,7 @@
 import type { CacheManager } from '../cache/types.js';
 import type { Device, StepLimits, StepResult } from '../device/device.js';
 import { errors, invariant, LongmindError } from '../errors.js';
+import { createMatcher, type Matcher } from '../grammar/index.js';
 import type { FinishReason, TokenLogprob } from '../types.js';
 import { type Admission, admit, historyOf } from './admission.js';
 import { type EngineRequest, type FinishedRequest, LiveRequest } from './request.js';
@@ -86,10 +87,12 @@ export class PersistentBatch {
   /** Takes a request in, or throws the caller's error; then nothing changed. */
   submit(request: EngineRequest): void {
     if (this.#waiting.length >= this.options.maxQueue) throw errors.queueFull(this.options.maxQueue);
+    const matcher = this.#matcherOf(request);
     const { sequence, session, maxTokens, changedFrom } = admit(request, this.cache, this.sessions, this.options);
     const live = new LiveRequest(request, sequence, this.cache, this.#now());
     live.maxTokens = maxTokens;
     live.promptTokens = live.known;
+    live.matcher = matcher;
     if (live.usesPenalties) live.history = historyOf(this.cache, sequence);
     if (session) {
       session.busy = true;
@@ -154,6 +157,13 @@ export class PersistentBatch {
     invariant(slots.size === this.#running.length && !slots.has(-1), 'two sequences share a slot');
     invariant(slots.size + this.#freeSlots.length === this.options.limits.maxRows, 'a slot is lost');
     invariant(this.#byId.size === this.#running.length + this.#waiting.length, 'a request is lost');
+  }
+
+  #matcherOf({ grammar, limits }: EngineRequest): Matcher | null {
+    if (!grammar) return null;
+    if (limits.ignoreEos) throw errors.invalidRequest('a constrained answer ends by itself: ignoreEos must be off');
+    const { tokenBytes, endOfTurn } = this.options.admission;
+    return createMatcher(grammar, tokenBytes, [...endOfTurn]);
   }
 
   // ---------------------------------------------------------------- scheduling
@@ -270,14 +280,16 @@ export class PersistentBatch {
   }
 
   #accept(r: LiveRequest, result: StepResult, i: number): void {
+    const b = this.#builder;
     if (result.status[i] !== 0) {
-      this.#fail(r, errors.nanLogits(r.known - 1));
+      this.#fail(r, b.deadEnds.has(r) ? errors.deadEnd() : errors.nanLogits(r.known - 1));
       return;
     }
     const token = result.tokens[i]!;
     const { limits, sampling } = r.request;
     this.cache.appendOne(r.sequence, token);
     r.history?.add(token);
+    if (r.matcher) invariant(r.matcher.accept(token), `token ${token} was drawn against the mask`);
     r.generated++;
     this.counters.generated++;
     this.events.token(r.request, token, readLogprobs(result, i, sampling.logprobs));

@@ -3,6 +3,7 @@ import { randomInt } from 'node:crypto';
 import { Worker } from 'node:worker_threads';
 import { limitOptions, parseOptions, samplingOptions } from '../config.js';
 import { errors, invariant, LongmindError, reviveError } from '../errors.js';
+import type { Grammar } from '../grammar/index.js';
 import type { ChatMessage, EngineSnapshot, EngineStats, Generation, RequestOptions, SessionInfo } from '../types.js';
 import type { TokenBytes } from './align.js';
 import { RunningGeneration, type TextDecoder } from './generation.js';
@@ -13,9 +14,9 @@ import type { EngineRequest } from './request.js';
 export interface TextSide {
   encode(text: string, options: { special: boolean }): Promise<Int32Array>;
   /** The whole conversation, ready for the assistant's answer. */
-  encodeChat(messages: ChatMessage[]): Promise<Int32Array>;
+  encodeChat(messages: ChatMessage[], options?: { tools?: unknown[] }): Promise<Int32Array>;
   /** What follows an assistant's last content: its end of turn, the new messages, ready for the answer. */
-  encodeContinuation(messages: ChatMessage[]): Promise<Int32Array>;
+  encodeContinuation(messages: ChatMessage[], options?: { tools?: unknown[] }): Promise<Int32Array>;
   decode(ids: ArrayLike<number>, options: { special: boolean }): string;
   createDecoder(): TextDecoder;
   readonly tokenBytes: TokenBytes;
@@ -26,7 +27,7 @@ export interface TextSide {
 }
 
 /** Request options beside the sampling and limit tables. */
-const REQUEST_FIELDS = ['sessionId', 'sessionAppend', 'priority', 'owner', 'signal', 'prompt', 'messages'] as const;
+const REQUEST_FIELDS = ['sessionId', 'sessionAppend', 'priority', 'owner', 'signal', 'grammar', 'tools'] as const;
 
 export type Prompt =
   | { kind: 'text'; text: string }
@@ -118,7 +119,7 @@ export class EngineClient {
     generation.result().then(forget, forget);
     signal?.addEventListener('abort', onSignal, { once: true });
     if (signal?.aborted) this.#endUnsent(id);
-    this.#encode(prompt, options.sessionAppend ?? false).then(
+    this.#encode(prompt, options.sessionAppend ?? false, options.tools).then(
       ({ tokens, continuation }) => {
         if (generation.ended) return;
         this.#sent.add(id);
@@ -134,6 +135,7 @@ export class EngineClient {
             continuation,
             priority: options.priority ?? 0,
             owner: options.owner ?? 0,
+            grammar: (options.grammar as Grammar | undefined) ?? null,
           },
         });
       },
@@ -179,12 +181,16 @@ export class EngineClient {
   readonly #sent = new Set<number>();
 
   /** The tokens of a whole history and, if only what is new is given, those that follow an earlier turn. */
-  async #encode(prompt: Prompt, append: boolean): Promise<Pick<EngineRequest, 'tokens' | 'continuation'>> {
+  async #encode(
+    prompt: Prompt,
+    append: boolean,
+    tools?: unknown[],
+  ): Promise<Pick<EngineRequest, 'tokens' | 'continuation'>> {
     if (prompt.kind === 'tokens') return { tokens: prompt.ids, continuation: append ? prompt.ids : null };
     if (prompt.kind === 'chat') {
       const [tokens, continuation] = await Promise.all([
-        this.#text.encodeChat(prompt.first ?? prompt.messages),
-        append ? this.#text.encodeContinuation(prompt.messages) : null,
+        this.#text.encodeChat(prompt.first ?? prompt.messages, { tools }),
+        append ? this.#text.encodeContinuation(prompt.messages, { tools }) : null,
       ]);
       return { tokens, continuation };
     }

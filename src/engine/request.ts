@@ -1,5 +1,6 @@
 /** A request inside the engine: what was asked (plain data) and how far it is. */
 import type { CacheManager, SequenceId } from '../cache/types.js';
+import type { Grammar, Matcher } from '../grammar/index.js';
 import type { FinishReason, GenerationLimits, SamplingParams } from '../types.js';
 import { rankOf, type Schedulable } from './scheduler.js';
 
@@ -19,6 +20,8 @@ export interface EngineRequest {
   continuation: Int32Array | null;
   priority: number;
   owner: number;
+  /** Limits what may be drawn. */
+  grammar: Grammar | null;
 }
 
 export interface FinishedRequest {
@@ -83,6 +86,8 @@ export class LiveRequest implements Schedulable {
   promptTokens = 0;
   maxTokens = 0;
   history: TokenHistory | null = null;
+  /** Follows the grammar, token by token. */
+  matcher: Matcher | null = null;
   readonly bans: Int32Array;
   readonly biasTokens: Int32Array;
   readonly biasValues: Float32Array;

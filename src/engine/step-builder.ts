@@ -1,6 +1,7 @@
 /** Fills the reused Step from what the scheduler planned. */
 import type { CacheManager } from '../cache/types.js';
 import { createStep, MAX_TOP_LOGPROBS, type Step, type StepLimits, type StepResult } from '../device/device.js';
+import type { Matcher } from '../grammar/index.js';
 import type { TokenLogprob } from '../types.js';
 import type { LiveRequest } from './request.js';
 
@@ -11,8 +12,12 @@ export class StepBuilder {
   readonly rows: LiveRequest[] = [];
   /** (rows) tokens of each row. */
   readonly counts: Int32Array;
+  /** Requests whose grammar allows no token of this vocabulary: their rows fail. */
+  readonly deadEnds = new Set<LiveRequest>();
+  readonly #maskWords: number;
   #historyUsed = 0;
   #biasUsed = 0;
+  #masksUsed = 0;
 
   constructor(
     private readonly limits: StepLimits,
@@ -20,6 +25,7 @@ export class StepBuilder {
   ) {
     this.step = createStep(limits);
     this.counts = new Int32Array(limits.maxRows);
+    this.#maskWords = Math.ceil(limits.vocab / 32);
   }
 
   begin(): void {
@@ -27,6 +33,8 @@ export class StepBuilder {
     this.wanted.length = 0;
     this.#historyUsed = 0;
     this.#biasUsed = 0;
+    this.#masksUsed = 0;
+    this.deadEnds.clear();
     const s = this.step;
     s.rowCount = s.tokenCount = s.logitCount = s.copyCount = 0;
   }
@@ -79,9 +87,17 @@ export class StepBuilder {
     s.seed[2 * i + 1] = r.seedHigh;
     s.topLogprobs[i] = p.logprobs ?? -1;
     s.scoreToken[i] = -1;
-    s.maskRow[i] = -1;
+    s.maskRow[i] = r.matcher ? this.#addMask(r, r.matcher) : -1;
     this.#addHistory(r, i);
     this.#addBias(r, i);
+  }
+
+  #addMask(r: LiveRequest, matcher: Matcher): number {
+    const s = this.step.sampling;
+    const row = this.#masksUsed++;
+    s.masks = ensure(s.masks, this.#masksUsed * this.#maskWords);
+    if (!matcher.fillMask(s.masks, row * this.#maskWords, this.#maskWords)) this.deadEnds.add(r);
+    return row;
   }
 
   #addHistory(r: LiveRequest, i: number): void {

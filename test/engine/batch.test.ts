@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { LongmindError } from '../../src/errors.js';
+import { compileJsonSchema } from '../../src/grammar/index.js';
 import { EOS, type Outcome, random, TestBatch, type TestBatchOptions, tokens } from '../support/batch.js';
 
 /** Several sessions of several turns, all submitted round by round; what came out by session and turn. */
@@ -259,4 +260,38 @@ test('within a priority nobody starves under memory pressure; a low priority get
   }
   assert.ok(done > 0, 'the low priority starved');
   assert.ok(done < 15_000, `it took ${done} ms`);
+});
+
+test('a grammar decides what may come, row by row, and only end tokens end a complete document', () => {
+  const t = new TestBatch({ vocab: 'bytes' });
+  const grammar = compileJsonSchema({
+    type: 'object',
+    properties: { n: { type: 'integer' } },
+    required: ['n'],
+    additionalProperties: false,
+  });
+  const ids = Array.from({ length: 6 }, (_, i) =>
+    t.submit(tokens(12, i), i % 2 ? {} : { grammar, stopTokens: [EOS], limits: { maxTokens: 80 } }),
+  );
+  t.run();
+  ids.forEach((id, i) => {
+    const { tokens: out, finished, error } = t.outcomes.get(id)!;
+    assert.equal(error, null);
+    if (i % 2) return;
+    const text = out
+      .filter((x) => x > EOS)
+      .map((x) => String.fromCharCode((x - 3) & 255))
+      .join('');
+    if (finished!.reason === 'stop') assert.equal(typeof JSON.parse(text).n, 'number');
+    else assert.match(text, /^\{\s*"n": ?-?\d*/);
+  });
+});
+
+test('a grammar that the vocabulary cannot spell fails the request, not the batch', () => {
+  const t = new TestBatch();
+  const other = t.submit(tokens(10, 2));
+  const id = t.submit(tokens(10, 1), { grammar: compileJsonSchema({ const: 5 }), stopTokens: [EOS] });
+  t.run();
+  assert.equal(t.outcomes.get(id)!.error?.code, 'grammar_dead_end');
+  assert.equal(t.outcomes.get(other)!.finished?.reason, 'length');
 });

@@ -19,6 +19,7 @@ function request(id: number, prompt: number[], sessionId: string | null): Engine
     stopTokens: [],
     priority: 0,
     owner: 0,
+    grammar: null,
     limits: { maxTokens: 8, minTokens: 0, stop: [], stopTokens: [], ignoreEos: false },
     sampling: {
       temperature: 0,

@@ -29,6 +29,8 @@ export interface TestBatchOptions extends NullDeviceOptions {
   chunkSize?: number;
   maxQueue?: number;
   now?: () => number;
+  /** What tokens spell: letters (default), or the byte of their number minus 3. */
+  vocab?: 'letters' | 'bytes';
 }
 
 export class TestBatch {
@@ -66,7 +68,8 @@ export class TestBatch {
       maxTokens: 1_000_000,
       grow: (total) => this.device.growKv(total),
     });
-    const letters = Uint8Array.from({ length: VOCAB }, (_, t) => 97 + (t % 26));
+    const spell = (t: number) => (o.vocab === 'bytes' ? Math.max(0, t - 3) & 255 : 97 + (t % 26));
+    const letters = Uint8Array.from({ length: VOCAB }, (_, t) => spell(t));
     const tokenBytes = {
       bytes: letters,
       offsets: Int32Array.from({ length: VOCAB + 1 }, (_, t) => t),
@@ -113,6 +116,7 @@ export class TestBatch {
       continuation: o.append ? Int32Array.from(tokens) : null,
       priority: o.priority ?? 0,
       owner: o.owner ?? 0,
+      grammar: o.grammar ?? null,
       limits: { maxTokens: 8, minTokens: 0, stop: [], stopTokens: [], ignoreEos: false, ...o.limits },
       sampling: {
         temperature: 0,

@@ -145,16 +145,20 @@ class NullDevice implements Device {
     if (s.temperature[i]! > 0) hash = mix(hash, mix(s.seed[2 * i]!, s.seed[2 * i + 1]!));
     const vocab = this.#options.limits.vocab;
     let token = hash % vocab;
+    const words = Math.ceil(vocab / 32);
     const banned = (t: number) => {
+      const row = s.maskRow[i]!;
+      if (row >= 0 && ((s.masks[row * words + (t >> 5)]! >>> (t & 31)) & 1) === 0) return true;
       for (let b = s.biasStart[i]!; b < s.biasStart[i + 1]!; b++) {
         if (s.biasTokens[b] === t && s.biasValues[b]! <= -100) return true;
       }
       return false;
     };
-    while (banned(token)) token = (token + 1) % vocab;
+    let tried = 0;
+    while (banned(token) && tried++ < vocab) token = (token + 1) % vocab;
     const out = this.#result;
     out.tokens[i] = token;
-    out.status[i] = 0;
+    out.status[i] = tried > vocab ? 1 : 0;
     out.logprobs[i] = -(hash >>> 8) / 2 ** 24;
     out.scoreLogprobs[i] = out.logprobs[i]!;
     for (let k = 0; k < s.topLogprobs[i]!; k++) {
