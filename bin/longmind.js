@@ -60,4 +60,5 @@ function build() {
 checkNode();
 build();
 const { run } = await import(pathToFileURL(entry).href);
-process.exitCode = await run(process.argv.slice(2));
+const loadServer = () => import(new URL('../dist/src/server/index.js', import.meta.url).href);
+process.exitCode = await run(process.argv.slice(2), loadServer);

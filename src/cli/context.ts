@@ -2,13 +2,14 @@
 import { Command, Option } from 'commander';
 import { type Engine, engineOptions, formatBytes, hubOptions } from '../index.js';
 import type { Interrupt } from './interrupt.js';
-import type { Library, Watch } from './library.js';
+import type { Library, ServerModule, Watch } from './library.js';
 import { addTable, given } from './options.js';
 import type { Terminal } from './terminal.js';
 
 export interface Context {
   terminal: Terminal;
   library: Library;
+  loadServer: () => Promise<ServerModule>;
   interrupt: Interrupt;
   version: string;
   /** The exit status, if it is not 0 and nothing was thrown. */

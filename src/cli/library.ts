@@ -32,6 +32,18 @@ export interface Bench {
   recall(engine: Engine, options: bench.RecallOptions): Promise<object>;
 }
 
+/** A server that listens. */
+export interface RunningServer {
+  readonly url: string;
+  readonly modelName: string;
+  close(): Promise<void>;
+}
+
+/** The HTTP server: another surface over the same library, so the start script brings it; loaded only where it is needed. */
+export interface ServerModule {
+  createServer(engine: Engine, options: Record<string, unknown>): Promise<RunningServer>;
+}
+
 export interface Library {
   readonly defaultModel: string;
   readonly bench: Bench;

@@ -9,7 +9,7 @@ import { inspectCommand, listCommand, pullCommand, rmCommand } from './commands/
 import { serveCommand } from './commands/serve.js';
 import type { Context } from './context.js';
 import { Interrupt } from './interrupt.js';
-import type { Library } from './library.js';
+import type { Library, ServerModule } from './library.js';
 import { type Io, Terminal } from './terminal.js';
 
 /** Exit statuses; INTERRUPTED (130) is in interrupt.ts. */
@@ -18,10 +18,15 @@ export const FAILED = 1;
 export const USAGE = 2;
 
 /** Runs one command line (without node and script name); resolves to the exit status. */
-export async function main(argv: readonly string[], library: Library, io: Io = process): Promise<number> {
+export async function main(
+  argv: readonly string[],
+  library: Library,
+  loadServer: () => Promise<ServerModule>,
+  io: Io = process,
+): Promise<number> {
   const terminal = new Terminal(io, argv.includes('--json'));
   const interrupt = new Interrupt();
-  const context: Context = { terminal, library, interrupt, version: packageVersion(), exitCode: OK };
+  const context: Context = { terminal, library, loadServer, interrupt, version: packageVersion(), exitCode: OK };
   // `longmind … | head` closes our stdout: nothing is left to say
   const onPipe = (e: NodeJS.ErrnoException) => {
     if (e.code === 'EPIPE') process.exit(FAILED);

@@ -33,7 +33,7 @@ export async function longmind(
     });
   io.stdin.end(stdin);
   const library = fakeLibrary(fake, asked, engines);
-  const code = await main(argv, library, io);
+  const code = await main(argv, library, () => import('../../src/server/index.js'), io);
   await new Promise((resolve) => setImmediate(resolve));
   return { code, ...texts, asked, engines };
 }

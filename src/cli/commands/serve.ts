@@ -2,8 +2,8 @@
 import { readFile } from 'node:fs/promises';
 import type { Command } from 'commander';
 import { errors, serverOptions } from '../../index.js';
-import { createServer, type LongmindServer } from '../../server/index.js';
 import { addModelOptions, type Context, loadEngine, newCommand } from '../context.js';
+import type { RunningServer } from '../library.js';
 import { addTable, given } from '../options.js';
 import { engineLines } from '../report.js';
 
@@ -23,6 +23,7 @@ async function serve(context: Context, command: Command): Promise<void> {
   const { terminal, interrupt } = context;
   const options = given(command, serverOptions);
   if (options.apiKeys) options.apiKeys = await readKeys(options.apiKeys as string[]);
+  const { createServer } = await context.loadServer();
   await using engine = await loadEngine(context, command);
   const servedModelName = (options.servedModelName as string | undefined) ?? servedName(context, command);
   const server = await createServer(engine, { ...options, servedModelName, version: context.version });
@@ -72,7 +73,7 @@ async function readKeys(list: string[]): Promise<string[]> {
   return all;
 }
 
-function curlLine(server: LongmindServer, withKey: boolean): string {
+function curlLine(server: RunningServer, withKey: boolean): string {
   const body = JSON.stringify({
     model: server.modelName,
     messages: [{ role: 'user', content: 'Hello! Who are you?' }],
