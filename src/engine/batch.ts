@@ -5,7 +5,7 @@
 import type { CacheManager } from '../cache/types.js';
 import type { Device, StepLimits, StepResult } from '../device/device.js';
 import { errors, invariant, LongmindError } from '../errors.js';
-import { createMatcher, type Matcher } from '../grammar/index.js';
+import { createMatcher, type Grammar, type Matcher } from '../grammar/index.js';
 import type { FinishReason, TokenLogprob } from '../types.js';
 import { type Admission, admit, historyOf } from './admission.js';
 import { type EngineRequest, type FinishedRequest, LiveRequest } from './request.js';
@@ -34,6 +34,9 @@ export interface BatchEvents {
   sessionChanged?(id: string, owner: number, from: number): void;
 }
 
+/** Each may hold 8 MiB of masks. */
+const GRAMMARS_KEPT = 16;
+
 export class PersistentBatch {
   readonly sessions: Sessions;
   readonly counters = {
@@ -53,6 +56,8 @@ export class PersistentBatch {
   readonly #waiting: LiveRequest[] = [];
   readonly #byId = new Map<number, LiveRequest>();
   readonly #stops = new Map<number, StopDetector>();
+  /** The last used grammars, the latest last. */
+  readonly #grammars = new Map<number, Grammar>();
   readonly #freeSlots: number[] = [];
   readonly #builder: StepBuilder;
   readonly #plan;
@@ -162,8 +167,16 @@ export class PersistentBatch {
   #matcherOf({ grammar, limits }: EngineRequest): Matcher | null {
     if (!grammar) return null;
     if (limits.ignoreEos) throw errors.invalidRequest('a constrained answer ends by itself: ignoreEos must be off');
+    // masks are kept with the object, so an equal grammar of an earlier request is used instead of the new copy
+    const known = this.#grammars.get(grammar.id) ?? grammar.data;
+    this.#grammars.delete(grammar.id);
+    this.#grammars.set(grammar.id, known);
+    for (const oldest of this.#grammars.keys()) {
+      if (this.#grammars.size <= GRAMMARS_KEPT) break;
+      this.#grammars.delete(oldest);
+    }
     const { tokenBytes, endOfTurn } = this.options.admission;
-    return createMatcher(grammar, tokenBytes, [...endOfTurn]);
+    return createMatcher(known, tokenBytes, [...endOfTurn]);
   }
 
   // ---------------------------------------------------------------- scheduling

@@ -38,6 +38,7 @@ export type Prompt =
 export class EngineClient {
   readonly #generations = new Map<number, RunningGeneration>();
   readonly #calls = new Map<number, { resolve: (v: never) => void; reject: (e: unknown) => void }>();
+  readonly #grammarIds = new WeakMap<object, number>();
   #nextId = 1;
   #cancel: Int32Array | null = null;
   #closing: Promise<void> | null = null;
@@ -135,7 +136,7 @@ export class EngineClient {
             continuation,
             priority: options.priority ?? 0,
             owner: options.owner ?? 0,
-            grammar: (options.grammar as Grammar | undefined) ?? null,
+            grammar: this.#grammarOf(options.grammar),
           },
         });
       },
@@ -197,6 +198,14 @@ export class EngineClient {
     const continuation = await this.#text.encode(prompt.text, { special: false });
     const tokens = Int32Array.from([...this.#text.startTokens, ...continuation]);
     return { tokens, continuation: append ? continuation : null };
+  }
+
+  /** The same object is the same grammar. */
+  #grammarOf(grammar: object | undefined): EngineRequest['grammar'] {
+    if (!grammar) return null;
+    const id = this.#grammarIds.get(grammar) ?? this.#nextId++;
+    this.#grammarIds.set(grammar, id);
+    return { id, data: grammar as Grammar };
   }
 
   async #close(): Promise<void> {

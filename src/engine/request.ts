@@ -20,8 +20,8 @@ export interface EngineRequest {
   continuation: Int32Array | null;
   priority: number;
   owner: number;
-  /** Limits what may be drawn. */
-  grammar: Grammar | null;
+  /** Limits what may be drawn. Equal ids are equal grammars: what was learned of one serves the next. */
+  grammar: { id: number; data: Grammar } | null;
 }
 
 export interface FinishedRequest {
