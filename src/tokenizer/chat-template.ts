@@ -76,7 +76,7 @@ class JinjaChatTemplate implements ChatTemplate {
     if (messages.length === 0) throw errors.invalidRequest('there must be at least one message', 'messages');
     const mark = this.#chooseMark(messages, options);
     const marked = this.#render(this.#protect(messages, mark), options, mark);
-    return this.#finish(marked, mark, this.tokenizer.startTokens);
+    return this.#finish(marked, mark, false);
   }
 
   continue(messages: readonly ChatMessage[], options: ChatOptions = {}): RenderedChat {
@@ -91,7 +91,7 @@ class JinjaChatTemplate implements ChatTemplate {
     const at = marked.lastIndexOf(answer);
     if (at < 0)
       throw errors.badTemplate("it leaves the assistant's answers out, so a session cannot be continued by it");
-    return this.#finish(marked.slice(at + answer.length), mark, []);
+    return this.#finish(marked.slice(at + answer.length), mark, true);
   }
 
   #chooseMark(messages: readonly ChatMessage[], options: ChatOptions): string {
@@ -134,10 +134,11 @@ class JinjaChatTemplate implements ChatTemplate {
     return text;
   }
 
-  #finish(marked: string, mark: string, start: readonly number[]): RenderedChat {
-    const ids = this.tokenizer.encode(marked, { special: true, leaveOut: mark });
-    const withStart = start.length > 0 && ids[0] !== start[0] ? Int32Array.from([...start, ...ids]) : ids;
-    return { text: marked.replaceAll(mark, ''), ids: withStart };
+  #finish(marked: string, mark: string, continued: boolean): RenderedChat {
+    const text = marked.replaceAll(mark, '');
+    const ids = this.tokenizer.encode(marked, { special: true, leaveOut: mark, continued });
+    const start = continued ? [] : this.tokenizer.startTokens;
+    return { text, ids: start.length > 0 && ids[0] !== start[0] ? Int32Array.from([...start, ...ids]) : ids };
   }
 }
 

@@ -98,7 +98,7 @@ class FileTokenizer implements Tokenizer {
     const { named, kinds } = this.vocabulary;
     const wellFormed = text.replace(LONE_SURROGATE, '\ufffd');
     const wanted = (id: number): boolean => options.special || kinds[id] === Kind.userDefined;
-    let atStart = true;
+    let atStart = !options.continued;
     for (const fragment of splitSpecial(wellFormed, named, wanted)) {
       if (typeof fragment === 'number') {
         out.push(fragment);

@@ -23,6 +23,8 @@ export interface EncodeOptions {
   special: boolean;
   /** Put the start token in front, if the model has one (default false). */
   addBos?: boolean;
+  /** The text follows other text: SentencePiece puts no space in front of it (default false). */
+  continued?: boolean;
   /** Characters to leave out, after special tokens were found: they keep a spelling from being one. */
   leaveOut?: string;
 }

@@ -118,6 +118,11 @@ test('a file without a template gets one by its special tokens, and says so', ()
   const messages = [{ role: 'system', content: 'S' }, user('a'), { role: 'assistant', content: 'b' }, user('c')];
   assert.equal(llama2.apply(messages).text, '<s>[INST] <<SYS>>\nS\n<</SYS>>\n\na [/INST] b </s><s>[INST] c [/INST]');
   assert.equal(llama2.apply(messages).ids[0], 1);
+  // in the middle of a text SentencePiece puts no space in front
+  const tokenizer = createTokenizer(metadata);
+  const rest = llama2.continue([user('c')]);
+  assert.equal(rest.text, ' </s><s>[INST] c [/INST]');
+  assert.equal(tokenizer.decode(rest.ids.subarray(0, rest.ids.indexOf(2))), ' ');
 });
 
 test('a broken template is a typed error when it is used, not when it is loaded', () => {
