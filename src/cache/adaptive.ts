@@ -24,7 +24,7 @@ const SEEN = 128;
 const BIN_SHIFT = FEATURE_BITS;
 const TURN_SHIFT = BIN_SHIFT + 4;
 /** Ghosts for each block of the pool, and for how many pools of newly stored blocks they are kept. */
-const GHOSTS = 4;
+const GHOSTS = 1;
 const GHOST_LIFE = 6;
 /** Outcomes between two updates of the model; evictions between two choices of a list. */
 const UPDATE_EVERY = 64;

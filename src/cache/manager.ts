@@ -46,7 +46,7 @@ export class Manager implements CacheManager {
     const blocksPerSequence = Math.ceil(sessionLen / blockLen);
     this.arena = new TokenArena(Math.max(sessionLen, blocksPerSequence), maxTokens);
     this.runs = new TokenRuns(this.arena, sessionLen);
-    this.sequences = new SequenceStore(this.arena, blocksPerSequence);
+    this.sequences = new SequenceStore(this.arena, config.maxSequences, blocksPerSequence);
     const chunk = config.chunkSize === 0 ? Math.ceil(Math.sqrt(blocks)) : config.chunkSize;
     this.pool = new BlockPool(blocks, blockLen, chunk === -1 ? blocks : chunk, config.grow);
     this.#index = new PrefixIndex(this.pool, this.runs);

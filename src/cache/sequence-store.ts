@@ -1,5 +1,6 @@
 /**
- * Sequences as dense records of integers. A sequence id is slot + generation · 2^26, so that a stale one is noticed.
+ * Sequences as dense records of integers. A sequence id is slot + generation · 2^bits, so that a stale one is noticed; as
+ * few bits as the slots need, so that ids stay small integers, which JavaScript keeps without allocating.
  * An inactive sequence keeps a table of the nodes that still hold its text; when the last one is evicted, nothing is
  * left of the table, and the sequence is its record and its tokens.
  */
@@ -44,8 +45,6 @@ export const FREE = 0;
 export const ACTIVE = 1;
 export const INACTIVE = 2;
 
-const SLOTS = 2 ** 26;
-const SLOT_MASK = SLOTS - 1;
 const LAST_GENERATION = 2 ** 26;
 
 /** A list of sequences through PREVIOUS and NEXT. */
@@ -61,11 +60,14 @@ export class SequenceStore {
   /** Inactive sequences that have at least one block. */
   cached = 0;
   readonly #records: Records;
+  readonly #slots: number;
 
   constructor(
     private readonly arena: TokenArena,
+    maxSequences: number,
     maxBlocksPerSequence: number,
   ) {
+    this.#slots = 2 ** Math.ceil(Math.log2(maxSequences + 1));
     this.#records = new Records(S.TABLE + 1 + classesFor(maxBlocksPerSequence));
   }
 
@@ -94,13 +96,13 @@ export class SequenceStore {
   }
 
   idOf(s: number): SequenceId {
-    return this.get(s, S.GENERATION) * SLOTS + s;
+    return this.get(s, S.GENERATION) * this.#slots + s;
   }
 
   /** Slot of a live sequence, or -1. */
   find(id: SequenceId): number {
-    const s = id & SLOT_MASK;
-    if (!(id >= SLOTS) || s >= this.#records.high) return -1;
+    const s = id & (this.#slots - 1);
+    if (!(id >= this.#slots) || s >= this.#records.high) return -1;
     return this.get(s, S.STATE) !== FREE && this.idOf(s) === id ? s : -1;
   }
 

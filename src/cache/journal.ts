@@ -1,0 +1,146 @@
+/**
+ * Sessions that outlive the process: an append-only file of what their tokens are, written by a thread of its own, so
+ * that the engine never waits for a disk. After a restart a session continues as if it had been evicted.
+ *
+ * What a crash loses: the process killed (kill -9) at any moment, at most what was not yet handed to the system, i.e. the
+ * turn in flight; the machine losing power, with fsync 'turn' the same, with 'interval' the last second, with 'off'
+ * whatever the system had not written. A torn or damaged end is cut off; what stands before it is kept.
+ */
+import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { Worker } from 'node:worker_threads';
+import { errors } from '../errors.js';
+import { compacted, DROP, encode, type Replay, replay, type SavedSession, WRITE } from './journal-format.js';
+import type { JournalMessage, JournalWorkerData } from './journal-worker.js';
+
+export type { SavedSession } from './journal-format.js';
+
+export interface JournalOptions {
+  /** A folder for this journal alone; made if it is missing. */
+  dir: string;
+  /** Of model and tokenizer: token ids of another model mean nothing. */
+  fingerprint: string;
+  fsync?: 'turn' | 'interval' | 'off';
+  /** Compaction starts beyond so many bytes, when the file has doubled. Default 4 MiB. */
+  compactAbove?: number;
+}
+
+export interface Journal {
+  /** What the file held when it was opened, least recently used first. */
+  readonly recovered: SavedSession[];
+  /** Set if the file there was made with another model: it was put aside under this name. */
+  readonly putAside: string | null;
+  /** Bytes of a torn or damaged end that were cut off. */
+  readonly cutBytes: number;
+  /** The session's tokens from `from` on are now `ids` (none: it was rewound). Never waits. */
+  append(sessionId: string, owner: number, from: number, ids: ArrayLike<number>): void;
+  drop(sessionId: string, owner?: number): void;
+  /** Resolves when all before it is in the file (and on the disk, unless fsync is 'off'); rejects if writing failed. */
+  flush(): Promise<void>;
+  close(): Promise<void>;
+}
+
+const FILE = 'sessions.journal';
+const COMPACT_ABOVE = 4 * 2 ** 20;
+
+export function createJournal(options: JournalOptions): Journal {
+  const { dir, fingerprint, fsync = 'interval', compactAbove = COMPACT_ABOVE } = options;
+  const file = path.join(dir, FILE);
+  try {
+    mkdirSync(dir, { recursive: true });
+    const { old, putAside, bytes } = open(file, fingerprint);
+    const workerData: JournalWorkerData = { file, fingerprint, fsync, validBytes: old.validBytes, compactAbove };
+    return new FileJournal([...old.sessions.values()], putAside, bytes - old.validBytes, workerData);
+  } catch (e) {
+    throw errors.io(`the session store '${dir}' cannot be used`, (e as Error).message);
+  }
+}
+
+/** Reads the file there is, or starts a new one. */
+function open(file: string, fingerprint: string): { old: Replay; putAside: string | null; bytes: number } {
+  let putAside: string | null = null;
+  if (existsSync(file)) {
+    const content = readFileSync(file);
+    const old = replay(content);
+    if (old.fingerprint === fingerprint) return { old, putAside, bytes: content.length };
+    if (content.length > 0 && old.fingerprint !== null) {
+      putAside = `${file}.${Date.now()}.old`;
+      renameSync(file, putAside);
+    }
+  }
+  const header = compacted(fingerprint, [])[0]!;
+  writeFileSync(file, header);
+  return { old: { fingerprint, validBytes: header.length, sessions: new Map() }, putAside, bytes: header.length };
+}
+
+class FileJournal implements Journal {
+  readonly #worker: Worker;
+  readonly #waiting = new Map<number, { resolve: () => void; reject: (e: Error) => void }>();
+  #flushes = 0;
+  #failure: Error | null = null;
+  #closed = false;
+
+  constructor(
+    readonly recovered: SavedSession[],
+    readonly putAside: string | null,
+    readonly cutBytes: number,
+    workerData: JournalWorkerData,
+  ) {
+    this.#worker = new Worker(new URL('./journal-worker.js', import.meta.url), { workerData, execArgv: [] });
+    this.#worker.unref();
+    this.#worker.on('message', (m: { flushed?: number; failed?: string }) => {
+      if (m.failed !== undefined) this.#fail(errors.io('the session store', m.failed));
+      else this.#settle(m.flushed!);
+    });
+    this.#worker.on('error', (e) => this.#fail(e));
+  }
+
+  append(sessionId: string, owner: number, from: number, ids: ArrayLike<number>): void {
+    this.#send(encode(WRITE, sessionId, owner, from, ids));
+  }
+
+  drop(sessionId: string, owner = 0): void {
+    this.#send(encode(DROP, sessionId, owner, 0, []));
+  }
+
+  #send(record: Uint8Array<ArrayBuffer>): void {
+    if (this.#closed || this.#failure) return;
+    const message: JournalMessage = { record };
+    this.#worker.postMessage(message, [record.buffer]);
+  }
+
+  flush(): Promise<void> {
+    if (this.#failure) return Promise.reject(this.#failure);
+    if (this.#closed) return Promise.resolve();
+    const n = ++this.#flushes;
+    this.#worker.ref();
+    return new Promise((resolve, reject) => {
+      this.#waiting.set(n, { resolve, reject });
+      this.#worker.postMessage({ flush: n } satisfies JournalMessage);
+    });
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    const flushed = this.flush();
+    this.#closed = true;
+    await flushed;
+    const ended = new Promise<void>((resolve) => this.#worker.once('exit', () => resolve()));
+    this.#worker.ref();
+    this.#worker.postMessage({ close: true } satisfies JournalMessage);
+    await ended;
+  }
+
+  #settle(n: number): void {
+    this.#waiting.get(n)?.resolve();
+    this.#waiting.delete(n);
+    if (this.#waiting.size === 0) this.#worker.unref();
+  }
+
+  #fail(e: Error): void {
+    this.#failure ??= e;
+    for (const w of this.#waiting.values()) w.reject(e);
+    this.#waiting.clear();
+    this.#worker.unref();
+  }
+}
