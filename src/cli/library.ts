@@ -41,6 +41,8 @@ export interface RunningServer {
 
 /** The HTTP server: another surface over the same library, so the start script brings it; loaded only where it is needed. */
 export interface ServerModule {
+  /** Throws what createServer would throw for these options. */
+  checkServerOptions(options: Record<string, unknown>): unknown;
   createServer(engine: Engine, options: Record<string, unknown>): Promise<RunningServer>;
 }
 

@@ -40,13 +40,20 @@ export interface LongmindServer extends AsyncDisposable {
 /** How long aborted requests have to send their last words. */
 const LAST_WORDS_MS = 2_000;
 
-/** Starts listening. Rejects with a typed error: port in use, address not allowed without keys, bad options. */
-export async function createServer(engine: Engine, options: ServerOptions = {}): Promise<LongmindServer> {
-  const { timing, version = '0', ...given } = options;
+/** Throws what createServer would throw for these options, before a model is loaded for nothing. */
+export function checkServerOptions(options: ServerOptions): { config: ServerConfig; keys: Keys } {
+  const { timing: _, version: __, ...given } = options;
   const config = parseOptions(serverOptions, given);
   const keys = new Keys(config.apiKeys);
   if (!isLoopback(config.serverName) && !keys.required && !config.allowRemoteWithoutKey)
     throw serverErrors.remoteWithoutKey(config.serverName);
+  return { config, keys };
+}
+
+/** Starts listening. Rejects with a typed error: port in use, address not allowed without keys, bad options. */
+export async function createServer(engine: Engine, options: ServerOptions = {}): Promise<LongmindServer> {
+  const { timing, version = '0' } = options;
+  const { config, keys } = checkServerOptions(options);
   const { info } = engine;
   const ctx: ServerContext = {
     engine,

@@ -249,3 +249,8 @@ test('bench: options of each measurement arrive typed, with their defaults', asy
   ])
     assert.equal((await longmind(argv.split(' '))).code, 2, argv);
 });
+
+test('serve refuses options that cannot be served before a model is loaded', async () => {
+  const { code, engines } = await longmind(['serve', '--server-name', '0.0.0.0']);
+  assert.deepEqual([code, engines.length], [2, 0]);
+});

@@ -23,7 +23,8 @@ async function serve(context: Context, command: Command): Promise<void> {
   const { terminal, interrupt } = context;
   const options = given(command, serverOptions);
   if (options.apiKeys) options.apiKeys = await readKeys(options.apiKeys as string[]);
-  const { createServer } = await context.loadServer();
+  const { checkServerOptions, createServer } = await context.loadServer();
+  checkServerOptions(options);
   await using engine = await loadEngine(context, command);
   const servedModelName = (options.servedModelName as string | undefined) ?? servedName(context, command);
   const server = await createServer(engine, { ...options, servedModelName, version: context.version });
