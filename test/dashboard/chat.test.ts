@@ -179,3 +179,44 @@ test('light and dark follow the system until the reader chooses', { skip }, asyn
   await page.reload();
   assert.equal(await shade(), 'dark');
 });
+
+test('two tabs share the conversations', { skip }, async (t) => {
+  const { page, server } = await openPage(t, new FakeEngine());
+  const second = await page.context().newPage();
+  await second.goto(server.url);
+  await say(page, 'from the first tab');
+  await answered(page);
+  await second
+    .getByRole('button', { name: /^from the first tab/ })
+    .first()
+    .click();
+  assert.equal(await answered(second), 'You said: user: from the first tab');
+  await say(second, 'from the second');
+  await answered(second);
+  await page.getByText('You said: user: from the second').waitFor();
+  assert.equal(await page.locator('.turn').count(), 2);
+});
+
+test('a page that nobody sees asks nothing of the engine', { skip }, async (t) => {
+  let snapshots = 0;
+  class Counting extends FakeEngine {
+    override async snapshot() {
+      snapshots++;
+      return super.snapshot();
+    }
+  }
+  const { page } = await openPage(t, new Counting());
+  await until('it is followed', () => snapshots > 2);
+  const hide = (hidden: boolean) =>
+    page.evaluate(
+      `Object.defineProperty(document, 'hidden', { value: ${hidden}, configurable: true });
+       document.dispatchEvent(new Event('visibilitychange'));`,
+    );
+  await hide(true);
+  await page.waitForTimeout(500);
+  const then = snapshots;
+  await page.waitForTimeout(800);
+  assert.ok(snapshots <= then + 1, `${snapshots - then} snapshots for a hidden page`);
+  await hide(false);
+  await until('it is followed again', () => snapshots > then + 2);
+});

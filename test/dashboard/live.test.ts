@@ -128,7 +128,7 @@ test('a reader who takes nothing is cut off and holds up nobody', async (t) => {
   for (let i = 0; i < 1000; i++) {
     void engine.chat({ messages: [{ role: 'user', content: text }], sessionId: `${i}-${'long name '.repeat(400)}` });
   }
-  await until('all have been answered', () => engine.kept.size === 1000);
+  await until('all have been answered', () => engine.kept.size === 1000, 30_000);
   const socket = connect(server.port, '127.0.0.1');
   socket.on('error', () => {});
   socket.write('GET /v1/engine/events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n');

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { type Block, type Inline, inlinesOf, parseMarkdown } from '../../src/dashboard/chat/markdown.js';
-import { revive, tokensBefore } from '../../src/dashboard/chat/model.js';
+import { type Conversation, mergeConversations, revive, tokensBefore } from '../../src/dashboard/chat/model.js';
 import { SseParser } from '../../src/dashboard/ui/sse.js';
 
 const text = (t: string): Inline => ({ type: 'text', text: t });
@@ -187,4 +187,22 @@ test('what storage holds is checked: garbage is left out, an answer that was run
   assert.equal(tokensBefore(c!, 0), 0);
   assert.equal(tokensBefore(c!, 1), null);
   assert.deepEqual(revive('x'), []);
+});
+
+test('two tabs: the newer of each conversation; what one deleted stays deleted unless the other uses it', () => {
+  const c = (id: string, updated: number, title = id): Conversation => ({ id, title, updated, turns: [], branches: 1 });
+  const mine = [
+    c('both', 1),
+    c('deleted there', 2),
+    c('open here', 2),
+    c('new here', 20),
+    c('running here', 1, 'mine'),
+  ];
+  const theirs = [c('new there', 9), c('both', 5, 'newer'), c('running here', 8, 'theirs')];
+  const used = (id: string) =>
+    id === 'running here' ? 'running' : id === 'open here' || id === 'both' ? 'open' : null;
+  assert.deepEqual(
+    mergeConversations(mine, theirs, 10, used).map((x) => x.title),
+    ['new there', 'newer', 'open here', 'new here', 'mine'],
+  );
 });

@@ -83,7 +83,7 @@ function Composer({ chat, busy }: { chat: string; busy: boolean }) {
   }, [text]);
   useEffect(() => {
     const onKey = (e: KeyboardEvent) => {
-      if (e.key === 'Escape' && busy) stop(chat);
+      if (e.key === 'Escape') stop(chat);
       const typing = e.target instanceof HTMLElement && /^(TEXTAREA|INPUT|SELECT)$/.test(e.target.tagName);
       if (e.key === '/' && !typing && !e.ctrlKey && !e.metaKey && !e.altKey) {
         e.preventDefault();
@@ -92,7 +92,7 @@ function Composer({ chat, busy }: { chat: string; busy: boolean }) {
     };
     addEventListener('keydown', onKey);
     return () => removeEventListener('keydown', onKey);
-  }, [chat, busy]);
+  }, [chat]);
   const submit = () => {
     if (busy || !text.trim()) return;
     send(chat, text.trim());

@@ -6,6 +6,7 @@ import {
   type Answer,
   answerOf,
   type Conversation,
+  mergeConversations,
   messagesFor,
   newConversation,
   revive,
@@ -69,16 +70,25 @@ const save = (): void => {
   clearTimeout(saving);
   saving = undefined;
   const { all, open } = chats.value;
-  try {
-    localStorage.setItem(KEPT, JSON.stringify({ all, open }));
-  } catch {
-    // the browser's store is full: what is on the page stays, the oldest is not kept beyond it
+  // where the browser's store is full, the oldest conversations stay on this page only
+  for (let kept = all.length; kept > 0; kept--) {
+    try {
+      localStorage.setItem(KEPT, JSON.stringify({ all: all.slice(0, kept), open, savedAt: Date.now() }));
+      return;
+    } catch {}
   }
 };
 chats.follow(() => {
   saving ??= setTimeout(save, SAVE_MS);
 });
 addEventListener('pagehide', save);
+addEventListener('storage', ({ key }) => {
+  if (key !== KEPT) return;
+  const { all, savedAt } = stored<{ all: unknown; savedAt: number }>(KEPT, { all: [], savedAt: 0 });
+  const { running, open } = chats.value;
+  const use = (id: string) => (running.has(id) ? 'running' : id === open ? 'open' : null);
+  chats.patch({ all: mergeConversations(chats.value.all, revive(all), savedAt, use) });
+});
 
 export const openChat = (): Conversation => find(chats.value.open) as Conversation;
 const find = (id: string): Conversation | undefined => chats.value.all.find((c) => c.id === id);
@@ -128,6 +138,7 @@ export function send(id: string, text: string): void {
   change(id, (x) => ({
     ...x,
     title: x.turns.length === 0 ? titleOf(text) : x.title,
+    updated: Date.now(),
     turns: [...x.turns, { id: randomId(), user: text, answers: [], chosen: 0 }],
   }));
   void answer(id, c.turns.length, session);

@@ -107,3 +107,23 @@ function isConversation(raw: unknown): raw is Conversation {
     )
   );
 }
+
+/**
+ * What two tabs hold, as one: the newer of each conversation, but mine while it runs here. One that the other tab does not have
+ * was deleted there, unless it was touched here since the other saved (`savedAt`), or is open or running here.
+ */
+export function mergeConversations(
+  mine: Conversation[],
+  theirs: Conversation[],
+  savedAt: number,
+  use: (id: string) => 'open' | 'running' | null,
+): Conversation[] {
+  const other = new Map(theirs.map((c) => [c.id, c]));
+  const kept = mine.flatMap((c) => {
+    const o = other.get(c.id);
+    if (o) return [o.updated > c.updated && use(c.id) !== 'running' ? o : c];
+    return c.updated > savedAt || use(c.id) !== null ? [c] : [];
+  });
+  const known = new Set(mine.map((c) => c.id));
+  return [...theirs.filter((c) => !known.has(c.id)), ...kept];
+}
