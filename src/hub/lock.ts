@@ -1,9 +1,12 @@
 /** One process at a time fetches a model; the others wait for it. */
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
+/** Milliseconds. A holder shows that it lives; process numbers alone mean nothing across containers. */
 const POLL = 250;
+const SIGN_OF_LIFE = 5000;
+const STALE = 30_000;
 
 export async function withLock<T>(
   file: string,
@@ -17,9 +20,11 @@ export async function withLock<T>(
     told = true;
     await sleep(POLL, undefined, { signal: options.signal });
   }
+  const alive = setInterval(() => touch(file), SIGN_OF_LIFE);
   try {
     return await work();
   } finally {
+    clearInterval(alive);
     rmSync(file, { force: true });
   }
 }
@@ -31,9 +36,24 @@ function take(file: string): boolean {
   } catch (e) {
     if ((e as NodeJS.ErrnoException).code !== 'EEXIST') throw e;
   }
-  if (isAlive(readHolder(file))) return false;
-  rmSync(file, { force: true });
+  if (!isHeld(file)) rmSync(file, { force: true });
   return false;
+}
+
+function touch(file: string): void {
+  try {
+    utimesSync(file, new Date(), new Date());
+  } catch {
+    // the folder was removed meanwhile: nothing is locked any more
+  }
+}
+
+function isHeld(file: string): boolean {
+  try {
+    return isAlive(readHolder(file)) && Date.now() - statSync(file).mtimeMs < STALE;
+  } catch {
+    return false;
+  }
 }
 
 function readHolder(file: string): number {

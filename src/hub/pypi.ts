@@ -68,6 +68,8 @@ async function pipDownload(ref: PypiReference, wheels: string, options: HubOptio
   const args = ['-m', 'pip', 'download', '--no-deps', '--only-binary', ':all:', '--no-input'];
   args.push('--disable-pip-version-check', '--progress-bar', 'off', '-d', wheels, `${ref.package}==${ref.version}`);
   let problem = '';
+  // what a run that was killed has left
+  for (const name of await readdir(wheels)) await rm(path.join(wheels, name), { recursive: true, force: true });
   for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
     const temporary = await mkdtemp(path.join(wheels, 'tmp-'));
     try {

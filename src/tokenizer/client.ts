@@ -156,6 +156,9 @@ export class TokenizerClient {
       const isChat = this.#running?.job.type === 'chat';
       this.#restart(isChat ? errors.badTemplate(detail) : errors.engineFailed(`tokenizing: ${detail}`));
     });
+    worker.on('exit', (code) => {
+      if (worker === this.#worker) this.#restart(errors.engineFailed(`the tokenizer's thread ended with code ${code}`));
+    });
   }
 
   /** The running job is over: returns it and sends the next one. */

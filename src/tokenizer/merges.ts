@@ -31,8 +31,9 @@ export class Merges {
     for (let rank = 0; rank < starts.length; rank++) {
       const from = starts[rank]!;
       const to = from + lengths[rank]!;
-      const space = bytes.indexOf(SPACE, from + 1);
-      if (space < 0 || space >= to) continue;
+      let space = from + 1;
+      while (space < to && bytes[space] !== SPACE) space++;
+      if (space >= to) continue;
       const left = this.#symbol(bytes, from, space, space, space);
       const right = this.#symbol(bytes, space + 1, to, to, to);
       this.#insert(left, right, rank, this.#symbol(bytes, from, space, space + 1, to));

@@ -80,7 +80,7 @@ const families: readonly { names: string[]; patterns: string[]; ignoreMerges?: b
       '[\\r\\n]',
       `${S}?[[\\p{Lu}\\p{Ll}\\p{Lt}]--[\\u{1d400}-\\u{1d7ff}]]+`,
       `${S}?[!-\\/:-~\\uff01-\\uff0f\\uff1a-\\uff5e\\u2018-\\u201f\\u3001-\\u3002]+`,
-      `${S}+$`,
+      `(?<!${S})${S}+$`, // looked for once a run, not at each of its characters
       EAST_ASIAN,
       '\\p{N}+',
     ],

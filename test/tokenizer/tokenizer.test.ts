@@ -174,6 +174,23 @@ test('a long word costs n log n: eight times the length, far less than sixty-fou
   }
 });
 
+test('no text makes a pre-tokenizer slow', () => {
+  const n = 60_000;
+  const runs = [' ', '\n', ' \n', 'A', 'a', '1', '\u4e2d', '!', "'", 'A\u4e2d', ' .', '\t1'].map((s) =>
+    s.repeat(n / s.length),
+  );
+  const inputs = [...runs, ...runs.map((r) => `${r}5`), ...runs.map((r) => `x${r}y`)];
+  for (const name of PRE_TOKENIZERS) {
+    const pre = createPreTokenizer(name)!;
+    for (const text of inputs) {
+      const start = performance.now();
+      pre.split(text);
+      const took = performance.now() - start;
+      assert.ok(took < 1000, `${name} takes ${took.toFixed()} ms for ${JSON.stringify(text.slice(0, 8))}…`);
+    }
+  }
+});
+
 test('a start token is wanted as the file, or else the family, says', () => {
   assert.deepEqual(withPre('smollm').startTokens, []);
   assert.deepEqual(withPre('llama-bpe').startTokens, [1]);
