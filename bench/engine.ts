@@ -48,7 +48,7 @@ function measure(sequences: number): { median: number; p99: number } {
     {
       limits,
       maxQueue: 1000,
-      shareAcrossOwners: true,
+      sessions: { max: 1000, shareAcrossOwners: true },
       budget: { tokens: () => 2048, observe: () => {} },
       admission: { vocab: 49152, tokenBytes: table, endOfTurn: new Set() },
     },

@@ -9,6 +9,8 @@
  * }
  * ```
  */
+import { createHash } from 'node:crypto';
+import { closeSync, openSync, readSync } from 'node:fs';
 import {
   type EngineConfig,
   type EngineOptions,
@@ -88,7 +90,12 @@ export async function createEngine(options: CreateOptions): Promise<Engine> {
   const { path, alias } = await resolveModel(model, { ...pick(rest, hubOptions), ...watch });
   const { gguf, modelConfig, program } = openModel(path);
   const tokenizer = createTokenizerClient(gguf.metadata, { modelVocab: modelConfig.dims.vocab });
-  const data = { program, weights: { path, tensors: gguf.tensors }, config };
+  const data = {
+    program,
+    weights: { path, tensors: gguf.tensors },
+    config,
+    fingerprint: config.sessionStore && fingerprintOf(gguf),
+  };
   const { client, info } = await EngineClient.start(data, tokenizer, watch.onProgress);
   const { sessionLen, device, memory, stepBudget } = info;
   const loadMs = performance.now() - started;
@@ -207,6 +214,18 @@ function openModel(path: string): { gguf: GgufFile; modelConfig: ModelConfig; pr
   const modelConfig = readModelConfig(gguf);
   const { dims, rmsEps, rope, tiedOutput } = modelConfig;
   return { gguf, modelConfig, program: llama({ ...dims, rmsEps, rope, tiedOutput }) };
+}
+
+/** Hash of the file's header: metadata (the tokenizer included) and the list of tensors. */
+function fingerprintOf(gguf: GgufFile): string {
+  const header = Buffer.alloc(gguf.dataOffset);
+  const fd = openSync(gguf.path, 'r');
+  try {
+    readSync(fd, header, 0, header.length, 0);
+  } finally {
+    closeSync(fd);
+  }
+  return createHash('sha256').update(header).digest('hex');
 }
 
 function describeModel(ref: string, path: string, m: ModelConfig) {

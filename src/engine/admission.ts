@@ -4,7 +4,7 @@ import { DEFAULT_MAX_TOKENS } from '../config.js';
 import { errors } from '../errors.js';
 import { type Alignment, alignHistory, type TokenBytes } from './align.js';
 import { type EngineRequest, TokenHistory } from './request.js';
-import type { Sessions } from './sessions.js';
+import type { Sessions, SessionsOptions } from './sessions.js';
 
 export interface Admission {
   vocab: number;
@@ -25,7 +25,7 @@ export function admit(
   request: EngineRequest,
   cache: CacheManager,
   sessions: Sessions,
-  { admission: a, shareAcrossOwners }: { admission: Admission; shareAcrossOwners: boolean },
+  { admission: a, sessions: { shareAcrossOwners } }: { admission: Admission; sessions: SessionsOptions },
 ): Admitted {
   const session = request.sessionId === null ? null : sessions.find(request.sessionId, request.owner);
   if (session?.busy) throw errors.sessionBusy(session.id);

@@ -10,7 +10,7 @@ import type { FinishReason, TokenLogprob } from '../types.js';
 import { type Admission, admit, historyOf } from './admission.js';
 import { type EngineRequest, type FinishedRequest, LiveRequest } from './request.js';
 import { createPlan, planAdmission, planRunning } from './scheduler.js';
-import { Sessions } from './sessions.js';
+import { Sessions, type SessionsOptions } from './sessions.js';
 import type { StepBudget } from './step-budget.js';
 import { readLogprobs, StepBuilder } from './step-builder.js';
 import { StopDetector } from './stop-detector.js';
@@ -18,8 +18,7 @@ import { StopDetector } from './stop-detector.js';
 export interface BatchOptions {
   limits: StepLimits;
   maxQueue: number;
-  /** Share KV between sequences of different owners. */
-  shareAcrossOwners: boolean;
+  sessions: SessionsOptions;
   budget: Pick<StepBudget, 'tokens' | 'observe'>;
   admission: Admission;
   now?: () => number;
@@ -30,8 +29,6 @@ export interface BatchEvents {
   token(request: EngineRequest, tokenId: number, logprob: TokenLogprob | null): void;
   finished(result: FinishedRequest): void;
   failed(id: number, error: LongmindError): void;
-  /** A session's known tokens changed from `from` on (for the journal). */
-  sessionChanged?(id: string, owner: number, from: number): void;
 }
 
 /** Each may hold 8 MiB of masks. */
@@ -70,7 +67,7 @@ export class PersistentBatch {
     private readonly events: BatchEvents,
   ) {
     const rows = options.limits.maxRows;
-    this.sessions = new Sessions(cache, options.shareAcrossOwners);
+    this.sessions = new Sessions(cache, options.sessions);
     this.#builder = new StepBuilder(options.limits, cache);
     this.#plan = createPlan(rows);
     this.#now = options.now ?? (() => performance.now());
@@ -99,10 +96,8 @@ export class PersistentBatch {
     live.promptTokens = live.known;
     live.matcher = matcher;
     if (live.usesPenalties) live.history = historyOf(this.cache, sequence);
-    if (session) {
-      session.busy = true;
-      this.events.sessionChanged?.(session.id, session.owner, changedFrom);
-    }
+    live.changedFrom = changedFrom;
+    if (session) this.sessions.use(session, true);
     const { stop } = request.limits;
     if (stop.length > 0) this.#stops.set(request.id, new StopDetector(stop, this.options.admission.tokenBytes));
     this.#byId.set(request.id, live);
@@ -339,9 +334,8 @@ export class PersistentBatch {
     if (sessionId === null) return;
     const session = this.sessions.find(sessionId, owner);
     if (!session) return;
-    session.busy = false;
-    session.lastUsed = Date.now();
-    this.events.sessionChanged?.(sessionId, owner, r.promptTokens);
+    this.sessions.use(session, false);
+    this.sessions.changed(session, r.changedFrom);
   }
 
   #removeAborted(): void {

@@ -1,5 +1,6 @@
 /** The engine without its thread: device, cache manager and batch, made to fit each other. */
 import { createCacheManager } from '../cache/index.js';
+import { createJournal, type Journal } from '../cache/journal.js';
 import type { CacheManager } from '../cache/types.js';
 import type { EngineConfig } from '../config.js';
 import type { Device, KvLayout, LoadedMemory, Program, StepLimits } from '../device/device.js';
@@ -9,6 +10,7 @@ import type { Admission } from './admission.js';
 import { type BatchEvents, PersistentBatch } from './batch.js';
 import { splitMemory } from './memory.js';
 import type { CoreInfo, Vocabulary, WorkerData } from './protocol.js';
+import type { Session } from './sessions.js';
 import { takeSnapshot } from './snapshot.js';
 import { StepBudget } from './step-budget.js';
 
@@ -61,6 +63,8 @@ export class Core {
   readonly #plan: ModelPlan;
   readonly #budget: Pick<StepBudget, 'tokens' | 'observe'>;
   readonly #admission: Admission;
+  /** Null until the sessions of an earlier process are restored: they need not be written again. */
+  #journal: Journal | null = null;
 
   constructor(
     private readonly data: WorkerData,
@@ -88,6 +92,7 @@ export class Core {
       endOfTurn: new Set(),
     };
     this.#build();
+    if (config.sessionStore) this.#journal = this.#openJournal(config.sessionStore);
     this.info = {
       device: device.info,
       memory: withLoaded(memory, loaded),
@@ -110,11 +115,7 @@ export class Core {
       return { ...s, tokens };
     });
     this.#build();
-    for (const s of sessions.reverse()) {
-      const sequence = this.cache.create({ owner: s.owner, shared: !this.data.config.isolateOwners });
-      this.cache.append(sequence, s.tokens);
-      this.batch.sessions.adopt(s.id, s.owner, sequence);
-    }
+    for (const s of sessions.reverse()) this.batch.sessions.restore(s.id, s.owner, s.tokens);
     const { running, waiting } = batch.view();
     for (const r of [...running, ...waiting]) this.events.failed(r.request.id, error);
   }
@@ -125,6 +126,28 @@ export class Core {
 
   snapshot(): EngineSnapshot {
     return takeSnapshot(this.batch, this.cache, this.stats());
+  }
+
+  /** Ends what it holds; what was journalled is on the disk then. */
+  async close(): Promise<void> {
+    this.device.close();
+    await this.#journal?.close();
+  }
+
+  #openJournal(dir: string): Journal {
+    const journal = createJournal({ dir, fingerprint: this.data.fingerprint });
+    // longer ones than this engine takes are left where they are: another start may take them
+    for (const s of journal.recovered) {
+      if (s.ids.length < this.#plan.sessionLen) this.batch.sessions.restore(s.sessionId, s.owner, s.ids);
+    }
+    return journal;
+  }
+
+  #write(session: Readonly<Session>, from: number): void {
+    if (!this.#journal) return;
+    const ids = new Int32Array(this.cache.known(session.sequence) - from);
+    this.cache.readTokens(session.sequence, from, from + ids.length, ids, 0);
+    this.#journal.append(session.id, session.owner, from, ids);
   }
 
   #build(): void {
@@ -145,7 +168,12 @@ export class Core {
     const options = {
       limits,
       maxQueue: config.maxQueue,
-      shareAcrossOwners: !config.isolateOwners,
+      sessions: {
+        max: config.maxSessions,
+        shareAcrossOwners: !config.isolateOwners,
+        onChange: (session: Readonly<Session>, from: number) => this.#write(session, from),
+        onGone: (id: string, owner: number) => this.#journal?.drop(id, owner),
+      },
       budget: this.#budget,
       admission: this.#admission,
     };

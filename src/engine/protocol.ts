@@ -10,6 +10,8 @@ export interface WorkerData {
   program: Program;
   weights: TensorSource;
   config: EngineConfig;
+  /** Of model and tokenizer: kept sessions of another are of no use. */
+  fingerprint: string;
 }
 
 /** What the engine must know of the vocabulary. Comes once, before the first request: weights load meanwhile. */

@@ -85,6 +85,8 @@ export class LiveRequest implements Schedulable {
   /** Known tokens when the generation began. */
   promptTokens = 0;
   maxTokens = 0;
+  /** Known tokens of its session that were there before. */
+  changedFrom = 0;
   history: TokenHistory | null = null;
   /** Follows the grammar, token by token. */
   matcher: Matcher | null = null;

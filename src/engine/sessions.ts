@@ -3,7 +3,7 @@ import type { CacheManager, SequenceId } from '../cache/types.js';
 import { errors } from '../errors.js';
 import type { SessionInfo } from '../types.js';
 
-interface Session {
+export interface Session {
   id: string;
   owner: number;
   sequence: SequenceId;
@@ -11,24 +11,35 @@ interface Session {
   lastUsed: number;
 }
 
+export interface SessionsOptions {
+  /** Sessions kept; beyond it the least recently used idle one is forgotten. */
+  max: number;
+  /** Share KV between sequences of different owners. */
+  shareAcrossOwners: boolean;
+  /** Told of what must outlive the process: a session's tokens are new from `from` on; a session is gone. */
+  onChange?: (session: Readonly<Session>, from: number) => void;
+  onGone?: (id: string, owner: number) => void;
+}
+
 export class Sessions {
+  /** In the order of last use, the latest last. */
   readonly #byKey = new Map<string, Session>();
 
   constructor(
     private readonly cache: CacheManager,
-    private readonly shareAcrossOwners: boolean,
+    private readonly options: SessionsOptions,
   ) {}
 
   get size(): number {
     return this.#byKey.size;
   }
 
-  /** The owner's session; one that the cache manager has dropped (too many kept) is forgotten here. */
+  /** The owner's session; one that the cache manager has dropped (too many tokens kept) is forgotten here. */
   find(id: string, owner: number): Session | null {
     const s = this.#byKey.get(key(id, owner));
     if (!s) return null;
     if (this.cache.exists(s.sequence)) return s;
-    this.#byKey.delete(key(id, owner));
+    this.#forget(s);
     return null;
   }
 
@@ -46,22 +57,40 @@ export class Sessions {
   }
 
   open(id: string, owner: number): Session {
-    const known = this.find(id, owner);
-    if (known) return known;
-    const sequence = this.cache.create({ owner, shared: this.shareAcrossOwners });
-    return this.adopt(id, owner, sequence);
+    return this.find(id, owner) ?? this.adopt(id, owner, this.#create(owner));
   }
 
+  /** A session with these tokens, as if it had been evicted. */
+  restore(id: string, owner: number, tokens: ArrayLike<number>): Session {
+    const sequence = this.#create(owner);
+    this.cache.append(sequence, tokens);
+    return this.#add(id, owner, sequence);
+  }
+
+  /** Names a sequence. */
   adopt(id: string, owner: number, sequence: SequenceId): Session {
-    const s: Session = { id, owner, sequence, busy: false, lastUsed: Date.now() };
-    this.#byKey.set(key(id, owner), s);
+    const s = this.#add(id, owner, sequence);
+    if (this.cache.known(sequence) > 0) this.changed(s, 0);
     return s;
+  }
+
+  /** A turn begins or ends. */
+  use(s: Session, busy: boolean): void {
+    s.busy = busy;
+    s.lastUsed = Date.now();
+    this.#byKey.delete(key(s.id, s.owner));
+    this.#byKey.set(key(s.id, s.owner), s);
+  }
+
+  /** Its tokens are new from `from` on. */
+  changed(s: Readonly<Session>, from: number): void {
+    this.options.onChange?.(s, from);
   }
 
   delete(id: string, owner: number): void {
     const s = this.idle(id, owner);
-    this.#byKey.delete(key(id, owner));
     this.cache.release(s.sequence, 'drop');
+    this.#forget(s);
   }
 
   list(owner: number): SessionInfo[] {
@@ -74,7 +103,7 @@ export class Sessions {
 
   /** Every owner's, the last used first. */
   *all(): Generator<Readonly<Session>> {
-    for (const s of [...this.#byKey.values()].sort((a, b) => b.lastUsed - a.lastUsed)) {
+    for (const s of [...this.#byKey.values()].reverse()) {
       if (this.cache.exists(s.sequence)) yield s;
     }
   }
@@ -87,6 +116,34 @@ export class Sessions {
       cachedTokens: this.cache.computed(s.sequence),
       lastUsed: s.lastUsed,
     };
+  }
+
+  #create(owner: number): SequenceId {
+    return this.cache.create({ owner, shared: this.options.shareAcrossOwners });
+  }
+
+  #add(id: string, owner: number, sequence: SequenceId): Session {
+    if (this.#byKey.size >= this.options.max) this.#makeRoom(sequence);
+    const s: Session = { id, owner, sequence, busy: false, lastUsed: Date.now() };
+    this.#byKey.set(key(id, owner), s);
+    return s;
+  }
+
+  /** Forgets the least recently used idle session. @throws too_many_sessions if all are in use; `sequence` is given up then */
+  #makeRoom(sequence: SequenceId): void {
+    for (const s of this.#byKey.values()) {
+      if (s.busy) continue;
+      if (this.cache.exists(s.sequence)) this.cache.release(s.sequence, 'drop');
+      this.#forget(s);
+      return;
+    }
+    this.cache.release(sequence, 'drop');
+    throw errors.tooManySessions(this.options.max);
+  }
+
+  #forget(s: Session): void {
+    this.#byKey.delete(key(s.id, s.owner));
+    this.options.onGone?.(s.id, s.owner);
   }
 }
 

@@ -93,6 +93,7 @@ const calls: { [K in CallName]: (core: Core, args: Calls[K]['args']) => Calls[K]
     const known = cache.known(session.sequence);
     if (length > known) throw errors.invalidRequest(`session '${id}' has ${known} tokens, not ${length}`, 'length');
     cache.truncate(session.sequence, length);
+    batch.sessions.changed(session, length);
     return batch.sessions.info(session);
   },
   deleteSession: ({ batch }, { id, owner }) => {
@@ -149,9 +150,10 @@ function serve(port: MessagePort, data: WorkerData): void {
     }
     outbox.flush();
     if (!closing) return;
-    device.close();
-    say({ type: 'closed' });
-    port.close();
+    core.close().finally(() => {
+      say({ type: 'closed' });
+      port.close();
+    });
   };
 
   port.on('message', (m: ToWorker) => {

@@ -71,8 +71,7 @@ export async function nullEngine({ blocks, blockLen = 16, sessionLen = 4096 }: N
     program,
     weights: { path: '', tensors: new Map() },
     config,
-    tokenBytes: text.tokenBytes,
-    endOfTurn: [END],
+    fingerprint: '',
   };
   const { client, info } = await EngineClient.start(data, text);
   const about: EngineInfo = {

@@ -2,58 +2,10 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { engineOptions, parseOptions } from '../../src/config.js';
 import { createNullDevice } from '../../src/device/null/index.js';
-import { Core, planModel } from '../../src/engine/core.js';
-import type { EngineRequest } from '../../src/engine/request.js';
+import { planModel } from '../../src/engine/core.js';
 import { errors, InvariantError } from '../../src/errors.js';
-import { tokens, VOCAB } from '../support/batch.js';
-
-const dims = { layers: 2, dim: 64, heads: 2, kvHeads: 1, headDim: 32, ffDim: 64, vocab: VOCAB, contextLength: 1024 };
-const program = { dims, buffers: [], ops: [] };
-
-function request(id: number, prompt: number[], sessionId: string | null): EngineRequest {
-  return {
-    id,
-    tokens: Int32Array.from(prompt),
-    continuation: null,
-    sessionId,
-    stopTokens: [],
-    priority: 0,
-    owner: 0,
-    grammar: null,
-    limits: { maxTokens: 8, minTokens: 0, stop: [], stopTokens: [], ignoreEos: false },
-    sampling: {
-      temperature: 0,
-      topK: 0,
-      topP: 1,
-      minP: 0,
-      repetitionPenalty: 1,
-      presencePenalty: 0,
-      frequencyPenalty: 0,
-      seed: 1,
-      logprobs: null,
-      logitBias: {},
-    },
-  };
-}
-
-function openCore(options: Record<string, unknown>) {
-  const out = new Map<number, number[]>();
-  const failed: number[] = [];
-  const config = parseOptions(engineOptions, { device: 'null', ...options });
-  const data = { program, weights: { path: '', tensors: new Map() }, config };
-  const core = new Core(data, createNullDevice(), {
-    token: (r, token) => out.get(r.id)!.push(token),
-    finished: () => {},
-    failed: (id) => failed.push(id),
-  });
-  const run = (r: EngineRequest) => {
-    out.set(r.id, []);
-    core.batch.submit(r);
-    while (core.batch.step());
-    return out.get(r.id)!;
-  };
-  return { core, run, failed, out };
-}
+import { tokens } from '../support/batch.js';
+import { openCore, program, request } from '../support/core.js';
 
 test('when our own code fails, what was in flight fails, and sessions continue with their tokens', () => {
   const { core, run, failed, out } = openCore({ cacheMaxEntryCount: 50, cacheBlockSeqLen: 16 });

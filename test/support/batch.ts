@@ -81,7 +81,7 @@ export class TestBatch {
       {
         limits,
         maxQueue: o.maxQueue ?? 1000,
-        shareAcrossOwners: true,
+        sessions: { max: 1000, shareAcrossOwners: true },
         budget: { tokens: () => budget, observe: () => {} },
         admission: { vocab: VOCAB, tokenBytes, endOfTurn: new Set([EOS]) },
         now: o.now,

@@ -1,0 +1,54 @@
+/** The engine without its thread over the null device, from options to answers. */
+import { engineOptions, parseOptions } from '../../src/config.js';
+import { createNullDevice } from '../../src/device/null/index.js';
+import { Core } from '../../src/engine/core.js';
+import type { EngineRequest } from '../../src/engine/request.js';
+import { VOCAB } from './batch.js';
+
+const dims = { layers: 2, dim: 64, heads: 2, kvHeads: 1, headDim: 32, ffDim: 64, vocab: VOCAB, contextLength: 1024 };
+export const program = { dims, buffers: [], ops: [] };
+
+export function request(id: number, prompt: number[], sessionId: string | null): EngineRequest {
+  return {
+    id,
+    tokens: Int32Array.from(prompt),
+    continuation: null,
+    sessionId,
+    stopTokens: [],
+    priority: 0,
+    owner: 0,
+    grammar: null,
+    limits: { maxTokens: 8, minTokens: 0, stop: [], stopTokens: [], ignoreEos: false },
+    sampling: {
+      temperature: 0,
+      topK: 0,
+      topP: 1,
+      minP: 0,
+      repetitionPenalty: 1,
+      presencePenalty: 0,
+      frequencyPenalty: 0,
+      seed: 1,
+      logprobs: null,
+      logitBias: {},
+    },
+  };
+}
+
+export function openCore(options: Record<string, unknown>, fingerprint = 'a model') {
+  const out = new Map<number, number[]>();
+  const failed: number[] = [];
+  const config = parseOptions(engineOptions, { device: 'null', ...options });
+  const data = { program, weights: { path: '', tensors: new Map() }, config, fingerprint };
+  const core = new Core(data, createNullDevice(), {
+    token: (r, token) => out.get(r.id)!.push(token),
+    finished: () => {},
+    failed: (id) => failed.push(id),
+  });
+  const run = (r: EngineRequest) => {
+    out.set(r.id, []);
+    core.batch.submit(r);
+    while (core.batch.step());
+    return out.get(r.id)!;
+  };
+  return { core, run, failed, out };
+}
