@@ -23,11 +23,26 @@ const SEEN = 128;
 /** Info of a block: features, then score class, then turn. */
 const BIN_SHIFT = FEATURE_BITS;
 const TURN_SHIFT = BIN_SHIFT + 4;
+/** What is kept of a block: its place (a class's list, or one of those above); its turn; how many blocks up to it are new
+ * in that turn; 1 if it stands for its part of a path; features, class and turn packed; hash of its whole text; when it
+ * was released last, in blocks stored (modulo 2^32); its last pause (-1: none). */
+const PLACE = 0;
+const TURN = 1;
+const FRESH_COUNT = 2;
+const MARKED = 3;
+const INFO = 4;
+const LOW = 5;
+const HIGH = 6;
+const TIME = 7;
+const PAUSE = 8;
+const FIELDS = 9;
 /** Ghosts for each block of the pool, and for how many pools of newly stored blocks they are kept. */
 const GHOSTS = 1;
 const GHOST_LIFE = 6;
-/** Outcomes between two updates of the model; evictions between two choices of a list. */
-const UPDATE_EVERY = 64;
+/** Outcomes between two updates of the model: a share of the pool's blocks, within these bounds. */
+const UPDATE_SHARE = 1 / 32;
+const UPDATE_EVERY = [64, 4096] as const;
+/** Evictions between two choices of a list. */
 const CHOICE_LASTS = 8;
 
 /**
@@ -43,20 +58,8 @@ export class AdaptivePolicy implements EvictionPolicy {
   readonly wantsHashes = true;
   readonly #lists: BlockList[] = [];
   readonly #blocked: BlockList;
-  /** (blocks) class of the list it is in, or one of the places above. */
-  readonly #place: Uint8Array;
-  readonly #turn: Uint8Array;
-  /** (blocks) how many blocks up to this one are new in its turn. */
-  readonly #fresh: Uint8Array;
-  /** (blocks) 1: stands for its part of the path; its fate is learned from. */
-  readonly #marked: Uint8Array;
-  readonly #info: Int32Array;
-  readonly #low: Int32Array;
-  readonly #high: Int32Array;
-  /** (blocks) when it was released last; blocks stored, modulo 2^32. */
-  readonly #time: Uint32Array;
-  /** (blocks) length of its last pause; -1: none. */
-  readonly #pause: Int32Array;
+  /** (blocks, FIELDS) */
+  readonly #b: Int32Array;
   readonly #ghosts: GhostTable;
   readonly #life: number;
   readonly #model: ReuseModel;
@@ -65,6 +68,7 @@ export class AdaptivePolicy implements EvictionPolicy {
   #now = 0;
   #size = 0;
   #outcomes = 0;
+  readonly #updateEvery: number;
   /** The path that is being released, from its end. */
   #lastPushed = -1;
   #pathEnd = -1;
@@ -80,17 +84,11 @@ export class AdaptivePolicy implements EvictionPolicy {
     const n = links.blocks;
     for (let c = 0; c < SCORE_BINS; c++) this.#lists.push(new BlockList(links));
     this.#blocked = new BlockList(links);
-    this.#place = new Uint8Array(n).fill(NOWHERE);
-    this.#turn = new Uint8Array(n);
-    this.#fresh = new Uint8Array(n);
-    this.#marked = new Uint8Array(n);
-    this.#info = new Int32Array(n);
-    this.#low = new Int32Array(n);
-    this.#high = new Int32Array(n);
-    this.#time = new Uint32Array(n);
-    this.#pause = new Int32Array(n);
+    this.#b = new Int32Array(n * FIELDS);
+    for (let b = 0; b < n; b++) this.#b[b * FIELDS + PLACE] = NOWHERE;
     this.#ghosts = new GhostTable(GHOSTS * n);
     this.#life = GHOST_LIFE * n;
+    this.#updateEvery = Math.round(Math.min(UPDATE_EVERY[1], Math.max(UPDATE_EVERY[0], UPDATE_SHARE * n)));
     this.#model = new ReuseModel(SCORE_BINS, n, this.#life, rateOfBin);
   }
 
@@ -99,61 +97,61 @@ export class AdaptivePolicy implements EvictionPolicy {
   }
 
   get bytes(): number {
-    return this.#place.length * 24 + this.#ghosts.bytes;
+    return this.#b.byteLength + this.#ghosts.bytes;
   }
 
   // ---------------------------------------------------------------- what it is told
 
   published(b: number, parent: number, low: number, high: number): void {
     this.#now++;
-    this.#place[b] = NOWHERE;
-    this.#marked[b] = 0;
-    this.#turn[b] = 0;
-    this.#fresh[b] = 1;
-    this.#pause[b] = -1;
+    this.#b[b * FIELDS + PLACE] = NOWHERE;
+    this.#b[b * FIELDS + MARKED] = 0;
+    this.#b[b * FIELDS + TURN] = 0;
+    this.#b[b * FIELDS + FRESH_COUNT] = 1;
+    this.#b[b * FIELDS + PAUSE] = -1;
     if (parent >= 0) {
-      low = Math.imul(low ^ this.#low[parent]!, 0x9e3779b1);
+      low = Math.imul(low ^ this.#b[parent * FIELDS + LOW]!, 0x9e3779b1);
       low ^= low >>> 15;
-      high = Math.imul(high ^ this.#high[parent]! ^ low, 0x85ebca6b);
+      high = Math.imul(high ^ this.#b[parent * FIELDS + HIGH]! ^ low, 0x85ebca6b);
       high ^= high >>> 13;
       this.#inherit(b, parent);
     }
-    this.#low[b] = low;
-    this.#high[b] = high;
+    this.#b[b * FIELDS + LOW] = low;
+    this.#b[b * FIELDS + HIGH] = high;
     if (!this.#ghosts.take(low, high)) return;
     const { foundInfo, foundTime } = this.#ghosts;
-    this.#turn[b] = (foundInfo >>> TURN_SHIFT) | SEEN;
-    this.#fresh[b] = 0;
-    this.#pause[b] = this.#since(foundTime);
+    this.#b[b * FIELDS + TURN] = (foundInfo >>> TURN_SHIFT) | SEEN;
+    this.#b[b * FIELDS + FRESH_COUNT] = 0;
+    this.#b[b * FIELDS + PAUSE] = this.#since(foundTime);
     this.#learn(foundInfo, foundTime, true);
   }
 
   /** A block below one that was released before begins a new turn. */
   #inherit(b: number, parent: number): void {
-    const turn = this.#turn[parent]!;
-    this.#pause[b] = this.#pause[parent]!;
+    const turn = this.#b[parent * FIELDS + TURN]!;
+    this.#b[b * FIELDS + PAUSE] = this.#b[parent * FIELDS + PAUSE]!;
     if (turn & SEEN) {
-      this.#turn[b] = Math.min(SEEN - 1, (turn & ~SEEN) + 1);
+      this.#b[b * FIELDS + TURN] = Math.min(SEEN - 1, (turn & ~SEEN) + 1);
     } else {
-      this.#turn[b] = turn;
-      this.#fresh[b] = Math.min(255, this.#fresh[parent]! + 1);
+      this.#b[b * FIELDS + TURN] = turn;
+      this.#b[b * FIELDS + FRESH_COUNT] = Math.min(255, this.#b[parent * FIELDS + FRESH_COUNT]! + 1);
     }
   }
 
   reused(b: number): void {
-    if (this.#place[b] !== PINNED) return;
-    this.#place[b] = NOWHERE;
-    this.#pause[b] = Math.min(0x7fffffff, this.#since(this.#time[b]!));
-    if (this.#marked[b] === 1) this.#learn(this.#info[b]!, this.#time[b]!, true);
+    if (this.#b[b * FIELDS + PLACE] !== PINNED) return;
+    this.#b[b * FIELDS + PLACE] = NOWHERE;
+    this.#b[b * FIELDS + PAUSE] = Math.min(0x7fffffff, this.#since(this.#b[b * FIELDS + TIME]!));
+    if (this.#b[b * FIELDS + MARKED] === 1) this.#learn(this.#b[b * FIELDS + INFO]!, this.#b[b * FIELDS + TIME]!, true);
   }
 
   push(b: number, first: boolean): void {
     this.#follow(b);
     const c = (this.#pathInfo >>> BIN_SHIFT) & (SCORE_BINS - 1);
-    this.#info[b] = this.#pathInfo | ((this.#turn[b]! & ~SEEN) << TURN_SHIFT);
-    this.#turn[b]! |= SEEN;
-    this.#place[b] = c;
-    this.#time[b] = this.#now;
+    this.#b[b * FIELDS + INFO] = this.#pathInfo | ((this.#b[b * FIELDS + TURN]! & ~SEEN) << TURN_SHIFT);
+    this.#b[b * FIELDS + TURN]! |= SEEN;
+    this.#b[b * FIELDS + PLACE] = c;
+    this.#b[b * FIELDS + TIME] = this.#now;
     this.#size++;
     if (first) this.#lists[c]!.pushFirst(b);
     else this.#lists[c]!.pushLast(b);
@@ -167,17 +165,23 @@ export class AdaptivePolicy implements EvictionPolicy {
     if (child === -1 || this.links.parent(child) !== b) {
       part = END;
       this.#pathEnd = b;
-      this.#pathTurn = this.#turn[b]! & ~SEEN;
+      this.#pathTurn = this.#b[b * FIELDS + TURN]! & ~SEEN;
     } else if (part !== OLD) {
-      part = this.#turn[b]! & SEEN ? OLD : FRESH;
+      part = this.#b[b * FIELDS + TURN]! & SEEN ? OLD : FRESH;
     }
-    this.#marked[b] = Number((part === END || part !== this.#part) && this.links.isFull(b));
+    this.#b[b * FIELDS + MARKED] = Number((part === END || part !== this.#part) && this.links.isFull(b));
     if (part === END || part !== this.#part) {
       const end = this.#pathEnd;
       const length = this.links.depth(end) + 1;
-      const features = packFeatures(this.#pathTurn, this.#fresh[end]!, length, this.#pause[end]!, part);
+      const features = packFeatures(
+        this.#pathTurn,
+        this.#b[end * FIELDS + FRESH_COUNT]!,
+        length,
+        this.#b[end * FIELDS + PAUSE]!,
+        part,
+      );
       this.#pathInfo = features | (this.#predictor.bin(features) << BIN_SHIFT);
-      if (this.#marked[b] === 1) this.#begin();
+      if (this.#b[b * FIELDS + MARKED] === 1) this.#begin();
     }
     this.#part = part;
   }
@@ -198,15 +202,15 @@ export class AdaptivePolicy implements EvictionPolicy {
     const bin = (info >>> BIN_SHIFT) & (SCORE_BINS - 1);
     this.#model.end(bin, this.#now - this.#since(time), this.#now, used);
     if (used) this.#predictor.learn(info & ((1 << FEATURE_BITS) - 1), true);
-    if (++this.#outcomes % UPDATE_EVERY === 0) this.#model.update(this.#now);
+    if (++this.#outcomes % this.#updateEvery === 0) this.#model.update(this.#now);
   }
 
   // ---------------------------------------------------------------- eviction
 
   remove(b: number): void {
-    const p = this.#place[b]!;
+    const p = this.#b[b * FIELDS + PLACE]!;
     (p === BLOCKED ? this.#blocked : this.#lists[p]!).remove(b);
-    this.#place[b] = PINNED;
+    this.#b[b * FIELDS + PLACE] = PINNED;
     this.#size--;
     if (this.#lastPushed === b) this.#lastPushed = -1;
   }
@@ -214,24 +218,24 @@ export class AdaptivePolicy implements EvictionPolicy {
   victim(): number {
     if (this.#size === 0) return -1;
     const p = this.#orphan;
-    let b = p >= 0 && this.#place[p] === BLOCKED && !this.links.hasChildren(p) ? p : -1;
+    let b = p >= 0 && this.#b[p * FIELDS + PLACE] === BLOCKED && !this.links.hasChildren(p) ? p : -1;
     while (b === -1) {
       b = this.#cheapest();
       if (b === -1) b = this.#anyBlocked();
       else if (this.links.hasChildren(b)) b = this.#block(b);
     }
     this.remove(b);
-    this.#place[b] = NOWHERE;
+    this.#b[b * FIELDS + PLACE] = NOWHERE;
     this.#orphan = this.links.parent(b);
-    if (this.#marked[b] === 1) this.#remember(b);
+    if (this.#b[b * FIELDS + MARKED] === 1) this.#remember(b);
     return b;
   }
 
   /** Its turn has come, but its children's has not. */
   #block(b: number): -1 {
-    this.#lists[this.#place[b]!]!.remove(b);
+    this.#lists[this.#b[b * FIELDS + PLACE]!]!.remove(b);
     this.#blocked.pushLast(b);
-    this.#place[b] = BLOCKED;
+    this.#b[b * FIELDS + PLACE] = BLOCKED;
     return -1;
   }
 
@@ -244,7 +248,12 @@ export class AdaptivePolicy implements EvictionPolicy {
   #remember(b: number): void {
     const ghosts = this.#ghosts;
     while (ghosts.expire(this.#now, this.#life)) this.#learn(ghosts.foundInfo, ghosts.foundTime, false);
-    ghosts.add(this.#low[b]!, this.#high[b]!, this.#time[b]!, this.#info[b]!);
+    ghosts.add(
+      this.#b[b * FIELDS + LOW]!,
+      this.#b[b * FIELDS + HIGH]!,
+      this.#b[b * FIELDS + TIME]!,
+      this.#b[b * FIELDS + INFO]!,
+    );
   }
 
   /** Oldest or youngest block of the list that was chosen last; a new choice is made every few evictions. */
@@ -278,7 +287,7 @@ export class AdaptivePolicy implements EvictionPolicy {
   }
 
   #worth(c: number, b: number): number {
-    return this.#model.index[c * AGES + this.#model.age(this.#since(this.#time[b]!))]!;
+    return this.#model.index[c * AGES + this.#model.age(this.#since(this.#b[b * FIELDS + TIME]!))]!;
   }
 
   // ---------------------------------------------------------------- seeing it
@@ -298,7 +307,7 @@ export class AdaptivePolicy implements EvictionPolicy {
     let count = 0;
     const walk = (list: BlockList, place: number) => {
       for (let b = list.first; b !== -1; b = this.links.next(b)) {
-        invariant(this.#place[b] === place, `block ${b} is in the wrong list`);
+        invariant(this.#b[b * FIELDS + PLACE] === place, `block ${b} is in the wrong list`);
         count++;
       }
     };

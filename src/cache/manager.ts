@@ -226,6 +226,7 @@ export class Manager implements CacheManager {
     const q = this.sequences;
     const run = q.get(s, S.RUN);
     const known = q.get(s, S.KNOWN);
+    this.#extendOnward(s, limit);
     for (;;) {
       const computed = q.get(s, S.COMPUTED);
       const d = Math.floor(computed / this.#blockLen);
@@ -248,6 +249,28 @@ export class Manager implements CacheManager {
       }
       q.set(s, S.COMPUTED, reach);
     }
+  }
+
+  /** The common case: full blocks after the sequence's last, of which it has none of its own. */
+  #extendOnward(s: number, limit: number): void {
+    const q = this.sequences;
+    const { tree } = this;
+    const run = q.get(s, S.RUN);
+    const before = q.get(s, S.NODES);
+    if (q.get(s, S.BLOCKS) !== before || q.get(s, S.COMPUTED) !== before * this.#blockLen) return;
+    let nodes = before;
+    let parent = this.#parentOf(s, nodes);
+    for (; (nodes + 1) * this.#blockLen <= limit; nodes++) {
+      const b = this.#index.findFull(parent, run, nodes * this.#blockLen);
+      if (b === -1) break;
+      tree.pin(b);
+      tree.policy.reused(b);
+      q.pushBlock(s, b);
+      parent = b;
+    }
+    if (nodes === before) return;
+    this.#setTip(s, nodes);
+    q.set(s, S.COMPUTED, nodes * this.#blockLen);
   }
 
   /** Block d of the sequence becomes the full node `b`. */
@@ -417,11 +440,18 @@ export class Manager implements CacheManager {
       if (copy && this.tree.canTake(Math.max(more + 1, 1 + idle))) this.#copyOnWrite(s);
       else if (!this.tree.canTake(more) || (copy && !this.#mayKeep(s, more))) return false;
     }
-    for (let i = 0; i < more; i++) q.pushBlock(s, this.tree.take());
+    if (more > 0) this.#takeBlocks(s, more);
     if (length > q.get(s, S.COMPUTED) && q.get(s, S.COMPUTED) < q.get(s, S.NODES) * this.#blockLen) this.#takeBack(s);
     q.set(s, S.RESERVED, Math.max(length, q.get(s, S.RESERVED)));
     if (q.get(s, S.OWN_HIT) >= 0) this.#countMatch(s);
     return true;
+  }
+
+  #takeBlocks(s: number, count: number): void {
+    const q = this.sequences;
+    const first = q.get(s, S.BLOCKS);
+    q.resizeTable(s, first + count);
+    for (let d = first; d < first + count; d++) q.setBlock(s, d, this.tree.take());
   }
 
   /** The sequence's last node is partly its own, and read by others: it goes on in a copy. */
@@ -495,8 +525,9 @@ export class Manager implements CacheManager {
     const end = (d + 1) * this.#blockLen;
     const parent = this.#parentOf(s, d);
     invariant(q.get(s, S.NODES) === d, `block ${d} of a sequence is published twice`);
-    this.#index.load(q.get(s, S.RUN), end - this.#blockLen, end);
-    if (this.#index.root(parent) !== -1) {
+    const alone = this.#index.root(parent) === -1;
+    if (!alone || this.tree.policy.wantsHashes) this.#index.load(q.get(s, S.RUN), end - this.#blockLen, end);
+    if (!alone) {
       this.#index.find(parent);
       if (this.#index.bestLength === this.#blockLen) {
         this.#adopt(s, d, this.#index.best);

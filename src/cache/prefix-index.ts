@@ -76,6 +76,20 @@ export class PrefixIndex {
     }
   }
 
+  /** The child of `parent` whose text is the whole block of tokens of `run` from `start` on, or -1. */
+  findFull(parent: number, run: number, start: number): number {
+    const b = this.root(parent);
+    if (b === -1) return -1;
+    const at = b * TREE;
+    if (this.#tree[at + LEFT] === -1 && this.#tree[at + RIGHT] === -1) {
+      if (this.pool.end(b) !== start + this.pool.blockLen) return -1;
+      return this.runs.same(this.#tree[at + RUN]!, run, start, start + this.pool.blockLen) ? b : -1;
+    }
+    this.load(run, start, start + this.pool.blockLen);
+    this.find(parent);
+    return this.bestLength === this.pool.blockLen ? this.best : -1;
+  }
+
   /** Order of the query against a node's tokens, the first `from` of which are known to be equal. */
   #compare(b: number, from: number): number {
     const start = this.pool.start(b);

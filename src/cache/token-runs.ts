@@ -23,6 +23,7 @@ const MAX_DEPTH = 8;
 export class TokenRuns {
   readonly #records: Records;
   readonly #cursor: Cursor = createCursor();
+  readonly #other: Cursor = createCursor();
   readonly #one = new Int32Array(1);
 
   constructor(
@@ -226,6 +227,24 @@ export class TokenRuns {
       i += n;
     }
     return Math.max(0, to - from);
+  }
+
+  /** Two runs' tokens [from, to) are the same. */
+  same(a: number, b: number, from: number, to: number): boolean {
+    if (a === b) return true;
+    const x = this.#cursor;
+    const y = this.#other;
+    for (let i = from; i < to; ) {
+      this.locate(a, i, x);
+      this.locate(b, i, y);
+      const n = Math.min(x.span, y.span, to - i);
+      const { data: p, at } = x;
+      const { data: q } = y;
+      const shift = y.at - at;
+      for (let k = at; k < at + n; k++) if (p[k] !== q[k + shift]) return false;
+      i += n;
+    }
+    return true;
   }
 
   /** For check(): calls back with (run, refs, parent, units) of every run in use. */
