@@ -2,6 +2,7 @@
  * Splits text into words before byte-pair merges. A pre-tokenizer is a list of patterns: each splits every piece that the
  * ones before it left; what a pattern does not match is a piece of its own. Names and patterns are those of GGUF files
  * (`tokenizer.ggml.pre`); each pattern comes from the tokenizer of the model family that it is named after.
+ * Classes of characters are those of Node's Unicode version: Node 20 does not know the letters of Unicode 16 yet.
  */
 
 /** Unicode White_Space. JavaScript's \s also has U+FEFF and lacks U+0085. */
