@@ -1,4 +1,4 @@
-// node bench/peers/agreement.mjs [--model REF] [--json] [--fixture FILE]
+// npm run bench:agreement -- [--model REF] [--positions N] [--json]; --fixture FILE only writes the peer's answers (for CI)
 // Our logits against llama.cpp's on one GGUF, teacher-forced over mixed English, code and Chinese text. The yardstick is how
 // far llama.cpp agrees with itself (flash attention on and off, batches of 1 and of 512).
 import { spawnSync } from 'node:child_process';
@@ -54,6 +54,13 @@ async function ours(wanted) {
 }
 
 const base = peer('on', 512);
+if (args.fixture) {
+  const round = (x) => Math.round(x * 1e4) / 1e4;
+  const fixture = { model: path.basename(model), chunks, top: base.top, logprobs: base.logprobs.map(round) };
+  fs.writeFileSync(args.fixture, `${JSON.stringify(fixture)}\n`);
+  await engine.close();
+  process.exit(0);
+}
 const selves = {
   'flash off, batch 512': peer('off', 512),
   'flash on, batch 1': peer('on', 1),
@@ -74,11 +81,6 @@ const result = {
   maxAbsDeltaLogprob: Math.max(...deltas),
   notInOurTop20: missing,
 };
-if (args.fixture) {
-  const round = (x) => Math.round(x * 1e4) / 1e4;
-  const fixture = { model: result.model, chunks, top: base.top, logprobs: base.logprobs.map(round) };
-  fs.writeFileSync(args.fixture, `${JSON.stringify(fixture)}\n`);
-}
 if (args.json) console.log(JSON.stringify(result));
 else {
   console.log(`${result.model}, ${result.positions} positions`);
