@@ -98,8 +98,7 @@ function productDevice(type: string, outputs: number): { device: CpuDevice; inde
   return { device, index: device.tensorNames.indexOf('w'), bytes: source.tensors.get('w')!.byteLength };
 }
 
-function products(): Row[] {
-  const rows: Row[] = [];
+function* products(): Generator<Row> {
   for (const type of TYPES) {
     for (const n of [1, 16, 512]) {
       const outputs = n > 1 ? OUTPUTS : FORMATS[type].block > 1 ? 49152 : 16384;
@@ -113,16 +112,15 @@ function products(): Row[] {
       const limit = n === 1 ? 'bandwidth' : FORMATS[type].block === 1 ? 'f32' : 'int8';
       const done = (n === 1 ? bytes : operations) / seconds;
       const rate = n === 1 ? `${(done / 1e9).toFixed(1)} GB/s` : `${(done / 1e9).toFixed(0)} GOPS`;
-      rows.push({
+      yield {
         kernel: `product ${type}, ${n} columns`,
         milliseconds: seconds * 1e3,
         rate,
         limit,
         share: done / limits[limit],
-      });
+      };
     }
   }
-  return rows;
 }
 
 const HEADS = 32;
@@ -196,8 +194,7 @@ function runTokens(device: CpuDevice, step: Step, position: number, count: numbe
   return (performance.now() - start) / 1e3;
 }
 
-function attentions(): Row[] {
-  const rows: Row[] = [];
+function* attentions(): Generator<Row> {
   for (const bits of [16, 8, 4] as const) {
     for (const [context, count] of [
       [512, 512],
@@ -218,16 +215,15 @@ function attentions(): Row[] {
         limit === 'f32'
           ? `${(operations / seconds / 1e9).toFixed(0)} GFLOPS`
           : `${(bytes / seconds / 1e9).toFixed(1)} GB/s`;
-      rows.push({
+      yield {
         kernel: `rope, store, attention, KV ${bits} bits, ${count} tokens at the end of ${context}`,
         milliseconds: seconds * 1e3,
         rate,
         limit,
         share,
-      });
+      };
     }
   }
-  return rows;
 }
 
 /** Drawing 16 tokens at once from 49,152 logits each; the small product that makes the logits is included. */
@@ -291,18 +287,20 @@ const limitsDevice = createCpuDevice(options);
 const limits = measureLimits(limitsDevice);
 const machine = `${os.cpus()[0].model.trim()}, ${limitsDevice.info.threads} threads, ${limitsDevice.info.isa}`;
 limitsDevice.close();
-const rows = [...products(), ...attentions(), ...samples()];
-fs.rmSync(folder, { recursive: true, force: true });
-if (args.json) {
-  console.log(JSON.stringify({ machine, limits, rows }, null, 1));
-} else {
+if (!args.json) {
   const { bandwidth, int8, f32 } = limits;
   console.log(
     `${machine}: ${(bandwidth / 1e9).toFixed(1)} GB/s, int8 ${(int8 / 1e9).toFixed(0)} GOPS, f32 ${(f32 / 1e9).toFixed(0)} GFLOPS`,
   );
-  for (const r of rows) {
-    console.log(
-      `${r.kernel.padEnd(58)} ${r.milliseconds.toFixed(3).padStart(9)} ms ${r.rate.padStart(12)}  ${(100 * r.share).toFixed(0).padStart(3)}% of ${r.limit}`,
-    );
+}
+const rows: Row[] = [];
+for (const group of [products, attentions, samples]) {
+  for (const r of group()) {
+    rows.push(r);
+    if (args.json) continue;
+    const share = `${(100 * r.share).toFixed(0).padStart(3)}% of ${r.limit}`;
+    console.log(`${r.kernel.padEnd(64)} ${r.milliseconds.toFixed(3).padStart(9)} ms ${r.rate.padStart(12)}  ${share}`);
   }
 }
+fs.rmSync(folder, { recursive: true, force: true });
+if (args.json) console.log(JSON.stringify({ machine, limits, rows }, null, 1));
