@@ -30,7 +30,7 @@ export function engineLines(info: EngineInfo): string {
       `${info.modelName}: ${info.architecture}, ${parameterCount(info.parameters)} parameters, ${info.quantisation}`,
     ],
     ['', `${d.layers} layers of ${d.dim}, ${d.heads} heads (${d.kvHeads} KV), vocabulary ${d.vocab}`],
-    ['device', `${device.name} (${device.isa}), ${device.threads} threads, ${info.stepBudget} tokens a step`],
+    ['device', `${device.name} (${device.isa}), ${device.threads} threads`],
     ['length', `sessions of up to ${info.sessionLen} tokens`],
   ])}\n${memoryLines(info.memory)}`;
 }
