@@ -5,7 +5,7 @@
  * A *node* is a block that holds finished text and hangs in the prefix tree; a *private* block is being written by one
  * active sequence and hangs nowhere.
  */
-import { invariant } from '../errors.js';
+import { InvariantError, invariant } from '../errors.js';
 import type { BlockLinks } from './policy.js';
 
 /** Hot: use count and flags, list links, where the text ends. */
@@ -109,7 +109,7 @@ export class BlockPool implements BlockLinks {
   /** Back on the free stack. */
   give(b: number): void {
     const at = b * HOT + USE;
-    invariant((this.#hot[at]! & FLAG_FREE) === 0, `block ${b} is freed twice`);
+    if ((this.#hot[at]! & FLAG_FREE) !== 0) throw new InvariantError(`block ${b} is freed twice`);
     this.#hot[at] = FLAG_FREE | (this.#hot[at]! & FLAG_SOURCE);
     this.#stack[this.#stackSize++] = b;
   }

@@ -3,7 +3,7 @@
  * end in it (its *tips*), so an eviction tells them at once: the node's parent becomes their end. Nobody ever holds a
  * stale block number.
  */
-import { invariant } from '../errors.js';
+import { InvariantError } from '../errors.js';
 import { type BlockPool, PARENT, RUN, TREE } from './block-pool.js';
 import type { Domains } from './domains.js';
 import type { EvictionPolicy } from './policy.js';
@@ -67,7 +67,8 @@ export class BlockTree {
     const { pool } = this;
     const b = this.policy.victim();
     if (b === -1) return -1;
-    invariant(pool.uses(b) === 0 && !pool.hasChildren(b), `block ${b} is evicted while in use or before its children`);
+    if (!(pool.uses(b) === 0 && !pool.hasChildren(b)))
+      throw new InvariantError(`block ${b} is evicted while in use or before its children`);
     pool.setCached(b, false);
     this.blocksEvicted++;
     this.tokensEvicted += pool.end(b) - pool.start(b);
@@ -121,7 +122,7 @@ export class BlockTree {
   /** Takes a node without children and tips out of the tree. */
   unpublish(b: number): void {
     const { pool } = this;
-    invariant(!pool.hasChildren(b), `block ${b} leaves the tree before its children`);
+    if (pool.hasChildren(b)) throw new InvariantError(`block ${b} leaves the tree before its children`);
     const at = b * TREE;
     const parent = pool.tree[at + PARENT]!;
     const run = pool.tree[at + RUN]!;

@@ -1,5 +1,5 @@
 /** Block copies that the next step runs before anything else. At most one waits for each active sequence. */
-import { invariant } from '../errors.js';
+import { InvariantError, invariant } from '../errors.js';
 import type { BlockPool } from './block-pool.js';
 
 export class PendingCopies {
@@ -59,7 +59,7 @@ export class PendingCopies {
   /** Moves all out; returns how many. */
   take(out: Int32Array): number {
     const n = this.#count;
-    invariant(out.length >= 3 * n, `${n} block copies do not fit into an array of ${out.length}`);
+    if (out.length < 3 * n) throw new InvariantError(`${n} block copies do not fit into an array of ${out.length}`);
     for (let i = 0; i < n; i++) {
       for (let k = 0; k < 3; k++) out[3 * i + k] = this.#list[3 * i + k]!;
       this.pool.setSource(this.#list[3 * i]!, false);

@@ -1,5 +1,5 @@
 /** The KV cache manager: see types.ts for what each operation promises, ARCHITECTURE.md for the picture. */
-import { errors, invariant } from '../errors.js';
+import { errors, InvariantError, invariant } from '../errors.js';
 import { BlockPool } from './block-pool.js';
 import { BlockTree } from './block-tree.js';
 import { checkAll } from './check.js';
@@ -132,7 +132,7 @@ export class Manager implements CacheManager {
   #slotWith(seq: SequenceId, tokens: number): number {
     const s = this.sequences.slot(seq);
     const known = this.sequences.get(s, S.KNOWN);
-    invariant(tokens > 0 && tokens <= known, `token ${tokens - 1} of a sequence of ${known}`);
+    if (tokens <= 0 || tokens > known) throw new InvariantError(`token ${tokens - 1} of a sequence of ${known}`);
     return s;
   }
 
@@ -432,7 +432,8 @@ export class Manager implements CacheManager {
     const q = this.sequences;
     const s = q.slot(seq);
     invariant(q.get(s, S.STATE) === ACTIVE, 'reserve() for a sequence that is not active');
-    invariant(length <= this.config.sessionLen, `${length} tokens reserved, but the session length is shorter`);
+    if (!(length <= this.config.sessionLen))
+      throw new InvariantError(`${length} tokens reserved, but the session length is shorter`);
     const more = Math.max(0, Math.ceil(length / this.#blockLen) - q.get(s, S.BLOCKS));
     const copy = this.#mustCopy(s, length);
     if (copy || more > 0) {
@@ -499,10 +500,8 @@ export class Manager implements CacheManager {
     const s = q.slot(seq);
     const before = q.get(s, S.COMPUTED);
     invariant(q.get(s, S.STATE) === ACTIVE, 'commit() for a sequence that is not active');
-    invariant(
-      computed >= before && computed <= q.get(s, S.KNOWN) && computed <= q.get(s, S.BLOCKS) * this.#blockLen,
-      `commit of ${computed} tokens: ${before} were computed, ${q.get(s, S.KNOWN)} are known`,
-    );
+    if (!(computed >= before && computed <= q.get(s, S.KNOWN) && computed <= q.get(s, S.BLOCKS) * this.#blockLen))
+      throw new InvariantError(`commit of ${computed} tokens: ${before} were computed, ${q.get(s, S.KNOWN)} are known`);
     const copy = q.get(s, S.COPY);
     if (copy !== -1) {
       this.copies.cancel(q.block(s, copy));
@@ -524,7 +523,7 @@ export class Manager implements CacheManager {
     const b = q.block(s, d);
     const end = (d + 1) * this.#blockLen;
     const parent = this.#parentOf(s, d);
-    invariant(q.get(s, S.NODES) === d, `block ${d} of a sequence is published twice`);
+    if (q.get(s, S.NODES) !== d) throw new InvariantError(`block ${d} of a sequence is published twice`);
     const alone = this.#index.root(parent) === -1;
     if (!alone || this.tree.policy.wantsHashes) this.#index.load(q.get(s, S.RUN), end - this.#blockLen, end);
     if (!alone) {
@@ -596,7 +595,7 @@ export class Manager implements CacheManager {
     const q = this.sequences;
     const s = q.slot(seq);
     const known = q.get(s, S.KNOWN);
-    invariant(length >= 0, `truncate to ${length}`);
+    if (length < 0) throw new InvariantError(`truncate to ${length}`);
     if (length >= known) return;
     if (q.get(s, S.COMPUTED) > length) this.#cut(s, length);
     q.set(s, S.RUN, this.runs.rewind(q.get(s, S.RUN), length));
@@ -609,7 +608,8 @@ export class Manager implements CacheManager {
     const q = this.sequences;
     const s = q.slot(seq);
     const known = length ?? q.get(s, S.KNOWN);
-    invariant(known >= 0 && known <= q.get(s, S.KNOWN), `fork at ${known} of ${q.get(s, S.KNOWN)} tokens`);
+    if (!(known >= 0 && known <= q.get(s, S.KNOWN)))
+      throw new InvariantError(`fork at ${known} of ${q.get(s, S.KNOWN)} tokens`);
     this.#makeRoom(1, known, s);
     const domain = q.get(s, S.DOMAIN);
     const f = q.create(domain, this.runs.branch(q.get(s, S.RUN), known));

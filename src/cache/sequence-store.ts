@@ -4,7 +4,7 @@
  * An inactive sequence keeps a table of the nodes that still hold its text; when the last one is evicted, nothing is
  * left of the table, and the sequence is its record and its tokens.
  */
-import { invariant } from '../errors.js';
+import { InvariantError } from '../errors.js';
 import { Records } from './records.js';
 import { type Cursor, classesFor, type TokenArena } from './token-arena.js';
 import type { SequenceId } from './types.js';
@@ -109,7 +109,7 @@ export class SequenceStore {
   /** Slot of a sequence that must exist. */
   slot(id: SequenceId): number {
     const s = this.find(id);
-    invariant(s !== -1, `there is no sequence ${id}: it was dropped`);
+    if (s === -1) throw new InvariantError(`there is no sequence ${id}: it was dropped`);
     return s;
   }
 
