@@ -99,7 +99,8 @@ for (const [name, model, workName, target] of rows) {
   const ratios = [];
   let info = null;
   let rss = 0;
-  for (let run = 0; run < (args.quick ? 3 : Number(args.runs)); run++) {
+  const runs = workName === 'deep' ? Math.min(2, Number(args.runs)) : args.quick ? 3 : Number(args.runs);
+  for (let run = 0; run < runs; run++) {
     const a = once('ours.mjs', file, workName);
     const b = once('peer.mjs', file, workName);
     info = a.info;
@@ -116,6 +117,7 @@ for (const [name, model, workName, target] of rows) {
     ratio: median(ratios),
     target,
     shareOfLimit: shareOfLimit(measured, info, works[workName], median(ours)),
+    runs,
     ratioSpread: [Math.min(...ratios), Math.max(...ratios)],
     rssBytes: rss,
   };
