@@ -1,5 +1,6 @@
 /**
- * Per-block state in two interleaved arrays, 40 bytes a block, plus 4 for the stack of free blocks.
+ * Per-block state in one interleaved array, 40 bytes a block (so that a block costs one cache line, or two), plus 4 for
+ * the stack of free blocks.
  *
  * A block is in exactly one place: never used, on the free stack, in the policy (cached), or in use by active sequences.
  * A *node* is a block that holds finished text and hangs in the prefix tree; a *private* block is being written by one
@@ -8,20 +9,20 @@
 import { InvariantError, invariant } from '../errors.js';
 import type { BlockLinks } from './policy.js';
 
-/** Hot: use count and flags, list links, where the text ends. */
+/** Use count and flags, list links, where the text ends. */
 const USE = 0;
 const PREVIOUS = 1;
 const NEXT = 2;
 const END = 3;
-const HOT = 4;
+const HOT = 10;
 /** Tree: see prefix-index.ts. TIPS: first of the sequences whose last node this is. */
-export const PARENT = 0;
-export const CHILD = 1;
-export const LEFT = 2;
-export const RIGHT = 3;
-export const RUN = 4;
-export const TIPS = 5;
-export const TREE = 6;
+export const PARENT = 4;
+export const CHILD = 5;
+export const LEFT = 6;
+export const RIGHT = 7;
+export const RUN = 8;
+export const TIPS = 9;
+export const TREE = HOT;
 
 const FLAG_NODE = 1;
 const FLAG_CACHED = 2;
@@ -32,7 +33,7 @@ const ONE_USE = 1 << USE_SHIFT;
 
 export class BlockPool implements BlockLinks {
   readonly #hot: Int32Array;
-  /** (blocks, TREE) */
+  /** (blocks, TREE) the same array, for those who walk the tree. */
   readonly tree: Int32Array;
   readonly #stack: Int32Array;
   #stackSize = 0;
@@ -49,12 +50,12 @@ export class BlockPool implements BlockLinks {
     private readonly grow: (total: number) => boolean,
   ) {
     this.#hot = new Int32Array(blocks * HOT);
-    this.tree = new Int32Array(blocks * TREE);
+    this.tree = this.#hot;
     this.#stack = new Int32Array(blocks);
   }
 
   get bytes(): number {
-    return this.#hot.byteLength + this.tree.byteLength + this.#stack.byteLength;
+    return this.#hot.byteLength + this.#stack.byteLength;
   }
 
   get grown(): number {
