@@ -100,8 +100,11 @@ export async function createEngine(options: CreateOptions): Promise<Engine> {
   const { sessionLen, device, memory, stepBudget } = info;
   const loadMs = performance.now() - started;
   const about = { ...describeModel(model, path, modelConfig), sessionLen, device, memory, stepBudget, loadMs };
+  const text = await tokenizer;
+  const { warnings, templateInstead } = text.info;
+  for (const note of templateInstead === null ? warnings : [...warnings, templateInstead]) watch.onNote?.(note);
   const system = config.systemPrompt || SYSTEM_PROMPTS[alias ?? ''] || '';
-  return publicEngine(client, await tokenizer, about, system);
+  return publicEngine(client, text, about, system);
 }
 
 function publicEngine(client: EngineClient, text: TokenizerClient, info: EngineInfo, system: string): Engine {

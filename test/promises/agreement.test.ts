@@ -8,7 +8,7 @@ import path from 'node:path';
 import { test } from 'node:test';
 import { createCpuDevice } from '../../src/device/cpu/index.js';
 import { createStep } from '../../src/device/device.js';
-import { smollmPath } from '../support/model.js';
+import { smollmQ4Path } from '../support/model.js';
 import { openFile, root } from '../support/model-file.js';
 
 interface Fixture {
@@ -18,7 +18,7 @@ interface Fixture {
 }
 
 test('the default model agrees with llama.cpp: likeliest token >= 96%, mean difference of log-probability <= 0.05', async (t) => {
-  const file = await smollmPath();
+  const file = await smollmQ4Path();
   if (!file) return t.skip('the default model cannot be had here');
   const fixture = JSON.parse(
     readFileSync(path.join(root, 'test/fixtures/agreement/smollm2-q4_1.json'), 'utf8'),
