@@ -3,13 +3,14 @@ import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import type { Page } from 'playwright-core';
 import type { Engine } from '../../src/types.js';
-import { answered, cachedOf, openPage, say, skip, textOf, type Watched } from './browser.js';
-import { nullEngine } from './null-engine.js';
+import { answered, cachedOf, openPage, say, textOf, type Watched, skip as withoutBrowser } from './browser.js';
+import { nullEngine, withoutModel } from './null-engine.js';
 
 const BLOCKS = 96;
+const skip = withoutBrowser || withoutModel;
 
 async function open(t: TestContext, expected?: RegExp): Promise<Watched & { engine: Engine }> {
-  const engine = await nullEngine({ blocks: BLOCKS, blockLen: 16 });
+  const engine = await nullEngine(BLOCKS);
   const watched = await openPage(t, engine, { expected });
   await watched.page.locator('.dot.live').waitFor();
   return { ...watched, engine };
@@ -40,8 +41,9 @@ test('pressure fills the cache: eviction, recompute, and the same answer as befo
   for (const kind of ['evict', 'recompute']) await page.locator(`.feed [data-kind="${kind}"]`).first().waitFor();
   const { cache } = (await engine.snapshot()).stats;
   assert.ok(cache.blocksEvicted > 0 && cache.tokensRecomputed > 0);
-  const tile = page.locator('.tiles li', { hasText: 'evicted' }).locator('b');
-  assert.equal(await textOf(tile), cache.blocksEvicted.toLocaleString('en'), 'the page shows the engine’s own count');
+  const shown = page.locator('.tiles li', { hasText: 'evicted' }).locator('b');
+  // the page shows the engine's own count, a quarter second later at most
+  await shown.and(page.getByText(cache.blocksEvicted.toLocaleString('en'), { exact: true })).waitFor();
   await engine.check();
 });
 
@@ -71,7 +73,7 @@ test('every cell of the map is the manager’s', { skip }, async (t) => {
 test('a conversation that was evicted goes on: few tokens cached, the right answer', { skip }, async (t) => {
   const { page } = await open(t);
   await greedy(page);
-  await say(page, 'a question that is long enough to fill more than a few blocks of the cache, and then some more');
+  await say(page, 'a question that is long enough to fill more than a few blocks of the cache. '.repeat(5));
   const first = await answered(page);
   await pressure(page);
   await page.getByText(/^evicted 0\//).waitFor();
@@ -79,7 +81,7 @@ test('a conversation that was evicted goes on: few tokens cached, the right answ
   await page.getByText('2/2').waitFor();
   assert.equal(await answered(page), first, 'greedy: the context was computed again as it was');
   const [cached, prompt] = await cachedOf(page);
-  assert.ok(prompt > 100 && cached < 32, `${cached} of ${prompt}`);
+  assert.ok(prompt > 60 && cached < 16, `${cached} of ${prompt}`);
   await page
     .getByText(/^(cached|active) \d+\//)
     .first()

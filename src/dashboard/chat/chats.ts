@@ -1,5 +1,5 @@
 /** The conversations: kept in this browser, answered by the server. */
-import { call, forgetSession } from '../ui/api.js';
+import { call, forgetSessions } from '../ui/api.js';
 import { Store } from '../ui/store.js';
 import { ask } from './completion.js';
 import {
@@ -123,7 +123,7 @@ export function removeChat(id: string): void {
 }
 
 const forget = (sessions: string[]): void => {
-  for (const s of sessions) void forgetSession(s);
+  if (sessions.length > 0) void forgetSessions(sessions);
 };
 
 export const stop = (id: string): void => chats.value.running.get(id)?.abort();

@@ -1,7 +1,7 @@
 /** Scripted conversations that fill the cache, so that eviction and recompute can be seen. Bounded in number and time. */
 import { ask, type Outcome } from '../chat/completion.js';
 import type { Message } from '../chat/model.js';
-import { call, forgetSession } from '../ui/api.js';
+import { call, forgetSessions } from '../ui/api.js';
 import { Store } from '../ui/store.js';
 import { ANSWER_TOKENS, type Plan, story } from './plan.js';
 
@@ -50,7 +50,7 @@ export async function clearPressure(): Promise<void> {
   const old = sessions;
   sessions = [];
   pressure.set(IDLE);
-  await Promise.all(old.map(forgetSession));
+  await forgetSessions(old);
 }
 
 export async function startPressure(plan: Plan): Promise<void> {

@@ -48,15 +48,21 @@ export async function call(
 export const getJson = async <T>(path: string, signal?: AbortSignal): Promise<T> =>
   (await (await call(path, { signal })).json()) as T;
 
-/** Deletes a session at the server. One whose request was cut off a moment ago may still be busy; one that is gone is fine. */
-export async function forgetSession(session: string): Promise<void> {
-  for (let attempt = 0; attempt < 5; attempt++) {
-    try {
-      await call(`/v1/sessions/${encodeURIComponent(session)}`, { method: 'DELETE' });
-      return;
-    } catch (error) {
-      if (!(error instanceof ApiError) || error.status !== 409) return;
-      await new Promise((resolve) => setTimeout(resolve, 400));
-    }
+/** Deletes sessions at the server, those of them that it has. One whose request was cut off a moment ago may still be busy. */
+export async function forgetSessions(sessions: string[]): Promise<void> {
+  let left = new Set(sessions);
+  for (let attempt = 0; attempt < 5 && left.size > 0; attempt++) {
+    if (attempt > 0) await new Promise((resolve) => setTimeout(resolve, 400));
+    const { data } = await getJson<{ data: { id: string; state: string }[] }>('/v1/sessions').catch(() => ({
+      data: [],
+    }));
+    const there = data.filter((s) => left.has(s.id));
+    left = new Set(there.filter((s) => s.state === 'active').map((s) => s.id));
+    const idle = there.filter((s) => s.state !== 'active');
+    await Promise.all(
+      idle.map((s) =>
+        call(`/v1/sessions/${encodeURIComponent(s.id)}`, { method: 'DELETE' }).catch(() => left.add(s.id)),
+      ),
+    );
   }
 }
