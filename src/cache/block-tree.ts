@@ -112,10 +112,10 @@ export class BlockTree {
     let high = parent < 0 ? parent : 0x9dc5811c;
     for (let i = 0; i < this.pool.blockLen; i++) {
       low = Math.imul(low ^ query[i]!, 0x01000193);
-      low ^= low >>> 15;
-      high = Math.imul(high ^ low, 0x85ebca6b);
-      high ^= high >>> 13;
+      high = Math.imul(high + query[i]!, 0x85ebca6b);
     }
+    low ^= low >>> 15;
+    high ^= (high >>> 13) ^ (low >>> 7);
     this.policy.published(b, parent, low, high);
   }
 

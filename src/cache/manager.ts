@@ -208,6 +208,7 @@ export class Manager implements CacheManager {
       q.locateBlock(s, i, c);
       const { data, at } = c;
       const n = Math.min(c.span, nodes - i);
+      this.pool.warm(data, at, at + n);
       for (let k = 0; k < n; k++) {
         this.tree.pin(data[at + k]!);
         this.tree.policy.reused(data[at + k]!);
@@ -452,6 +453,7 @@ export class Manager implements CacheManager {
     const q = this.sequences;
     const first = q.get(s, S.BLOCKS);
     q.resizeTable(s, first + count);
+    this.pool.warmFree(count);
     for (let d = first; d < first + count; d++) q.setBlock(s, d, this.tree.take());
   }
 

@@ -241,7 +241,7 @@ export class TokenRuns {
       const { data: p, at } = x;
       const { data: q } = y;
       const shift = y.at - at;
-      for (let k = at; k < at + n; k++) if (p[k] !== q[k + shift]) return false;
+      if (!equal(p, at, q, at + shift, n)) return false;
       i += n;
     }
     return true;
@@ -255,4 +255,15 @@ export class TokenRuns {
       if (refs > 0) visit(run, refs, r.get(run, PARENT), r.get(run, VECTOR), r.get(run, OWNED) === 1);
     }
   }
+}
+
+/** a[i … i + n) and b[j … j + n) are the same; four at a time, since one branch a token is what costs. */
+function equal(a: Int32Array, i: number, b: Int32Array, j: number, n: number): boolean {
+  const end = i + n;
+  for (; i + 3 < end; i += 4, j += 4) {
+    const x = (a[i]! ^ b[j]!) | (a[i + 1]! ^ b[j + 1]!) | (a[i + 2]! ^ b[j + 2]!) | (a[i + 3]! ^ b[j + 3]!);
+    if (x !== 0) return false;
+  }
+  for (; i < end; i++, j++) if (a[i] !== b[j]) return false;
+  return true;
 }
