@@ -310,6 +310,12 @@ extern "C" int32_t lm_grow(Device *d, int32_t blocks) {
   return LM_OK;
 }
 
+extern "C" int32_t lm_flip_kv(Device *d, double byte, int32_t bit) {
+  if (!d->configured || !(byte >= 0 && byte < (double)d->kvShape.blockBytes * d->kvBlocks) || bit < 0 || bit > 7) return LM_E_ARGUMENT;
+  d->kv[(int64_t)byte] ^= (uint8_t)(1 << bit);
+  return LM_OK;
+}
+
 extern "C" int32_t lm_logits(Device *d, int32_t i, float *out, int32_t count) {
   if (!d->configured || d->logitsBuffer < 0 || i < 0 || i >= d->lastLogits) return LM_E_ARGUMENT;
   const Buffer *b = d->buffers + d->logitsBuffer;

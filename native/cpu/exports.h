@@ -33,6 +33,8 @@ int32_t lm_step(Device *d, int32_t from, int32_t to, const int32_t *counts, cons
                 int32_t *outTopTokens, float *outTopLogprobs, const int32_t *cancel, int32_t *detail);
 /** Copies row i of the last step's logits. */
 int32_t lm_logits(Device *d, int32_t i, float *out, int32_t count);
+/** Test: flips one bit of the stored KV, counted from the beginning of block 0. */
+int32_t lm_flip_kv(Device *d, double byte, int32_t bit);
 /** Bench: bytes a second all threads together read from `bytes` of memory; operations a second of all threads (int8 dot
  *  products, or f32 multiply-adds). */
 double lm_bench_read(Device *d, double bytes, int32_t repeats);

@@ -2,6 +2,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { firstDifference, runVariant, variants } from '../../src/bench/hit-miss.js';
+import type { EngineConfig } from '../../src/config.js';
+import { createCpuDevice } from '../../src/device/cpu/index.js';
+import { type Device, kvBlockBytes, type LoadOptions, type Program, type Step } from '../../src/device/device.js';
+import type { TensorSource } from '../../src/types.js';
 import { openModelFile } from '../support/model-file.js';
 
 const load = { sessions: 8, turns: 3, said: [30, 90] as [number, number], answered: 12, seed: 1 };
@@ -27,4 +31,49 @@ test('the same ids and log-probabilities, whatever the room, the company, the ch
     preemptions += run.preemptions;
   }
   assert.ok(preemptions > 0, 'nothing was preempted');
+});
+
+/** A device that changes the lowest bit of one K value of each token that came in a chunk of several: of the prefill path. */
+function flawed(config: EngineConfig, headDim: number): Device {
+  const device = createCpuDevice({ threads: config.threads || undefined, isa: config.isa });
+  let options!: LoadOptions;
+  const flip = (step: Step, row: number) => {
+    const { kv, limits } = options;
+    for (let t = step.rowStart[row]!; t < step.rowStart[row + 1]!; t++) {
+      const position = step.positions[t]!;
+      const column = step.rowSlot[row]! * limits.maxBlocksPerRow + Math.floor(position / kv.blockLen);
+      const inBlock = position % kv.blockLen;
+      // layer 0, head 0, K: tiles of 16 tokens, value 0 of each token first
+      const inTile = Math.floor(inBlock / 16) * headDim * 32 + (inBlock % 16) * 2;
+      device.native.flipKv(device.handle, step.blockTables[column]! * kvBlockBytes(kv) + inTile, 0);
+    }
+  };
+  return new Proxy(device, {
+    get(target, name) {
+      if (name === 'load')
+        return (p: Program, w: TensorSource, o: LoadOptions) => {
+          options = o;
+          return target.load(p, w, o);
+        };
+      if (name === 'submit')
+        return (step: Step) => {
+          target.submit(step);
+          for (let r = 0; r < step.rowCount; r++) if (step.rowStart[r + 1]! - step.rowStart[r]! > 1) flip(step, r);
+        };
+      const value = Reflect.get(target, name, target) as unknown;
+      return typeof value === 'function' ? value.bind(target) : value;
+    },
+  });
+}
+
+test('the comparison sees a single bit: a flaw in the prefill path alone makes hit and miss differ', async (t) => {
+  const model = await openModelFile();
+  if (!model) return t.skip('no real model can be had here: neither the bundled one nor the default one');
+  const [all, alone] = [variants(load)[1]!, variants(load)[4]!];
+  const open = (config: EngineConfig) => flawed(config, model.program.dims.headDim);
+  const hit = runVariant(model, all, load, open);
+  const miss = runVariant(model, alone, load, open);
+  assert.equal(hit.tokensRecomputed, 0);
+  assert.ok(miss.tokensRecomputed > 0);
+  assert.notEqual(firstDifference(hit, miss), -1);
 });

@@ -23,6 +23,8 @@ export interface Native {
   /** from, to, then the arrays in the order of exports.h. */
   step(d: Handle, from: number, to: number, ...arrays: (Ints | Floats | Uint32Array)[]): number;
   logits(d: Handle, i: number, out: Floats, count: number): number;
+  /** For tests of the promise that stored KV decides. */
+  flipKv(d: Handle, byte: number, bit: number): number;
   benchRead(d: Handle, bytes: number, repeats: number): number;
   benchPeak(d: Handle, f32: number, milliseconds: number): number;
   benchLinear(d: Handle, tensor: number, n: number, repeats: number): number;
@@ -64,6 +66,7 @@ export function loadNative(path: string): Native {
     grow: f('lm_grow', i, p, i),
     step: f('lm_step', i, p, i, i, ...new Array<string>(STEP_ARRAYS).fill(p)),
     logits: f('lm_logits', i, p, i, p, i),
+    flipKv: f('lm_flip_kv', i, p, d, i),
     benchRead: f('lm_bench_read', d, p, d, i),
     benchPeak: f('lm_bench_peak', d, p, i, d),
     benchLinear: f('lm_bench_linear', d, p, i, i, i),
