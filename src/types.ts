@@ -219,8 +219,8 @@ export interface EngineSnapshot {
   blockLen: number;
   /** (blocks) 0 never used, 1 free, 2 cached, 3 active. */
   state: Uint8Array;
-  /** (blocks) a sequence that holds the block, or -1. */
-  sequence: Int32Array;
+  /** (blocks) the `sequence` of one that holds the block (ids go beyond 32 bits), or -1. */
+  sequence: Float64Array;
   /** (blocks) tokens stored. */
   fill: Uint16Array;
   /** Cached blocks, first to be evicted first (at most 4,096). */

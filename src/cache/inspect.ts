@@ -9,7 +9,7 @@ export function snapshotOf(m: Manager): CacheSnapshot {
   const { pool, sequences: q } = m;
   const { blockLen } = pool;
   const state = new Uint8Array(pool.blocks);
-  const sequence = new Int32Array(pool.blocks).fill(-1);
+  const sequence = new Float64Array(pool.blocks).fill(-1);
   const fill = new Uint16Array(pool.blocks);
   for (let b = 0; b < pool.touched; b++) {
     state[b] = pool.isFree(b) ? 1 : pool.isCached(b) ? 2 : 3;
@@ -17,9 +17,10 @@ export function snapshotOf(m: Manager): CacheSnapshot {
   }
   for (let s = 0; s < q.high; s++) {
     if (q.get(s, S.STATE) === 0) continue;
+    const id = q.idOf(s);
     for (let d = 0; d < q.get(s, S.BLOCKS); d++) {
       const b = q.block(s, d);
-      sequence[b] = s;
+      sequence[b] = id;
       if (d >= q.get(s, S.NODES)) {
         fill[b] = Math.min(0xffff, blockLen, Math.max(0, q.get(s, S.COMPUTED) - d * blockLen));
       }

@@ -130,8 +130,8 @@ export interface CacheSnapshot {
   blockLen: number;
   /** (total) 0 never used, 1 free, 2 cached, 3 active. */
   state: Uint8Array;
-  /** (total) a sequence that holds the block, or -1. */
-  sequence: Int32Array;
+  /** (total) id of a sequence that holds the block, or -1. */
+  sequence: Float64Array;
   /** (total) tokens stored in the block. */
   fill: Uint16Array;
   /** Cached blocks in eviction order, first to go first (bounded to 4,096). */

@@ -262,7 +262,7 @@ export class FakeEngine implements Engine {
       step: 30,
       blockLen: 64,
       state: Uint8Array.of(3, 2, 1),
-      sequence: Int32Array.of(0, 1, -1),
+      sequence: Float64Array.of(0, 1, -1),
       fill: Uint16Array.of(10, 64, 0),
       evictionOrder: Int32Array.of(1),
       sequences: sessions.map((s, i) => ({

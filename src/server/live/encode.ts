@@ -6,13 +6,11 @@ import type { EngineSnapshot } from '../../index.js';
 
 /** Blocks in eviction order that are told of, first to go first. */
 const MAX_ORDER = 1024;
-/** A sequence id is slot + generation · 2^26; the block map names holders by slot. */
-const SEQUENCE_SLOTS = 2 ** 26;
 
 const STATES = ['evicted', 'cached', 'active'] as const;
 
 /**
- * slot, session id (null: it has none, or it is another key's), whose it is (0 another key's, 1 the listener's), state
+ * number (a short one for this stream, in place of the engine's id), session id (null: it has none, or it is another key's), whose it is (0 another key's, 1 the listener's), state
  * (0 evicted, 1 cached, 2 active), known tokens, computed tokens.
  */
 export type SequenceRow = [number, string | null, 0 | 1, 0 | 1 | 2, number, number];
@@ -35,9 +33,9 @@ export interface LiveCommon {
   fill: string;
   /** base64 of Int32: cached blocks, first to be evicted first; null = as before. */
   order: string | null;
-  /** slot in the batch, sequence slot, request, known, computed, generated. */
+  /** slot in the batch, sequence number, request, known, computed, generated. */
   batch: [number, number, number, number, number, number][];
-  /** sequence slot, request, known, computed. */
+  /** sequence number, request, known, computed. */
   waiting: [number, number, number, number][];
   stats: EngineSnapshot['stats'];
   /** Of all requests over HTTP so far: how many got a first token, and the seconds that took, summed. */
@@ -48,7 +46,7 @@ export interface LiveMessage extends LiveCommon {
   kind: 'whole' | 'change';
   /** Sequences that are new or changed. */
   sequences: SequenceRow[];
-  /** Slots of sequences that are gone. */
+  /** Numbers of sequences that are gone. */
   gone: number[];
 }
 
@@ -64,6 +62,10 @@ interface Sequence {
 export class LiveEncoder {
   #last: EngineSnapshot | null = null;
   #high = 0;
+  #numbers = new Map<number, number>();
+  #nextNumber = 0;
+  /** (blocks) numbers of holders, or -1. */
+  #holder = new Int32Array(0);
   #sequences = new Map<number, Sequence>();
   #ttft = { count: 0, sum: 0 };
   #changed: number[] = [];
@@ -73,7 +75,9 @@ export class LiveEncoder {
   /** False: nothing happened since the last one, and there is nothing to tell. */
   next(s: EngineSnapshot, ttft: { count: number; sum: number }): boolean {
     const last = this.#last;
-    const index = this.#changedBlocks(s);
+    const before = this.#holder;
+    this.#number(s);
+    const index = this.#changedBlocks(s, before);
     this.#noteSequences(s);
     const order = s.evictionOrder.subarray(0, MAX_ORDER);
     const sameOrder = last !== null && equal(order, last.evictionOrder.subarray(0, MAX_ORDER));
@@ -101,15 +105,33 @@ export class LiveEncoder {
     return JSON.stringify({ kind: 'whole', ...common, sequences: rows, gone: [] } satisfies LiveMessage);
   }
 
-  #changedBlocks(s: EngineSnapshot): number[] {
-    const { state, sequence, fill } = s;
+  /** Gives every sequence that is seen a number, which it keeps for as long as it is seen. */
+  #number(s: EngineSnapshot): void {
+    const old = this.#numbers;
+    const now = new Map<number, number>();
+    const note = (id: number): number => {
+      let n = now.get(id);
+      if (n === undefined) {
+        n = old.get(id) ?? this.#nextNumber++;
+        now.set(id, n);
+      }
+      return n;
+    };
+    for (const list of [s.sequences, s.batch, s.waiting]) for (const { sequence } of list) note(sequence);
+    this.#holder = Int32Array.from(s.sequence, (id) => (id < 0 ? -1 : note(id)));
+    this.#numbers = now;
+  }
+
+  #changedBlocks(s: EngineSnapshot, before: Int32Array): number[] {
+    const { state, fill } = s;
+    const holder = this.#holder;
     let high = state.length;
     while (high > 0 && state[high - 1] === 0) high--;
     this.#high = high;
     const last = this.#last;
     const out: number[] = [];
     for (let b = 0; b < high; b++) {
-      if (last && last.state[b] === state[b] && last.sequence[b] === sequence[b] && last.fill[b] === fill[b]) continue;
+      if (last && last.state[b] === state[b] && before[b] === holder[b] && last.fill[b] === fill[b]) continue;
       out.push(b);
     }
     return out;
@@ -120,7 +142,7 @@ export class LiveEncoder {
     const now = new Map<number, Sequence>();
     this.#changed = [];
     for (const { sequence, sessionId, owner, state, known, computed } of s.sequences) {
-      const slot = slotOf(sequence);
+      const slot = this.#numbers.get(sequence)!;
       const is: Sequence = { owner, sessionId, state: STATES.indexOf(state) as 0 | 1 | 2, known, computed };
       const was = old.get(slot);
       now.set(slot, is);
@@ -139,6 +161,7 @@ export class LiveEncoder {
 
   #encode(s: EngineSnapshot, index: Uint32Array | null, order: Int32Array | null): LiveCommon {
     const high = this.#high;
+    const number = (id: number): number => this.#numbers.get(id)!;
     return {
       at: Date.now(),
       step: s.step,
@@ -148,19 +171,17 @@ export class LiveEncoder {
       index: index && base64(index),
       state: base64(index ? index.reduce(pickFrom(s.state), new Uint8Array(index.length)) : s.state.slice(0, high)),
       holder: base64(
-        index ? index.reduce(pickFrom(s.sequence), new Int32Array(index.length)) : s.sequence.slice(0, high),
+        index ? index.reduce(pickFrom(this.#holder), new Int32Array(index.length)) : this.#holder.slice(0, high),
       ),
       fill: base64(index ? index.reduce(pickFrom(s.fill), new Uint16Array(index.length)) : s.fill.slice(0, high)),
       order: order && base64(order),
-      batch: s.batch.map((r) => [r.slot, slotOf(r.sequence), r.request, r.known, r.computed, r.generated]),
-      waiting: s.waiting.map((r) => [slotOf(r.sequence), r.request, r.known, r.computed]),
+      batch: s.batch.map((r) => [r.slot, number(r.sequence), r.request, r.known, r.computed, r.generated]),
+      waiting: s.waiting.map((r) => [number(r.sequence), r.request, r.known, r.computed]),
       stats: s.stats,
       ttft: this.#ttft,
     };
   }
 }
-
-const slotOf = (sequence: number): number => sequence % SEQUENCE_SLOTS;
 
 const base64 = (a: Uint8Array | Int32Array | Uint32Array | Uint16Array): string =>
   Buffer.from(a.buffer, a.byteOffset, a.byteLength).toString('base64');
