@@ -229,6 +229,23 @@ test('a device that refuses the whole pool at the start is a clear error', () =>
   assert.throws(w, LongmindError);
 });
 
+test('no block is copied from and to in one step, though the least recently used one is a copy’s source', () => {
+  const w = new World({ blocks: 4 });
+  const [a, d, e] = [session(w, text(3)), session(w, text(3, 50)), session(w, text(3, 90))];
+  for (const r of [a, d, e]) serve(w, r);
+  w.release(a, 'keep');
+  w.release(d, 'keep');
+  const b = session(w, [0, 1, 70]);
+  assert.equal(w.match(b), 2);
+  w.release(e, 'keep');
+  const c = session(w, [50, 51, 71]);
+  assert.equal(w.match(c), 2);
+  w.check();
+  for (const r of [b, c]) assert.ok(w.reserve(r, 3));
+  w.step('no');
+  w.check();
+});
+
 test('slot mode: one block of any length a sequence; parts are shared by copy', () => {
   const w = new World({ blocks: 3, blockLen: 1000, sessionLen: 1000 });
   const a = session(w, text(300));
