@@ -8,6 +8,7 @@ import { Domains } from './domains.js';
 import { snapshotOf } from './inspect.js';
 import { createPolicy } from './policies.js';
 import { PrefixIndex } from './prefix-index.js';
+import { SequenceBlocks } from './sequence-blocks.js';
 import { ACTIVE, INACTIVE, S, SequenceStore } from './sequence-store.js';
 import { createCursor, TokenArena } from './token-arena.js';
 import { TokenRuns } from './token-runs.js';
@@ -22,6 +23,7 @@ export class Manager implements CacheManager {
   readonly tree: BlockTree;
   readonly domains: Domains;
   readonly copies: PendingCopies;
+  readonly blocks: SequenceBlocks;
   tokensKept = 0;
   readonly #index: PrefixIndex;
   readonly #blockLen: number;
@@ -35,7 +37,6 @@ export class Manager implements CacheManager {
     tokensComputed: 0,
     tokensPrefixReused: 0,
     forks: 0,
-    copies: 0,
     sequencesDropped: 0,
   };
 
@@ -54,6 +55,14 @@ export class Manager implements CacheManager {
     const policy = createPolicy(config.policy, this.pool);
     this.tree = new BlockTree(this.pool, policy, this.#index, this.runs, this.sequences, this.domains);
     this.copies = new PendingCopies(this.pool);
+    this.blocks = new SequenceBlocks(
+      this.pool,
+      this.tree,
+      this.#index,
+      this.sequences,
+      this.copies,
+      config.prefixCaching,
+    );
     if (chunk === -1 && !this.pool.growTo(blocks)) {
       throw errors.invalidOption('cacheMaxEntryCount', blocks, 'a number of KV blocks that the device can provide');
     }
@@ -182,203 +191,15 @@ export class Manager implements CacheManager {
     const q = this.sequences;
     const s = q.slot(seq);
     const wasActive = q.get(s, S.STATE) === ACTIVE;
-    if (!wasActive) this.#activate(s);
+    if (!wasActive) this.blocks.activate(s);
     const limit = Math.max(0, q.get(s, S.KNOWN) - 1);
-    if (q.get(s, S.COMPUTED) > limit) this.#cut(s, limit);
+    if (q.get(s, S.COMPUTED) > limit) this.blocks.cut(s, limit);
     const own = q.get(s, S.COMPUTED);
     if (!wasActive) q.set(s, S.OWN_HIT, own);
-    if (this.config.prefixCaching) this.#extend(s, limit);
+    if (this.config.prefixCaching) this.blocks.extend(s, limit);
     const computed = q.get(s, S.COMPUTED);
     q.add(s, S.PREFIX_HIT, computed - own);
     return computed;
-  }
-
-  #activate(s: number): void {
-    const q = this.sequences;
-    if (q.get(s, S.NODES) > 0) q.cached--;
-    q.unlink(q.inactive, s);
-    q.link(q.active, s);
-    q.set(s, S.STATE, ACTIVE);
-    q.set(s, S.PREFIX_HIT, 0);
-    q.set(s, S.RESERVED, 0);
-    q.add(s, S.VERSION, 1);
-    const nodes = q.get(s, S.NODES);
-    const c = this.#cursor;
-    for (let i = 0; i < nodes; ) {
-      q.locateBlock(s, i, c);
-      const { data, at } = c;
-      const n = Math.min(c.span, nodes - i);
-      this.pool.warm(data, at, at + n);
-      for (let k = 0; k < n; k++) {
-        this.tree.pin(data[at + k]!);
-        this.tree.policy.reused(data[at + k]!);
-      }
-      i += n;
-    }
-  }
-
-  /** Node or root below which block `index` of the sequence hangs. */
-  #parentOf(s: number, index: number): number {
-    return index === 0 ? -1 - this.sequences.get(s, S.DOMAIN) : this.sequences.block(s, index - 1);
-  }
-
-  /** Extends the computed tokens of an active sequence through the prefix index, up to `limit`. */
-  #extend(s: number, limit: number): void {
-    const q = this.sequences;
-    const run = q.get(s, S.RUN);
-    const known = q.get(s, S.KNOWN);
-    this.#extendOnward(s, limit);
-    for (;;) {
-      const computed = q.get(s, S.COMPUTED);
-      const d = Math.floor(computed / this.#blockLen);
-      const start = d * this.#blockLen;
-      if (computed >= limit) return;
-      const parent = this.#parentOf(s, d);
-      if (this.#index.root(parent) === -1) return;
-      this.#index.load(run, start, Math.min(known, start + this.#blockLen));
-      this.#index.find(parent);
-      const { best } = this.#index;
-      const reach = Math.min(limit, start + this.#index.bestLength);
-      if (reach <= computed) return;
-      if (d === q.get(s, S.BLOCKS) || q.block(s, d) !== best) {
-        if (reach < start + this.#blockLen) {
-          this.#copyPart(s, d, best, reach);
-          return;
-        }
-        this.#adopt(s, d, best);
-        this.tree.policy.reused(best);
-      }
-      q.set(s, S.COMPUTED, reach);
-    }
-  }
-
-  /** The common case: full blocks after the sequence's last, of which it has none of its own. */
-  #extendOnward(s: number, limit: number): void {
-    const q = this.sequences;
-    const { tree } = this;
-    const run = q.get(s, S.RUN);
-    const before = q.get(s, S.NODES);
-    if (q.get(s, S.BLOCKS) !== before || q.get(s, S.COMPUTED) !== before * this.#blockLen) return;
-    let nodes = before;
-    let parent = this.#parentOf(s, nodes);
-    for (; (nodes + 1) * this.#blockLen <= limit; nodes++) {
-      const b = this.#index.findFull(parent, run, nodes * this.#blockLen);
-      if (b === -1) break;
-      tree.pin(b);
-      tree.policy.reused(b);
-      q.pushBlock(s, b);
-      parent = b;
-    }
-    if (nodes === before) return;
-    this.#setTip(s, nodes);
-    q.set(s, S.COMPUTED, nodes * this.#blockLen);
-  }
-
-  /** Block d of the sequence becomes the full node `b`. */
-  #adopt(s: number, d: number, b: number): void {
-    this.tree.pin(b);
-    this.#replace(s, d, b);
-    this.#setTip(s, d + 1);
-  }
-
-  /** Tokens up to `reach` of block d will be copied out of node `source`. */
-  #copyPart(s: number, d: number, source: number, reach: number): void {
-    const { tree } = this;
-    tree.pin(source);
-    const idle = this.copies.idleSources();
-    const target = tree.canTake(1 + idle) ? tree.takeForCopy() : -1;
-    tree.unpin(source);
-    if (target === -1) return;
-    tree.policy.reused(source);
-    this.#replace(s, d, target);
-    this.#setTip(s, d);
-    this.#copy(s, d, source, target, reach - d * this.#blockLen);
-    this.sequences.set(s, S.COMPUTED, reach);
-  }
-
-  #copy(s: number, d: number, source: number, target: number, tokens: number): void {
-    this.copies.add(source, target, tokens);
-    this.sequences.set(s, S.COPY, d);
-    this.#counters.copies++;
-  }
-
-  /** Puts block b (pinned already) at table index d; what was there is let go. */
-  #replace(s: number, d: number, b: number): void {
-    const q = this.sequences;
-    if (d === q.get(s, S.BLOCKS)) {
-      q.pushBlock(s, b);
-      return;
-    }
-    const old = q.block(s, d);
-    if (d < q.get(s, S.NODES)) {
-      this.#setTip(s, d);
-      this.#letGo(old);
-    } else {
-      this.#discard(s, d, old);
-    }
-    q.setBlock(s, d, b);
-    q.add(s, S.VERSION, 1);
-  }
-
-  /** Sets how many leading blocks of the table are nodes; the last of them is the sequence's end. */
-  #setTip(s: number, nodes: number): void {
-    const q = this.sequences;
-    const before = q.get(s, S.NODES);
-    if (before === nodes) return;
-    if (before > 0) this.tree.detach(s, this.#tip(s, before));
-    q.set(s, S.NODES, nodes);
-    this.tree.attach(s, nodes > 0 ? q.block(s, nodes - 1) : -1);
-  }
-
-  #tip(s: number, nodes: number): number {
-    return nodes > 0 ? this.sequences.block(s, nodes - 1) : -1;
-  }
-
-  /** An active sequence leaves a node, of which it is no tip any more. */
-  #letGo(b: number): void {
-    this.tree.unpin(b);
-    this.#freeIfUseless(b);
-  }
-
-  /** Without the prefix index nobody could find a node that no sequence ends in or passes through. */
-  #freeIfUseless(b: number): boolean {
-    if (this.config.prefixCaching) return false;
-    if (!this.pool.isCached(b) || this.pool.hasChildren(b) || this.pool.tips(b) !== -1) return false;
-    this.tree.policy.remove(b);
-    this.pool.setCached(b, false);
-    this.tree.unpublish(b);
-    this.pool.give(b);
-    return true;
-  }
-
-  /** Frees a private block of a sequence, with the copy that was to fill it. */
-  #discard(s: number, d: number, b: number): void {
-    if (this.sequences.get(s, S.COPY) === d) {
-      this.copies.cancel(b);
-      this.sequences.set(s, S.COPY, -1);
-    }
-    this.pool.give(b);
-  }
-
-  /** Rewinds the computed tokens to `computed`. */
-  #cut(s: number, computed: number): void {
-    const q = this.sequences;
-    q.set(s, S.COMPUTED, computed);
-    const keep = Math.ceil(computed / this.#blockLen);
-    const blocks = q.get(s, S.BLOCKS);
-    const nodes = q.get(s, S.NODES);
-    if (keep >= blocks) return;
-    const active = q.get(s, S.STATE) === ACTIVE;
-    if (keep < nodes) this.#setTip(s, keep);
-    for (let d = blocks - 1; d >= keep; d--) {
-      const b = q.block(s, d);
-      if (d >= nodes) this.#discard(s, d, b);
-      else if (active) this.#letGo(b);
-      else this.#freeIfUseless(b);
-    }
-    q.resizeTable(s, keep);
-    if (active) q.add(s, S.VERSION, 1);
-    else if (keep === 0) q.cached--;
   }
 
   leader(seq: SequenceId): SequenceId | -1 {
@@ -390,11 +211,12 @@ export class Manager implements CacheManager {
     const start = d * this.#blockLen;
     const end = start + this.#blockLen;
     if (q.get(s, S.KNOWN) < end) return -1;
-    const parent = this.#parentOf(s, d);
+    const parent = this.blocks.parentOf(s, d);
     let loaded = false;
     for (let l = q.active.first; l !== s; l = q.get(l, S.NEXT)) {
       const computed = q.get(l, S.COMPUTED);
-      if (computed < start || computed >= end || q.get(l, S.KNOWN) < end || this.#parentOf(l, d) !== parent) continue;
+      if (computed < start || computed >= end || q.get(l, S.KNOWN) < end || this.blocks.parentOf(l, d) !== parent)
+        continue;
       if (!loaded) this.#index.load(q.get(s, S.RUN), start, end);
       loaded = true;
       if (this.runs.common(q.get(l, S.RUN), start, end, this.#index.query, 0) === this.#blockLen) return q.idOf(l);
@@ -408,25 +230,7 @@ export class Manager implements CacheManager {
     const q = this.sequences;
     const s = q.slot(seq);
     const more = Math.max(0, Math.ceil(length / this.#blockLen) - q.get(s, S.BLOCKS));
-    return more + (this.#mustCopy(s, length) && !this.#mayKeep(s, more) ? 1 : 0);
-  }
-
-  /** The next token would be written into a node that others may read. */
-  #mustCopy(s: number, length: number): boolean {
-    const q = this.sequences;
-    const nodes = q.get(s, S.NODES);
-    const computed = q.get(s, S.COMPUTED);
-    if (length <= computed || computed >= nodes * this.#blockLen) return false;
-    const b = q.block(s, nodes - 1);
-    const uses = q.get(s, S.STATE) === ACTIVE ? 1 : 0;
-    return this.pool.uses(b) > uses || !this.tree.isOnlyTip(s, b) || this.pool.hasChildren(b);
-  }
-
-  /** … but no active one does, and there is no block for a copy: the inactive ones must give it up. */
-  #mayKeep(s: number, more: number): boolean {
-    const b = this.#tip(s, this.sequences.get(s, S.NODES));
-    const uses = this.sequences.get(s, S.STATE) === ACTIVE ? 1 : 0;
-    return this.pool.uses(b) === uses && more >= this.tree.available();
+    return more + (this.blocks.mustCopy(s, length) && !this.blocks.mayKeep(s, more) ? 1 : 0);
   }
 
   reserve(seq: SequenceId, length: number): boolean {
@@ -436,49 +240,18 @@ export class Manager implements CacheManager {
     if (!(length <= this.config.sessionLen))
       throw new InvariantError(`${length} tokens reserved, but the session length is shorter`);
     const more = Math.max(0, Math.ceil(length / this.#blockLen) - q.get(s, S.BLOCKS));
-    const copy = this.#mustCopy(s, length);
+    const copy = this.blocks.mustCopy(s, length);
     if (copy || more > 0) {
       const idle = copy ? this.copies.idleSources() : 0;
-      if (copy && this.tree.canTake(Math.max(more + 1, 1 + idle))) this.#copyOnWrite(s);
-      else if (!this.tree.canTake(more) || (copy && !this.#mayKeep(s, more))) return false;
+      if (copy && this.tree.canTake(Math.max(more + 1, 1 + idle))) this.blocks.copyOnWrite(s);
+      else if (!this.tree.canTake(more) || (copy && !this.blocks.mayKeep(s, more))) return false;
     }
-    if (more > 0) this.#takeBlocks(s, more);
-    if (length > q.get(s, S.COMPUTED) && q.get(s, S.COMPUTED) < q.get(s, S.NODES) * this.#blockLen) this.#takeBack(s);
+    if (more > 0) this.blocks.takeBlocks(s, more);
+    if (length > q.get(s, S.COMPUTED) && q.get(s, S.COMPUTED) < q.get(s, S.NODES) * this.#blockLen)
+      this.blocks.takeBack(s);
     q.set(s, S.RESERVED, Math.max(length, q.get(s, S.RESERVED)));
     if (q.get(s, S.OWN_HIT) >= 0) this.#countMatch(s);
     return true;
-  }
-
-  #takeBlocks(s: number, count: number): void {
-    const q = this.sequences;
-    const first = q.get(s, S.BLOCKS);
-    q.resizeTable(s, first + count);
-    this.pool.warmFree(count);
-    for (let d = first; d < first + count; d++) q.setBlock(s, d, this.tree.take());
-  }
-
-  /** The sequence's last node is partly its own, and read by others: it goes on in a copy. */
-  #copyOnWrite(s: number): void {
-    const q = this.sequences;
-    const d = q.get(s, S.NODES) - 1;
-    const old = q.block(s, d);
-    const tokens = q.get(s, S.COMPUTED) - d * this.#blockLen;
-    const target = this.tree.takeForCopy();
-    this.#setTip(s, d);
-    q.setBlock(s, d, target);
-    q.add(s, S.VERSION, 1);
-    this.#copy(s, d, old, target, tokens);
-    this.#letGo(old);
-  }
-
-  /** The sequence's last node leaves the tree, so that it can be written. Inactive sequences that end in it lose it. */
-  #takeBack(s: number): void {
-    const q = this.sequences;
-    const nodes = q.get(s, S.NODES);
-    const b = q.block(s, nodes - 1);
-    this.#setTip(s, nodes - 1);
-    this.tree.dropTips(b);
-    this.tree.unpublish(b);
   }
 
   #countMatch(s: number): void {
@@ -516,27 +289,8 @@ export class Manager implements CacheManager {
     this.#counters.tokensRecomputed += Math.max(0, Math.min(stored, computed) - before);
     q.set(s, S.STORED, Math.max(stored, computed));
     q.set(s, S.COMPUTED, computed);
-    for (let d = Math.floor(before / this.#blockLen); (d + 1) * this.#blockLen <= computed; d++) this.#publish(s, d);
-  }
-
-  /** Block d is full: from now on others may use it. The same text stored before takes its place. */
-  #publish(s: number, d: number): void {
-    const q = this.sequences;
-    const b = q.block(s, d);
-    const end = (d + 1) * this.#blockLen;
-    const parent = this.#parentOf(s, d);
-    if (q.get(s, S.NODES) !== d) throw new InvariantError(`block ${d} of a sequence is published twice`);
-    const alone = this.#index.root(parent) === -1;
-    if (!alone || this.tree.policy.wantsHashes) this.#index.load(q.get(s, S.RUN), end - this.#blockLen, end);
-    if (!alone) {
-      this.#index.find(parent);
-      if (this.#index.bestLength === this.#blockLen) {
-        this.#adopt(s, d, this.#index.best);
-        return;
-      }
-    }
-    this.tree.publish(b, parent, q.get(s, S.RUN), end);
-    this.#setTip(s, d + 1);
+    for (let d = Math.floor(before / this.#blockLen); (d + 1) * this.#blockLen <= computed; d++)
+      this.blocks.publish(s, d);
   }
 
   // ---------------------------------------------------------------- release
@@ -550,12 +304,12 @@ export class Manager implements CacheManager {
   #deactivate(s: number, drop: boolean): void {
     const q = this.sequences;
     const copy = q.get(s, S.COPY);
-    if (copy !== -1) this.#cut(s, Math.min(q.get(s, S.COMPUTED), copy * this.#blockLen));
-    this.#cut(s, q.get(s, S.COMPUTED));
+    if (copy !== -1) this.blocks.cut(s, Math.min(q.get(s, S.COMPUTED), copy * this.#blockLen));
+    this.blocks.cut(s, q.get(s, S.COMPUTED));
     if (drop && !this.config.prefixCaching) {
-      this.#cut(s, Math.min(q.get(s, S.COMPUTED), q.get(s, S.NODES) * this.#blockLen));
+      this.blocks.cut(s, Math.min(q.get(s, S.COMPUTED), q.get(s, S.NODES) * this.#blockLen));
     }
-    this.#keepPart(s);
+    this.blocks.keepPart(s);
     const nodes = q.get(s, S.NODES);
     for (let d = nodes - 1; d >= 0; d--) {
       const b = q.block(s, d);
@@ -568,23 +322,12 @@ export class Manager implements CacheManager {
     if (nodes > 0) q.cached++;
   }
 
-  /** The partly filled private block at the end becomes a node: it may be evicted, forked, copied from. */
-  #keepPart(s: number): void {
-    const q = this.sequences;
-    const d = q.get(s, S.NODES);
-    const computed = q.get(s, S.COMPUTED);
-    if (computed <= d * this.#blockLen) return;
-    this.#index.load(q.get(s, S.RUN), d * this.#blockLen, computed);
-    this.tree.publish(q.block(s, d), this.#parentOf(s, d), q.get(s, S.RUN), computed);
-    this.#setTip(s, d + 1);
-  }
-
   /** Drops an inactive sequence. */
   #forget(s: number): void {
     const q = this.sequences;
     const nodes = q.get(s, S.NODES);
-    this.#setTip(s, 0);
-    for (let d = nodes - 1; d >= 0 && this.#freeIfUseless(q.block(s, d)); d--);
+    this.blocks.setTip(s, 0);
+    for (let d = nodes - 1; d >= 0 && this.blocks.freeIfUseless(q.block(s, d)); d--);
     if (nodes > 0) q.cached--;
     this.tokensKept -= q.get(s, S.KNOWN);
     this.runs.disown(q.get(s, S.RUN));
@@ -599,7 +342,7 @@ export class Manager implements CacheManager {
     const known = q.get(s, S.KNOWN);
     if (length < 0) throw new InvariantError(`truncate to ${length}`);
     if (length >= known) return;
-    if (q.get(s, S.COMPUTED) > length) this.#cut(s, length);
+    if (q.get(s, S.COMPUTED) > length) this.blocks.cut(s, length);
     q.set(s, S.RUN, this.runs.rewind(q.get(s, S.RUN), length));
     q.set(s, S.KNOWN, length);
     q.set(s, S.STORED, Math.min(q.get(s, S.STORED), length));
@@ -618,28 +361,10 @@ export class Manager implements CacheManager {
     this.domains.join(domain);
     q.set(f, S.KNOWN, known);
     this.tokensKept += known;
-    this.#shareBlocks(s, f, known);
+    this.blocks.shareBlocks(s, f, known);
     q.set(f, S.STORED, Math.min(q.get(s, S.STORED), known));
     this.#counters.forks++;
     return q.idOf(f);
-  }
-
-  /** The new sequence f ends where s has computed to, at most at `limit`. */
-  #shareBlocks(s: number, f: number, limit: number): void {
-    const q = this.sequences;
-    let computed = Math.min(limit, q.get(s, S.COMPUTED));
-    const copy = q.get(s, S.COPY);
-    const full = q.get(s, S.NODES) * this.#blockLen;
-    // a block that is about to be written cannot be shared
-    if (copy !== -1) computed = Math.min(computed, copy * this.#blockLen);
-    else if (q.get(s, S.RESERVED) > q.get(s, S.COMPUTED)) computed = Math.min(computed, full);
-    else if (computed > full) this.#keepPart(s);
-    const nodes = Math.ceil(computed / this.#blockLen);
-    q.set(f, S.COMPUTED, computed);
-    q.resizeTable(f, nodes);
-    for (let d = 0; d < nodes; d++) q.setBlock(f, d, q.block(s, d));
-    this.#setTip(f, nodes);
-    if (nodes > 0) q.cached++;
   }
 
   // ---------------------------------------------------------------- tables and figures
@@ -677,6 +402,7 @@ export class Manager implements CacheManager {
       },
       tokensKept: this.tokensKept,
       ...this.#counters,
+      copies: this.blocks.copiesMade,
       blocksEvicted: this.tree.blocksEvicted,
       tokensEvicted: this.tree.tokensEvicted,
       growRefusals: pool.refusals,
