@@ -10,8 +10,9 @@ const MAX_ORDER = 1024;
 const STATES = ['evicted', 'cached', 'active'] as const;
 
 /**
- * number (a short one for this stream, in place of the engine's id), session id (null: it has none, or it is another key's), whose it is (0 another key's, 1 the listener's), state
- * (0 evicted, 1 cached, 2 active), known tokens, computed tokens.
+ * number (a short one for this stream, in place of the engine's id), session id (null: it has none, or it is another
+ * key's), whose it is (0 another key's, 1 the listener's), state (0 evicted, 1 cached, 2 active), known tokens, computed
+ * tokens.
  */
 export type SequenceRow = [number, string | null, 0 | 1, 0 | 1 | 2, number, number];
 
