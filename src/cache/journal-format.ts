@@ -102,7 +102,9 @@ function apply(result: Replay, view: DataView, at: number, end: number, first: b
   const old = result.sessions.get(k);
   result.sessions.delete(k);
   if (type === DROP) return true;
-  if (type !== WRITE || from > (old?.ids.length ?? 0)) return false;
+  if (type !== WRITE) return false;
+  // whole, but it continues what is not here: that session is lost, the others are not
+  if (from > (old?.ids.length ?? 0)) return true;
   const ids = new Int32Array(from + (end - idsAt) / 4);
   if (old) ids.set(old.ids.subarray(0, from));
   for (let i = from, p = idsAt; p < end; i++, p += 4) ids[i] = view.getInt32(p, true);

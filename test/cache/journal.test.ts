@@ -82,6 +82,15 @@ test('a file of another model is put aside, not read and not destroyed', async (
   assert.deepEqual([...replay(readFileSync(other.putAside)).sessions.keys()], ['0:s']);
 });
 
+test('a record that continues an unknown session costs that session, not the ones after it', async (t) => {
+  const options = { dir: folder(t), fingerprint: 'm' };
+  const j = createJournal(options);
+  j.append('odd', 0, 5, [1]);
+  j.append('good', 0, 0, [2]);
+  await j.close();
+  assert.deepEqual((await reopen(options)).sessions, [['good', 0, [2]]]);
+});
+
 test('compaction keeps what is alive and the file small', async (t) => {
   const options = { dir: folder(t), fingerprint: 'm', compactAbove: 4096, fsync: 'off' as const };
   const j = createJournal(options);

@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import { command, config, run } from './commands.js';
 import { World } from './world.js';
 
-const RUNS = 2700;
+const RUNS = 8000;
 const COMMANDS = 80;
 
 test('100,000 random commands over every operation and policy keep every invariant and every token', () => {
