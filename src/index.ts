@@ -34,7 +34,7 @@ import {
   type ResolvedModel,
 } from './hub/index.js';
 import { llama } from './model/llama.js';
-import { createTokenizerClient, type TokenizerClient } from './tokenizer/index.js';
+import { createTokenizerClient, metadataString, type TokenizerClient, toolTemplateOf } from './tokenizer/index.js';
 import type { ChatMessage, ChatRequest, CompletionRequest, Engine, EngineInfo, MemorySplit } from './types.js';
 import { type GgufFile, type ModelConfig, readGguf, readModelConfig } from './weights/index.js';
 
@@ -49,6 +49,7 @@ export {
   ToolCallParser,
   type ToolEvent,
   type ToolFormat,
+  type ToolSpec,
 } from './grammar/index.js';
 export type { CachedModel, ResolvedModel } from './hub/index.js';
 export * from './types.js';
@@ -99,9 +100,18 @@ export async function createEngine(options: CreateOptions): Promise<Engine> {
   const { client, info } = await EngineClient.start(data, tokenizer, watch.onProgress);
   const { sessionLen, device, memory, stepBudget } = info;
   const loadMs = performance.now() - started;
-  const about = { ...describeModel(model, path, modelConfig), sessionLen, device, memory, stepBudget, loadMs };
   const text = await tokenizer;
   const { warnings, templateInstead } = text.info;
+  const toolCalls = toolTemplateOf(metadataString(gguf.metadata, 'tokenizer.chat_template'), templateInstead);
+  const about = {
+    ...describeModel(model, path, modelConfig),
+    sessionLen,
+    device,
+    memory,
+    stepBudget,
+    toolCalls,
+    loadMs,
+  };
   for (const note of templateInstead === null ? warnings : [...warnings, templateInstead]) watch.onNote?.(note);
   const system = config.systemPrompt || SYSTEM_PROMPTS[alias ?? ''] || '';
   return publicEngine(client, text, about, system);

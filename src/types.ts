@@ -180,6 +180,8 @@ export interface EngineInfo {
   memory: MemorySplit;
   /** Tokens one step may hold, as measured or set. */
   stepBudget: number;
+  /** How the model writes function calls, and whether its chat template renders tools itself; default: hermes, no. */
+  toolCalls?: { format: 'hermes' | 'smollm2' | 'llama3'; known: boolean };
   loadMs: number;
 }
 

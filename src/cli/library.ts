@@ -1,5 +1,5 @@
 /** The part of the library that the command line uses; tests give it another. */
-import type { bench, Engine, EngineOptions, HubConfig, MemorySplit } from '../index.js';
+import type { bench, Engine, EngineOptions, HubConfig, MemorySplit, ServerConfig } from '../index.js';
 
 export type OnProgress = (what: string, done: number, total: number) => void;
 
@@ -42,7 +42,9 @@ export interface RunningServer {
 /** The HTTP server: another surface over the same library, so the start script brings it; loaded only where it is needed. */
 export interface ServerModule {
   /** Throws what createServer would throw for these options. */
-  checkServerOptions(options: Record<string, unknown>): unknown;
+  checkServerOptions(options: Record<string, unknown>): { config: ServerConfig };
+  /** Rejects if the address cannot be listened on. */
+  checkAddress(config: ServerConfig): Promise<void>;
   createServer(engine: Engine, options: Record<string, unknown>): Promise<RunningServer>;
 }
 

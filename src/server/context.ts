@@ -1,8 +1,12 @@
 /** What the routes share. */
 import type { Engine } from '../index.js';
 import type { Keys } from './auth.js';
+import type { Grammars } from './grammars.js';
 import type { InFlight } from './in-flight.js';
+import type { ToolStyle } from './messages.js';
+import type { ReservedNames } from './reserved.js';
 import type { ServerMetrics } from './server-metrics.js';
+import type { TagTokens } from './tool-output.js';
 
 /** Milliseconds and bytes; the defaults suit people's clients, tests shorten them. */
 export interface ServerTiming {
@@ -35,6 +39,13 @@ export interface ServerContext {
   inFlight: InFlight;
   metrics: ServerMetrics;
   timing: ServerTiming;
+  grammars: Grammars;
+  /** How this model hears of tools and writes calls. */
+  toolStyle: ToolStyle;
+  /** Its tags, where they are special tokens. */
+  toolTags: TagTokens;
+  /** Sessions that were asked for and not used yet. */
+  reserved: ReservedNames;
   draining: boolean;
 }
 

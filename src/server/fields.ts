@@ -46,6 +46,77 @@ const tokenCount = (description: string): Schema => nullable({ ...optionOf('maxT
 
 const sessionName = { type: 'string', minLength: 1, maxLength: 256 };
 
+const functionName = { type: 'string', minLength: 1, maxLength: 128 };
+const anyObject = { type: 'object' };
+
+const responseFormat: Schema = {
+  type: 'object',
+  required: ['type'],
+  properties: {
+    type: { enum: ['text', 'json_object', 'json_schema'] },
+    json_schema: nullable({
+      type: 'object',
+      required: ['schema'],
+      properties: {
+        name: nullable({ type: 'string', maxLength: 256 }),
+        description: nullable({ type: 'string' }),
+        schema: { ...anyObject, description: 'JSON Schema; what cannot be enforced is refused' },
+        strict: nullable({ type: 'boolean', description: 'the schema is enforced in either case' }),
+      },
+      additionalProperties: false,
+    }),
+  },
+  additionalProperties: false,
+  description: 'what the answer must be; enforced while it is written',
+};
+
+const toolFields: Record<string, Schema> = {
+  tools: nullable({
+    type: 'array',
+    maxItems: 128,
+    description: 'functions that the model may call',
+    items: {
+      type: 'object',
+      required: ['type', 'function'],
+      properties: {
+        type: { enum: ['function'] },
+        function: {
+          type: 'object',
+          required: ['name'],
+          properties: {
+            name: { ...functionName, pattern: '^[A-Za-z0-9_.-]+$' },
+            description: nullable({ type: 'string' }),
+            parameters: nullable({ ...anyObject, description: 'JSON Schema of the arguments' }),
+            strict: nullable({ type: 'boolean', description: 'the schema is enforced in either case' }),
+          },
+          additionalProperties: false,
+        },
+      },
+      additionalProperties: false,
+    },
+  }),
+  tool_choice: nullable({
+    anyOf: [
+      { enum: ['none', 'auto', 'required'] },
+      {
+        type: 'object',
+        required: ['type', 'function'],
+        properties: {
+          type: { enum: ['function'] },
+          function: {
+            type: 'object',
+            required: ['name'],
+            properties: { name: functionName },
+            additionalProperties: false,
+          },
+        },
+        additionalProperties: false,
+      },
+    ],
+  }),
+  parallel_tool_calls: nullable({ type: 'boolean', description: 'more than one call in a message; default true' }),
+};
+
 /** What /v1/chat/completions and /v1/completions have in common. */
 export const commonFields: Record<string, Schema> = {
   model: nullable({ type: 'string', description: 'the served model; may be left out' }),
@@ -68,6 +139,7 @@ export const commonFields: Record<string, Schema> = {
   }),
   priority: nullable({ type: 'integer', minimum: -1000, maximum: 1000, description: 'higher goes first; default 0' }),
   n: nullable({ type: 'integer', minimum: 1, maximum: 16, description: 'choices for each prompt; they share its KV' }),
+  response_format: nullable(responseFormat),
 };
 
 const textPart = {
@@ -77,17 +149,39 @@ const textPart = {
   additionalProperties: false,
 };
 
+const toolCall: Schema = {
+  type: 'object',
+  required: ['id', 'type', 'function'],
+  properties: {
+    id: { type: 'string', minLength: 1, maxLength: 256 },
+    type: { enum: ['function'] },
+    function: {
+      type: 'object',
+      required: ['name', 'arguments'],
+      properties: { name: functionName, arguments: { type: 'string', description: 'a JSON object, as text' } },
+      additionalProperties: false,
+    },
+    // streaming clients send back what they have put together
+    index: { type: 'integer', minimum: 0 },
+  },
+  additionalProperties: false,
+};
+
 const message: Schema = {
   type: 'object',
-  required: ['role', 'content'],
+  required: ['role'],
   properties: {
-    role: { enum: ['system', 'developer', 'user', 'assistant'] },
-    content: { anyOf: [{ type: 'string' }, { type: 'array', minItems: 1, maxItems: 1024, items: textPart }] },
+    role: { enum: ['system', 'developer', 'user', 'assistant', 'tool'] },
+    content: {
+      description: 'may be left out where there are tool_calls',
+      anyOf: [{ type: 'string' }, { type: 'array', minItems: 1, maxItems: 1024, items: textPart }, { type: 'null' }],
+    },
     name: nullable({ type: 'string', maxLength: 256, description: 'given to the chat template' }),
     refusal: { type: 'null' },
     audio: { type: 'null' },
     function_call: { type: 'null' },
-    tool_calls: nullable({ type: 'array', maxItems: 0 }),
+    tool_calls: nullable({ type: 'array', maxItems: 128, items: toolCall, description: "the assistant's" }),
+    tool_call_id: nullable({ type: 'string', minLength: 1, maxLength: 256, description: "of the role 'tool'" }),
     annotations: nullable({ type: 'array', maxItems: 0 }),
   },
   additionalProperties: false,
@@ -97,17 +191,8 @@ const isNull: Schema = { type: 'null' };
 
 /** Known, not honoured: only the value that asks for nothing is let through. */
 const neutralChatFields: Record<string, Schema> = {
-  tools: nullable({ type: 'array', maxItems: 0 }),
-  tool_choice: nullable({ enum: ['none', 'auto'] }),
-  parallel_tool_calls: nullable({ type: 'boolean' }),
   functions: nullable({ type: 'array', maxItems: 0 }),
   function_call: nullable({ enum: ['none', 'auto'] }),
-  response_format: nullable({
-    type: 'object',
-    required: ['type'],
-    properties: { type: { enum: ['text'] } },
-    additionalProperties: false,
-  }),
   audio: isNull,
   modalities: nullable({ type: 'array', minItems: 1, maxItems: 1, items: { enum: ['text'] } }),
   prediction: isNull,
@@ -180,6 +265,7 @@ export const chatBody: Schema = {
     top_logprobs: nullable({ type: 'integer', minimum: 0, maximum: 20, description: 'alternatives for each token' }),
     safety_identifier: nullable({ type: 'string', maxLength: 512, description: 'as user' }),
     prompt_cache_key: nullable({ type: 'string', maxLength: 512, description: 'equal beginnings are always shared' }),
+    ...toolFields,
     ...neutralChatFields,
   },
   additionalProperties: false,

@@ -1,5 +1,6 @@
 /** Bodies and chunks of the OpenAI API. Chunks are built around fixed beginnings: one is made for every token. */
-import type { Engine, GenerationResult, TokenLogprob, Usage } from '../index.js';
+import type { Engine, TokenLogprob, Usage } from '../index.js';
+import type { ApiCall, CallDelta } from './tool-output.js';
 
 /** What the answers to one request have in common. */
 export interface Answer {
@@ -9,15 +10,26 @@ export interface Answer {
   fingerprint: string;
 }
 
+/** One finished choice. */
+export interface Finished {
+  text: string;
+  /** null: no tools were offered. */
+  calls: ApiCall[] | null;
+  reason: string;
+  logprobs: TokenLogprob[] | null;
+}
+
 /** How one endpoint spells its answers. */
 export interface Format {
   /** Opens a choice of a stream; '' if this endpoint has nothing to say before the first token. */
   open(index: number): string;
   delta(index: number, text: string, logprobs: TokenLogprob[] | null): string;
+  /** A piece of a function call. */
+  call(index: number, call: CallDelta, logprobs: TokenLogprob[] | null): string;
   finish(index: number, reason: string): string;
   usage(usage: Usage): string;
   /** The whole answer of a request that does not stream. */
-  body(results: GenerationResult[], usage: Usage): Record<string, unknown>;
+  body(results: Finished[], usage: Usage): Record<string, unknown>;
 }
 
 type Decode = Engine['decode'];
@@ -49,15 +61,18 @@ export function sumUsage(all: readonly Usage[], n: number): Usage {
   return total;
 }
 
-export function chatFormat(a: Answer, decode: Decode, includeUsage: boolean): Format {
+/** `tools`: the answer may be calls, and then its content is null. */
+export function chatFormat(a: Answer, decode: Decode, includeUsage: boolean, tools: boolean): Format {
   const start = `data: ${head(a, 'chat.completion.chunk')},"choices":[{"index":`;
   const end = includeUsage ? `}],"usage":null}\n\n` : '}]}\n\n';
   const chunk = (index: number, delta: string, logprobs: string, reason: string): string =>
     `${start}${index},"delta":${delta},"logprobs":${logprobs},"finish_reason":${reason}${end}`;
   return {
-    open: (index) => chunk(index, '{"role":"assistant","content":""}', 'null', 'null'),
+    open: (index) => chunk(index, `{"role":"assistant","content":${tools ? 'null' : '""'}}`, 'null', 'null'),
     delta: (index, text, logprobs) =>
       chunk(index, `{"content":${JSON.stringify(text)}}`, JSON.stringify(chatLogprobs(logprobs, decode)), 'null'),
+    call: (index, call, logprobs) =>
+      chunk(index, `{"tool_calls":[${JSON.stringify(call)}]}`, JSON.stringify(chatLogprobs(logprobs, decode)), 'null'),
     finish: (index, reason) => chunk(index, '{}', 'null', JSON.stringify(reason)),
     usage: (u) => `data: ${head(a, 'chat.completion.chunk')},"choices":[],"usage":${JSON.stringify(usageJson(u))}}\n\n`,
     body: (results, usage) => ({
@@ -67,14 +82,20 @@ export function chatFormat(a: Answer, decode: Decode, includeUsage: boolean): Fo
       model: a.model,
       choices: results.map((r, index) => ({
         index,
-        message: { role: 'assistant', content: r.text, refusal: null },
+        message: chatMessageJson(r),
         logprobs: chatLogprobs(r.logprobs, decode),
-        finish_reason: r.finishReason,
+        finish_reason: r.reason,
       })),
       usage: usageJson(usage),
       system_fingerprint: a.fingerprint,
     }),
   };
+}
+
+function chatMessageJson({ text, calls }: Finished): Record<string, unknown> {
+  const message = { role: 'assistant', content: text, refusal: null };
+  if (!calls?.length) return message;
+  return { ...message, content: text.trim() === '' ? null : text, tool_calls: calls };
 }
 
 export function completionFormat(a: Answer, decode: Decode, includeUsage: boolean): Format {
@@ -90,6 +111,7 @@ export function completionFormat(a: Answer, decode: Decode, includeUsage: boolea
       offsets[index] = (offsets[index] ?? 0) + text.length;
       return chunk(index, text, JSON.stringify(lp), 'null');
     },
+    call: () => '',
     finish: (index, reason) => chunk(index, '', 'null', JSON.stringify(reason)),
     usage: (u) => `data: ${head(a, 'text_completion')},"choices":[],"usage":${JSON.stringify(usageJson(u))}}\n\n`,
     body: (results, usage) => ({
@@ -101,7 +123,7 @@ export function completionFormat(a: Answer, decode: Decode, includeUsage: boolea
         index,
         text: r.text,
         logprobs: completionLogprobs(r.logprobs, decode, 0),
-        finish_reason: r.finishReason,
+        finish_reason: r.reason,
       })),
       usage: usageJson(usage),
       system_fingerprint: a.fingerprint,

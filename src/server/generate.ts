@@ -4,14 +4,17 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
 import { errors, type Generation, type GenerationResult, type TokenLogprob, type Usage } from '../index.js';
 import type { ServerContext } from './context.js';
 import { errorBody, toLongmindError } from './errors.js';
-import { type Answer, type Format, sumUsage } from './format.js';
+import { type Answer, type Finished, type Format, sumUsage } from './format.js';
 import { SseWriter } from './sse.js';
+import { ToolOutput, toolMessage } from './tool-output.js';
 
 export interface Job {
   /** 'chatcmpl' or 'cmpl'. */
   prefix: string;
   stream: boolean;
   includeUsage: boolean;
+  /** The model may call functions. */
+  tools: boolean;
   /** Choices for each prompt. */
   n: number;
   /** Starts the generations, one a choice, those of a prompt in a row. May throw what the engine refuses. */
@@ -61,8 +64,21 @@ async function wholeAnswer(
   const results = await Promise.all(generations.map((g) => g.result()));
   for (const r of results) ctx.metrics.finished(r, false);
   if (!reply.raw.destroyed) checkShutdown(ctx, results);
-  return format.body(results, usageOf(job, results));
+  return format.body(
+    results.map((r) => finished(ctx, job, r)),
+    usageOf(job, results),
+  );
 }
+
+function finished(ctx: ServerContext, job: Job, result: GenerationResult): Finished {
+  const { text, finishReason: reason, logprobs } = result;
+  if (!job.tools) return { text, calls: null, reason, logprobs };
+  const said = toolMessage(result, ctx.toolStyle.format, ctx.toolTags, (ids) => ctx.engine.decode(ids));
+  return { ...said, reason: reasonOf(reason, said.calls.length > 0), logprobs };
+}
+
+/** A message that ends after calls wants their results. One that was cut off in a call does not. */
+const reasonOf = (reason: string, called: boolean): string => (reason === 'stop' && called ? 'tool_calls' : reason);
 
 const usageOf = (job: Job, results: GenerationResult[]): Usage =>
   sumUsage(
@@ -85,7 +101,7 @@ async function streamAnswer(
 ): Promise<void> {
   const writer = new SseWriter(reply, ctx.timing);
   try {
-    const choices = generations.map((g, index) => new Choice(ctx, format, writer, g, index));
+    const choices = generations.map((g, index) => new Choice(ctx, job, format, writer, g, index));
     writer.onDrain = () => {
       for (const c of choices) c.flush();
     };
@@ -112,46 +128,82 @@ class Choice {
   #logprobs: TokenLogprob[] | null = null;
   #opened = false;
   #last = 0;
+  #due = false;
+  readonly #tools: ToolOutput | null;
 
   constructor(
     private readonly ctx: ServerContext,
+    job: Job,
     private readonly format: Format,
     private readonly writer: SseWriter,
     private readonly generation: Generation,
     private readonly index: number,
-  ) {}
+  ) {
+    this.#tools = job.tools ? new ToolOutput(ctx.toolStyle.format, ctx.toolTags) : null;
+  }
 
   async run(): Promise<GenerationResult> {
-    for await (const event of this.generation) {
-      const now = performance.now();
-      if (this.#last > 0) this.ctx.metrics.interToken.observe((now - this.#last) / 1000);
-      this.#last = now;
-      this.#text += event.text;
-      if (event.logprob) {
-        this.#logprobs ??= [];
-        this.#logprobs.push(event.logprob);
-      }
-      if (!this.writer.congested) this.flush();
-      else if (this.#waitingBytes() > this.ctx.timing.maxBufferedBytes) this.writer.cut();
-    }
+    await this.#follow();
     const result = await this.generation.result();
     this.ctx.metrics.finished(result, true);
     if (!(this.ctx.inFlight.shuttingDown && result.finishReason === 'abort')) {
+      this.#tools?.end();
       this.flush();
       this.#open();
-      this.writer.write(this.format.finish(this.index, result.finishReason));
+      const reason = reasonOf(result.finishReason, this.#tools?.called ?? false);
+      this.writer.write(this.format.finish(this.index, reason));
     }
     return result;
   }
 
+  async #follow(): Promise<void> {
+    try {
+      for await (const event of this.generation) {
+        const now = performance.now();
+        if (this.#last > 0) this.ctx.metrics.interToken.observe((now - this.#last) / 1000);
+        this.#last = now;
+        if (this.#tools) this.#tools.push(event.tokenId, event.text);
+        else this.#text += event.text;
+        if (event.logprob) {
+          this.#logprobs ??= [];
+          this.#logprobs.push(event.logprob);
+        }
+        if (!this.writer.congested) this.#flushSoon();
+        else if (this.#waitingBytes() > this.ctx.timing.maxBufferedBytes) this.writer.cut();
+      }
+    } catch (error) {
+      // what came before it still goes out
+      this.flush();
+      throw error;
+    }
+  }
+
+  /** Tokens that came together go out together: when this thread is behind, it must not fall further behind. */
+  #flushSoon(): void {
+    if (this.#due) return;
+    this.#due = true;
+    setImmediate(() => {
+      this.#due = false;
+      if (!this.writer.congested) this.flush();
+    });
+  }
+
   flush(): void {
-    if (this.#text === '' && this.#logprobs === null) return;
-    this.#open();
-    const text = this.#text;
-    const logprobs = this.#logprobs;
+    const said = this.#tools?.take();
+    const text = said ? said.text : this.#text;
+    let logprobs = this.#logprobs;
     this.#text = '';
     this.#logprobs = null;
-    this.writer.write(this.format.delta(this.index, text, logprobs));
+    if (text !== '' || (logprobs !== null && !said?.calls.length)) {
+      this.#open();
+      this.writer.write(this.format.delta(this.index, text, logprobs));
+      logprobs = null;
+    }
+    for (const call of said?.calls ?? []) {
+      this.#open();
+      this.writer.write(this.format.call(this.index, call, logprobs));
+      logprobs = null;
+    }
   }
 
   #open(): void {
@@ -164,6 +216,7 @@ class Choice {
   /** Roughly what the held-back text and log-probabilities will take. */
   #waitingBytes(): number {
     const perToken = 200;
-    return this.#text.length * 2 + (this.#logprobs?.reduce((sum, t) => sum + perToken * (1 + t.top.length), 0) ?? 0);
+    const chars = this.#text.length + (this.#tools?.waiting ?? 0);
+    return chars * 2 + (this.#logprobs?.reduce((sum, t) => sum + perToken * (1 + t.top.length), 0) ?? 0);
   }
 }

@@ -7,13 +7,18 @@
  * await server.close();
  * ```
  */
-import { type Engine, errors, parseOptions, type ServerConfig, serverOptions } from '../index.js';
+import { once } from 'node:events';
+import { createServer as createNetServer } from 'node:net';
+import { type Engine, errors, type LongmindError, parseOptions, type ServerConfig, serverOptions } from '../index.js';
 import { buildApp } from './app.js';
 import { isLoopback, Keys } from './auth.js';
 import { defaultTiming, type ServerContext, type ServerTiming } from './context.js';
 import { serverErrors } from './errors.js';
+import { Grammars } from './grammars.js';
 import { InFlight } from './in-flight.js';
+import { ReservedNames } from './reserved.js';
 import { ServerMetrics } from './server-metrics.js';
+import { tagTokens } from './tool-output.js';
 
 export { isLoopback } from './auth.js';
 export type { ServerTiming } from './context.js';
@@ -50,6 +55,24 @@ export function checkServerOptions(options: ServerOptions): { config: ServerConf
   return { config, keys };
 }
 
+/** As createServer would: rejects if the address cannot be listened on. Nothing stays open. */
+export async function checkAddress({ serverName, serverPort }: ServerConfig): Promise<void> {
+  const probe = createNetServer();
+  try {
+    probe.listen({ host: serverName, port: serverPort });
+    await once(probe, 'listening');
+  } catch (error) {
+    throw listenError(error as NodeJS.ErrnoException, serverName, serverPort);
+  } finally {
+    probe.close();
+  }
+}
+
+function listenError(error: NodeJS.ErrnoException, host: string, port: number): LongmindError {
+  if (error.code === 'EADDRINUSE') return errors.portInUse(host, port);
+  return errors.io(`listening on ${host}:${port}`, error.message);
+}
+
 /** Starts listening. Rejects with a typed error: port in use, address not allowed without keys, bad options. */
 export async function createServer(engine: Engine, options: ServerOptions = {}): Promise<LongmindServer> {
   const { timing, version = '0' } = options;
@@ -64,13 +87,16 @@ export async function createServer(engine: Engine, options: ServerOptions = {}):
     inFlight: new InFlight(),
     metrics: new ServerMetrics(),
     timing: { ...defaultTiming, ...timing },
+    grammars: new Grammars(),
+    toolStyle: info.toolCalls ?? { format: 'hermes', known: false },
+    toolTags: await tagTokens(engine),
+    reserved: new ReservedNames(),
     draining: false,
   };
   const app = buildApp(ctx, config, version);
   await app.listen({ host: config.serverName, port: config.serverPort }).catch(async (error: NodeJS.ErrnoException) => {
     await app.close();
-    if (error.code === 'EADDRINUSE') throw errors.portInUse(config.serverName, config.serverPort);
-    throw errors.io(`listening on ${config.serverName}:${config.serverPort}`, error.message);
+    throw listenError(error, config.serverName, config.serverPort);
   });
   const { port } = app.server.address() as { port: number };
 
@@ -83,7 +109,7 @@ export async function createServer(engine: Engine, options: ServerOptions = {}):
       await ctx.inFlight.idle(LAST_WORDS_MS);
     }
     app.server.closeAllConnections();
-    await closed;
+    await Promise.all([closed, ctx.grammars.close()]);
   };
   const server: LongmindServer = {
     url: `http://${urlHost(config.serverName)}:${port}`,

@@ -32,14 +32,28 @@ export const components: Record<string, Schema> = {
     choices: list(
       object({
         index: count,
-        message: object({ role: { const: 'assistant' }, content: string, refusal: { type: 'null' } }),
+        message: object(
+          {
+            role: { const: 'assistant' },
+            content: orNull(string),
+            refusal: { type: 'null' },
+            tool_calls: list(
+              object({
+                id: string,
+                type: { const: 'function' },
+                function: object({ name: string, arguments: string }),
+              }),
+            ),
+          },
+          ['tool_calls'],
+        ),
         logprobs: orNull(
           object({
             content: list(object({ ...chatToken, top_logprobs: list(object(chatToken)) })),
             refusal: { type: 'null' },
           }),
         ),
-        finish_reason: { enum: ['stop', 'length', 'abort'] },
+        finish_reason: { enum: ['stop', 'length', 'abort', 'tool_calls'] },
       }),
     ),
     usage: ref('Usage'),
@@ -74,7 +88,7 @@ export const components: Record<string, Schema> = {
   Session: object({
     id: string,
     object: { const: 'session' },
-    state: { enum: ['active', 'cached', 'evicted'] },
+    state: { enum: ['new', 'active', 'cached', 'evicted'] },
     tokens: count,
     cached_tokens: count,
     last_used: count,

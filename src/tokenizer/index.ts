@@ -1,8 +1,10 @@
 export { type ChatOptions, type ChatTemplate, createChatTemplate, type RenderedChat } from './chat-template.js';
 export { createTokenizerClient, type TokenizerClient, type TokenizerClientOptions } from './client.js';
 export { decodeTokens, TokenDecoder } from './decoder.js';
+export { metadataString } from './metadata.js';
 export type { TokenizerInfo } from './protocol.js';
 export { createTokenizer, type TokenizerOptions } from './tokenizer.js';
+export { type ToolTemplate, toolTemplateOf } from './tool-template.js';
 export type {
   DecodeOptions,
   EncodeOptions,

@@ -62,10 +62,10 @@ test('the official client: error classes, code, param and request id', async (t)
     assert.match(e.requestID ?? '', /^req-/);
     return true;
   });
-  const tools = [{ type: 'function' as const, function: { name: 'f' } }];
-  await assert.rejects(openai.chat.completions.create({ model: 'fake', messages, tools }), (e) => {
+  const prediction = { type: 'content' as const, content: 'x' };
+  await assert.rejects(openai.chat.completions.create({ model: 'fake', messages, prediction }), (e) => {
     assert.ok(e instanceof OpenAI.BadRequestError);
-    assert.deepEqual([e.code, e.param], ['unsupported_field', 'tools']);
+    assert.deepEqual([e.code, e.param], ['unsupported_field', 'prediction']);
     return true;
   });
   await assert.rejects(client(url, { apiKey: 'wrong' }).models.list(), OpenAI.AuthenticationError);

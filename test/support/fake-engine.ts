@@ -31,6 +31,10 @@ export interface FakeOptions {
   failWith?: Error;
   /** Longer prompts are refused. */
   sessionLen?: number;
+  /** What it says of itself beside the usual. */
+  info?: Partial<EngineInfo>;
+  /** The tags of tool calls are special tokens; in `answer`, U+E000 opens and U+E001 closes. */
+  tags?: boolean;
   /** More requests at a time are refused. */
   maxRunning?: number;
 }
@@ -116,7 +120,11 @@ export class FakeGeneration implements Generation {
           break;
         }
         this.produced++;
-        this.#push({ tokenId: id, text: char, logprob: logprobs === null ? null : logprobOf(id, logprobs) });
+        this.#push({
+          tokenId: id,
+          text: isTag(id) ? '' : char,
+          logprob: logprobs === null ? null : logprobOf(id, logprobs),
+        });
       }
       if (this.aborted) finishReason = 'abort';
       return {
@@ -154,6 +162,10 @@ export class FakeGeneration implements Generation {
   }
 }
 
+const FIRST_TAG = 0xe000;
+const TAGS = ['<tool_call>', '</tool_call>'];
+const isTag = (id: number): boolean => id >= FIRST_TAG && id < FIRST_TAG + TAGS.length;
+
 const defaultAnswer = (prompt: string): string => `You said: ${prompt.trimEnd().split('\n').at(-1)}`;
 
 const logprobOf = (id: number, n: number) => ({
@@ -175,9 +187,11 @@ export class FakeEngine implements Engine {
   closed = false;
   /** Makes stats() fail, as a dead worker would. */
   broken = false;
-  readonly info: EngineInfo = fakeInfo();
+  readonly info: EngineInfo;
 
-  constructor(readonly options: FakeOptions = {}) {}
+  constructor(readonly options: FakeOptions = {}) {
+    this.info = { ...fakeInfo(), ...options.info };
+  }
 
   complete(request: CompletionRequest): Generation {
     const { prompt } = request;
@@ -224,12 +238,15 @@ export class FakeEngine implements Engine {
     return s;
   }
 
-  async encode(text: string): Promise<Int32Array> {
+  async encode(text: string, options: { special?: boolean } = {}): Promise<Int32Array> {
+    const tag = this.options.tags && options.special ? TAGS.indexOf(text) : -1;
+    if (tag >= 0) return Int32Array.of(FIRST_TAG + tag);
     return Int32Array.from(text.split(''), (c) => c.charCodeAt(0));
   }
 
-  decode(ids: ArrayLike<number>): string {
-    return String.fromCharCode(...Array.from(ids));
+  decode(ids: ArrayLike<number>, options: { special?: boolean } = {}): string {
+    if (!options.special) return String.fromCharCode(...Array.from(ids).filter((id) => !isTag(id)));
+    return Array.from(ids, (id) => (isTag(id) ? TAGS[id - FIRST_TAG]! : String.fromCharCode(id))).join('');
   }
 
   readonly sessions: Engine['sessions'] = {

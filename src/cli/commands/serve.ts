@@ -23,8 +23,9 @@ async function serve(context: Context, command: Command): Promise<void> {
   const { terminal, interrupt } = context;
   const options = given(command, serverOptions);
   if (options.apiKeys) options.apiKeys = await readKeys(options.apiKeys as string[]);
-  const { checkServerOptions, createServer } = await context.loadServer();
-  checkServerOptions(options);
+  const { checkServerOptions, checkAddress, createServer } = await context.loadServer();
+  // what is wrong should be known before a model is loaded for nothing
+  await checkAddress(checkServerOptions(options).config);
   await using engine = await loadEngine(context, command);
   const servedModelName = (options.servedModelName as string | undefined) ?? servedName(context, command);
   const server = await createServer(engine, { ...options, servedModelName, version: context.version });

@@ -1,12 +1,15 @@
 /** POST /v1/chat/completions, POST /v1/completions, POST /abort_request. */
 import type { FastifyInstance } from 'fastify';
-import { type ChatMessage, errors, type Generation, type RequestOptions } from '../../index.js';
+import { type ChatMessage, type ChatRequest, errors, type Generation, type RequestOptions } from '../../index.js';
 import type { ServerContext } from '../context.js';
 import { serverErrors } from '../errors.js';
 import { chatBody, completionBody, optionFields, optionOf } from '../fields.js';
 import { chatFormat, completionFormat } from '../format.js';
 import { serveJob } from '../generate.js';
+import { type ApiMessage, chatMessages } from '../messages.js';
 import { answers } from '../responses.js';
+import { checkConstrained, formatSource, type ResponseFormat } from '../structured.js';
+import { planTools, type ToolFields, type ToolPlan, withToolPrompt } from '../tools.js';
 
 /** Bodies as the schemas of fields.ts let them through. */
 interface CommonBody {
@@ -18,11 +21,12 @@ interface CommonBody {
   session_append?: boolean | null;
   priority?: number | null;
   n?: number | null;
+  response_format?: ResponseFormat | null;
   [field: string]: unknown;
 }
 
-interface ChatBody extends CommonBody {
-  messages: { role: string; content: string | { text: string }[]; name?: string | null }[];
+interface ChatBody extends CommonBody, ToolFields {
+  messages: ApiMessage[];
   max_completion_tokens?: number | null;
   logprobs?: boolean | null;
   top_logprobs?: number | null;
@@ -40,16 +44,20 @@ export function generationRoutes(app: FastifyInstance, ctx: ServerContext): void
     body: chatBody,
     response: answers('ChatCompletion', { stream: true }),
   };
-  app.post<{ Body: ChatBody }>('/v1/chat/completions', { schema: chat }, (request, reply) => {
-    const { body } = request;
-    const options = { ...commonOptions(ctx, body, request.owner), ...chatLimits(body) };
-    const messages = body.messages.map(chatMessage);
+  app.post<{ Body: ChatBody }>('/v1/chat/completions', { schema: chat }, async (request, reply) => {
+    const { body, owner } = request;
+    const options = { ...commonOptions(ctx, body, owner), ...chatLimits(body) };
+    const plan = planTools(body, ctx.toolStyle);
+    const { messages, tools } = await conversation(ctx, body, plan, owner);
+    const grammar = plan ? await toolGrammar(ctx, body, plan) : await formatGrammar(ctx, body);
+    const more = { messages, ...(tools ? { tools } : {}), ...(grammar ? { grammar } : {}) };
     const job = {
       prefix: 'chatcmpl',
       ...streaming(body),
-      ...choices(body, options, [(o: RequestOptions) => ctx.engine.chat({ messages, ...o })]),
+      tools: plan !== null,
+      ...choices(body, options, [(o: RequestOptions) => ctx.engine.chat({ ...more, ...o })]),
       format: (answer: Parameters<typeof chatFormat>[0]) =>
-        chatFormat(answer, decoder(ctx), streaming(body).includeUsage),
+        chatFormat(answer, decoder(ctx), streaming(body).includeUsage, plan !== null),
     };
     return serveJob(ctx, job, request, reply);
   });
@@ -60,15 +68,22 @@ export function generationRoutes(app: FastifyInstance, ctx: ServerContext): void
     body: completionBody(ctx.engine.info.dims.vocab),
     response: answers('Completion', { stream: true }),
   };
-  app.post<{ Body: CompletionBody }>('/v1/completions', { schema: completion }, (request, reply) => {
+  app.post<{ Body: CompletionBody }>('/v1/completions', { schema: completion }, async (request, reply) => {
     const { body } = request;
     // OpenAI's default for this endpoint, which its clients count on
     const maxTokens = body.max_tokens ?? 16;
-    const options = { ...commonOptions(ctx, body, request.owner), maxTokens, logprobs: body.logprobs ?? null };
+    const options: RequestOptions = {
+      ...commonOptions(ctx, body, request.owner),
+      maxTokens,
+      logprobs: body.logprobs ?? null,
+    };
     const prompts = promptsOf(body);
+    const grammar = await formatGrammar(ctx, body);
+    if (grammar) options.grammar = grammar;
     const job = {
       prefix: 'cmpl',
       ...streaming(body),
+      tools: false,
       ...choices(
         body,
         options,
@@ -153,11 +168,39 @@ function chatLimits(body: ChatBody): RequestOptions {
   return { maxTokens: given ?? old ?? null, logprobs: logprobs ? (top ?? 0) : null };
 }
 
-function chatMessage(m: ChatBody['messages'][number]): ChatMessage {
-  const content = typeof m.content === 'string' ? m.content : m.content.map((part) => part.text).join('\n');
-  // 'developer' is OpenAI's newer name of 'system'; templates know the older one
-  const role = m.role === 'developer' ? 'system' : m.role;
-  return m.name ? { role, content, name: m.name } : { role, content };
+async function formatGrammar(ctx: ServerContext, body: CommonBody): Promise<object | null> {
+  const source = formatSource(body.response_format);
+  if (!source) return null;
+  checkConstrained(body, 'response_format');
+  return ctx.grammars.get(source);
+}
+
+async function toolGrammar(ctx: ServerContext, body: ChatBody, plan: ToolPlan): Promise<object> {
+  checkConstrained(body, 'tools');
+  // of a message that is calls only, the response format says nothing
+  if (plan.source.choice === 'auto' && formatSource(body.response_format))
+    throw errors.invalidRequest(
+      "'response_format' cannot be used together with tools unless tool_choice is 'none', 'required' or a function",
+      'response_format',
+    );
+  return ctx.grammars.get(plan.source);
+}
+
+/** The messages as the chat template takes them, and the tools if it knows what to do with them. */
+async function conversation(
+  ctx: ServerContext,
+  body: ChatBody,
+  plan: ToolPlan | null,
+  owner: number,
+): Promise<Pick<ChatRequest, 'messages' | 'tools'>> {
+  const { engine, toolStyle } = ctx;
+  const messages: ChatMessage[] = chatMessages(body.messages, toolStyle);
+  if (!plan) return { messages };
+  if (toolStyle.known) return { messages, tools: plan.described };
+  // what continues a conversation says nothing new of the tools
+  const { session_append: append, session_id: id } = body;
+  const goesOn = append && id && (await engine.sessions.get(id, owner).catch(() => null));
+  return { messages: goesOn ? messages : withToolPrompt(messages, plan, toolStyle) };
 }
 
 function promptsOf({ prompt }: CompletionBody): (string | number[])[] {

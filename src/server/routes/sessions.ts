@@ -1,37 +1,41 @@
 /** /v1/sessions: conversations that are kept, each visible to the key that made it alone. */
+import { randomUUID } from 'node:crypto';
 import type { FastifyInstance } from 'fastify';
-import type { SessionInfo } from '../../index.js';
 import type { ServerContext } from '../context.js';
 import type { Schema } from '../fields.js';
 import { answers } from '../responses.js';
+import { SessionNames } from '../session-names.js';
 
 const id: Schema = { type: 'string', minLength: 1, maxLength: 256 };
 const params: Schema = { type: 'object', required: ['id'], properties: { id } };
 const length: Schema = { type: 'integer', minimum: 0, maximum: 2 ** 31 - 1, description: 'tokens to keep' };
 
-const sessionJson = (s: SessionInfo): Record<string, unknown> => ({
-  id: s.id,
-  object: 'session',
-  state: s.state,
-  tokens: s.tokens,
-  cached_tokens: s.cachedTokens,
-  last_used: Math.floor(s.lastUsed / 1000),
-});
-
 export function sessionRoutes(app: FastifyInstance, ctx: ServerContext): void {
-  const { sessions } = ctx.engine;
+  const sessions = new SessionNames(ctx);
   const schema = (summary: string, answer: string, more: Record<string, Schema> = {}) => ({
     schema: { tags: ['sessions'], summary, ...more, response: answers(answer) },
   });
   type ById = { Params: { id: string } };
 
   app.get('/v1/sessions', schema('The sessions of the caller', 'SessionList'), async (request) => {
-    const all = await sessions.list(request.owner);
-    return { object: 'list', data: all.map(sessionJson) };
+    return { object: 'list', data: await sessions.list(request.owner) };
   });
 
+  const createBody: Schema = {
+    type: 'object',
+    properties: { id: { anyOf: [{ ...id, description: 'its name; made up if none is given' }, { type: 'null' }] } },
+    additionalProperties: false,
+  };
+  app.post<{ Body: { id?: string | null } }>(
+    '/v1/sessions',
+    schema('Name a session, to be filled by requests; one that is there already stays as it is', 'Session', {
+      body: createBody,
+    }),
+    async (request) => sessions.create(request.body.id ?? `sess-${randomUUID()}`, request.owner),
+  );
+
   app.get<ById>('/v1/sessions/:id', schema('One session', 'Session', { params }), async (request) =>
-    sessionJson(await sessions.get(request.params.id, request.owner)),
+    sessions.get(request.params.id, request.owner),
   );
 
   app.get<ById>('/v1/sessions/:id/tokens', schema('Its token ids', 'Tokens', { params }), async (request) => {
@@ -55,7 +59,7 @@ export function sessionRoutes(app: FastifyInstance, ctx: ServerContext): void {
     schema('A second session with the same beginning; their KV is shared', 'Session', { params, body: forkBody }),
     async (request) => {
       const { id: newId, length } = request.body;
-      return sessionJson(await sessions.fork(request.params.id, newId, { length, owner: request.owner }));
+      return sessions.fork(request.params.id, newId, length, request.owner);
     },
   );
 
@@ -68,6 +72,6 @@ export function sessionRoutes(app: FastifyInstance, ctx: ServerContext): void {
   app.post<ById & { Body: { length: number } }>(
     '/v1/sessions/:id/truncate',
     schema('Rewind a session', 'Session', { params, body: truncateBody }),
-    async (request) => sessionJson(await sessions.truncate(request.params.id, request.body.length, request.owner)),
+    async (request) => sessions.truncate(request.params.id, request.body.length, request.owner),
   );
 }

@@ -1,0 +1,140 @@
+/** What a model with tools has written: text and calls, whole or as it streams. */
+import { randomBytes } from 'node:crypto';
+import { type Engine, type GenerationResult, ToolCallParser, type ToolFormat } from '../index.js';
+
+export interface ApiCall {
+  id: string;
+  type: 'function';
+  function: { name: string; arguments: string };
+}
+
+/** A piece of a call: its beginning has id, type and name. */
+export interface CallDelta {
+  index: number;
+  id?: string;
+  type?: 'function';
+  function: { name?: string; arguments: string };
+}
+
+/** Tokens that are tags of calls in this vocabulary, by id: decoding leaves them out, so they are spelled here. */
+export type TagTokens = ReadonlyMap<number, string>;
+
+/** Empty where tags are spelled with ordinary tokens. */
+export async function tagTokens(engine: Engine): Promise<TagTokens> {
+  const tags = new Map<number, string>();
+  for (const tag of ['<tool_call>', '</tool_call>']) {
+    const ids = await engine.encode(tag, { special: true });
+    if (ids.length === 1 && engine.decode(ids) === '') tags.set(ids[0]!, tag);
+  }
+  return tags;
+}
+
+export class ToolOutput {
+  readonly #parser: ToolCallParser;
+  readonly #deltas: CallDelta[] = [];
+  #text = '';
+  #ended = 0;
+
+  constructor(
+    format: ToolFormat,
+    private readonly tags: TagTokens,
+  ) {
+    this.#parser = new ToolCallParser(format);
+  }
+
+  /** One token with the text that became complete by it. */
+  push(tokenId: number, text: string): void {
+    this.pushText(text + (this.tags.get(tokenId) ?? ''));
+  }
+
+  pushText(text: string): void {
+    if (text !== '') this.#take(this.#parser.push(text));
+  }
+
+  /** Nothing more will come. */
+  end(): void {
+    this.#take(this.#parser.end());
+  }
+
+  get called(): boolean {
+    return this.#parser.calls > 0;
+  }
+
+  /** Calls whose arguments are whole. */
+  get complete(): number {
+    return this.#ended;
+  }
+
+  /** Characters that nobody has taken yet. */
+  get waiting(): number {
+    return this.#deltas.reduce((sum, d) => sum + d.function.arguments.length + 100, this.#text.length);
+  }
+
+  /** What came since the last time. Text always comes before calls: after them a message ends. */
+  take(): { text: string; calls: CallDelta[] } {
+    const text = this.#text;
+    this.#text = '';
+    return { text, calls: this.#deltas.splice(0) };
+  }
+
+  #take(events: ReturnType<ToolCallParser['push']>): void {
+    for (const e of events) {
+      if (e.kind === 'text') this.#text += e.text;
+      else if (e.kind === 'call')
+        this.#deltas.push({
+          index: e.index,
+          id: callId(),
+          type: 'function',
+          function: { name: e.name, arguments: '' },
+        });
+      else if (e.kind === 'end') this.#ended++;
+      else this.#argue(e.index, e.delta);
+    }
+  }
+
+  /** Pieces of arguments that wait are joined, but a call's beginning goes out by itself. */
+  #argue(index: number, delta: string): void {
+    const last = this.#deltas.at(-1);
+    if (last?.index === index && last.id === undefined) last.function.arguments += delta;
+    else this.#deltas.push({ index, function: { arguments: delta } });
+  }
+}
+
+const callId = (): string => `call_${randomBytes(12).toString('hex')}`;
+
+/** The message of a whole answer. A call that was cut off is left out: its arguments satisfy no schema. */
+export function toolMessage(
+  result: GenerationResult,
+  format: ToolFormat,
+  tags: TagTokens,
+  decode: Engine['decode'],
+): { text: string; calls: ApiCall[] } {
+  const output = new ToolOutput(format, tags);
+  if (tags.size === 0) output.pushText(result.text);
+  else
+    for (const part of splitAtTags(result.tokenIds, tags))
+      output.pushText(typeof part === 'string' ? part : decode(part));
+  output.end();
+  const { text, calls } = output.take();
+  const whole: ApiCall[] = [];
+  for (const c of calls) {
+    if (c.id !== undefined)
+      whole.push({ id: c.id, type: 'function', function: { name: c.function.name!, arguments: '' } });
+    else whole[c.index]!.function.arguments += c.function.arguments;
+  }
+  return { text, calls: whole.slice(0, output.complete) };
+}
+
+function* splitAtTags(ids: readonly number[], tags: TagTokens): Generator<string | number[]> {
+  let run: number[] = [];
+  for (const id of ids) {
+    const tag = tags.get(id);
+    if (tag === undefined) run.push(id);
+    else {
+      yield run;
+      yield tag;
+      run = [];
+    }
+  }
+  yield run;
+}
