@@ -61,20 +61,20 @@ class Turns:
         ask = self.rng.choice(["Say {V}.", "Repeat: {V}.", "Repeat after me: {V}.", "Please say {V}."])
         return Turn(ask.replace("{V}", said), [("Okay:", W_ANSWER), (" " + said, W_ANSWER), (".", W_ANSWER)])
 
-    def clause(self, fact: Fact) -> tuple[str, str]:
-        c = self.rng.choice(fact.family.clauses)
+    def clause(self, fact: Fact, plain: bool = False) -> tuple[str, str]:
+        """A way to state the fact, as it is and in sentence case; plain: one that can be part of a sentence."""
+        c = self.rng.choice([c for c in fact.family.clauses if not (plain and c[0] == "!")])
         text = c.replace("{K}", fact.key).replace("{V}", fact.value)
         return text, capital(text, c)
 
     def turn_fact(self) -> Turn:
-        fact, old = self.store(*self.pick())
-        if old is None and self.rng.random() < 0.12:
-            other, old = self.store(*self.pick())
-            (c, cc), (c2, _) = self.clause(fact), self.clause(other)
-            if old is None and other.family is not fact.family and "!" not in c[0] + c2[0]:
-                ack = ("Nice to meet you! " if "name" in (fact.family.id, other.family.id) else "") + "I will remember both."
-                return Turn(f"{cc} and {c2}.", [(ack, W_ANSWER)], touched=[fact, other])
-            fact = other
+        family, key = self.pick()
+        fact, old = self.store(family, key)
+        other = self.second_fact(family) if old is None and self.rng.random() < 0.12 else None
+        if other:
+            (c, cc), (c2, _) = self.clause(fact, plain=True), self.clause(other, plain=True)
+            ack = ("Nice to meet you! " if "name" in (fact.family.id, other.family.id) else "") + "I will remember both."
+            return Turn(f"{cc} and {c2}.", [(ack, W_ANSWER)], touched=[fact, other])
         c, cc = self.clause(fact)
         self.last = fact
         if c[0] == "!":
@@ -84,6 +84,11 @@ class Turns:
         if fact.family.id == "name" and not old and "{a}" in ack:
             return Turn(user, [("Nice to meet you,", W_ANSWER), (" " + fact.value, W_ANSWER), ("!", W_ANSWER)], touched=[fact])
         return Turn(user, self.acknowledge(ack, fact), touched=[fact])
+
+    def second_fact(self, family: F.Family) -> Fact | None:
+        """A new fact of another family, for the same turn, if one is easily found."""
+        other, key = self.pick()
+        return None if other is family or (other.id, key) in self.facts else self.store(other, key)[0]
 
     def acknowledge(self, ack: str, fact: Fact) -> list:
         if "{a}" not in ack:
