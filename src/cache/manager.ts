@@ -134,6 +134,7 @@ export class Manager implements CacheManager {
   }
 
   readTokens(seq: SequenceId, from: number, to: number, out: Int32Array, offset: number): void {
+    if (from === to) return;
     const s = this.#slotWith(seq, to);
     this.runs.read(this.sequences.get(s, S.RUN), from, to, out, offset);
   }

@@ -128,7 +128,7 @@ function addErrorHandler(app: FastifyInstance, config: ServerConfig): void {
   app.setErrorHandler((error, request, reply) => {
     const known = toLongmindError(error, config.maxBodyBytes);
     if (known.status >= 500) {
-      request.log.error({ code: known.code, err: known === error ? undefined : error }, 'request failed');
+      request.log.error({ code: known.code, err: error }, 'request failed');
     }
     if (known.status === 429) {
       reply.header('retry-after', String(Math.ceil(RETRY_AFTER_MS / 1000)));

@@ -43,8 +43,10 @@ export interface ErrorBody {
 
 /** The shape every client of the OpenAI API knows. Unexpected errors keep their text out of the answer. */
 export function errorBody(error: LongmindError): ErrorBody {
+  // where in our code it happened is for the log
+  const message = error.status < 500 ? error.message : error.message.split('\n', 1)[0];
   return {
-    error: { message: error.message, type: errorType(error.status), param: apiName(error.param), code: error.code },
+    error: { message, type: errorType(error.status), param: apiName(error.param), code: error.code },
   };
 }
 

@@ -117,7 +117,7 @@ async function streamAnswer(
     for (const g of generations) g.abort();
     ctx.metrics.failed();
     const known = toLongmindError(error, 0);
-    request.log.error({ code: known.code, err: known === error ? undefined : error }, 'a stream failed');
+    request.log.error({ code: known.code, err: error }, 'a stream failed');
     writer.end(`data: ${JSON.stringify(errorBody(known))}\n\ndata: [DONE]\n\n`);
   }
 }

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { errorOf, rig } from '../support/http.js';
+import { errorOf, hello, rig } from '../support/http.js';
 
 interface Completion {
   choices: { message: { content: string } }[];
@@ -61,4 +61,39 @@ test('bad session requests are refused by name', async (t) => {
     const response = await post(path, body);
     assert.deepEqual([response.status, (await errorOf(response)).param], [400, param], path + JSON.stringify(body));
   }
+});
+
+test('a session is created by name, found, forked, emptied and deleted before it is used', async (t) => {
+  const { post, get, url } = await rig(t, {}, { apiKeys: ['a', 'b'] });
+  const as = (key: string) => ({ authorization: `Bearer ${key}` });
+  const created = await post('/v1/sessions', { id: 'plan' }, as('a'));
+  assert.equal(created.status, 200);
+  const session = (await created.json()) as Record<string, unknown>;
+  assert.deepEqual([session.id, session.object, session.state, session.tokens], ['plan', 'session', 'new', 0]);
+  assert.deepEqual(await (await post('/v1/sessions', { id: 'plan' }, as('a'))).json(), session);
+  assert.deepEqual(await (await get('/v1/sessions/plan', as('a'))).json(), session);
+  assert.equal((await get('/v1/sessions/plan', as('b'))).status, 404);
+  assert.deepEqual(await (await get('/v1/sessions/plan/tokens', as('a'))).json(), { tokens: [], count: 0 });
+  assert.equal((await post('/v1/sessions/plan/truncate', { length: 0 }, as('a'))).status, 200);
+  assert.equal((await post('/v1/sessions/plan/truncate', { length: 1 }, as('a'))).status, 400);
+  assert.equal((await post('/v1/sessions/plan/fork', { id: 'copy' }, as('a'))).status, 200);
+  const names = async (key: string) => {
+    const list = (await (await get('/v1/sessions', as(key))).json()) as { data: { id: string }[] };
+    return list.data.map((s) => s.id);
+  };
+  assert.deepEqual(await names('a'), ['plan', 'copy']);
+  assert.deepEqual(await names('b'), []);
+  await post('/v1/chat/completions', { messages: hello, session_id: 'plan' }, as('a'));
+  const used = (await (await get('/v1/sessions/plan', as('a'))).json()) as { state: string; tokens: number };
+  assert.ok(used.state === 'cached' && used.tokens > 0);
+  // what is there stays as it is
+  const again = (await (await post('/v1/sessions', { id: 'plan' }, as('a'))).json()) as { tokens: number };
+  assert.equal(again.tokens, used.tokens);
+  for (const id of ['plan', 'copy']) {
+    const forget = () => fetch(`${url}/v1/sessions/${id}`, { method: 'DELETE', headers: as('a') });
+    assert.equal((await forget()).status, 200);
+    assert.equal((await forget()).status, 404);
+  }
+  const { id } = (await (await post('/v1/sessions', {}, as('a'))).json()) as { id: string };
+  assert.match(id, /^sess-[0-9a-f-]{36}$/);
 });
