@@ -5,9 +5,9 @@
 import type { CacheManager } from '../cache/types.js';
 import type { Device, StepLimits, StepResult } from '../device/device.js';
 import { errors, invariant, LongmindError } from '../errors.js';
-import { createMatcher, type Grammar, type Matcher } from '../grammar/index.js';
 import type { FinishReason, TokenLogprob } from '../types.js';
 import { type Admission, admit, historyOf } from './admission.js';
+import { Matchers } from './matchers.js';
 import { type EngineRequest, type FinishedRequest, LiveRequest } from './request.js';
 import { createPlan, planAdmission, planRunning } from './scheduler.js';
 import { Sessions, type SessionsOptions } from './sessions.js';
@@ -31,9 +31,6 @@ export interface BatchEvents {
   failed(id: number, error: LongmindError): void;
 }
 
-/** Each may hold 8 MiB of masks. */
-const GRAMMARS_KEPT = 16;
-
 export class PersistentBatch {
   readonly sessions: Sessions;
   readonly counters = {
@@ -53,8 +50,7 @@ export class PersistentBatch {
   readonly #waiting: LiveRequest[] = [];
   readonly #byId = new Map<number, LiveRequest>();
   readonly #stops = new Map<number, StopDetector>();
-  /** The last used grammars, the latest last. */
-  readonly #grammars = new Map<number, Grammar>();
+  readonly #matchers: Matchers;
   readonly #freeSlots: number[] = [];
   readonly #builder: StepBuilder;
   readonly #plan;
@@ -68,6 +64,7 @@ export class PersistentBatch {
   ) {
     const rows = options.limits.maxRows;
     this.sessions = new Sessions(cache, options.sessions);
+    this.#matchers = new Matchers(options.admission);
     this.#builder = new StepBuilder(options.limits, cache);
     this.#plan = createPlan(rows);
     this.#now = options.now ?? (() => performance.now());
@@ -89,7 +86,7 @@ export class PersistentBatch {
   /** Takes a request in, or throws the caller's error; then nothing changed. */
   submit(request: EngineRequest): void {
     if (this.#waiting.length >= this.options.maxQueue) throw errors.queueFull(this.options.maxQueue);
-    const matcher = this.#matcherOf(request);
+    const matcher = this.#matchers.open(request);
     const { sequence, session, maxTokens, changedFrom } = admit(request, this.cache, this.sessions, this.options);
     const live = new LiveRequest(request, sequence, this.cache, this.#now());
     live.maxTokens = maxTokens;
@@ -157,21 +154,6 @@ export class PersistentBatch {
     invariant(slots.size === this.#running.length && !slots.has(-1), 'two sequences share a slot');
     invariant(slots.size + this.#freeSlots.length === this.options.limits.maxRows, 'a slot is lost');
     invariant(this.#byId.size === this.#running.length + this.#waiting.length, 'a request is lost');
-  }
-
-  #matcherOf({ grammar, limits }: EngineRequest): Matcher | null {
-    if (!grammar) return null;
-    if (limits.ignoreEos) throw errors.invalidRequest('a constrained answer ends by itself: ignoreEos must be off');
-    // masks are kept with the object, so an equal grammar of an earlier request is used instead of the new copy
-    const known = this.#grammars.get(grammar.id) ?? grammar.data;
-    this.#grammars.delete(grammar.id);
-    this.#grammars.set(grammar.id, known);
-    for (const oldest of this.#grammars.keys()) {
-      if (this.#grammars.size <= GRAMMARS_KEPT) break;
-      this.#grammars.delete(oldest);
-    }
-    const { tokenBytes, endOfTurn } = this.options.admission;
-    return createMatcher(known, tokenBytes, [...endOfTurn]);
   }
 
   // ---------------------------------------------------------------- scheduling
