@@ -20,7 +20,7 @@ function compile(source: GrammarSource): Grammar {
 parentPort?.on('message', ({ id, source }: CompileRequest) => {
   let reply: CompileReply;
   try {
-    reply = { id, grammar: compile(source) };
+    reply = { id, grammar: compile(JSON.parse(source) as GrammarSource) };
   } catch (e) {
     const known = e instanceof LongmindError ? e : errors.engineFailed(`compiling a grammar: ${String(e)}`);
     reply = { id, error: known.toJSON() };

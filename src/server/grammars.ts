@@ -28,7 +28,8 @@ export type GrammarSource =
 
 export interface CompileRequest {
   id: number;
-  source: GrammarSource;
+  /** A GrammarSource as JSON: whatever can be written can be sent. */
+  source: string;
 }
 
 export interface CompileReply {
@@ -53,7 +54,8 @@ const MAX_HEAP_MIB = 256;
 
 interface Job {
   key: string;
-  source: GrammarSource;
+  source: string;
+  kind: GrammarSource['kind'];
   resolve: (g: Grammar) => void;
   reject: (e: LongmindError) => void;
 }
@@ -81,7 +83,8 @@ export class Grammars {
   /** @throws LongmindError 400 that names what is wrong with the schema, 429 when too many wait */
   async get(source: GrammarSource): Promise<Grammar> {
     if (this.#closed) throw errors.engineClosed();
-    const key = createHash('sha256').update(JSON.stringify(source)).digest('base64');
+    const text = written(source);
+    const key = createHash('sha256').update(text).digest('base64');
     const kept = this.#kept.get(key);
     if (kept) {
       this.#kept.delete(key);
@@ -91,7 +94,9 @@ export class Grammars {
     let coming = this.#coming.get(key);
     if (!coming) {
       if (this.#queue.length >= this.#limits.pending) throw errors.queueFull(this.#limits.pending);
-      coming = new Promise<Grammar>((resolve, reject) => this.#queue.push({ key, source, resolve, reject }));
+      coming = new Promise<Grammar>((resolve, reject) =>
+        this.#queue.push({ key, source: text, kind: source.kind, resolve, reject }),
+      );
       this.#coming.set(key, coming);
       this.#next();
     }
@@ -113,7 +118,7 @@ export class Grammars {
     if (!job) return;
     this.#worker ??= this.#start();
     const limit = this.#limits.compileMs;
-    const timer = setTimeout(() => this.#stop(tooSlow(job.source, `${limit} ms`)), limit);
+    const timer = setTimeout(() => this.#stop(tooLarge(job.kind, `compiling it needs more than ${limit} ms`)), limit);
     const id = this.#nextId++;
     this.#running = { ...job, id, timer };
     this.#worker.ref();
@@ -127,7 +132,7 @@ export class Grammars {
     const ended = (detail: string): void => {
       if (worker !== this.#worker) return;
       const job = this.#running;
-      this.#stop(job ? tooSlow(job.source, detail) : errors.engineFailed(detail));
+      this.#stop(job ? tooLarge(job.kind, `compiling it needs more than ${detail}`) : errors.engineFailed(detail));
     };
     worker.on('message', (reply: CompileReply) => {
       if (worker !== this.#worker || reply.id !== this.#running?.id) return;
@@ -186,12 +191,16 @@ function bytesOf(grammar: Grammar): number {
   return bytes;
 }
 
-function tooSlow(source: GrammarSource, limit: string): LongmindError {
-  const param = source.kind === 'tools' ? 'tools' : 'response_format';
-  return new LongmindError(
-    'schema_too_large',
-    400,
-    `the schema is too large: compiling it needs more than ${limit}`,
-    param,
-  );
+/** @throws schema_too_large for one that is nested so deeply that it cannot be written */
+function written(source: GrammarSource): string {
+  try {
+    return JSON.stringify(source);
+  } catch {
+    throw tooLarge(source.kind, 'it is nested too deeply');
+  }
+}
+
+function tooLarge(kind: GrammarSource['kind'], why: string): LongmindError {
+  const param = kind === 'tools' ? 'tools' : 'response_format';
+  return new LongmindError('schema_too_large', 400, `the schema is too large: ${why}`, param);
 }

@@ -9,6 +9,9 @@ export interface ApiMessage {
   tool_calls?: ApiCall[] | null;
 }
 
+/** Of the arguments in a history. */
+const MAX_DEPTH = 128;
+
 interface ApiCall {
   id: string;
   type: 'function';
@@ -80,13 +83,24 @@ function callMessage(m: ApiMessage, plain: ChatMessage, style: ToolStyle, at: st
 function argumentsOf(text: string, path: string): Record<string, unknown> {
   let value: unknown;
   try {
-    value = text.trim() === '' ? {} : JSON.parse(text);
+    value = text.trim() === '' ? {} : depthOf(text) <= MAX_DEPTH ? JSON.parse(text) : null;
   } catch {
     value = null;
   }
   if (typeof value !== 'object' || value === null || Array.isArray(value))
-    throw errors.invalidRequest(`field '${path}' must be a JSON object, as text`, path);
+    throw errors.invalidRequest(`field '${path}' must be a JSON object, as text, of at most ${MAX_DEPTH} levels`, path);
   return value as Record<string, unknown>;
+}
+
+/** Levels of arrays and objects in a JSON text; too many would overflow whoever walks over the value. */
+function depthOf(text: string): number {
+  let depth = 0;
+  let deepest = 0;
+  for (const [part] of text.matchAll(/"(?:[^"\\]|\\.)*"|[[{]|[\]}]/g)) {
+    if (part === '{' || part === '[') deepest = Math.max(deepest, ++depth);
+    else if (part === '}' || part === ']') depth--;
+  }
+  return deepest;
 }
 
 /** As the grammar of that format has them written. */

@@ -63,6 +63,47 @@ const bad: [string, object, string, string][] = [
   ['a ban', { response_format: { type: 'json_object' }, logit_bias: { 5: -100 } }, 'invalid_request', 'logit_bias'],
 ];
 
+test("a schema nested without end is the caller's fault, also in tools and in the arguments of a history", async (t) => {
+  const { post, engine } = await rig(t);
+  const nest = (levels: number) => `${'{"not":'.repeat(levels)}{}${'}'.repeat(levels)}`;
+  const messages = JSON.stringify(hello);
+  for (const levels of [100, 2_000, 100_000]) {
+    const deep = nest(levels);
+    const call = {
+      role: 'assistant',
+      tool_calls: [{ id: 'a', type: 'function', function: { name: 'f', arguments: deep } }],
+    };
+    const bodies: [string, string, string][] = [
+      [
+        `{"messages":${messages},"response_format":{"type":"json_schema","json_schema":{"name":"x","schema":${deep}}}}`,
+        'schema_too_large',
+        'response_format',
+      ],
+      [
+        `{"messages":${messages},"tools":[{"type":"function","function":{"name":"f","parameters":${deep}}}]}`,
+        'schema_too_large',
+        'tools',
+      ],
+      [
+        JSON.stringify({ messages: [call] }),
+        levels > 128 ? 'invalid_request' : '',
+        'messages[0].tool_calls[0].function.arguments',
+      ],
+    ];
+    for (const [body, code, param] of bodies) {
+      const response = await post('/v1/chat/completions', body);
+      if (code === '') {
+        assert.equal(response.status, 200);
+        continue;
+      }
+      assert.equal(response.status, 400);
+      const error = await errorOf(response);
+      assert.deepEqual([error.code, error.param], [code, param], error.message);
+    }
+  }
+  assert.equal(engine.calls.length, 1);
+});
+
 for (const [what, fields, code, param] of bad) {
   test(`refused before anything runs: ${what}`, async (t) => {
     const { post, engine } = await rig(t);

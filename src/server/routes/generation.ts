@@ -48,8 +48,8 @@ export function generationRoutes(app: FastifyInstance, ctx: ServerContext): void
     const { body, owner } = request;
     const options = { ...commonOptions(ctx, body, owner), ...chatLimits(body) };
     const plan = planTools(body, ctx.toolStyle);
-    const { messages, tools } = await conversation(ctx, body, plan, owner);
     const grammar = plan ? await toolGrammar(ctx, body, plan) : await formatGrammar(ctx, body);
+    const { messages, tools } = await conversation(ctx, body, plan, owner);
     const more = { messages, ...(tools ? { tools } : {}), ...(grammar ? { grammar } : {}) };
     const job = {
       prefix: 'chatcmpl',
