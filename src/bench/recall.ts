@@ -5,6 +5,7 @@
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
 import { errors } from '../errors.js';
 import type { Engine } from '../types.js';
 
@@ -17,7 +18,7 @@ export interface RecallTurn {
 }
 
 export interface RecallOptions {
-  /** JSON lines: {"id", "turns": [{"user", "expect"?, "distance"?}]}. */
+  /** JSON lines: {"id", "turns": [{"user", "expect"?, "distance"?}]}; '' = the held-out ones that come with memo. */
   file: string;
   /** Conversations played at the same time, taking turns. */
   sessions: number;
@@ -40,11 +41,14 @@ export interface RecallResult {
   seconds: number;
 }
 
+/** Held-out conversations of the bundled model. */
+const HELD_OUT = fileURLToPath(new URL('../../../models/memo/conversations.jsonl', import.meta.url));
+
 /** Upper bounds of the buckets; a row is named by its bound. */
 const BUCKETS = [250, 500, 1000, 2000, 3000, 4000, 8000];
 
 export async function runRecall(engine: Engine, o: RecallOptions): Promise<RecallResult> {
-  const conversations = await readConversations(o.file, o.limit);
+  const conversations = await readConversations(o.file || HELD_OUT, o.limit);
   const started = performance.now();
   const before = await engine.stats();
   const answers: string[][] = conversations.map(() => []);

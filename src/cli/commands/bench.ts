@@ -87,6 +87,7 @@ function sessionsCommand(context: Context): Command {
   addModelOptions(command, context.library.defaultModel);
   return command.action(async () => {
     await using engine = await loadEngine(context, command);
+    letSignalsEnd(context);
     const { sessions, turns, draw, clients, rate, said, answered, mode, seed } = command.opts<bench.SessionsOptions>();
     const options = { sessions, turns, draw, clients, rate, said, answered, mode, seed };
     const onProgress = counter(context, 'turns');
@@ -96,12 +97,14 @@ function sessionsCommand(context: Context): Command {
 
 function recallCommand(context: Context): Command {
   const command = newCommand('recall', 'Does a model remember? Recall by distance in tokens', [
-    'bench recall --model memo --file held-out.jsonl',
-    'bench recall --model memo --file held-out.jsonl --evict --sessions 50 --json',
+    'bench recall --model memo',
+    'bench recall --model memo --sessions 50 --cache-max-entry-count 305 --quant-policy 8 --json',
+    'bench recall --model memo --evict --limit 5 --cache-max-entry-count 64',
   ]);
-  command.requiredOption(
+  command.option(
     '--file <FILE>',
-    'conversations: JSON lines {"id", "turns": [{"user", "expect"?, "distance"?}]}',
+    'JSON lines {"id", "turns": [{"user", "expect"?, "distance"?}]} (default: the held-out ones that come with memo)',
+    '',
   );
   command.option('--sessions <N>', 'conversations at a time', integer(1), 1);
   command.option('--limit <N>', 'conversations in all (0 = all of the file)', integer(0), 0);
@@ -111,6 +114,7 @@ function recallCommand(context: Context): Command {
   addModelOptions(command, context.library.defaultModel);
   return command.action(async () => {
     await using engine = await loadEngine(context, command);
+    letSignalsEnd(context);
     const { file, sessions, limit, evict, maxTokens } = command.opts<bench.RecallOptions>();
     const onProgress = counter(context, 'conversations');
     show(context, await context.library.bench.recall(engine, { file, sessions, limit, evict, maxTokens, onProgress }));
