@@ -1,4 +1,5 @@
-// npm run bench:agreement -- [--model REF] [--positions N] [--json]; --fixture FILE only writes the peer's answers (for CI)
+// npm run bench:agreement -- [--model REF] [--positions N] [--json]; --slow: the peer in batches of 1
+// too (many minutes); --fixture FILE only writes the peer's answers (for CI)
 // Our logits against llama.cpp's on one GGUF, teacher-forced over mixed English, code and Chinese text. The yardstick is how
 // far llama.cpp agrees with itself (flash attention on and off, batches of 1 and of 512).
 import { spawnSync } from 'node:child_process';
@@ -14,6 +15,7 @@ const { values: args } = parseArgs({
     json: { type: 'boolean', default: false },
     fixture: { type: 'string', default: '' },
     positions: { type: 'string', default: '2048' },
+    slow: { type: 'boolean', default: false },
   },
 });
 const here = path.dirname(new URL(import.meta.url).pathname);
@@ -61,11 +63,11 @@ if (args.fixture) {
   await engine.close();
   process.exit(0);
 }
-const selves = {
-  'flash off, batch 512': peer('off', 512),
-  'flash on, batch 1': peer('on', 1),
-  'flash off, batch 1': peer('off', 1),
-};
+const selves = { 'flash off, batch 512': peer('off', 512) };
+if (args.slow) {
+  selves['flash on, batch 1'] = peer('on', 1);
+  selves['flash off, batch 1'] = peer('off', 1);
+}
 const mine = await ours(base.top);
 await engine.close();
 

@@ -1,6 +1,6 @@
 """Recall on held-out conversations: teacher-forced over whole batches, or played turn by turn with memo's own answers.
 
-    python evaluate.py --model build/model.pt --tokenizer build/tokenizer.json [--play] [--blind]
+    python evaluate.py --model ../../models/memo/memo.gguf [--play] [--blind]
 """
 import argparse
 import json
@@ -134,13 +134,13 @@ def load(path, dtype=None):
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("--model", type=Path, required=True, help="model.pt or memo.gguf")
-    p.add_argument("--tokenizer", type=Path, default=Path("build/tokenizer.json"))
+    p.add_argument("--tokenizer", type=Path, help="tokenizer.json; a GGUF file holds its own")
     p.add_argument("--count", type=int, default=60)
     p.add_argument("--seed", type=int, default=2)
     p.add_argument("--play", action="store_true")
     p.add_argument("--blind", action="store_true")
     args = p.parse_args()
-    encode = Encoder(args.tokenizer)
+    encode = Encoder(args.tokenizer or args.model)
     model, conversations = load(args.model), exam(encode, args.count, args.seed)
     if not args.play and not args.blind:
         print(json.dumps(recall_table(model, conversations, "cpu")))

@@ -2,8 +2,8 @@
 
     python fixtures.py --model ../../models/memo/memo.gguf --out ../../test/fixtures/memo
 
-conversations.jsonl  held-out conversations for `longmind bench recall`: {"id", "turns": [{"user", "expect"?, "distance"?}]}
-logits.json          held-out conversations as token ids, with the most likely next token at every position
+conversations.jsonl  (beside the model) held-out conversations for `longmind bench recall`: {"id", "turns": [{"user", "expect"?, "distance"?}]}
+logits.json          (--out) held-out conversations as token ids, with the most likely next token at every position
 """
 import argparse
 import hashlib
@@ -44,13 +44,13 @@ def logits_of(model, index: int, c) -> dict:
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("--model", type=Path, default=Path("../../models/memo/memo.gguf"))
-    p.add_argument("--tokenizer", type=Path, default=Path("build/tokenizer.json"))
+    p.add_argument("--tokenizer", type=Path, help="tokenizer.json; a GGUF file holds its own")
     p.add_argument("--out", type=Path, default=Path("../../test/fixtures/memo"))
     p.add_argument("--count", type=int, default=60)
     args = p.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    model, conversations = load(args.model), exam(Encoder(args.tokenizer), args.count, SEED)
-    with open(args.out / "conversations.jsonl", "w") as f:
+    model, conversations = load(args.model), exam(Encoder(args.tokenizer or args.model), args.count, SEED)
+    with open(args.model.parent / "conversations.jsonl", "w") as f:
         f.writelines(conversation_line(i, c) for i, c in enumerate(conversations))
     fixture = {"model": hashlib.sha256(args.model.read_bytes()).hexdigest(),
                "about": "argmax[i], its log-probability and its margin over the second: the next token after tokens[0..i], "

@@ -9,6 +9,8 @@ from pathlib import Path
 import regex
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+import gguf
+
 VOCAB = 2048
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 ENDOFTEXT, IM_START, IM_END = range(3)
@@ -19,11 +21,23 @@ CHAT_TEMPLATE = ("{% for message in messages %}{{'<|im_start|>' + message['role'
                  "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}")
 
 
-def train(texts, path: Path) -> Tokenizer:
-    tok = Tokenizer(models.BPE())
+def split(tok: Tokenizer) -> Tokenizer:
     tok.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True),
                                                  pre_tokenizers.ByteLevel(add_prefix_space=False)])
     tok.decoder = decoders.ByteLevel()
+    return tok
+
+
+def from_gguf(path) -> Tokenizer:
+    metadata, _ = gguf.read(path)
+    tokens, merges = metadata["tokenizer.ggml.tokens"], metadata["tokenizer.ggml.merges"]
+    tok = split(Tokenizer(models.BPE({t: i for i, t in enumerate(tokens)}, [tuple(m.split(" ")) for m in merges])))
+    tok.add_special_tokens(SPECIAL)
+    return tok
+
+
+def train(texts, path: Path) -> Tokenizer:
+    tok = split(Tokenizer(models.BPE()))
     trainer = trainers.BpeTrainer(vocab_size=VOCAB, special_tokens=SPECIAL, show_progress=False,
                                   initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()))
     tok.train_from_iterator(texts, trainer)
@@ -33,10 +47,10 @@ def train(texts, path: Path) -> Tokenizer:
 
 
 class Encoder:
-    """Encodes plain text (never special tokens) piece by piece, remembering the pieces."""
+    """Encodes plain text (never special tokens) piece by piece, remembering the pieces. From tokenizer.json or a GGUF file."""
 
     def __init__(self, path):
-        self.tok = Tokenizer.from_file(str(path))
+        self.tok = from_gguf(path) if str(path).endswith(".gguf") else Tokenizer.from_file(str(path))
         self.cache: dict[str, list[int]] = {}
 
     def __call__(self, text: str) -> list[int]:
