@@ -1,8 +1,7 @@
-// Does llama.cpp agree? Loads memo.gguf with node-llama-cpp (bench/peers/package.json has it; its native module must be
-// installed), compares the most likely tokens with test/fixtures/memo/logits.json, and plays held-out conversations. (Ten minutes: one sampled
-// position at a time.)
+// Does llama.cpp agree? Loads memo.gguf with node-llama-cpp (bench/peers has it, with its native module), plays held-out
+// conversations, and compares the most likely tokens with test/fixtures/memo/logits.json. About two minutes.
 //
-//   node scripts/train-memo/llama-cpp.mjs [MODEL] [CONVERSATIONS]      from a folder where node-llama-cpp resolves
+//   cd bench/peers && node ../../scripts/train-memo/llama-cpp.mjs [MODEL] [CONVERSATIONS]
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { resolve } from 'node:path';
