@@ -1,6 +1,7 @@
 """What can be told and asked: families of facts as clauses, questions and answers.
 
-A clause with '!' in front is a whole sentence. {K} is the key of a fact (whose, or which), {V} its value. Clauses begin in lower case and have no full stop: `data.py`
+A clause with '!' in front is a whole sentence. {K} is the key of a fact (whose, or which), {V} its value. Clauses begin in
+lower case and have no full stop: `turns.py`
 wraps them. The answer is also the assistant's repetition when it acknowledges a fact.
 """
 from dataclasses import dataclass
