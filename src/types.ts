@@ -185,6 +185,41 @@ export interface EngineInfo {
   loadMs: number;
 }
 
+export interface CacheStats {
+  blocks: { total: number; free: number; cached: number; active: number; grown: number };
+  sequences: { total: number; active: number; cached: number; evicted: number };
+  tokensKept: number;
+  /** Sequences that came back with tokens computed before, counted when they first get blocks: all, some, none left. */
+  hits: number;
+  partialHits: number;
+  misses: number;
+  tokensReused: number;
+  /** Tokens computed a second time because their KV was evicted. */
+  tokensRecomputed: number;
+  tokensComputed: number;
+  tokensPrefixReused: number;
+  blocksEvicted: number;
+  tokensEvicted: number;
+  forks: number;
+  copies: number;
+  sequencesDropped: number;
+  /** How often the device refused to make more blocks usable. */
+  growRefusals: number;
+}
+
+/** Compact picture of the block map. */
+export interface CacheSnapshot {
+  blockLen: number;
+  /** (total) 0 never used, 1 free, 2 cached, 3 active. */
+  state: Uint8Array;
+  /** (total) id of a sequence that holds the block, or -1. */
+  sequence: Float64Array;
+  /** (total) tokens stored in the block. */
+  fill: Uint16Array;
+  /** Cached blocks in eviction order, first to go first (bounded to 4,096). */
+  evictionOrder: Int32Array;
+}
+
 export interface EngineStats {
   requests: { waiting: number; running: number; finished: number; aborted: number; failed: number };
   tokens: { prompt: number; cached: number; generated: number; recomputed: number };
@@ -195,38 +230,13 @@ export interface EngineStats {
   lastStepJsMs: number;
   stepBudget: number;
   sessions: number;
-  cache: {
-    blocks: { total: number; free: number; cached: number; active: number; grown: number };
-    sequences: { total: number; active: number; cached: number; evicted: number };
-    tokensKept: number;
-    hits: number;
-    partialHits: number;
-    misses: number;
-    tokensReused: number;
-    tokensRecomputed: number;
-    tokensComputed: number;
-    tokensPrefixReused: number;
-    blocksEvicted: number;
-    tokensEvicted: number;
-    forks: number;
-    copies: number;
-    sequencesDropped: number;
-  };
+  cache: CacheStats;
 }
 
 /** One moment of the engine, for whoever wants to see it. Every value comes from the manager and the batch. */
-export interface EngineSnapshot {
+export interface EngineSnapshot extends CacheSnapshot {
   /** Steps run so far. */
   step: number;
-  blockLen: number;
-  /** (blocks) 0 never used, 1 free, 2 cached, 3 active. */
-  state: Uint8Array;
-  /** (blocks) the `sequence` of one that holds the block (ids go beyond 32 bits), or -1. */
-  sequence: Float64Array;
-  /** (blocks) tokens stored. */
-  fill: Uint16Array;
-  /** Cached blocks, first to be evicted first (at most 4,096). */
-  evictionOrder: Int32Array;
   /** Sequences that have a name or are in the batch (at most 1,000, the last used). */
   sequences: {
     sequence: number;

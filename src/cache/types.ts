@@ -9,6 +9,10 @@
  * States: active (in the batch, its blocks are pinned), cached (blocks may vanish, tail first), evicted (token ids only).
  */
 
+import type { CacheSnapshot, CacheStats } from '../types.js';
+
+export type { CacheSnapshot, CacheStats } from '../types.js';
+
 /** A handle: dense slot plus generation, so that a stale one is noticed. */
 export type SequenceId = number;
 
@@ -101,39 +105,4 @@ export interface CacheManager {
   snapshot(): CacheSnapshot;
   /** Checks every invariant; throws InvariantError. O(blocks + tokens). */
   check(): void;
-}
-
-export interface CacheStats {
-  blocks: { total: number; free: number; cached: number; active: number; grown: number };
-  sequences: { total: number; active: number; cached: number; evicted: number };
-  tokensKept: number;
-  /** Sequences that came back with tokens computed before, counted when they first get blocks: all, some, none left. */
-  hits: number;
-  partialHits: number;
-  misses: number;
-  tokensReused: number;
-  /** Tokens computed a second time because their KV was evicted. */
-  tokensRecomputed: number;
-  tokensComputed: number;
-  tokensPrefixReused: number;
-  blocksEvicted: number;
-  tokensEvicted: number;
-  forks: number;
-  copies: number;
-  sequencesDropped: number;
-  /** How often the device refused to make more blocks usable. */
-  growRefusals: number;
-}
-
-/** Compact picture of the block map. */
-export interface CacheSnapshot {
-  blockLen: number;
-  /** (total) 0 never used, 1 free, 2 cached, 3 active. */
-  state: Uint8Array;
-  /** (total) id of a sequence that holds the block, or -1. */
-  sequence: Float64Array;
-  /** (total) tokens stored in the block. */
-  fill: Uint16Array;
-  /** Cached blocks in eviction order, first to go first (bounded to 4,096). */
-  evictionOrder: Int32Array;
 }

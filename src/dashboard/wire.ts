@@ -54,6 +54,7 @@ export interface EngineStats {
     forks: number;
     copies: number;
     sequencesDropped: number;
+    growRefusals: number;
   };
 }
 

@@ -36,6 +36,7 @@ const stats = (steps: number, change: Partial<EngineStats['cache']> = {}): Engin
     forks: 0,
     copies: 0,
     sequencesDropped: 0,
+    growRefusals: 0,
     ...change,
   },
 });

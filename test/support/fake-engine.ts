@@ -367,6 +367,7 @@ function fakeStats(running: number, started: number): EngineStats {
       forks: 0,
       copies: 0,
       sequencesDropped: 0,
+      growRefusals: 0,
     },
   };
 }
