@@ -96,8 +96,8 @@ def run(args, queues, tokenizer_path):
             total.zero_()
             log.append(row)
             print(json.dumps(row), flush=True)
-        if step + 1 == args.stop or (args.limit and time.time() - started > args.limit):
-            print("stopped at step", step + 1, flush=True)
+        if args.limit and time.time() - started > args.limit:
+            print("time limit reached at step", step + 1, flush=True)
             break
     torch.save(dict(config=config.dict(), weights={k: v.cpu() for k, v in model.state_dict().items()}), args.out / "model.pt")
     (args.out / "train.json").write_text(json.dumps(dict(args={k: str(v) for k, v in vars(args).items()}, log=log,
@@ -107,7 +107,7 @@ def run(args, queues, tokenizer_path):
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("--out", type=Path, default=Path("build"))
-    p.add_argument("--steps", type=int, default=14000)
+    p.add_argument("--steps", type=int, default=13000)
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--lr", type=float, default=4e-3)
     p.add_argument("--dim", type=int, default=384)
@@ -119,7 +119,6 @@ def main():
     p.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 2) - 2))
     p.add_argument("--report", type=int, default=500)
     p.add_argument("--exam", type=int, default=48, help="held-out conversations for the reports")
-    p.add_argument("--stop", type=int, default=13438, help="end here, wherever --steps lets the learning rate go (0: at the end)")
     p.add_argument("--limit", type=float, default=0, help="stop after so many seconds (0: run all steps)")
     args = p.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
