@@ -29,7 +29,11 @@ export interface Bench {
   trace?(options: bench.TraceBenchOptions): object | Promise<object>;
   cache?(options: { blocks: number[] }): object | Promise<object>;
   sessions(engine: Engine, options: bench.SessionsOptions): Promise<object>;
+  sessionsCompare(open: bench.OpenEngine, options: bench.CompareOptions): Promise<bench.CompareResult>;
+  sessionsSweep(open: bench.OpenEngine, options: bench.SweepOptions): Promise<bench.SweepResult>;
+  sessionsJournal(open: bench.OpenEngine, options: bench.JournalOptions): Promise<bench.JournalResult>;
   recall(engine: Engine, options: bench.RecallOptions): Promise<object>;
+  perplexity(options: bench.PerplexityOptions): Promise<bench.PerplexityResult>;
 }
 
 /** A server that listens. */

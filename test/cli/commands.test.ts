@@ -223,16 +223,33 @@ test('bench: options of each measurement arrive typed, with their defaults', asy
     bound: true,
   });
   assert.deepEqual(await ran('bench cache --blocks 10,20'), { blocks: [10, 20] });
-  assert.deepEqual(await ran('bench sessions --sessions 3 --said 5,6 --draw uniform --threads 1'), {
+  const load = {
     sessions: 3,
-    turns: 6,
-    draw: 'uniform',
-    clients: 8,
+    turns: 4,
+    arrivals: 'uniform',
+    clients: 4,
     rate: 0,
     said: [5, 6],
-    answered: 32,
-    mode: 'session',
+    answered: 80,
     seed: 1,
+  };
+  assert.deepEqual(await ran('bench sessions --sessions 3 --said 5,6 --arrivals uniform --threads 1'), {
+    ...load,
+    mode: 'session',
+  });
+  const compared = { ...load, sessionLen: 2048, sameAnswers: true };
+  assert.deepEqual(await ran('bench sessions --compare --share 0.5 --sessions 3 --said 5,6 --arrivals uniform'), {
+    ...{ ...compared, share: 0.5, rounds: 1, rows: [] },
+  });
+  assert.deepEqual(await ran('bench sessions --sweep --capacities 100,9 --sessions 3 --said 5,6 --arrivals uniform'), {
+    ...{ ...compared, capacities: [100, 9], rounds: 1, points: [] },
+  });
+  assert.deepEqual(
+    await ran('bench sessions --compare-journal --session-len 512 --sessions 3 --said 5,6 --arrivals uniform'),
+    { ...compared, sessionLen: 512, folder: '', rounds: 5 },
+  );
+  assert.deepEqual(await ran('bench perplexity --file f --bits 16,4 --threads 1 -m a'), {
+    ...{ model: '/models/a.gguf', file: 'f', window: 1024, limit: 0, bits: [16, 4], threads: 1, rows: [] },
   });
   assert.deepEqual(await ran('bench recall --file f --evict'), {
     file: 'f',
@@ -244,10 +261,24 @@ test('bench: options of each measurement arrive typed, with their defaults', asy
   for (const argv of [
     'bench trace t',
     'bench trace t --capacity-blocks 0',
-    'bench sessions --draw odd',
+    'bench sessions --arrivals odd',
+    'bench sessions --said 9,5',
+    'bench sessions --compare --sweep',
+    'bench sessions --compare --cache-max-entry-count 9',
+    'bench perplexity --bits 5',
     'bench nothing',
   ])
     assert.equal((await longmind(argv.split(' '))).code, 2, argv);
+});
+
+test('bench: a comparison opens engines with its own sizes over the given options; other answers are a failure', async () => {
+  const { asked, code } = await longmind('bench sessions --compare --threads 1 -m a.gguf'.split(' '));
+  assert.equal(code, 0);
+  assert.deepEqual(asked, [
+    { model: 'a.gguf', threads: 1, cacheMaxEntryCount: 5, enablePrefixCaching: false, sessionLen: 64 },
+  ]);
+  for (const which of ['--compare', '--sweep', '--compare-journal'])
+    assert.equal((await longmind(['bench', 'sessions', which, '--seed', '13'])).code, 1);
 });
 
 test('serve refuses options that cannot be served before a model is loaded', async () => {

@@ -3,6 +3,7 @@ import { PassThrough } from 'node:stream';
 import type { Library } from '../../src/cli/library.js';
 import { main } from '../../src/cli/main.js';
 import { errors } from '../../src/errors.js';
+import type { bench } from '../../src/index.js';
 import { FakeEngine, type FakeOptions } from './fake-engine.js';
 
 export interface Ran {
@@ -38,6 +39,12 @@ export async function longmind(
   return { code, ...texts, asked, engines };
 }
 
+/** A measurement that opens one engine and answers what it was asked; with seed 13, its answers differed. */
+async function measured(open: bench.OpenEngine, { onProgress: _, ...options }: { onProgress?: unknown; seed: number }) {
+  await using _engine = await open({ cacheMaxEntryCount: 5, enablePrefixCaching: false, sessionLen: 64 });
+  return { ...options, sameAnswers: options.seed !== 13 };
+}
+
 function fakeLibrary(fake: FakeOptions, asked: Record<string, unknown>[], engines: FakeEngine[]): Library {
   const file = (ref: string) => ({ ref, path: `/models/${ref}.gguf`, bytes: 1536 });
   return {
@@ -47,6 +54,10 @@ function fakeLibrary(fake: FakeOptions, asked: Record<string, unknown>[], engine
       cache: async (options) => options,
       sessions: async (_engine, { onProgress: _, ...options }) => options,
       recall: async (_engine, { onProgress: _, ...options }) => options,
+      sessionsCompare: async (open, o) => ({ ...(await measured(open, o)), rows: [] }) as never,
+      sessionsSweep: async (open, o) => ({ ...(await measured(open, o)), points: [] }) as never,
+      sessionsJournal: async (open, o) => (await measured(open, o)) as never,
+      perplexity: async ({ onProgress: _, ...options }) => ({ ...options, rows: [] }) as never,
     },
     async createEngine({ onProgress, onPlan, onNote: _, signal, ...options }) {
       signal?.throwIfAborted();

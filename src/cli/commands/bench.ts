@@ -1,29 +1,22 @@
 /** longmind bench: measurements that anybody can repeat. Each prints JSON with --json. */
-import { Command, InvalidArgumentError } from 'commander';
+import { Command } from 'commander';
 import type { bench } from '../../index.js';
 import { engineOptions } from '../../index.js';
 import { addModelOptions, type Context, JSON_FLAG, loadEngine, newCommand } from '../context.js';
 import type { Bench } from '../library.js';
+import { perplexityCommand } from './bench-perplexity.js';
+import { sessionsCommand } from './bench-sessions.js';
+import { counter, integer, integers, letSignalsEnd, number, oneOf, show } from './bench-values.js';
 
 export function benchCommand(context: Context): Command {
-  const command = new Command('bench').description('Measure: traces, cache, sessions, recall');
+  const command = new Command('bench').description('Measure: traces, cache, sessions, recall, perplexity');
   const { trace, cache } = context.library.bench;
   if (trace) command.addCommand(traceCommand(context, trace));
   if (cache) command.addCommand(cacheCommand(context, cache));
   command.addCommand(sessionsCommand(context));
   command.addCommand(recallCommand(context));
+  command.addCommand(perplexityCommand(context));
   return command;
-}
-
-/** A measurement takes a while; its progress is shown in whole units. */
-function counter(context: Context, what: string): (done: number, total: number) => void {
-  let last = -1;
-  return (done, total) => {
-    const percent = Math.floor((100 * done) / total);
-    if (percent === last || (percent % 10 !== 0 && done < total)) return;
-    last = percent;
-    context.terminal.note(`${what}: ${done} of ${total}`);
-  };
 }
 
 function traceCommand(context: Context, trace: Required<Bench>['trace']): Command {
@@ -48,9 +41,6 @@ function traceCommand(context: Context, trace: Required<Bench>['trace']): Comman
   });
 }
 
-/** A measurement that never pauses cannot be asked to stop: Ctrl-C ends the process as it does by default. */
-const letSignalsEnd = (context: Context): void => context.interrupt.dispose();
-
 function cacheCommand(context: Context, cache: Required<Bench>['cache']): Command {
   const command = newCommand('cache', 'Cost of the KV cache manager per block (no model)', [
     'bench cache',
@@ -61,37 +51,6 @@ function cacheCommand(context: Context, cache: Required<Bench>['cache']): Comman
   return command.action(async (options: { blocks: number[] }) => {
     letSignalsEnd(context);
     show(context, await cache({ blocks: options.blocks }));
-  });
-}
-
-function sessionsCommand(context: Context): Command {
-  const command = newCommand('sessions', 'Many conversations of many turns: throughput and time to the first token', [
-    'bench sessions --sessions 32 --turns 6 --cache-max-entry-count 200 --json',
-    'bench sessions --mode history --no-enable-prefix-caching',
-  ]);
-  command.option('--sessions <N>', 'conversations', integer(1), 16);
-  command.option('--turns <N>', 'turns of each on average', integer(1), 6);
-  command.option('--draw <HOW>', 'who speaks next', oneOf(['zipf', 'uniform', 'round-robin']), 'zipf');
-  command.option('--clients <N>', 'turns in flight at a time', integer(1), 8);
-  command.option('--rate <X>', 'Poisson arrivals a second instead of --clients', number(0), 0);
-  command.option('--said <MIN,MAX>', 'tokens that a user says', integers(1), [20, 80]);
-  command.option('--answered <N>', 'tokens answered', integer(1), 32);
-  command.option(
-    '--mode <HOW>',
-    'a session and the new turn, or the whole history',
-    oneOf(['session', 'history']),
-    'session',
-  );
-  command.option('--seed <N>', 'the same seed gives the same conversations', integer(0), 1);
-  command.option(...JSON_FLAG);
-  addModelOptions(command, context.library.defaultModel);
-  return command.action(async () => {
-    await using engine = await loadEngine(context, command);
-    letSignalsEnd(context);
-    const { sessions, turns, draw, clients, rate, said, answered, mode, seed } = command.opts<bench.SessionsOptions>();
-    const options = { sessions, turns, draw, clients, rate, said, answered, mode, seed };
-    const onProgress = counter(context, 'turns');
-    show(context, await context.library.bench.sessions(engine, { ...options, onProgress }));
   });
 }
 
@@ -119,44 +78,4 @@ function recallCommand(context: Context): Command {
     const onProgress = counter(context, 'conversations');
     show(context, await context.library.bench.recall(engine, { file, sessions, limit, evict, maxTokens, onProgress }));
   });
-}
-
-function show(context: Context, result: object): void {
-  if (context.terminal.json) context.terminal.value(result);
-  else for (const [name, value] of Object.entries(result)) context.terminal.line(`${name.padEnd(20)} ${cell(value)}`);
-}
-
-function cell(value: unknown): string {
-  if (Array.isArray(value)) return value.map((v) => `\n  ${cell(v)}`).join('');
-  if (typeof value === 'number') return Number.isInteger(value) ? String(value) : value.toPrecision(4);
-  if (typeof value !== 'object' || value === null) return String(value);
-  return Object.entries(value)
-    .map(([k, v]) => `${k} ${cell(v)}`)
-    .join(', ');
-}
-
-function number(min: number): (raw: string) => number {
-  return (raw) => {
-    const n = Number(raw);
-    if (raw.trim() === '' || !(n >= min)) throw new InvalidArgumentError(`It must be a number of at least ${min}.`);
-    return n;
-  };
-}
-
-function integer(min: number): (raw: string) => number {
-  return (raw) => {
-    const n = Number(raw);
-    if (!Number.isSafeInteger(n) || n < min || raw.trim() === '')
-      throw new InvalidArgumentError(`It must be an integer of at least ${min}.`);
-    return n;
-  };
-}
-
-const integers = (min: number) => (raw: string) => raw.split(',').map(integer(min));
-
-function oneOf(choices: string[]): (raw: string) => string {
-  return (raw) => {
-    if (!choices.includes(raw)) throw new InvalidArgumentError(`It must be one of ${choices.join(', ')}.`);
-    return raw;
-  };
 }
