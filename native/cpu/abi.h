@@ -37,7 +37,7 @@ enum LmFlags {
   LM_NEED_F32 = 2,   // PREPARE: f32 panels for float weights
   LM_SILU_MUL = 4,   // LINEAR: outs are (gate, up); silu(gate)·up goes to panelOut
   LM_PER_LOGIT = 8,  // rows follow logitRows
-  LM_FINE = 16,      // int8 activations in two planes, the second for what the first left (panel set 1)
+  LM_FINE = 16,      // int8 activations in two planes, the second for what the first left; with LM_PER_LOGIT
 };
 
 #define LM_MAX_OUTS 8

@@ -71,7 +71,7 @@ struct LinearJob {
 
 static void linear_units(void *context, int, int from, int to, int member) {
   LinearJob *j = (LinearJob *)context;
-  j->d->k->linear(&j->l, from, to, j->d->scratch[member]);
+  j->d->k->linear(&j->l, from, to, j->d->scratch[member], j->l.outs[0].w->data);
 }
 
 extern "C" double lm_bench_linear(Device *d, int32_t tensor, int32_t n, int32_t repeats) {
@@ -85,12 +85,12 @@ extern "C" double lm_bench_linear(Device *d, int32_t tensor, int32_t n, int32_t 
                                MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (m == MAP_FAILED) return LM_E_MEMORY;
   uint8_t *at = m;
-  LmPanels p = {at, (float *)(at + q8), P, n};
+  LmPanels p = {at, (float *)(at + q8), P, n, 1};
   LinearJob j;
   memset(&j, 0, sizeof(j));
   float *rows = (float *)(at + q8 + f32 + out);
   for (int i = 0; i < t->in; i++) rows[i] = (float)(i * 37 % 101) / 50.0f - 1.0f;
-  LmPrepare prepare = {rows, 0, t->in, nullptr, 0, LM_NEED_Q8 | LM_NEED_F32, p, p};
+  LmPrepare prepare = {rows, 0, t->in, nullptr, 0, LM_NEED_Q8 | LM_NEED_F32, p};
   if (t->in % 32) prepare.need = LM_NEED_F32;
   for (int i = 0; i < n; i++) d->k->prepare(&prepare, i, d->scratch[0]);
   j.d = d;

@@ -83,7 +83,7 @@ static int64_t spans_of(const int32_t *s) {
 
 static void place(Device *d, Bump *b, const int32_t *s, const int32_t *buffers, const LmOp *ops, const int32_t *ropes) {
   const LmKernels *k = d->k;
-  int64_t tokens = s[LM_S_MAX_TOKENS], logits = s[LM_S_MAX_LOGITS], rows = tokens > logits ? tokens : logits;
+  int64_t tokens = s[LM_S_MAX_TOKENS], logits = s[LM_S_MAX_LOGITS];
   for (int i = 0; i < s[LM_S_BUFFERS]; i++) {
     float *p = (float *)b->take(((buffers[2 * i + 1] ? logits : tokens) * buffers[2 * i] + 16) * 4);
     if (d->buffers) d->buffers[i] = {p, buffers[2 * i], buffers[2 * i + 1]};
@@ -96,9 +96,10 @@ static void place(Device *d, Bump *b, const int32_t *s, const int32_t *buffers, 
     int set = o->kind == LM_OP_PREPARE ? o->panel : o->panelOut;
     int64_t w = o->kind == LM_OP_PREPARE ? o->width : (int64_t)o->outs[0].out;
     width[set] = w > width[set] ? w : width[set];
-    if ((o->flags & LM_FINE) && o->width > width[1]) width[1] = o->width;
   }
-  int64_t widest = width[0] > width[1] ? width[0] : width[1], columns = rows + k->columns;
+  // logit rows take two columns each (LM_FINE)
+  int64_t widest = width[0] > width[1] ? width[0] : width[1];
+  int64_t columns = (tokens > 2 * logits ? tokens : 2 * logits) + k->columns;
   for (int i = 0; i < 2; i++) {
     // both kinds, whatever the weights are: pages that are never touched cost nothing, and the size is known beforehand
     d->panels[i].q8 = (uint8_t *)b->take(columns * (width[i] / 32 + 1) * 64);
@@ -166,12 +167,13 @@ static int32_t program_check(const Device *d, const int32_t *s, const int32_t *b
         break;
       case LM_OP_PREPARE:
         BUFFER(o->in, o->width, per);
-        NEED(o->panel == 0 || (o->panel == 1 && !(o->flags & LM_FINE)));
+        NEED(o->panel == 0 || o->panel == 1);
+        if (o->flags & LM_FINE) NEED(o->flags & LM_PER_LOGIT);
         if (o->weight != -1) VECTOR(o->weight, o->width);
         break;
       case LM_OP_LINEAR:
         NEED((o->panel == 0 || o->panel == 1) && o->outCount > 0 && o->outCount <= LM_MAX_OUTS);
-        if (o->flags & LM_FINE) NEED(o->panel == 0 && !(o->flags & LM_SILU_MUL));
+        if (o->flags & LM_FINE) NEED((o->flags & LM_PER_LOGIT) && !(o->flags & LM_SILU_MUL));
         if (o->flags & LM_SILU_MUL) NEED((o->panelOut == 0 || o->panelOut == 1) && o->panelOut != o->panel && o->outCount == 2);
         for (int j = 0; j < o->outCount; j++) {
           MATRIX(o->outs[j].weight);

@@ -18,12 +18,16 @@ struct LmTensor {
   const float *vector;  // one-dimensional tensors: f32 values
 };
 
-/** Activations of n tokens, split into panels of P columns, each (block of 32 inputs, column). */
+/**
+ * Activations of n tokens, split into panels of P columns, each (block of 32 inputs, column). With two planes a panel's
+ * first P / 2 columns are tokens, and the others what their int8 values left, in the same order.
+ */
 struct LmPanels {
   uint8_t *q8;         // (panels, blocks, panel block): see panelBlockBytes
   float *f32;          // (panels, inputs, P)
   int32_t P;
   int32_t n;
+  int32_t planes;  // 1 or 2
 };
 
 static inline int64_t panelBlockBytes(int P) { return ((int64_t)P * 56 + 63) & ~(int64_t)63; }
@@ -37,7 +41,6 @@ struct LmLinearOut {
 
 struct LmLinear {
   LmPanels x;
-  LmPanels rest;  // LM_FINE: second plane, else q8 is null
   int32_t outCount;
   int32_t silu;
   LmLinearOut outs[LM_MAX_OUTS];
@@ -54,7 +57,6 @@ struct LmPrepare {
   float eps;
   int32_t need;
   LmPanels out;
-  LmPanels rest;  // LM_FINE
 };
 
 /** Where K and V of one layer lie. */
@@ -119,8 +121,9 @@ struct LmKernels {
   void (*norm)(const float *x, const float *w, float eps, int32_t n, float *out);
   /** Row `token` of x into the panels; scratch holds `width` floats. */
   void (*prepare)(const LmPrepare *p, int32_t token, float *scratch);
-  /** Output tiles [from, to), counted through all outs (pairs of tiles when silu). */
-  void (*linear)(const LmLinear *l, int32_t from, int32_t to, float *scratch);
+  /** Output tiles [from, to), counted through all outs (two of gate and two of up when silu). `after`: memory that this
+   *  thread will read next; its beginning is prefetched. Any address will do. */
+  void (*linear)(const LmLinear *l, int32_t from, int32_t to, float *scratch, const uint8_t *after);
   void (*silu_mul)(const float *gate, const float *up, float *out, int64_t n);
   void (*rope_store)(const LmRopeStore *r, const int32_t *table, int32_t token, int32_t position);
   int64_t (*attention_scratch)(int32_t group, int32_t headDim);  // floats

@@ -153,11 +153,12 @@ static void copy_blocks(Device *d, const StepArrays *s, int part, int parts) {
 
 // ---------------------------------------------------------------- operations
 
-/** n columns in as few panels as possible, all about equally wide. */
-static void set_panels(const Device *d, LmPanels *x, int32_t n) {
-  int32_t columns = d->k->columns, panels = (n + columns - 1) / columns;
+/** n tokens in as few panels as possible, all about equally wide. */
+static void set_panels(const Device *d, LmPanels *x, int32_t n, int32_t flags) {
+  x->planes = flags & LM_FINE ? 2 : 1;
+  int32_t tokens = d->k->columns / x->planes, panels = (n + tokens - 1) / tokens;
   x->n = n;
-  x->P = panels ? (n + panels - 1) / panels : 1;
+  x->P = x->planes * (panels ? (n + panels - 1) / panels : 1);
 }
 
 static int64_t linear_units(const LmLinear *l, int64_t *bytes) {
@@ -191,7 +192,6 @@ void step_prepare(Device *d) {
       l->hidden = d->panels[o->panelOut];
       l->hiddenNeed = o->flags & (LM_NEED_Q8 | LM_NEED_F32);
     }
-    if (o->flags & LM_FINE) l->rest = d->panels[1];
     if (o->residual >= 0) l->residual = d->buffers[o->residual].data;
   }
 }
@@ -244,9 +244,8 @@ static void run_rows(Device *d, const StepArrays *s, const LmOp *o, int32_t n, i
       break;
     case LM_OP_PREPARE: {
       LmPrepare p = {in->data, in->width, o->width, w ? w->t.vector : nullptr, o->eps,
-                     o->flags & (LM_NEED_Q8 | LM_NEED_F32 | LM_FINE), d->panels[o->panel], d->panels[1]};
-      set_panels(d, &p.out, n);
-      set_panels(d, &p.rest, n);
+                     o->flags & (LM_NEED_Q8 | LM_NEED_F32), d->panels[o->panel]};
+      set_panels(d, &p.out, n, o->flags);
       for (int32_t t = from; t < to; t++) d->k->prepare(&p, t, d->scratch[member]);
       break;
     }
@@ -286,11 +285,10 @@ static void plan_operation(Device *d, int i, int32_t *total, int32_t *piece) {
   if (o->kind == LM_OP_LINEAR && n) {
     LmLinear *l = d->linears + i;
     int64_t bytes, units = linear_units(l, &bytes);
-    set_panels(d, &l->x, n);
-    if (l->silu) set_panels(d, &l->hidden, n);
-    if (l->rest.q8) set_panels(d, &l->rest, n);
+    set_panels(d, &l->x, n, o->flags);
+    if (l->silu) set_panels(d, &l->hidden, n, 0);
     // with several panels the weights of a piece are read again for each: they should stay in the L2 cache
-    int64_t most = n > l->x.P ? (384 << 10) / (bytes / units + 1) : units;
+    int64_t most = n > l->x.P / l->x.planes ? (384 << 10) / (bytes / units + 1) : units;
     *total = (int32_t)units;
     *piece = (int32_t)(most < 1 ? 1 : most);
   }
@@ -307,7 +305,7 @@ static void run_phase(void *context, int p, int from, int to, int member) {
     return;
   }
   const LmOp *o = d->ops + p - 1;
-  if (o->kind == LM_OP_LINEAR) return d->k->linear(d->linears + p - 1, from, to, d->scratch[member]);
+  if (o->kind == LM_OP_LINEAR) return d->k->linear(d->linears + p - 1, from, to, d->scratch[member], d->linears[p-1].outs[0].w->data);
   if (o->kind == LM_OP_ATTENTION) return run_attention(d, o, from, to, member);
   run_rows(d, s, o, rows_of(s, o), from, to, member);
 }

@@ -233,9 +233,9 @@ LM_INLINE void add_minimum(V *f, V m, const float *ds) {
   for (int c = 0; c < NC; c++) f[c] = v_fma(m, v_set(ds[c]), f[c]);
 }
 
-// Each format: QB quant bytes a block, and the work of block b.
+// Each format: QB quant bytes and SB scale bytes a block, and the work of block b.
 struct Q8_0 {
-  enum { QB = 512 };
+  enum { QB = 512, SB = 32 };
   template <int NC>
   LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const Block &x) {
     I a[NC];
@@ -244,7 +244,7 @@ struct Q8_0 {
   }
 };
 struct Q4_0 {
-  enum { QB = 256 };
+  enum { QB = 256, SB = 32 };
   template <int NC>
   LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const Block &x) {
     I a[NC];
@@ -254,7 +254,7 @@ struct Q4_0 {
   }
 };
 struct Q4_1 {
-  enum { QB = 256 };
+  enum { QB = 256, SB = 64 };
   template <int NC>
   LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const Block &x) {
     I a[NC];
@@ -271,7 +271,7 @@ LM_INLINE void add_super(V *f, const I *a, const u8 *s, int j, const Block &x) {
   add_minimum<NC>(f, v_sub(v_zero(), m), x.ds);
 }
 struct Q4_K {
-  enum { QB = 256 };
+  enum { QB = 256, SB = 40 };
   template <int NC>
   LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const Block &x) {
     I a[NC];
@@ -281,7 +281,7 @@ struct Q4_K {
   }
 };
 struct Q5_K {
-  enum { QB = 320 };
+  enum { QB = 320, SB = 40 };
   template <int NC>
   LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const Block &x) {
     I a[NC];
@@ -291,7 +291,7 @@ struct Q5_K {
   }
 };
 struct Q6_K {
-  enum { QB = 384 };
+  enum { QB = 384, SB = 36 };
   template <int NC>
   LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const Block &x) {
     I a[NC], h[NC];
@@ -303,27 +303,36 @@ struct Q6_K {
   }
 };
 
-#define LM_PREFETCH_AHEAD 4096
+// How far ahead of its use a tile is prefetched: the latency of memory under load, several times over, so that what is
+// done between tiles does not let the stream run dry.
+#define LM_PREFETCH_AHEAD 8192
 
-/** 16 rows × NC columns over all inputs → out[NC][16]. */
+/**
+ * 16 rows × NC columns over all inputs → out[NC][16]. `next` is where the caller goes on reading: the last blocks
+ * prefetch from there.
+ */
 template <class F, int NC>
-__attribute__((noinline)) static void tile_columns(const u8 *tile, int nb, const u8 *x, int P, float *out) {
+__attribute__((noinline)) static void tile_columns(const u8 *tile, int nb, const u8 *x, int P, float *out, const u8 *next) {
+  enum { STEP = F::QB + F::SB, AHEAD = (LM_PREFETCH_AHEAD + STEP - 1) / STEP };
   int64_t bytes = panelBlockBytes(P);
-  const u8 *scales = tile + (int64_t)nb * F::QB;
+  const u8 *scales = tile + (int64_t)nb * F::QB, *ahead = tile + AHEAD * STEP;
+  int turn = nb > AHEAD ? nb - AHEAD : 0;
   V f[NC];
   for (int c = 0; c < NC; c++) f[c] = v_zero();
-  for (int b = 0; b < nb; b++, tile += F::QB, x += bytes) {
-    if (NC <= 8)  // few columns: the weights stream from memory
-      for (int l = 0; l < F::QB; l += 64) __builtin_prefetch(tile + LM_PREFETCH_AHEAD + l);
+  for (int b = 0; b < nb; b++, tile += F::QB, x += bytes, ahead += STEP) {
+    if (NC <= 8) {  // few columns: the weights stream from memory
+      if (b == turn) ahead = next;
+      for (int l = 0; l < STEP; l += 64) __builtin_prefetch(ahead + l);
+    }
     F::template block<NC>(f, tile, scales, b, Block::at(x, P));
   }
   for (int c = 0; c < NC; c++) v_store(out + 16 * c, f[c]);
 }
 
 template <class F, int NC>
-LM_INLINE void tile_any(const u8 *tile, int nb, const u8 *x, int P, int nc, float *out) {
-  if (nc == NC) return tile_columns<F, NC>(tile, nb, x, P, out);
-  if constexpr (NC > 1) tile_any<F, NC - 1>(tile, nb, x, P, nc, out);
+LM_INLINE void tile_any(const u8 *tile, int nb, const u8 *x, int P, int nc, float *out, const u8 *next) {
+  if (nc == NC) return tile_columns<F, NC>(tile, nb, x, P, out, next);
+  if constexpr (NC > 1) tile_any<F, NC - 1>(tile, nb, x, P, nc, out, next);
 }
 
 /** The same for float weights: x is (input, P) f32; one fused multiply-add an input, in order. */

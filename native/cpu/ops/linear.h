@@ -2,30 +2,35 @@
 // Work is split by tiles of outputs only: every output element is summed by one thread in one order.
 namespace LM_NS {
 
-static void tile_product(const LmTensor *w, i32 tile, const LmPanels *x, i32 panel, int nc, float *out) {
+/** `columns` of the panel's int8 columns (or, for float weights, nc) → out[column][16]; `next` is read after this tile. */
+static void tile_product(const LmTensor *w, i32 tile, const LmPanels *x, i32 panel, int columns, int nc, float *out, const u8 *next) {
   const u8 *t = w->data + tile * w->tileBytes;
   int nb = w->in / 32, P = x->P;
   const u8 *q = x->q8 + (int64_t)panel * nb * panelBlockBytes(P);
   const float *f = x->f32 + (int64_t)panel * w->in * P;
   switch (w->type) {
-    case LM_Q8_0: tile_any<Q8_0, LM_COLUMNS>(t, nb, q, P, nc, out); break;
-    case LM_Q4_0: tile_any<Q4_0, LM_COLUMNS>(t, nb, q, P, nc, out); break;
-    case LM_Q4_1: tile_any<Q4_1, LM_COLUMNS>(t, nb, q, P, nc, out); break;
-    case LM_Q4_K: tile_any<Q4_K, LM_COLUMNS>(t, nb, q, P, nc, out); break;
-    case LM_Q5_K: tile_any<Q5_K, LM_COLUMNS>(t, nb, q, P, nc, out); break;
-    case LM_Q6_K: tile_any<Q6_K, LM_COLUMNS>(t, nb, q, P, nc, out); break;
+    case LM_Q8_0: tile_any<Q8_0, LM_COLUMNS>(t, nb, q, P, columns, out, next); break;
+    case LM_Q4_0: tile_any<Q4_0, LM_COLUMNS>(t, nb, q, P, columns, out, next); break;
+    case LM_Q4_1: tile_any<Q4_1, LM_COLUMNS>(t, nb, q, P, columns, out, next); break;
+    case LM_Q4_K: tile_any<Q4_K, LM_COLUMNS>(t, nb, q, P, columns, out, next); break;
+    case LM_Q5_K: tile_any<Q5_K, LM_COLUMNS>(t, nb, q, P, columns, out, next); break;
+    case LM_Q6_K: tile_any<Q6_K, LM_COLUMNS>(t, nb, q, P, columns, out, next); break;
     case LM_F32: float_any<LM_F32, LM_COLUMNS>(t, w->in, f, P, nc, out); break;
     case LM_F16: float_any<LM_F16, LM_COLUMNS>(t, w->in, f, P, nc, out); break;
     case LM_BF16: float_any<LM_BF16, LM_COLUMNS>(t, w->in, f, P, nc, out); break;
   }
 }
 
+LM_INLINE const u8 *tile_at(const LmTensor *w, i32 tile) { return w->data + tile * w->tileBytes; }
+
 /** gate and up tiles 2u and 2u+1 → block u of hidden. */
-static void silu_block(const LmLinear *l, i32 u, i32 panel, int nc, float *scratch) {
+static void silu_block(const LmLinear *l, i32 u, i32 panel, int nc, float *scratch, const u8 *next) {
+  const LmTensor *wg = l->outs[0].w, *wu = l->outs[1].w;
   float *gate = scratch, *up = scratch + 16 * LM_COLUMNS, *h = up + 16 * LM_COLUMNS;
   for (int half = 0; half < 2; half++) {
-    tile_product(l->outs[0].w, 2 * u + half, &l->x, panel, nc, gate);
-    tile_product(l->outs[1].w, 2 * u + half, &l->x, panel, nc, up);
+    i32 t = 2 * u + half;
+    tile_product(wg, t, &l->x, panel, nc, nc, gate, tile_at(wu, t));
+    tile_product(wu, t, &l->x, panel, nc, nc, up, half ? next : tile_at(wg, t + 1));
     for (int c = 0; c < nc; c++) {
       V g = v_load(gate + 16 * c), p = v_load(up + 16 * c);
       int f = 32 * u + 16 * half;
@@ -58,33 +63,35 @@ static void store_tile(const LmLinear *l, const LmLinearOut *o, i32 tile, i32 to
   }
 }
 
-/** acc += W · (what the first plane of int8 left of x). */
-static void add_rest(const LmLinear *l, const LmTensor *w, i32 tile, i32 panel, int nc, float *acc) {
-  float *rest = acc + 16 * LM_COLUMNS;
-  tile_product(w, tile, &l->rest, panel, nc, rest);
-  for (int c = 0; c < nc; c++) v_store(acc + 16 * c, v_add(v_load(acc + 16 * c), v_load(rest + 16 * c)));
-}
-
-static void linear(const LmLinear *l, i32 from, i32 to, float *scratch) {
-  i32 panels = (l->x.n + l->x.P - 1) / l->x.P;
-  for (i32 panel = 0; panel < panels; panel++) {
-    int nc = panel_width(&l->x, panel);
-    if (l->silu) {
-      for (i32 u = from; u < to; u++) silu_block(l, u, panel, nc, scratch);
-      continue;
-    }
-    i32 first = 0;
-    for (int o = 0; o < l->outCount; o++) {
-      const LmLinearOut *out = l->outs + o;
-      i32 a = from > first ? from - first : 0, b = to - first < out->w->tiles ? to - first : out->w->tiles;
-      for (i32 t = a; t < b; t++) {
-        tile_product(out->w, t, &l->x, panel, nc, scratch);
-        if (l->rest.q8 && quant_bytes(out->w->type)) add_rest(l, out->w, t, panel, nc, scratch);
-        store_tile(l, out, t, panel * l->x.P, nc, scratch);
-      }
-      first += out->w->tiles;
+/** Units [from, to) of one panel that has nc tokens. */
+static void linear_panel(const LmLinear *l, i32 from, i32 to, i32 panel, int nc, float *scratch, const u8 *after) {
+  if (l->silu) {
+    for (i32 u = from; u < to; u++)
+      silu_block(l, u, panel, nc, scratch, u + 1 < to ? tile_at(l->outs[0].w, 2 * u + 2) : after);
+    return;
+  }
+  int tokens = panel_tokens(&l->x);
+  i32 first = 0;
+  for (int o = 0; o < l->outCount; o++) {
+    const LmLinearOut *out = l->outs + o;
+    const LmTensor *w = out->w;
+    int fine = l->x.planes == 2 && quant_bytes(w->type);
+    i32 a = from > first ? from - first : 0, b = to - first < w->tiles ? to - first : w->tiles;
+    first += w->tiles;
+    for (i32 t = a; t < b; t++) {
+      const u8 *next = t + 1 < b ? tile_at(w, t + 1) : to > first ? l->outs[o + 1].w->data : after;
+      // the columns between the two planes of an unfilled panel are computed, and left
+      tile_product(w, t, &l->x, panel, fine ? tokens + nc : nc, nc, scratch, next);
+      for (int c = 0; fine && c < nc; c++)
+        v_store(scratch + 16 * c, v_add(v_load(scratch + 16 * c), v_load(scratch + 16 * (tokens + c))));
+      store_tile(l, out, t, panel * tokens, nc, scratch);
     }
   }
+}
+
+static void linear(const LmLinear *l, i32 from, i32 to, float *scratch, const u8 *after) {
+  i32 panels = (l->x.n + panel_tokens(&l->x) - 1) / panel_tokens(&l->x);
+  for (i32 panel = 0; panel < panels; panel++) linear_panel(l, from, to, panel, panel_width(&l->x, panel), scratch, after);
 }
 
 }  // namespace LM_NS

@@ -25,14 +25,19 @@ LM_INLINE void quantise_block(V a, V b, u8 *block, int P, int c) {
   n[3 * P + c] = -32 * h1;
 }
 
-/** What quantise_block left: x - d · q, in blocks of the same kind. */
-LM_INLINE void quantise_rest(V a, V b, const u8 *block, u8 *rest, int P, int c) {
+/** What quantise_block left: x - d · q, in the second plane. */
+LM_INLINE void quantise_rest(V a, V b, u8 *block, int P, int c) {
   const s8 *q = (const s8 *)block + 32 * c;
   V d = v_set(-((const float *)(block + 32 * P))[c]);
-  quantise_block(v_fma(d, v_s8(q), a), v_fma(d, v_s8(q + 16), b), rest, P, c);
+  quantise_block(v_fma(d, v_s8(q), a), v_fma(d, v_s8(q + 16), b), block, P, c + P / 2);
 }
 
-LM_INLINE int panel_width(const LmPanels *x, int panel) { return x->n - panel * x->P < x->P ? x->n - panel * x->P : x->P; }
+/** Tokens that a full panel holds, and that panel `panel` holds. */
+LM_INLINE int panel_tokens(const LmPanels *x) { return x->P / x->planes; }
+LM_INLINE int panel_width(const LmPanels *x, int panel) {
+  int tokens = panel_tokens(x), rest = x->n - panel * tokens;
+  return rest < tokens ? rest : tokens;
+}
 
 static void prepare(const LmPrepare *p, i32 token, float *scratch) {
   const float *x = p->x + token * p->stride;
@@ -40,16 +45,15 @@ static void prepare(const LmPrepare *p, i32 token, float *scratch) {
     rms_norm(x, p->norm, p->eps, p->width, scratch);
     x = scratch;
   }
-  int P = p->out.P, panel = token / P, c = token % P;
+  int P = p->out.P, tokens = panel_tokens(&p->out), panel = token / tokens, c = token % tokens;
   if (p->need & LM_NEED_Q8) {
     int nb = p->width / 32;
     int64_t bytes = panelBlockBytes(P);
     u8 *block = p->out.q8 + (int64_t)panel * nb * bytes;
-    u8 *rest = p->rest.q8 + (int64_t)panel * nb * bytes;
-    for (int b = 0; b < nb; b++, block += bytes, rest += bytes) {
+    for (int b = 0; b < nb; b++, block += bytes) {
       V low = v_load(x + 32 * b), high = v_load(x + 32 * b + 16);
       quantise_block(low, high, block, P, c);
-      if (p->need & LM_FINE) quantise_rest(low, high, block, rest, P, c);
+      if (p->out.planes == 2) quantise_rest(low, high, block, P, c);
     }
   }
   if (p->need & LM_NEED_F32) {
