@@ -10,6 +10,7 @@ import { type CpuDevice, type CpuDeviceOptions, createCpuDevice } from '../src/d
 import { createStep, type Op, type Program, type Step } from '../src/device/device.js';
 import { FORMATS } from '../src/device/reference/formats.js';
 import type { TensorInfo, TensorSource } from '../src/types.js';
+import { kvAttentions } from './kernels-kv.js';
 
 const { values: args } = parseArgs({
   options: { json: { type: 'boolean' }, isa: { type: 'string' }, threads: { type: 'string' } },
@@ -294,7 +295,8 @@ if (!args.json) {
   );
 }
 const rows: Row[] = [];
-for (const group of [products, attentions, samples]) {
+const kvBits = () => kvAttentions(options, folder);
+for (const group of [products, attentions, kvBits, samples]) {
   for (const r of group()) {
     rows.push(r);
     if (args.json) continue;

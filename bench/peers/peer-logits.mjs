@@ -1,4 +1,5 @@
-// node-llama-cpp, teacher-forced: node peer-logits.mjs MODEL IDS.json FLASH(on|off) BATCH → JSON {top: ids, logprobs}.
+// node-llama-cpp, teacher-forced: node peer-logits.mjs MODEL IDS.json FLASH(on|off) BATCH → JSON {top: ids,
+// logprobs: of those, next: log-probabilities of the tokens that follow, last token's null, seconds}.
 import fs from 'node:fs';
 import { getLlama, LlamaLogLevel } from 'node-llama-cpp';
 
@@ -14,18 +15,28 @@ const context = await loaded.createContext({
   flashAttention: flash === 'on',
 });
 const sequence = context.getSequence();
-const wanted = { generateNext: { logits: { filter: { tokens: [], includeTop: 1 } }, totalLogitWeight: true } };
+const wanted = (following) => ({
+  generateNext: {
+    logits: { filter: { tokens: following === undefined ? [] : [following], includeTop: 1 } },
+    totalLogitWeight: true,
+  },
+});
 const top = [];
 const logprobs = [];
+const next = [];
+const started = performance.now();
 for (const ids of chunks) {
   await sequence.clearHistory();
-  const results = await sequence.controlledEvaluate(ids.map((id) => [id, wanted]));
-  for (const r of results) {
-    const [token] = r.next.logits.entries().next().value;
-    top.push(token);
+  const results = await sequence.controlledEvaluate(ids.map((id, i) => [id, wanted(ids[i + 1])]));
+  for (const [i, r] of results.entries()) {
+    const [token, best] = r.next.logits.entries().next().value;
     // the weight is the sum of exp(logit - max)
-    logprobs.push(-Math.log(r.next.totalLogitWeight));
+    const first = -Math.log(r.next.totalLogitWeight);
+    top.push(token);
+    logprobs.push(first);
+    next.push(i + 1 < ids.length ? r.next.logits.get(ids[i + 1]) - best + first : null);
   }
 }
-console.log(JSON.stringify({ top, logprobs }));
+const seconds = (performance.now() - started) / 1e3;
+console.log(JSON.stringify({ top, logprobs, next, seconds }));
 process.exit(0);

@@ -66,7 +66,7 @@ function ownProse(): string {
     .join('\n');
 }
 
-export function readText(file: string): string {
+function readText(file: string): string {
   try {
     return file === '' ? ownProse() : readFileSync(file, 'utf8');
   } catch (e) {
@@ -89,27 +89,44 @@ export function cutWindows(
   return out;
 }
 
-export async function runPerplexity(o: PerplexityOptions): Promise<PerplexityResult> {
+export interface PerplexityInput {
+  program: Program;
+  weights: TensorSource;
+  windows: number[][];
+  textSha256: string;
+}
+
+/** The model's program and the text in windows of its token ids. */
+export async function readInput(
+  o: Pick<PerplexityOptions, 'model' | 'file' | 'window' | 'limit'>,
+): Promise<PerplexityInput> {
   const gguf = readGguf(o.model);
   const { dims, rmsEps, rope, tiedOutput } = readModelConfig(gguf);
   if (o.window < 2 || o.window > dims.contextLength)
     throw errors.invalidOption('window', o.window, `from 2 to ${dims.contextLength}, the model's context length`);
   const text = readText(o.file);
   const tokenizer = await createTokenizerClient(gguf.metadata, { modelVocab: dims.vocab });
-  let windows: number[][];
   try {
     const ids = await tokenizer.encode(text, { special: false });
-    windows = cutWindows(ids, tokenizer.startTokens, o.window, o.limit);
+    return {
+      program: llama({ ...dims, rmsEps, rope, tiedOutput }),
+      weights: { path: o.model, tensors: gguf.tensors },
+      windows: cutWindows(ids, tokenizer.startTokens, o.window, o.limit),
+      textSha256: createHash('sha256').update(text).digest('hex'),
+    };
   } finally {
     await tokenizer.close();
   }
-  const program = llama({ ...dims, rmsEps, rope, tiedOutput });
-  const scores = scoreWindows({ program, weights: { path: o.model, tensors: gguf.tensors } }, windows, o);
+}
+
+export async function runPerplexity(o: PerplexityOptions): Promise<PerplexityResult> {
+  const input = await readInput(o);
+  const scores = scoreWindows(input, input.windows, o);
   return {
-    textSha256: createHash('sha256').update(text).digest('hex'),
+    textSha256: input.textSha256,
     window: o.window,
-    windows: windows.length,
-    scored: windows.length * (o.window - 1),
+    windows: input.windows.length,
+    scored: input.windows.length * (o.window - 1),
     rows: scores.map((s) => rowOf(s, scores[0]!)),
   };
 }
