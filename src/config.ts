@@ -178,6 +178,12 @@ export const engineOptions = {
   sessionStore: text('', 'keep sessions on disk in this folder, so that they outlive the process', 'DIR'),
   systemPrompt: text('', "system message for chats that bring none (default: the chat template's own)", 'TEXT'),
   threads: integer(0, 0, 256, 'CPU threads (0 = what the machine and its cgroup quota give)'),
+  engineNice: integer(
+    5,
+    0,
+    19,
+    'how far the threads that compute give way to the one that serves (added to their nice value; Linux)',
+  ),
   device: choice('cpu', ['cpu', 'null'] as const, 'what computes; null is for tests of everything but arithmetic'),
   isa: choice('auto', ['auto', 'avx512', 'avx2', 'portable'] as const, 'CPU kernels'),
   nativeLibrary: text('', 'a prebuilt native library instead of building one', 'FILE'),

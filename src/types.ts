@@ -133,9 +133,14 @@ export interface GenerationResult {
   logprobs: TokenLogprob[] | null;
 }
 
-/** A running request: iterate over it for tokens, or await `result()`. */
+/** A running request: iterate over it for tokens, or listen for them, or await `result()`. */
 export interface Generation extends AsyncIterable<TokenEvent> {
   readonly id: string;
+  /**
+   * Instead of iterating, and cheaper where there are many streams: called for each token at once, first for those that
+   * came already. How it ends is what `result()` says, after the last token.
+   */
+  onToken(listener: (event: TokenEvent) => void): void;
   result(): Promise<GenerationResult>;
   /** Ends it by the next step; iteration ends, result() resolves with what came so far and finishReason 'abort'. */
   abort(): void;

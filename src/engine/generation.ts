@@ -1,5 +1,4 @@
 /** One request as its caller sees it: an async iterator of token events and a promise of the result. */
-import type { LongmindError } from '../errors.js';
 import type { Generation, GenerationResult, TokenEvent, TokenLogprob } from '../types.js';
 import type { FinishedRequest } from './request.js';
 import { StopScanner } from './stop-scanner.js';
@@ -26,6 +25,7 @@ export class RunningGeneration implements Generation {
   #ended = false;
   #error: unknown = null;
   #wake: (() => void) | null = null;
+  #listener: ((event: TokenEvent) => void) | null = null;
 
   constructor(
     id: number,
@@ -72,6 +72,11 @@ export class RunningGeneration implements Generation {
     }
   }
 
+  onToken(listener: (event: TokenEvent) => void): void {
+    this.#listener = listener;
+    for (const event of this.#queue.splice(0)) this.#tell(event);
+  }
+
   // ---- told by the engine client
 
   token(tokenId: number, logprob: TokenLogprob | null): void {
@@ -79,7 +84,9 @@ export class RunningGeneration implements Generation {
     if (this.#tokenIds.length === 0) this.#firstAt = this.#lastAt;
     this.#tokenIds.push(tokenId);
     if (logprob) this.#logprobs.push(logprob);
-    this.#tell(tokenId, this.#scanner.push(this.decoder.push(tokenId)), logprob);
+    const text = this.#scanner.push(this.decoder.push(tokenId));
+    this.#text += text;
+    this.#tell({ tokenId, text, logprob });
   }
 
   finish(f: FinishedRequest): void {
@@ -89,7 +96,7 @@ export class RunningGeneration implements Generation {
       this.#text += rest;
       // the end of the text belongs to the last token
       if (last) last.text += rest;
-      else this.#queue.push({ tokenId: this.#tokenIds[this.#tokenIds.length - 1] ?? -1, text: rest, logprob: null });
+      else this.#tell({ tokenId: this.#tokenIds[this.#tokenIds.length - 1] ?? -1, text: rest, logprob: null });
     }
     const n = this.#tokenIds.length;
     this.#ended = true;
@@ -110,7 +117,7 @@ export class RunningGeneration implements Generation {
     this.#awake();
   }
 
-  fail(error: LongmindError): void {
+  fail(error: unknown): void {
     if (this.#ended) return;
     this.#ended = true;
     this.#error = error;
@@ -118,10 +125,20 @@ export class RunningGeneration implements Generation {
     this.#awake();
   }
 
-  #tell(tokenId: number, text: string, logprob: TokenLogprob | null): void {
-    this.#text += text;
-    this.#queue.push({ tokenId, text, logprob });
-    this.#awake();
+  #tell(event: TokenEvent): void {
+    if (!this.#listener) {
+      this.#queue.push(event);
+      this.#awake();
+      return;
+    }
+    try {
+      this.#listener(event);
+    } catch (error) {
+      // its own fault, not that of the requests whose tokens came in the same step
+      this.#listener = () => {};
+      this.abort();
+      this.fail(error);
+    }
   }
 
   #awake(): void {

@@ -2,6 +2,7 @@
  * The engine worker: owns device, cache manager and batch. Between steps it drains its mailbox without going back to the
  * event loop; idle, it sleeps on a message.
  */
+import os from 'node:os';
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { createCpuDevice } from '../device/cpu/index.js';
 import type { Device } from '../device/device.js';
@@ -116,7 +117,16 @@ function stepOrRestart(core: Core): boolean {
   }
 }
 
+/**
+ * What computes uses every processor it can get, and what serves needs one for a moment, often: it must not stand in line.
+ * On Linux a nice value is a thread's, and the device's threads, which this one starts, inherit it.
+ */
+function giveWay(by: number): void {
+  if (process.platform === 'linux' && by > 0) os.setPriority(Math.min(19, os.getPriority() + by));
+}
+
 function serve(port: MessagePort, data: WorkerData): void {
+  giveWay(data.config.engineNice);
   const say = (m: FromWorker) => port.postMessage(m);
   const outbox = new Outbox(port);
   const device = createDevice(data, say);

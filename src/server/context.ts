@@ -7,6 +7,7 @@ import type { ToolStyle } from './messages.js';
 import type { ReservedNames } from './reserved.js';
 import type { ServerMetrics } from './server-metrics.js';
 import type { TagTokens } from './tool-output.js';
+import type { Turns } from './turns.js';
 
 /** Milliseconds and bytes; the defaults suit people's clients, tests shorten them. */
 export interface ServerTiming {
@@ -39,6 +40,7 @@ export interface ServerContext {
   inFlight: InFlight;
   metrics: ServerMetrics;
   timing: ServerTiming;
+  turns: Turns;
   grammars: Grammars;
   /** How this model hears of tools and writes calls. */
   toolStyle: ToolStyle;

@@ -1,7 +1,14 @@
 /** From an HTTP request to generations and back: whole answers, streams, aborts, failures. */
 import { randomUUID } from 'node:crypto';
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import { errors, type Generation, type GenerationResult, type TokenLogprob, type Usage } from '../index.js';
+import {
+  errors,
+  type Generation,
+  type GenerationResult,
+  type TokenEvent,
+  type TokenLogprob,
+  type Usage,
+} from '../index.js';
 import type { ServerContext } from './context.js';
 import { errorBody, toLongmindError } from './errors.js';
 import { type Answer, type Finished, type Format, sumUsage } from './format.js';
@@ -143,8 +150,12 @@ class Choice {
   }
 
   async run(): Promise<GenerationResult> {
-    await this.#follow();
-    const result = await this.generation.result();
+    this.generation.onToken((event) => this.#take(event));
+    const result = await this.generation.result().catch((error) => {
+      // what came before it still goes out
+      this.flush();
+      throw error;
+    });
     this.ctx.metrics.finished(result, true);
     if (!(this.ctx.inFlight.shuttingDown && result.finishReason === 'abort')) {
       this.#tools?.end();
@@ -156,37 +167,31 @@ class Choice {
     return result;
   }
 
-  async #follow(): Promise<void> {
-    try {
-      for await (const event of this.generation) {
-        const now = performance.now();
-        if (this.#last > 0) this.ctx.metrics.interToken.observe((now - this.#last) / 1000);
-        this.#last = now;
-        if (this.#tools) this.#tools.push(event.tokenId, event.text);
-        else this.#text += event.text;
-        if (event.logprob) {
-          this.#logprobs ??= [];
-          this.#logprobs.push(event.logprob);
-        }
-        if (!this.writer.congested) this.#flushSoon();
-        else if (this.#waitingBytes() > this.ctx.timing.maxBufferedBytes) this.writer.cut();
-      }
-    } catch (error) {
-      // what came before it still goes out
-      this.flush();
-      throw error;
+  #take(event: TokenEvent): void {
+    const now = performance.now();
+    if (this.#last > 0) this.ctx.metrics.interToken.observe((now - this.#last) / 1000);
+    this.#last = now;
+    if (this.#tools) this.#tools.push(event.tokenId, event.text);
+    else this.#text += event.text;
+    if (event.logprob) {
+      this.#logprobs ??= [];
+      this.#logprobs.push(event.logprob);
     }
+    if (!this.writer.congested) this.#flushSoon();
+    else if (this.#waitingBytes() > this.ctx.timing.maxBufferedBytes) this.writer.cut();
   }
 
   /** Tokens that came together go out together: when this thread is behind, it must not fall further behind. */
   #flushSoon(): void {
     if (this.#due) return;
     this.#due = true;
-    setImmediate(() => {
-      this.#due = false;
-      if (!this.writer.congested) this.flush();
-    });
+    this.ctx.turns.add(this.#flushNow);
   }
+
+  readonly #flushNow = (): void => {
+    this.#due = false;
+    if (!this.writer.congested) this.flush();
+  };
 
   flush(): void {
     const said = this.#tools?.take();

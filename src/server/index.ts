@@ -19,6 +19,7 @@ import { InFlight } from './in-flight.js';
 import { ReservedNames } from './reserved.js';
 import { ServerMetrics } from './server-metrics.js';
 import { tagTokens } from './tool-output.js';
+import { Turns } from './turns.js';
 
 export { isLoopback } from './auth.js';
 export type { ServerTiming } from './context.js';
@@ -87,6 +88,7 @@ export async function createServer(engine: Engine, options: ServerOptions = {}):
     inFlight: new InFlight(),
     metrics: new ServerMetrics(),
     timing: { ...defaultTiming, ...timing },
+    turns: new Turns(),
     grammars: new Grammars(),
     toolStyle: info.toolCalls ?? { format: 'hermes', known: false },
     toolTags: await tagTokens(engine),

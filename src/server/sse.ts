@@ -13,6 +13,8 @@ export class SseWriter {
   #stall: NodeJS.Timeout | undefined;
   #ping: NodeJS.Timeout | undefined;
   #early: NodeJS.Timeout | undefined;
+  /** We frame the chunks of the body: Node would send each in four pieces. */
+  #framed = false;
 
   constructor(
     private readonly reply: FastifyReply,
@@ -36,6 +38,8 @@ export class SseWriter {
       'x-accel-buffering': 'no',
     });
     raw.flushHeaders();
+    this.#framed = raw.chunkedEncoding;
+    raw.chunkedEncoding = false;
     raw.on('drain', () => {
       this.congested = false;
       clearTimeout(this.#stall);
@@ -50,7 +54,7 @@ export class SseWriter {
     this.start();
     const { raw } = this.reply;
     if (raw.destroyed) return;
-    if (raw.write(text) || this.congested) return;
+    if (this.#send(text) || this.congested) return;
     this.congested = true;
     this.#stall = setTimeout(() => this.cut(), this.timing.stallMs);
   }
@@ -62,7 +66,16 @@ export class SseWriter {
     // what is still buffered must go out too, but not for ever
     const late = setTimeout(() => this.cut(), this.timing.stallMs);
     this.reply.raw.once('close', () => clearTimeout(late));
-    this.reply.raw.end(text);
+    if (text !== '') this.#send(text);
+    this.reply.raw.end(this.#framed ? '0\r\n\r\n' : undefined);
+  }
+
+  /** False: the reader is behind. */
+  #send(text: string): boolean {
+    const { raw } = this.reply;
+    const bytes = Buffer.byteLength(text);
+    const encoding = bytes === text.length ? 'latin1' : 'utf8';
+    return raw.write(this.#framed ? `${bytes.toString(16)}\r\n${text}\r\n` : text, encoding);
   }
 
   /** Nothing was sent: the answer will be a plain one. */

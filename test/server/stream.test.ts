@@ -144,6 +144,57 @@ test('a slow reader gets every character: what waits is joined into fewer chunks
   assert.ok(contents.length < text.length, `${contents.length} chunks`);
 });
 
+/** Everything that comes until the other side closes the connection. */
+async function exchange(port: number, text: string): Promise<string> {
+  const socket = connect(port, '127.0.0.1');
+  let got = '';
+  socket.setEncoding('utf8').on('data', (d) => {
+    got += d;
+  });
+  socket.write(text);
+  await once(socket, 'close');
+  return got;
+}
+
+test('chunks are framed as HTTP wants them, whatever they hold, and the connection serves again', async (t) => {
+  const answer = 'a\u00e9\u20ac\u{1f600}"\\\n'.repeat(40);
+  const { server } = await rig(t, { answer: () => answer, delayMs: 1 });
+  const request = rawRequest(streamed(), server.port);
+  const last = `GET /health HTTP/1.1\r\nhost: 127.0.0.1:${server.port}\r\nconnection: close\r\n\r\n`;
+  const got = Buffer.from(await exchange(server.port, request + request + last));
+  const bodies: string[] = [];
+  let at = 0;
+  for (let i = 0; i < 2; i++) {
+    const head = got.indexOf('\r\n\r\n', at);
+    assert.match(got.toString('utf8', at, head), /^HTTP\/1\.1 200 OK\r\n.*transfer-encoding: chunked/is);
+    at = head + 4;
+    let body = '';
+    for (let size = -1; size !== 0; ) {
+      const line = got.indexOf('\r\n', at);
+      size = Number.parseInt(got.toString('latin1', at, line), 16);
+      body += got.toString('utf8', line + 2, line + 2 + size);
+      assert.equal(got.toString('latin1', line + 2 + size, line + 4 + size), '\r\n');
+      at = line + 4 + size;
+    }
+    bodies.push(body);
+  }
+  for (const body of bodies) {
+    const events = eventsOf(body);
+    assert.equal(events.pop(), '[DONE]');
+    assert.equal((events as Chunk[]).map((c) => c.choices[0]!.delta!.content ?? '').join(''), answer);
+  }
+  assert.match(got.toString('utf8', at), /^HTTP\/1\.1 200 OK.*"status":"ok"/s);
+});
+
+test('a client of HTTP/1.0 gets the bare events and the end of the connection', async (t) => {
+  const { server } = await rig(t, { answer: () => 'abc' });
+  const got = await exchange(server.port, rawRequest(streamed(), server.port).replace('HTTP/1.1', 'HTTP/1.0'));
+  const [head, body] = [got.slice(0, got.indexOf('\r\n\r\n')), got.slice(got.indexOf('\r\n\r\n') + 4)];
+  assert.doesNotMatch(head, /transfer-encoding/i);
+  assert.match(body, /^data: \{/);
+  assert.equal(eventsOf(body).at(-1), '[DONE]');
+});
+
 test('/abort_request ends a running request of its owner; the stream says so', async (t) => {
   const { post, engine } = await rig(t, { answer: () => 'x'.repeat(10_000), delayMs: 5 });
   const response = await post('/v1/chat/completions', streamed());

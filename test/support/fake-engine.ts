@@ -52,6 +52,7 @@ export class FakeGeneration implements Generation {
   #result: Promise<GenerationResult> | null = null;
   readonly #queue: TokenEvent[] = [];
   #wake: (() => void) | null = null;
+  #listener: ((event: TokenEvent) => void) | null = null;
   #over = false;
   #error: unknown = null;
 
@@ -156,8 +157,14 @@ export class FakeGeneration implements Generation {
     else await sleep(ms, undefined, { signal: this.#stop.signal }).catch(() => {});
   }
 
+  onToken(listener: (event: TokenEvent) => void): void {
+    this.#listener = listener;
+    for (const event of this.#queue.splice(0)) listener(event);
+  }
+
   #push(event: TokenEvent): void {
-    this.#queue.push(event);
+    if (this.#listener) this.#listener(event);
+    else this.#queue.push(event);
     this.#wake?.();
   }
 }
