@@ -120,6 +120,8 @@ static void place(Device *d, Bump *b, const int32_t *s, const int32_t *buffers, 
   d->totals = (int32_t *)b->take(phases * 4);
   d->pieces = (int32_t *)b->take(phases * 4);
   d->linears = (LmLinear *)b->take((int64_t)s[LM_S_OPS] * sizeof(LmLinear));
+  d->streams = (const uint8_t **)b->take((int64_t)s[LM_S_OPS] * d->pool.lanes * sizeof(uint8_t *));
+  d->nextStream = (int32_t *)b->take(((int64_t)s[LM_S_OPS] + 1) * 4);
   // Spans of one token are shared out only while there are fewer tasks than this, so few entries are ever split.
   d->maxSplit = 8 * d->pool.threads;
   d->maxSpans = (int32_t)spans_of(s);
@@ -235,6 +237,7 @@ extern "C" double lm_workspace(Device *d, const int32_t *sizes, const int32_t *b
   if (!probe) return LM_E_MEMORY;
   probe->k = d->k;
   probe->pool.threads = d->pool.threads;
+  probe->pool.lanes = d->pool.lanes;
   Bump b = {nullptr, 0};
   place(probe, &b, sizes, buffers, (const LmOp *)ops, ropes);
   free(probe);
@@ -298,6 +301,7 @@ extern "C" int32_t lm_configure(Device *d, const int32_t *sizes, const int32_t *
     if (d->ops[i].kind == LM_OP_SAMPLE) d->logitsBuffer = d->ops[i].in;
   pool_set_phases(&d->pool, d->phases);
   step_prepare(d);
+  ahead_prepare(d);
   d->configured = true;
   return LM_OK;
 }

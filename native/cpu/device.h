@@ -59,6 +59,10 @@ struct Device {
   Phase *phases;            // 0: before the first operation; i + 1: operation i
   int32_t *totals, *pieces;  // of the phases of the step being run
   LmLinear *linears;        // by operation; only the panels' n and P change
+  // What the stream of weights and KV reads (see ahead.cpp). A member may look at them late: they are hints.
+  const uint8_t **streams;  // (ops, lanes): where a product's weights begin for each lane, else null
+  int32_t *nextStream;      // (ops + 1): of a phase, the operation whose memory comes next
+  const uint8_t *kvStart[LM_LANES];  // K of a lane's first attention task, in layer 0
   LmAttentionTask *tasks;
   int32_t *taskEntry;  // index of the split entry, or -1
   int32_t maxTasks, maxSplit, maxSpans;
@@ -75,3 +79,12 @@ int step_check(const Device *d, const StepArrays *s, int32_t *detail);
 int step_run(Device *d, int from, int to);
 /** Fills d->linears; after configuration. */
 void step_prepare(Device *d);
+/** Units of work of a product, and the bytes of its weights. */
+int64_t linear_units(const LmLinear *l, int64_t *bytes);
+/** Fills what is known of the stream after configuration, and at the beginning of a step. */
+void ahead_prepare(Device *d);
+void ahead_step(Device *d);
+/** What the member reads after unit `to` of the product that is operation i. */
+const uint8_t *ahead_after(const Device *d, int i, int32_t to, int member);
+/** For Pool::idle. */
+bool ahead_idle(void *device, int phase, int member, int k);

@@ -54,12 +54,17 @@ static int64_t pack(int32_t epoch, int32_t low) { return (int64_t)epoch << 32 | 
 static int32_t low(int64_t v) { return (int32_t)(uint32_t)v; }
 static int32_t high(int64_t v) { return (int32_t)(v >> 32); }
 
-/** Publishes the next phase that has work, or the end. Only one member at a time is here. */
-static void advance(Pool *p, int32_t epoch, int next) {
-  while (next < p->last && p->phases[next].total == 0) next++;
-  if (p->work.cancel && __atomic_load_n(p->work.cancel, __ATOMIC_RELAXED)) {
-    p->stop = 1;
-    next = p->last;
+/** Runs phases of one unit, publishes the next one that has more, or the end. Only one member at a time is here. */
+static void advance(Pool *p, int32_t epoch, int next, int member) {
+  for (; next < p->last; next++) {
+    if (p->work.cancel && __atomic_load_n(p->work.cancel, __ATOMIC_RELAXED)) {
+      p->stop = 1;
+      next = p->last;
+      break;
+    }
+    int total = p->phases[next].total;
+    if (total > 1) break;
+    if (total == 1) p->work.run(p->work.context, next, 0, 1, member);
   }
   __atomic_store_n(&p->at, pack(epoch, next), __ATOMIC_SEQ_CST);
   if (__atomic_load_n(&p->waiting, __ATOMIC_SEQ_CST)) {
@@ -68,22 +73,36 @@ static void advance(Pool *p, int32_t epoch, int next) {
   }
 }
 
-/** Takes a piece of the phase: big pieces first for streaming, small ones last for balance. */
-static bool take(Phase *phase, int32_t epoch, int threads, int *from, int *to) {
-  int64_t seen = __atomic_load_n(&phase->next, __ATOMIC_ACQUIRE);
+/** Takes a piece of a lane: big pieces first for streaming, small ones last for balance. */
+static bool take_lane(Pool *p, Phase *phase, int32_t epoch, int lane, int *from, int *to) {
+  int64_t *next = &phase->lanes[lane].next, seen = __atomic_load_n(next, __ATOMIC_ACQUIRE);
   for (;;) {
     if (high(seen) != epoch) return false;
-    int begin = low(seen), rest = phase->total - begin;
+    int total = phase->total, begin = pool_lane(p, total, lane) + low(seen), rest = pool_lane(p, total, lane + 1) - begin;
     if (rest <= 0) return false;
-    int size = rest / (2 * threads);
+    int size = rest * p->lanes / (2 * p->threads);
     size = size > phase->piece ? phase->piece : size;
     size = size < 1 ? 1 : size;
-    if (!__atomic_compare_exchange_n(&phase->next, &seen, pack(epoch, begin + size), false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+    if (!__atomic_compare_exchange_n(next, &seen, pack(epoch, low(seen) + size), false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
       continue;
     *from = begin;
     *to = begin + size;
     return true;
   }
+}
+
+/** Takes a piece of the phase, of the member's own lane if there is one left. */
+static bool take(Pool *p, Phase *phase, int32_t epoch, int member, int *from, int *to) {
+  for (int i = 0; i < p->lanes; i++)
+    if (take_lane(p, phase, epoch, (member + i) % p->lanes, from, to)) return true;
+  return false;
+}
+
+static void look_ahead(Pool *p, int64_t at, int member) {
+  auto idle = __atomic_load_n(&p->idle, __ATOMIC_ACQUIRE);
+  if (!idle || !__atomic_load_n(&p->ahead, __ATOMIC_RELAXED)) return;
+  for (int k = 0; __atomic_load_n(&p->at, __ATOMIC_ACQUIRE) == at; k++)
+    if (!idle(p->idleContext, low(at), member, k)) return;
 }
 
 /** Works on the step `epoch` until it is over, or until another one has begun. */
@@ -94,10 +113,11 @@ static void join_step(Pool *p, int32_t epoch, int member) {
     if (i >= __atomic_load_n(&p->last, __ATOMIC_ACQUIRE)) return;
     Phase *phase = p->phases + i;
     // after the first success the step cannot end before we are done, so p->work is ours to read
-    while (take(phase, epoch, p->threads, &from, &to)) {
+    while (take(p, phase, epoch, member, &from, &to)) {
       p->work.run(p->work.context, i, from, to, member);
-      if (__atomic_add_fetch(&phase->done, to - from, __ATOMIC_ACQ_REL) == phase->total) advance(p, epoch, i + 1);
+      if (__atomic_add_fetch(&phase->done, to - from, __ATOMIC_ACQ_REL) == phase->total) advance(p, epoch, i + 1, member);
     }
+    look_ahead(p, at, member);
     at = await_change(&p->at, at, &p->progress, &p->waiting);
   }
 }
@@ -114,6 +134,7 @@ static void *member_main(void *argument) {
 
 bool pool_start(Pool *p, int threads) {
   p->threads = threads;
+  p->lanes = threads < LM_LANES ? threads : LM_LANES;
   p->phases = p->few;
   for (p->started = 1; p->started < threads; p->started++) {
     Member *m = p->members + p->started;
@@ -140,11 +161,12 @@ void pool_stop(Pool *p) {
 
 void pool_set_phases(Pool *p, Phase *phases) { __atomic_store_n(&p->phases, phases, __ATOMIC_RELEASE); }
 
-bool pool_run(Pool *p, int from, int to, const int32_t *totals, const int32_t *pieces, Work work) {
+bool pool_run(Pool *p, int from, int to, const int32_t *totals, const int32_t *pieces, Work work, bool ahead) {
   int32_t epoch = (int32_t)((uint32_t)p->epoch + 1);
   Phase *phases = p->phases;
   // First the counters get the new epoch: from here on a member left in an earlier step can take nothing.
-  for (int i = from; i < to; i++) __atomic_store_n(&phases[i].next, pack(epoch, 0), __ATOMIC_RELEASE);
+  for (int i = from; i < to; i++)
+    for (int j = 0; j < p->lanes; j++) __atomic_store_n(&phases[i].lanes[j].next, pack(epoch, 0), __ATOMIC_RELEASE);
   __atomic_thread_fence(__ATOMIC_SEQ_CST);
   for (int i = from; i < to; i++) {
     phases[i].done = 0;
@@ -153,9 +175,10 @@ bool pool_run(Pool *p, int from, int to, const int32_t *totals, const int32_t *p
   }
   p->work = work;
   p->stop = 0;
+  __atomic_store_n(&p->ahead, ahead, __ATOMIC_RELAXED);
   __atomic_store_n(&p->last, to, __ATOMIC_RELEASE);
   __atomic_store_n(&p->epoch, epoch, __ATOMIC_RELEASE);
-  advance(p, epoch, from);
+  advance(p, epoch, from, 0);
   ring(p);
   join_step(p, epoch, 0);
   return !p->stop;

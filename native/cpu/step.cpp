@@ -161,7 +161,7 @@ static void set_panels(const Device *d, LmPanels *x, int32_t n, int32_t flags) {
   x->P = x->planes * (panels ? (n + panels - 1) / panels : 1);
 }
 
-static int64_t linear_units(const LmLinear *l, int64_t *bytes) {
+int64_t linear_units(const LmLinear *l, int64_t *bytes) {
   int64_t units = 0;
   *bytes = 0;
   for (int i = 0; i < l->outCount; i++) {
@@ -305,7 +305,8 @@ static void run_phase(void *context, int p, int from, int to, int member) {
     return;
   }
   const LmOp *o = d->ops + p - 1;
-  if (o->kind == LM_OP_LINEAR) return d->k->linear(d->linears + p - 1, from, to, d->scratch[member], d->linears[p-1].outs[0].w->data);
+  if (o->kind == LM_OP_LINEAR)
+    return d->k->linear(d->linears + p - 1, from, to, d->scratch[member], ahead_after(d, p - 1, to, member));
   if (o->kind == LM_OP_ATTENTION) return run_attention(d, o, from, to, member);
   run_rows(d, s, o, rows_of(s, o), from, to, member);
 }
@@ -314,11 +315,12 @@ int step_run(Device *d, int from, int to) {
   int first = from == 0 ? 0 : from + 1;
   if (from == 0) {
     plan_attention(d, &d->step);
+    ahead_step(d);
     d->totals[0] = d->pool.threads;
     d->pieces[0] = 1;
   }
   for (int i = from; i < to; i++) plan_operation(d, i, d->totals + i + 1, d->pieces + i + 1);
-  bool done = pool_run(&d->pool, first, to + 1, d->totals + first, d->pieces + first, {run_phase, d, d->step.cancel});
+  bool done = pool_run(&d->pool, first, to + 1, d->totals + first, d->pieces + first, {run_phase, d, d->step.cancel}, true);
   return done ? LM_OK : LM_CANCELLED;
 }
 

@@ -12,7 +12,7 @@ const INSTALL = 'install a C++20 compiler, for example: apt-get install g++';
 const FLAGS =
   '-std=c++20 -O3 -ffp-contract=off -fno-math-errno -fno-exceptions -fno-rtti -fPIC -fvisibility=hidden ' +
   '-Wno-psabi -Wno-maybe-uninitialized -Wno-uninitialized';
-const CORE = ['device', 'pool', 'step', 'weights', 'bench'];
+const CORE = ['device', 'pool', 'step', 'ahead', 'weights', 'bench'];
 /** The kernels are compiled once for each instruction set; `define` picks the code, `flags` the instructions. */
 const KERNELS = [
   { name: 'portable', flags: '', x64: false },
