@@ -82,6 +82,7 @@ function measure(sequences: number): { median: number; p99: number } {
       priority: 0,
       owner: 0,
       grammar: null,
+      forkOf: null,
     });
   }
   while (batch.waiting > 0) batch.step();

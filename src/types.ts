@@ -141,6 +141,11 @@ export interface Generation extends AsyncIterable<TokenEvent> {
    * came already. How it ends is what `result()` says, after the last token.
    */
   onToken(listener: (event: TokenEvent) => void): void;
+  /**
+   * Another answer to the same prompt, with the same options but for its seed. The prompt is computed once: it begins
+   * where the prompt of this one ends. Not for a request of a session, which is one conversation.
+   */
+  fork(options?: { seed?: number | null }): Generation;
   result(): Promise<GenerationResult>;
   /** Ends it by the next step; iteration ends, result() resolves with what came so far and finishReason 'abort'. */
   abort(): void;
@@ -233,8 +238,13 @@ export interface EngineStats {
   /** Milliseconds of the last step, and of JavaScript in it. */
   lastStepMs: number;
   lastStepJsMs: number;
+  /** Steps by duration; `counts` has one entry more than `boundsMs` has upper edges. */
+  stepTimes: { boundsMs: readonly number[]; counts: readonly number[]; sumMs: number };
   stepBudget: number;
   sessions: number;
+  sessionStates: { active: number; cached: number; evicted: number };
+  /** Of the sessions kept on disk: why they are no longer written, or null. */
+  sessionStoreFailure: string | null;
   cache: CacheStats;
 }
 

@@ -164,6 +164,7 @@ function request(id: number, tokens: Int32Array, session: number, maxTokens: num
     priority: 0,
     owner: 0,
     grammar: null,
+    forkOf: null,
     limits: { maxTokens, minTokens: 0, stop: [], stopTokens: [], ignoreEos: true },
     sampling: {
       temperature: drawn ? 0.9 : 0,

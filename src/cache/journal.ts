@@ -23,6 +23,8 @@ export interface JournalOptions {
   fsync?: 'turn' | 'interval' | 'off';
   /** Compaction starts beyond so many bytes, when the file has doubled. Default 4 MiB. */
   compactAbove?: number;
+  /** Told once, when writing fails for the first time: from then on nothing is written. */
+  onFailure?: (error: Error) => void;
 }
 
 export interface Journal {
@@ -44,13 +46,13 @@ const FILE = 'sessions.journal';
 const COMPACT_ABOVE = 4 * 2 ** 20;
 
 export function createJournal(options: JournalOptions): Journal {
-  const { dir, fingerprint, fsync = 'interval', compactAbove = COMPACT_ABOVE } = options;
+  const { dir, fingerprint, fsync = 'interval', compactAbove = COMPACT_ABOVE, onFailure } = options;
   const file = path.join(dir, FILE);
   try {
     mkdirSync(dir, { recursive: true });
     const { old, putAside, bytes } = open(file, fingerprint);
     const workerData: JournalWorkerData = { file, fingerprint, fsync, validBytes: old.validBytes, compactAbove };
-    return new FileJournal([...old.sessions.values()], putAside, bytes - old.validBytes, workerData);
+    return new FileJournal([...old.sessions.values()], putAside, bytes - old.validBytes, workerData, onFailure);
   } catch (e) {
     throw errors.io(`the session store '${dir}' cannot be used`, (e as Error).message);
   }
@@ -85,6 +87,7 @@ class FileJournal implements Journal {
     readonly putAside: string | null,
     readonly cutBytes: number,
     workerData: JournalWorkerData,
+    private readonly onFailure?: (error: Error) => void,
   ) {
     this.#worker = new Worker(new URL('./journal-worker.js', import.meta.url), { workerData, execArgv: [] });
     this.#worker.unref();
@@ -138,7 +141,10 @@ class FileJournal implements Journal {
   }
 
   #fail(e: Error): void {
-    this.#failure ??= e;
+    if (!this.#failure) {
+      this.#failure = e;
+      this.onFailure?.(e);
+    }
     for (const w of this.#waiting.values()) w.reject(e);
     this.#waiting.clear();
     this.#worker.unref();

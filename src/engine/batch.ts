@@ -7,12 +7,14 @@ import type { Device, StepLimits, StepResult } from '../device/device.js';
 import { errors, invariant, LongmindError } from '../errors.js';
 import type { FinishReason, TokenLogprob } from '../types.js';
 import { type Admission, admit, historyOf } from './admission.js';
-import { Matchers } from './matchers.js';
+import { Forks } from './forks.js';
+import { openMatcher } from './matchers.js';
 import { type EngineRequest, type FinishedRequest, LiveRequest } from './request.js';
 import { createPlan, planAdmission, planRunning } from './scheduler.js';
 import { Sessions, type SessionsOptions } from './sessions.js';
 import type { StepBudget } from './step-budget.js';
 import { readLogprobs, StepBuilder } from './step-builder.js';
+import { StepTimes } from './step-times.js';
 import { StopDetector } from './stop-detector.js';
 
 export interface BatchOptions {
@@ -43,6 +45,7 @@ export class PersistentBatch {
     cached: 0,
     generated: 0,
   };
+  readonly stepTimes = new StepTimes();
   lastStepMs = 0;
   lastStepJsMs = 0;
   /** In rank order, both. */
@@ -50,7 +53,7 @@ export class PersistentBatch {
   readonly #waiting: LiveRequest[] = [];
   readonly #byId = new Map<number, LiveRequest>();
   readonly #stops = new Map<number, StopDetector>();
-  readonly #matchers: Matchers;
+  readonly #forks: Forks;
   readonly #freeSlots: number[] = [];
   readonly #builder: StepBuilder;
   readonly #plan;
@@ -64,7 +67,7 @@ export class PersistentBatch {
   ) {
     const rows = options.limits.maxRows;
     this.sessions = new Sessions(cache, options.sessions);
-    this.#matchers = new Matchers(options.admission);
+    this.#forks = new Forks(cache);
     this.#builder = new StepBuilder(options.limits, cache);
     this.#plan = createPlan(rows);
     this.#now = options.now ?? (() => performance.now());
@@ -86,7 +89,7 @@ export class PersistentBatch {
   /** Takes a request in, or throws the caller's error; then nothing changed. */
   submit(request: EngineRequest): void {
     if (this.#waiting.length >= this.options.maxQueue) throw errors.queueFull(this.options.maxQueue);
-    const matcher = this.#matchers.open(request);
+    const matcher = openMatcher(request, this.options.admission);
     const { sequence, session, maxTokens, changedFrom } = admit(request, this.cache, this.sessions, this.options);
     const live = new LiveRequest(request, sequence, this.cache, this.#now());
     live.maxTokens = maxTokens;
@@ -99,6 +102,8 @@ export class PersistentBatch {
     if (stop.length > 0) this.#stops.set(request.id, new StopDetector(stop, this.options.admission.tokenBytes));
     this.#byId.set(request.id, live);
     insertByRank(this.#waiting, live);
+    const other = request.forkOf === null ? undefined : this.#byId.get(request.forkOf);
+    if (other) this.#forks.join(live, other);
   }
 
   /** The request ends by the next step. Unknown ids (ended already) are fine. */
@@ -131,6 +136,7 @@ export class PersistentBatch {
     }
     this.counters.steps++;
     this.lastStepMs = this.#now() - start;
+    this.stepTimes.observe(this.lastStepMs);
     this.lastStepJsMs = this.lastStepMs - ran;
     return true;
   }
@@ -201,6 +207,10 @@ export class PersistentBatch {
     const plan = this.#plan;
     for (let i = 0; i < this.#waiting.length && this.#freeSlots.length > 0 && plan.budgetLeft > 0; ) {
       const r = this.#waiting[i]!;
+      if (r.leader) {
+        i++;
+        continue;
+      }
       if (!this.cache.exists(r.sequence)) {
         this.#fail(r, errors.tooManySessions(this.cache.config.maxSequences));
         continue;
@@ -266,6 +276,7 @@ export class PersistentBatch {
   #commit(result: StepResult): void {
     const b = this.#builder;
     for (let i = 0; i < b.rows.length; i++) this.cache.commit(b.rows[i]!.sequence, b.rows[i]!.computed + b.counts[i]!);
+    for (const r of b.rows) this.#forks.computed(r);
     for (let i = 0; i < b.wanted.length; i++) this.#accept(b.wanted[i]!, result, i);
   }
 
@@ -305,6 +316,7 @@ export class PersistentBatch {
   /** Out of the engine. A session keeps its sequence; any other sequence is forgotten (its blocks may serve as prefixes). */
   #remove(r: LiveRequest): void {
     const { id, sessionId, owner } = r.request;
+    this.#forks.leave(r);
     const mode = sessionId === null ? 'drop' : 'keep';
     if (r.slot >= 0) this.#leave(r, mode);
     else {

@@ -8,7 +8,7 @@ import type { ChatMessage, EngineSnapshot, EngineStats, Generation, RequestOptio
 import type { TokenBytes } from './align.js';
 import { RunningGeneration, type TextDecoder } from './generation.js';
 import type { CallName, Calls, CoreInfo, FromWorker, ToWorker, WorkerData } from './protocol.js';
-import type { EngineRequest } from './request.js';
+import type { EngineRequest, SentRequest } from './request.js';
 
 /** What the engine needs of a tokenizer; all text work happens off the engine thread. */
 export interface TextSide {
@@ -35,10 +35,25 @@ export type Prompt =
   /** `first`: the same as a conversation begins, where that differs. */
   | { kind: 'chat'; messages: ChatMessage[]; first?: ChatMessage[] };
 
+export interface ClientNews {
+  onProgress?: (what: string, done: number, total: number) => void;
+  /** What went wrong while it ran without being a request's fault. */
+  onNote?: (note: string) => void;
+}
+
+type Encoded = Pick<EngineRequest, 'tokens' | 'continuation'>;
+
+/** Masks are kept with a grammar, up to 8 MiB each, so the worker holds only the last used ones. */
+const GRAMMARS_SENT = 16;
+
 export class EngineClient {
   readonly #generations = new Map<number, RunningGeneration>();
   readonly #calls = new Map<number, { resolve: (v: never) => void; reject: (e: unknown) => void }>();
   readonly #grammarIds = new WeakMap<object, number>();
+  /** Grammars that the worker has, by number, the last used last. */
+  readonly #grammarsSent = new Set<number>();
+  /** Requests of this moment: they go in one message. */
+  #outgoing: SentRequest[] = [];
   #nextId = 1;
   #cancel: Int32Array | null = null;
   #closing: Promise<void> | null = null;
@@ -53,11 +68,11 @@ export class EngineClient {
   static async start(
     data: WorkerData,
     opening: TextSide | Promise<TextSide>,
-    onProgress?: (what: string, done: number, total: number) => void,
+    news: ClientNews = {},
   ): Promise<{ client: EngineClient; info: CoreInfo }> {
     const worker = new Worker(new URL('./worker.js', import.meta.url), { workerData: data });
     const client = new EngineClient(worker);
-    const loading = client.#listen(onProgress);
+    const loading = client.#listen(news);
     loading.catch(() => {});
     try {
       client.#text = await opening;
@@ -76,11 +91,12 @@ export class EngineClient {
   }
 
   /** Resolves when the worker is ready. */
-  #listen(onProgress?: (what: string, done: number, total: number) => void): Promise<CoreInfo> {
+  #listen({ onProgress, onNote }: ClientNews): Promise<CoreInfo> {
     const { worker } = this;
     return new Promise<CoreInfo>((resolve, reject) => {
       worker.on('message', (m: FromWorker) => {
         if (m.type === 'progress') onProgress?.(m.what, m.done, m.total);
+        else if (m.type === 'note') onNote?.(m.note);
         else if (m.type === 'ready') {
           this.#cancel = m.cancel;
           resolve(m.info);
@@ -100,6 +116,11 @@ export class EngineClient {
   }
 
   generate(prompt: Prompt, options: RequestOptions): Generation {
+    return this.#start(options, null, () => this.#encode(prompt, options.sessionAppend ?? false, options.tools));
+  }
+
+  /** `forkOf`: a request with the same prompt, which `encode` gives too. */
+  #start(options: RequestOptions, forkOf: number | null, encode: () => Promise<Encoded>): Generation {
     const id = this.#nextId++;
     const sampling = parseOptions(samplingOptions, pick(options, samplingOptions));
     const limits = parseOptions(limitOptions, pick(options, limitOptions));
@@ -110,7 +131,14 @@ export class EngineClient {
     ]);
     const { signal } = options;
     const onSignal = () => generation.abort();
-    const generation = new RunningGeneration(id, limits.stop, this.#text.createDecoder(), () => this.#abort(id));
+    const generation = new RunningGeneration(id, limits.stop, this.#text.createDecoder(), {
+      abort: () => this.#abort(id),
+      fork: (other) => {
+        if (options.sessionId !== undefined)
+          throw errors.invalidRequest('several answers cannot be one session', 'session_id');
+        return this.#start({ ...options, ...other }, id, () => encoded);
+      },
+    });
     if (this.#dead || this.#closing) {
       generation.fail(this.#dead ?? errors.engineClosed());
       return generation;
@@ -120,26 +148,22 @@ export class EngineClient {
     generation.result().then(forget, forget);
     signal?.addEventListener('abort', onSignal, { once: true });
     if (signal?.aborted) this.#endUnsent(id);
-    this.#encode(prompt, options.sessionAppend ?? false, options.tools).then(
-      ({ tokens, continuation }) => {
-        if (generation.ended) return;
-        this.#sent.add(id);
-        this.#post({
-          type: 'request',
-          request: {
-            id,
-            tokens,
-            sampling: { ...sampling, seed: sampling.seed ?? randomInt(2 ** 47) },
-            limits,
-            stopTokens: [...(limits.ignoreEos ? [] : this.#text.endTokens), ...limits.stopTokens],
-            sessionId: options.sessionId ?? null,
-            continuation,
-            priority: options.priority ?? 0,
-            owner: options.owner ?? 0,
-            grammar: this.#grammarOf(options.grammar),
-          },
-        });
-      },
+    const encoded = encode();
+    encoded.then(
+      ({ tokens, continuation }) =>
+        this.#send({
+          id,
+          tokens,
+          sampling: { ...sampling, seed: sampling.seed ?? randomInt(2 ** 47) },
+          limits,
+          stopTokens: [...(limits.ignoreEos ? [] : this.#text.endTokens), ...limits.stopTokens],
+          sessionId: options.sessionId ?? null,
+          continuation,
+          priority: options.priority ?? 0,
+          owner: options.owner ?? 0,
+          grammar: this.#grammarOf(options.grammar),
+          forkOf,
+        }),
       (e) => this.#fail(id, e),
     );
     return generation;
@@ -182,11 +206,7 @@ export class EngineClient {
   readonly #sent = new Set<number>();
 
   /** The tokens of a whole history and, if only what is new is given, those that follow an earlier turn. */
-  async #encode(
-    prompt: Prompt,
-    append: boolean,
-    tools?: unknown[],
-  ): Promise<Pick<EngineRequest, 'tokens' | 'continuation'>> {
+  async #encode(prompt: Prompt, append: boolean, tools?: unknown[]): Promise<Encoded> {
     if (prompt.kind === 'tokens') return { tokens: prompt.ids, continuation: append ? prompt.ids : null };
     if (prompt.kind === 'chat') {
       const [tokens, continuation] = await Promise.all([
@@ -200,12 +220,36 @@ export class EngineClient {
     return { tokens, continuation: append ? continuation : null };
   }
 
-  /** The same object is the same grammar. */
-  #grammarOf(grammar: object | undefined): EngineRequest['grammar'] {
+  /** Requests whose prompts were ready at the same moment go together, those that ended meanwhile not at all. */
+  #send(request: SentRequest): void {
+    this.#outgoing.push(request);
+    if (this.#outgoing.length > 1) return;
+    queueMicrotask(() => {
+      const requests = this.#outgoing.filter(({ id }) => this.#generations.has(id));
+      this.#outgoing = [];
+      for (const { id } of requests) this.#sent.add(id);
+      if (requests.length > 0) this.#post({ type: 'requests', requests });
+      this.#dropGrammars();
+    });
+  }
+
+  /** The same object is the same grammar. It is sent once, unless so many others came after it that it was dropped. */
+  #grammarOf(grammar: object | undefined): number | null {
     if (!grammar) return null;
     const id = this.#grammarIds.get(grammar) ?? this.#nextId++;
     this.#grammarIds.set(grammar, id);
-    return { id, data: grammar as Grammar };
+    if (!this.#grammarsSent.delete(id)) this.#post({ type: 'grammar', id, grammar: grammar as Grammar });
+    this.#grammarsSent.add(id);
+    return id;
+  }
+
+  /** After the requests that name them. */
+  #dropGrammars(): void {
+    for (const id of this.#grammarsSent) {
+      if (this.#grammarsSent.size <= GRAMMARS_SENT) return;
+      this.#grammarsSent.delete(id);
+      this.#post({ type: 'grammar', id, grammar: null });
+    }
   }
 
   async #close(): Promise<void> {

@@ -56,6 +56,12 @@ export function planModel(program: Program, weightBytes: number, config: EngineC
   return { sessionLen, kv, limits, memory };
 }
 
+/** Whom to tell of what takes long, and of what went wrong without being a request's fault. */
+export interface CoreNews {
+  progress?: (what: string, done: number, total: number) => void;
+  note?: (note: string) => void;
+}
+
 export class Core {
   batch!: PersistentBatch;
   cache!: CacheManager;
@@ -65,12 +71,13 @@ export class Core {
   readonly #admission: Admission;
   /** Null until the sessions of an earlier process are restored: they need not be written again. */
   #journal: Journal | null = null;
+  #storeFailure: string | null = null;
 
   constructor(
     private readonly data: WorkerData,
     readonly device: Device,
     private readonly events: BatchEvents,
-    onProgress?: (what: string, done: number, total: number) => void,
+    private readonly news: CoreNews = {},
   ) {
     const { config, program, weights } = data;
     this.#plan = planModel(program, device.weightBytes(program, weights), config, device);
@@ -80,7 +87,7 @@ export class Core {
       kv,
       maxBlocks: memory.kvBlocks,
       debug: config.debugOps,
-      onProgress: (done, total) => onProgress?.('loading weights', done, total),
+      onProgress: (done, total) => news.progress?.('loading weights', done, total),
     });
     this.#budget = config.maxPrefillTokenNum
       ? { tokens: () => config.maxPrefillTokenNum, observe: () => {} }
@@ -109,6 +116,7 @@ export class Core {
   /** After a failure of our own code: batch and cache are made anew; sessions keep their tokens, what was in flight fails. */
   restart(error: LongmindError): void {
     const { batch, cache } = this;
+    this.news.note?.(`${error.message}\nthe requests in flight fail, sessions go on`);
     const sessions = [...batch.sessions.all()].map((s) => {
       const tokens = new Int32Array(cache.known(s.sequence));
       cache.readTokens(s.sequence, 0, tokens.length, tokens, 0);
@@ -121,7 +129,7 @@ export class Core {
   }
 
   stats(): EngineStats {
-    return statsOf(this.batch, this.cache, this.#budget.tokens(0));
+    return { ...statsOf(this.batch, this.cache, this.#budget.tokens(0)), sessionStoreFailure: this.#storeFailure };
   }
 
   snapshot(): EngineSnapshot {
@@ -131,11 +139,16 @@ export class Core {
   /** Ends what it holds; what was journalled is on the disk then. */
   async close(): Promise<void> {
     this.device.close();
-    await this.#journal?.close();
+    // a store that failed has said so
+    await this.#journal?.close().catch(() => {});
   }
 
   #openJournal(dir: string): Journal {
-    const journal = createJournal({ dir, fingerprint: this.data.fingerprint });
+    const onFailure = ({ message }: Error) => {
+      this.#storeFailure ??= message;
+      this.news.note?.(`${message}; serving goes on, but what is said from now on does not outlive this process`);
+    };
+    const journal = createJournal({ dir, fingerprint: this.data.fingerprint, onFailure });
     // longer ones than this engine takes are left where they are: another start may take them
     for (const s of journal.recovered) {
       if (s.ids.length < this.#plan.sessionLen) this.batch.sessions.restore(s.sessionId, s.owner, s.ids);
@@ -185,7 +198,11 @@ function withLoaded(memory: MemorySplit, loaded: LoadedMemory): MemorySplit {
   return { ...memory, weightBytes: loaded.weightBytes, workspaceBytes: loaded.workspaceBytes };
 }
 
-function statsOf(batch: PersistentBatch, cache: CacheManager, stepBudget: number): EngineStats {
+function statsOf(
+  batch: PersistentBatch,
+  cache: CacheManager,
+  stepBudget: number,
+): Omit<EngineStats, 'sessionStoreFailure'> {
   const c = batch.counters;
   const stats = cache.stats();
   return {
@@ -201,8 +218,21 @@ function statsOf(batch: PersistentBatch, cache: CacheManager, stepBudget: number
     preemptions: c.preemptions,
     lastStepMs: batch.lastStepMs,
     lastStepJsMs: batch.lastStepJsMs,
+    stepTimes: batch.stepTimes.read(),
     stepBudget,
     sessions: batch.sessions.size,
+    sessionStates: sessionStates(batch, cache),
     cache: stats,
   };
+}
+
+/** All sequences but those of requests without a session. */
+function sessionStates(batch: PersistentBatch, cache: CacheManager): EngineStats['sessionStates'] {
+  const { active, cached, evicted } = cache.stats().sequences;
+  const states = { active, cached, evicted };
+  const { running, waiting } = batch.view();
+  for (const list of [running, waiting])
+    for (const r of list)
+      if (r.request.sessionId === null && cache.exists(r.sequence)) states[cache.state(r.sequence)]--;
+  return states;
 }

@@ -9,6 +9,12 @@ export interface TextDecoder {
   flush(): string;
 }
 
+/** What a generation can ask of the engine. */
+export interface GenerationControl {
+  abort(): void;
+  fork(options: { seed?: number | null }): Generation;
+}
+
 export class RunningGeneration implements Generation {
   readonly id: string;
   readonly #scanner: StopScanner;
@@ -31,7 +37,7 @@ export class RunningGeneration implements Generation {
     id: number,
     stops: string[],
     private readonly decoder: TextDecoder,
-    private readonly onAbort: () => void,
+    private readonly control: GenerationControl,
   ) {
     this.id = `gen-${id}`;
     this.#scanner = new StopScanner(stops);
@@ -48,7 +54,11 @@ export class RunningGeneration implements Generation {
   }
 
   abort(): void {
-    if (!this.#ended) this.onAbort();
+    if (!this.#ended) this.control.abort();
+  }
+
+  fork(options: { seed?: number | null } = {}): Generation {
+    return this.control.fork(options);
   }
 
   /** Ends with what came so far, without the engine (it never saw the request). */

@@ -2,9 +2,10 @@
 import type { EngineConfig } from '../config.js';
 import type { DeviceInfo, Program } from '../device/device.js';
 import type { SerializedError } from '../errors.js';
+import type { Grammar } from '../grammar/index.js';
 import type { EngineSnapshot, EngineStats, MemorySplit, SessionInfo, TensorSource, TokenLogprob } from '../types.js';
 import type { TokenBytes } from './align.js';
-import type { EngineRequest, FinishedRequest } from './request.js';
+import type { FinishedRequest, SentRequest } from './request.js';
 
 export interface WorkerData {
   program: Program;
@@ -43,13 +44,17 @@ export type CallName = keyof Calls;
 
 export type ToWorker =
   | { type: 'vocabulary'; vocabulary: Vocabulary }
-  | { type: 'request'; request: EngineRequest }
+  /** In one message what came at one moment: forks then find the request that they are forks of. */
+  | { type: 'requests'; requests: SentRequest[] }
+  /** A grammar that requests will name; null: none will any more. */
+  | { type: 'grammar'; id: number; grammar: Grammar | null }
   | { type: 'abort'; id: number }
   | { type: 'call'; call: number; name: CallName; args: Calls[CallName]['args'] }
   | { type: 'close' };
 
 export type FromWorker =
   | { type: 'progress'; what: string; done: number; total: number }
+  | { type: 'note'; note: string }
   | { type: 'ready'; info: CoreInfo; cancel: Int32Array }
   | {
       type: 'step';

@@ -4,7 +4,7 @@ import type { Grammar, Matcher } from '../grammar/index.js';
 import type { FinishReason, GenerationLimits, SamplingParams } from '../types.js';
 import { rankOf, type Schedulable } from './scheduler.js';
 
-/** Crosses the worker boundary. */
+/** What the batch is asked for. */
 export interface EngineRequest {
   id: number;
   tokens: Int32Array;
@@ -20,9 +20,14 @@ export interface EngineRequest {
   continuation: Int32Array | null;
   priority: number;
   owner: number;
-  /** Limits what may be drawn. Equal ids are equal grammars: what was learned of one serves the next. */
-  grammar: { id: number; data: Grammar } | null;
+  /** Limits what may be drawn. The same object is the same grammar: the masks that were learned of it serve again. */
+  grammar: Grammar | null;
+  /** A request in the engine with the same prompt, which is computed once for both; null or gone: computed for this one. */
+  forkOf: number | null;
 }
+
+/** A request as it crosses the worker boundary: a grammar goes over once, and is then known by its number. */
+export type SentRequest = Omit<EngineRequest, 'grammar'> & { grammar: number | null };
 
 export interface FinishedRequest {
   id: number;
@@ -88,6 +93,9 @@ export class LiveRequest implements Schedulable {
   /** Known tokens of its session that were there before. */
   changedFrom = 0;
   history: TokenHistory | null = null;
+  /** It waits for this one's prompt, and these wait for its own. See forks.ts. */
+  leader: LiveRequest | null = null;
+  readonly followers: LiveRequest[] = [];
   /** Follows the grammar, token by token. */
   matcher: Matcher | null = null;
   readonly bans: Int32Array;
@@ -98,7 +106,7 @@ export class LiveRequest implements Schedulable {
 
   constructor(
     readonly request: EngineRequest,
-    readonly sequence: SequenceId,
+    public sequence: SequenceId,
     private readonly cache: CacheManager,
     readonly arrival: number,
   ) {

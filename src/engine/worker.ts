@@ -8,11 +8,12 @@ import { createCpuDevice } from '../device/cpu/index.js';
 import type { Device } from '../device/device.js';
 import { createNullDevice } from '../device/null/index.js';
 import { errors, invariant, LongmindError } from '../errors.js';
+import type { Grammar } from '../grammar/index.js';
 import type { TokenLogprob } from '../types.js';
 import type { BatchEvents } from './batch.js';
 import { Core } from './core.js';
 import type { CallName, Calls, FromWorker, ToWorker, WorkerData } from './protocol.js';
-import type { FinishedRequest } from './request.js';
+import type { FinishedRequest, SentRequest } from './request.js';
 
 /** Collects the events of one step into one message. */
 class Outbox implements BatchEvents {
@@ -112,7 +113,7 @@ function stepOrRestart(core: Core): boolean {
   try {
     return core.batch.step();
   } catch (e) {
-    core.restart(errors.engineFailed(e instanceof Error ? (e.stack ?? e.message) : String(e)));
+    core.restart(typed(e));
     return true;
   }
 }
@@ -130,18 +131,30 @@ function serve(port: MessagePort, data: WorkerData): void {
   const say = (m: FromWorker) => port.postMessage(m);
   const outbox = new Outbox(port);
   const device = createDevice(data, say);
-  const core = new Core(data, device, outbox, (what, done, total) => say({ type: 'progress', what, done, total }));
+  const core = new Core(data, device, outbox, {
+    progress: (what, done, total) => say({ type: 'progress', what, done, total }),
+    note: (note) => say({ type: 'note', note }),
+  });
+  const grammars = new Map<number, Grammar>();
   let closing = false;
 
+  const submit = ({ grammar, ...rest }: SentRequest): void => {
+    try {
+      const known = grammar === null ? null : grammars.get(grammar);
+      invariant(known !== undefined, `request ${rest.id} names a grammar that was never sent`);
+      core.batch.submit({ ...rest, grammar: known });
+    } catch (e) {
+      outbox.failed(rest.id, typed(e));
+    }
+  };
+
   const handle = (m: ToWorker): void => {
-    if (m.type === 'request') {
-      try {
-        core.batch.submit(m.request);
-      } catch (e) {
-        outbox.failed(m.request.id, typed(e));
-      }
-    } else if (m.type === 'vocabulary') core.setVocabulary(m.vocabulary);
-    else if (m.type === 'abort') core.batch.abort(m.id);
+    if (m.type === 'requests') m.requests.forEach(submit);
+    else if (m.type === 'vocabulary') core.setVocabulary(m.vocabulary);
+    else if (m.type === 'grammar') {
+      if (m.grammar) grammars.set(m.id, m.grammar);
+      else grammars.delete(m.id);
+    } else if (m.type === 'abort') core.batch.abort(m.id);
     else if (m.type === 'close') closing = true;
     else {
       try {

@@ -77,7 +77,9 @@ const requestId = (given: string | string[] | undefined): string =>
 function addHooks(app: FastifyInstance, ctx: ServerContext, config: ServerConfig, routes: RouteList): void {
   const localOnly = isLoopback(config.serverName) && !ctx.keys.required;
   app.addHook('onRequest', async (request, reply) => {
-    ctx.inFlight.opened(reply.raw);
+    // a drain waits for what was there before it
+    if (ctx.draining) reply.header('connection', 'close');
+    else ctx.inFlight.opened(reply.raw);
     reply.header('x-request-id', request.id);
     const preflight = cors(config.allowOrigins, request, reply);
     if (preflight) return reply.code(204).send();
@@ -85,10 +87,7 @@ function addHooks(app: FastifyInstance, ctx: ServerContext, config: ServerConfig
     const { open } = request.routeOptions.config;
     if (open) return;
     request.owner = ctx.keys.owner(request.headers.authorization);
-    if (ctx.draining) {
-      reply.header('connection', 'close');
-      throw errors.engineClosed();
-    }
+    if (ctx.draining) throw errors.engineClosed();
     // before the body is read
     if (request.is404) throw noRoute(request, reply, routes);
   });

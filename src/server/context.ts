@@ -49,6 +49,8 @@ export interface ServerContext {
   /** Sessions that were asked for and not used yet. */
   reserved: ReservedNames;
   draining: boolean;
+  /** Ends what would go on for ever: called when a drain begins. */
+  onDrain: (() => void)[];
 }
 
 declare module 'fastify' {
@@ -63,7 +65,7 @@ declare module 'fastify' {
     hide?: boolean;
   }
   interface FastifyContextConfig {
-    /** Needs no API key, and answers during a drain. */
+    /** Needs no API key, and answers during a drain too. */
     open?: boolean;
   }
 }

@@ -37,8 +37,8 @@ export interface LongmindServer extends AsyncDisposable {
   readonly port: number;
   readonly modelName: string;
   /**
-   * Drains: takes no new requests, lets running ones go on for `drainMs` (default: the drainSeconds option), then ends
-   * them with an error, and closes every connection. Does not close the engine.
+   * Drains: answers new requests with 503, lets running ones go on for `drainMs` (default: the drainSeconds option), then
+   * ends them with an error, and closes every connection. Does not close the engine.
    */
   close(options?: { drainMs?: number }): Promise<void>;
 }
@@ -94,6 +94,7 @@ export async function createServer(engine: Engine, options: ServerOptions = {}):
     toolTags: await tagTokens(engine),
     reserved: new ReservedNames(),
     draining: false,
+    onDrain: [],
   };
   const app = buildApp(ctx, config, version);
   await app.listen({ host: config.serverName, port: config.serverPort }).catch(async (error: NodeJS.ErrnoException) => {
@@ -105,11 +106,12 @@ export async function createServer(engine: Engine, options: ServerOptions = {}):
   let closing: Promise<void> | null = null;
   const close = async (drainMs: number): Promise<void> => {
     ctx.draining = true;
-    const closed = app.close();
+    for (const end of ctx.onDrain) end();
     if (!(await ctx.inFlight.idle(drainMs))) {
       ctx.inFlight.abortAll();
       await ctx.inFlight.idle(LAST_WORDS_MS);
     }
+    const closed = app.close();
     app.server.closeAllConnections();
     await Promise.all([closed, ctx.grammars.close()]);
   };

@@ -59,14 +59,26 @@ export class Histogram {
   }
 
   render(): string {
-    let below = 0;
-    let out = header(this.name, this.help, 'histogram');
-    this.bounds.forEach((edge, i) => {
-      below += this.#counts[i]!;
-      out += `${this.name}_bucket{le="${edge}"} ${below}\n`;
-    });
-    return `${out}${this.name}_bucket{le="+Inf"} ${this.#count}\n${this.name}_sum ${this.#sum}\n${this.name}_count ${this.#count}\n`;
+    return histogramText(this.name, this.help, this.bounds, this.#counts, this.#sum);
   }
+}
+
+/** `counts`: of each bucket alone, the one beyond the last edge included. */
+export function histogramText(
+  name: string,
+  help: string,
+  bounds: readonly number[],
+  counts: ArrayLike<number>,
+  sum: number,
+): string {
+  let below = 0;
+  let out = header(name, help, 'histogram');
+  bounds.forEach((edge, i) => {
+    below += counts[i]!;
+    out += `${name}_bucket{le="${edge}"} ${below}\n`;
+  });
+  const all = below + counts[bounds.length]!;
+  return `${out}${name}_bucket{le="+Inf"} ${all}\n${name}_sum ${sum}\n${name}_count ${all}\n`;
 }
 
 /** One value at scrape time. */

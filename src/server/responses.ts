@@ -109,7 +109,7 @@ export const components: Record<string, Schema> = {
     stats: { type: 'object' },
   }),
   Text: object({ text: string }),
-  Health: object({ status: string }),
+  Health: object({ status: string, problems: list(string) }, ['problems']),
 };
 
 /** Responses of a route: 200 with the named body, and the error shape for everything else. */

@@ -1,6 +1,6 @@
 /** What /metrics says: the server's own counts and times, and the engine's statistics at scrape time. */
 import type { EngineInfo, EngineStats, GenerationResult } from '../index.js';
-import { Counter, Histogram, sample } from './metrics.js';
+import { Counter, Histogram, histogramText, sample } from './metrics.js';
 
 /** Seconds. */
 const LONG = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300];
@@ -9,12 +9,14 @@ const SHORT = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5];
 export class ServerMetrics {
   readonly httpRequests = new Counter('longmind_http_requests_total', 'HTTP requests by route and status.');
   readonly generations = new Counter('longmind_generations_total', 'Generations by how they ended.');
+  readonly queue = new Histogram('longmind_queue_seconds', 'Arrival in the engine to admission.', LONG);
   readonly ttft = new Histogram('longmind_time_to_first_token_seconds', 'Arrival to first token.', LONG);
   readonly interToken = new Histogram('longmind_inter_token_seconds', 'Time between tokens of a stream.', SHORT);
   readonly endToEnd = new Histogram('longmind_request_seconds', 'Arrival to last token.', LONG);
 
   finished(result: GenerationResult, streamed: boolean): void {
     this.generations.inc({ outcome: result.finishReason });
+    if (result.usage.promptTokens > 0) this.queue.observe(result.timings.queue / 1000);
     if (result.usage.completionTokens > 0) this.ttft.observe(result.timings.ttft / 1000);
     this.endToEnd.observe(result.timings.total / 1000);
     // a stream's gaps were observed one by one
@@ -30,6 +32,7 @@ export class ServerMetrics {
     return [
       this.httpRequests.render(),
       this.generations.render(),
+      this.queue.render(),
       this.ttft.render(),
       this.interToken.render(),
       this.endToEnd.render(),
@@ -78,11 +81,16 @@ function engine(s: EngineStats): string {
     ]),
     count('steps_total', 'Steps of the persistent batch.', s.steps),
     count('preemptions_total', 'Active sequences that gave up their blocks.', s.preemptions),
+    stepTimes(s),
     gauge('last_step_seconds', 'Duration of the last step.', s.lastStepMs / 1000),
     gauge('last_step_js_seconds', 'JavaScript in the last step.', s.lastStepJsMs / 1000),
     gauge('step_budget_tokens', 'Tokens that one step may hold.', s.stepBudget),
     gauge('batch_size', 'Sequences in the batch.', s.requests.running),
-    gauge('sessions', 'Sessions kept.', s.sessions),
+    sample('longmind_sessions', 'Sessions kept, by state.', 'gauge', [
+      [{ state: 'active' }, s.sessionStates.active],
+      [{ state: 'cached' }, s.sessionStates.cached],
+      [{ state: 'evicted' }, s.sessionStates.evicted],
+    ]),
     sample('longmind_kv_blocks', 'KV blocks by state.', 'gauge', [
       [{ state: 'free' }, c.blocks.free],
       [{ state: 'cached' }, c.blocks.cached],
@@ -93,6 +101,11 @@ function engine(s: EngineStats): string {
       [{ state: 'cached' }, c.sequences.cached],
       [{ state: 'evicted' }, c.sequences.evicted],
     ]),
+    gauge(
+      'session_store_failed',
+      'Whether sessions are no longer kept on disk.',
+      s.sessionStoreFailure === null ? 0 : 1,
+    ),
     gauge('tokens_kept', 'Token ids kept for all sequences.', c.tokensKept),
     sample('longmind_cache_lookups_total', 'Lookups of a sequence by what was still cached.', 'counter', [
       [{ result: 'hit' }, c.hits],
@@ -108,4 +121,15 @@ function engine(s: EngineStats): string {
     count('cache_block_copies_total', 'Blocks copied for fork and partial sharing.', c.copies),
     count('cache_sequences_dropped_total', 'Kept sequences forgotten.', c.sequencesDropped),
   ].join('');
+}
+
+function stepTimes({ stepTimes: { boundsMs, counts, sumMs } }: EngineStats): string {
+  const name = 'longmind_step_seconds';
+  return histogramText(
+    name,
+    'Duration of steps.',
+    boundsMs.map((ms) => ms / 1000),
+    counts,
+    sumMs / 1000,
+  );
 }

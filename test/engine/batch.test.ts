@@ -264,14 +264,14 @@ test('within a priority nobody starves under memory pressure; a low priority get
 
 test('a grammar decides what may come, row by row, and only end tokens end a complete document', () => {
   const t = new TestBatch({ vocab: 'bytes' });
-  const data = compileJsonSchema({
+  const grammar = compileJsonSchema({
     type: 'object',
     properties: { n: { type: 'integer' } },
     required: ['n'],
     additionalProperties: false,
   });
   const ids = Array.from({ length: 6 }, (_, i) =>
-    t.submit(tokens(12, i), i % 2 ? {} : { grammar: { id: 1, data }, stopTokens: [EOS], limits: { maxTokens: 80 } }),
+    t.submit(tokens(12, i), i % 2 ? {} : { grammar, stopTokens: [EOS], limits: { maxTokens: 80 } }),
   );
   t.run();
   ids.forEach((id, i) => {
@@ -290,7 +290,7 @@ test('a grammar decides what may come, row by row, and only end tokens end a com
 test('a grammar that the vocabulary cannot spell fails the request, not the batch', () => {
   const t = new TestBatch();
   const other = t.submit(tokens(10, 2));
-  const id = t.submit(tokens(10, 1), { grammar: { id: 2, data: compileJsonSchema({ const: 5 }) }, stopTokens: [EOS] });
+  const id = t.submit(tokens(10, 1), { grammar: compileJsonSchema({ const: 5 }), stopTokens: [EOS] });
   t.run();
   assert.equal(t.outcomes.get(id)!.error?.code, 'grammar_dead_end');
   assert.equal(t.outcomes.get(other)!.finished?.reason, 'length');

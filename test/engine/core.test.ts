@@ -27,6 +27,29 @@ test('when our own code fails, what was in flight fails, and sessions continue w
   assert.equal(core.batch.sessions.get('a', 0).busy, false);
 });
 
+test('statistics: sessions by state without the requests that have none, and every step in the histogram', () => {
+  const { core, run, out } = openCore({ cacheMaxEntryCount: 50, cacheBlockSeqLen: 16 });
+  run(request(1, tokens(40, 1), 'kept'));
+  for (const [id, name] of [
+    [2, 'busy'],
+    [3, null],
+  ] as const) {
+    out.set(id, []);
+    core.batch.submit(request(id, tokens(40, id), name));
+  }
+  core.batch.step();
+  out.set(4, []);
+  core.batch.submit(request(4, tokens(40, 4), null));
+  const stats = core.stats();
+  assert.deepEqual(stats.sessionStates, { active: 1, cached: 1, evicted: 0 });
+  assert.deepEqual(stats.cache.sequences, { total: 4, active: 2, cached: 1, evicted: 1 });
+  assert.equal(
+    stats.stepTimes.counts.reduce((a, b) => a + b, 0),
+    stats.steps,
+  );
+  assert.equal(stats.stepTimes.counts.length, stats.stepTimes.boundsMs.length + 1);
+});
+
 test('the memory split: share, blocks and bytes, refusals with the numbers', () => {
   const device = createNullDevice({ memoryFree: 100 * 2 ** 20 });
   const plan = (cacheMaxEntryCount: unknown, more = {}) =>

@@ -11,7 +11,12 @@ const finished = { ...end, stopString: null, queueMs: 0 };
 
 function open(): { generation: RunningGeneration; aborts: () => number } {
   let aborts = 0;
-  const generation = new RunningGeneration(1, [], decoder, () => aborts++);
+  const generation = new RunningGeneration(1, [], decoder, {
+    abort: () => {
+      aborts++;
+    },
+    fork: () => generation,
+  });
   return { generation, aborts: () => aborts };
 }
 

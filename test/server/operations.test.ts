@@ -4,6 +4,24 @@ import { Agent, request } from 'node:http';
 import { test } from 'node:test';
 import { type Chunk, errorOf, eventsOf, hello, rig, until } from '../support/http.js';
 
+const WANTED = [
+  'requests',
+  'requests_total',
+  'generations_total',
+  'http_requests_total',
+  'time_to_first_token_seconds',
+  'inter_token_seconds',
+  'request_seconds',
+  'queue_seconds',
+  'tokens_total',
+  'kv_blocks',
+  'sessions',
+  'cache_blocks_evicted_total',
+  'preemptions_total',
+  'batch_size',
+  'step_seconds',
+];
+
 test('/health lives and /ready follows the engine', async (t) => {
   const { get, engine } = await rig(t);
   assert.deepEqual(await (await get('/health')).json(), { status: 'ok' });
@@ -12,6 +30,19 @@ test('/health lives and /ready follows the engine', async (t) => {
   assert.equal((await get('/health')).status, 200);
   const sick = await get('/ready');
   assert.deepEqual([sick.status, (await errorOf(sick)).code], [500, 'engine_failed']);
+});
+
+test('a session store that fails shows in /health and in the metrics, without details; requests are served', async (t) => {
+  const { get, post, engine } = await rig(t);
+  assert.match(await (await get('/metrics')).text(), /^longmind_session_store_failed 0$/m);
+  engine.storeFailure = "ENOSPC: no space left on device, open '/somewhere/secret'";
+  const health = await get('/health');
+  const body = (await health.json()) as { status: string; problems: string[] };
+  assert.deepEqual([health.status, body.status, body.problems.length], [200, 'degraded', 1]);
+  assert.doesNotMatch(body.problems[0]!, /secret/);
+  assert.match(await (await get('/metrics')).text(), /^longmind_session_store_failed 1$/m);
+  assert.equal((await get('/ready')).status, 200);
+  assert.equal((await post('/v1/chat/completions', { messages: hello })).status, 200);
 });
 
 test('/metrics is Prometheus text: every sample has a type, histograms add up', async (t) => {
@@ -33,6 +64,13 @@ test('/metrics is Prometheus text: every sample has a type, histograms add up', 
   assert.match(text, /^longmind_inter_token_seconds_count 8$/m);
   assert.match(text, /^longmind_http_requests_total\{route="\/v1\/chat\/completions",method="POST",status="200"\} 2$/m);
   assert.match(text, /^longmind_kv_blocks\{state="free"\} 60$/m);
+  assert.match(text, /^longmind_sessions\{state="cached"\} 1$/m);
+  const bucket = (le: string) => text.includes(`longmind_step_seconds_bucket{le="${le}"} `);
+  assert.ok(bucket('0.001') && bucket('0.01') && bucket('+Inf'));
+  assert.match(text, /^longmind_step_seconds_sum 0.09$/m);
+  assert.match(text, /^longmind_step_seconds_count 30$/m);
+  // what whoever runs a server asks for
+  for (const name of WANTED) assert.ok(typed.has(`longmind_${name}`), name);
 });
 
 test('/metrics still answers when the engine does not', async (t) => {
@@ -78,7 +116,7 @@ test('/openapi.json describes every route with the schemas that validate', async
   assert.equal(chat.properties.temperature!.description, '0 = greedy');
 });
 
-test('closing lets a running stream finish, refuses new requests, then closes every connection', async (t) => {
+test('closing lets a running stream finish, answers new requests with 503, then closes every connection', async (t) => {
   const { post, get, server, engine, url } = await rig(t, { answer: () => 'x'.repeat(40), delayMs: 10 });
   const agent = new Agent({ keepAlive: true, maxSockets: 1 });
   t.after(() => agent.destroy());
@@ -89,10 +127,15 @@ test('closing lets a running stream finish, refuses new requests, then closes ev
   const text = stream.text();
   await until('it is running', () => engine.calls.length === 1);
   const closed = server.close();
-  await assert.rejects(get('/health'), 'no new connections');
+  for (const refused of [await post('/v1/chat/completions', { messages: hello }), await get('/ready')])
+    assert.deepEqual([refused.status, (await errorOf(refused)).code], [503, 'engine_closed']);
+  const alive = await get('/health');
+  assert.deepEqual([alive.status, alive.headers.get('connection')], [200, 'close']);
   const events = eventsOf(await text);
   assert.equal((events.at(-2) as Chunk).choices[0]!.finish_reason, 'stop');
   await closed;
+  assert.equal(engine.calls.length, 1);
+  await assert.rejects(get('/health'), 'nobody listens any more');
 });
 
 test('when the drain time is over, streams end with an error and plain requests with 503', async (t) => {

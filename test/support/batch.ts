@@ -117,6 +117,7 @@ export class TestBatch {
       priority: o.priority ?? 0,
       owner: o.owner ?? 0,
       grammar: o.grammar ?? null,
+      forkOf: o.forkOf ?? null,
       limits: { maxTokens: 8, minTokens: 0, stop: [], stopTokens: [], ignoreEos: false, ...o.limits },
       sampling: {
         temperature: 0,

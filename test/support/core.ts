@@ -18,6 +18,7 @@ export function request(id: number, prompt: number[], sessionId: string | null):
     priority: 0,
     owner: 0,
     grammar: null,
+    forkOf: null,
     limits: { maxTokens: 8, minTokens: 0, stop: [], stopTokens: [], ignoreEos: false },
     sampling: {
       temperature: 0,

@@ -63,10 +63,15 @@ export class FakeGeneration implements Generation {
     private readonly request: RequestOptions,
     private readonly options: FakeOptions,
     private readonly done: (text: string | null) => void,
+    private readonly again: (more: RequestOptions) => Generation,
   ) {
     request.signal?.addEventListener('abort', () => this.abort(), { once: true });
     this.#result = this.#run();
     this.#result.catch(() => {});
+  }
+
+  fork(more: { seed?: number | null } = {}): Generation {
+    return this.again(more);
   }
 
   abort(): void {
@@ -191,9 +196,12 @@ export class FakeEngine implements Engine {
   readonly calls: FakeCall[] = [];
   readonly kept = new Map<string, FakeSession>();
   running = 0;
+  /** Calls that are forks of others. */
+  forks = 0;
   closed = false;
   /** Makes stats() fail, as a dead worker would. */
   broken = false;
+  storeFailure: string | null = null;
   readonly info: EngineInfo;
 
   constructor(readonly options: FakeOptions = {}) {
@@ -219,10 +227,15 @@ export class FakeEngine implements Engine {
     const prompt = request.sessionAppend ? (old?.text ?? '') + text : text;
     const cached = commonLength(old?.text ?? '', prompt);
     this.running++;
-    const generation = new FakeGeneration(`g${this.calls.length}`, prompt, cached, request, this.options, (answer) => {
+    const done = (answer: string | null) => {
       this.running--;
       if (sessionId !== undefined && answer !== null) this.#keep(sessionId, owner, `${prompt}${answer}`);
-    });
+    };
+    const again = (more: RequestOptions) => {
+      this.forks++;
+      return this.#start(kind, { ...request, ...more }, text);
+    };
+    const generation = new FakeGeneration(`g${this.calls.length}`, prompt, cached, request, this.options, done, again);
     this.calls.push({ kind, request, generation });
     return generation;
   }
@@ -277,7 +290,7 @@ export class FakeEngine implements Engine {
 
   async stats(): Promise<EngineStats> {
     if (this.broken) throw errors.engineFailed('the worker is gone');
-    return fakeStats(this.running, this.calls.length);
+    return { ...fakeStats(this.running, this.calls.length), sessionStoreFailure: this.storeFailure };
   }
 
   async snapshot(): Promise<EngineSnapshot> {
@@ -356,8 +369,11 @@ function fakeStats(running: number, started: number): EngineStats {
     preemptions: 0,
     lastStepMs: 2,
     lastStepJsMs: 0.1,
+    stepTimes: { boundsMs: [1, 10], counts: [5, 20, 5], sumMs: 90 },
     stepBudget: 64,
     sessions: 1,
+    sessionStates: { active: 0, cached: 1, evicted: 0 },
+    sessionStoreFailure: null,
     cache: {
       blocks: { total: 64, free: 60, cached: 3, active: 1, grown: 64 },
       sequences: { total: 2, active: 1, cached: 1, evicted: 0 },

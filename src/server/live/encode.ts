@@ -38,7 +38,8 @@ export interface LiveCommon {
   batch: [number, number, number, number, number, number][];
   /** sequence number, request, known, computed. */
   waiting: [number, number, number, number][];
-  stats: EngineSnapshot['stats'];
+  /** What the page shows of them. */
+  stats: Omit<EngineSnapshot['stats'], 'stepTimes' | 'sessionStates' | 'sessionStoreFailure'>;
   /** Of all requests over HTTP so far: how many got a first token, and the seconds that took, summed. */
   ttft: { count: number; sum: number };
 }
@@ -163,6 +164,7 @@ export class LiveEncoder {
   #encode(s: EngineSnapshot, index: Uint32Array | null, order: Int32Array | null): LiveCommon {
     const high = this.#high;
     const number = (id: number): number => this.#numbers.get(id)!;
+    const { stepTimes: _, sessionStates: __, sessionStoreFailure: ___, ...stats } = s.stats;
     return {
       at: Date.now(),
       step: s.step,
@@ -178,7 +180,7 @@ export class LiveEncoder {
       order: order && base64(order),
       batch: s.batch.map((r) => [r.slot, number(r.sequence), r.request, r.known, r.computed, r.generated]),
       waiting: s.waiting.map((r) => [number(r.sequence), r.request, r.known, r.computed]),
-      stats: s.stats,
+      stats,
       ttft: this.#ttft,
     };
   }

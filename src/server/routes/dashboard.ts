@@ -48,7 +48,7 @@ export function dashboardRoutes(app: FastifyInstance, ctx: ServerContext): void 
 
 function engineRoutes(app: FastifyInstance, ctx: ServerContext): void {
   const feed = new LiveFeed(ctx);
-  app.addHook('preClose', async () => feed.close());
+  ctx.onDrain.push(() => feed.close());
 
   const described = {
     description: 'model, device, the split of memory',

@@ -123,7 +123,7 @@ function streaming(body: CommonBody): { stream: boolean; includeUsage: boolean }
   return { stream, includeUsage: body.stream_options?.include_usage === true };
 }
 
-/** `n` generations for each prompt; a given seed gives each its own. All but the first find the prompt's KV in the cache. */
+/** `n` generations for each prompt; a given seed gives each its own. All but the first are forks: a prompt is computed once. */
 function choices(
   body: CommonBody,
   options: RequestOptions,
@@ -132,11 +132,16 @@ function choices(
   const n = body.n ?? 1;
   if (n * prompts.length > 1 && body.session_id)
     throw errors.invalidRequest('several choices cannot be one session', 'session_id');
-  const own = (i: number): RequestOptions =>
-    typeof options.seed === 'number' && i > 0
-      ? { ...options, seed: (options.seed + i) % Number.MAX_SAFE_INTEGER }
-      : options;
-  const starts = prompts.flatMap((start) => Array.from({ length: n }, (_, i) => () => start(own(i))));
+  const { seed } = options;
+  const own = (i: number) => (typeof seed === 'number' ? { seed: (seed + i) % Number.MAX_SAFE_INTEGER } : {});
+  const starts = prompts.flatMap((start) => {
+    let first: Generation;
+    const begin = () => {
+      first = start(options);
+      return first;
+    };
+    return [begin, ...Array.from({ length: n - 1 }, (_, i) => () => first.fork(own(i + 1)))];
+  });
   return { n, starts };
 }
 

@@ -8,16 +8,23 @@ import { answers } from '../responses.js';
 
 /** An engine that does not answer within this is not ready. A step takes at most about 250 ms. */
 const ENGINE_ANSWER_MS = 5_000;
+const HEALTH_ANSWER_MS = 250;
+const STORE_FAILED = 'the session store cannot be written: new turns of sessions will not outlive this process';
 
 export function infoRoutes(app: FastifyInstance, ctx: ServerContext, openApi: () => Record<string, unknown>): void {
   modelRoutes(app, ctx);
   tokenRoutes(app, ctx);
   const tags = ['operations'];
+  let storeFailed = false;
 
   app.get(
     '/health',
     { config: { open: true }, schema: { tags, summary: 'The process lives', response: answers('Health') } },
-    async () => ({ status: 'ok' }),
+    async () => {
+      // an engine that does not answer is for /ready to tell; what went wrong in detail is for the log
+      storeFailed ||= typeof (await engineStats(ctx, HEALTH_ANSWER_MS))?.sessionStoreFailure === 'string';
+      return storeFailed ? { status: 'degraded', problems: [STORE_FAILED] } : { status: 'ok' };
+    },
   );
 
   app.get(
@@ -64,13 +71,10 @@ export function infoRoutes(app: FastifyInstance, ctx: ServerContext, openApi: ()
   app.get('/openapi.json', { config: { open: true }, schema: { hide: true } }, async () => openApi());
 }
 
-async function engineStats(ctx: ServerContext): Promise<EngineStats | null> {
+async function engineStats(ctx: ServerContext, ms = ENGINE_ANSWER_MS): Promise<EngineStats | null> {
   const enough = new AbortController();
   try {
-    return await Promise.race([
-      ctx.engine.stats(),
-      sleep(ENGINE_ANSWER_MS, null, { signal: enough.signal }).catch(() => null),
-    ]);
+    return await Promise.race([ctx.engine.stats(), sleep(ms, null, { signal: enough.signal }).catch(() => null)]);
   } catch {
     return null;
   } finally {
