@@ -50,8 +50,8 @@ def start_producers(args):
 
 
 def learning_rate(step: int, steps: int) -> float:
-    """Warm-up, constant, then down in a straight line over the last half."""
-    return min(1.0, (step + 1) / 150, max(0.02, (steps - step) / (0.5 * steps)))
+    """Warm-up, constant, then down in a straight line over the last 60%."""
+    return min(1.0, (step + 1) / 150, max(0.02, (steps - step) / (0.6 * steps)))
 
 
 def run(args, queues, tokenizer_path):
@@ -107,7 +107,7 @@ def run(args, queues, tokenizer_path):
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("--out", type=Path, default=Path("build"))
-    p.add_argument("--steps", type=int, default=13000)
+    p.add_argument("--steps", type=int, default=14400)
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--lr", type=float, default=4e-3)
     p.add_argument("--dim", type=int, default=384)
