@@ -81,30 +81,33 @@ class Bench {
     return id;
   }
 
-  /** Every block belongs to a random sequence and place: blocks are taken from a scrambled free stack. */
-  scrambleBlocks(): void {
+  /** Takes all blocks. What is returned gives n of them back, from all over the pool. */
+  hold(): (n: number) => void {
     const ids: SequenceId[] = [];
     const one = new Int32Array(1);
-    for (let i = 0; i < this.count * PER_SEQUENCE; i++) {
+    for (let i = 0; i < this.blocks; i++) {
       const id = this.cache.create();
       this.cache.append(id, one);
       this.cache.match(id);
       this.cache.reserve(id, 1);
       ids.push(id);
     }
-    for (const i of scrambled(ids.length)) this.cache.release(ids[i]!, 'drop');
+    const mixed = scrambled(ids.length);
+    let next = 0;
+    return (n) => {
+      for (const to = next + n; next < to; next++) this.cache.release(ids[mixed[next]!]!, 'drop');
+    };
   }
 }
 
 function measure(blocks: number, policy: 'lru' | 'adaptive'): CacheBenchRow {
   const b = new Bench(blocks, policy);
   const { cache, count, order } = b;
-  b.scrambleBlocks();
   const total = count * PER_SEQUENCE;
   const ids: SequenceId[] = [];
   for (let i = 0; i < count; i++) ids.push(b.create(i));
 
-  // reserve and release without computing anything: blocks go back to the free stack
+  // reserve and release without computing anything: the blocks are free again
   const cycle = (id: SequenceId) => {
     cache.match(id);
     cache.reserve(id, LENGTH);
@@ -112,9 +115,12 @@ function measure(blocks: number, policy: 'lru' | 'adaptive'): CacheBenchRow {
   };
   const reserveRelease = median(3, () => each(order, (i) => cycle(ids[i]!))) / total;
 
+  // from here on the blocks of a sequence lie anywhere
+  const free = b.hold();
   let commit = 0;
   for (let k = 0; k < count; k += BATCH) {
     const batch = order.subarray(k, k + BATCH);
+    free(PER_SEQUENCE * batch.length);
     for (const i of batch) cache.match(ids[i]!);
     for (const i of batch) cache.reserve(ids[i]!, LENGTH);
     commit += each(batch, (i) => cache.commit(ids[i]!, LENGTH));
@@ -172,7 +178,7 @@ function measure(blocks: number, policy: 'lru' | 'adaptive'): CacheBenchRow {
     evict: evict / (some.length * PER_SEQUENCE),
     fork,
     resume,
-    bytesPerBlock: (cache.pool.bytes + cache.tree.policy.bytes + tables) / blocks,
+    bytesPerBlock: (cache.pool.bytes + cache.tree.index.bytes + cache.tree.policy.bytes + tables) / blocks,
     bytesPerToken: (arena.used - tables) / (count * (LENGTH + 1)),
     heapBytesPerOperation: heapGrowth(() => each(again, resumeOne), again.length),
   };

@@ -1,42 +1,49 @@
 /**
- * Per-block state in one interleaved array, 40 bytes a block (so that a block costs one cache line, or two), plus 4 for
- * the stack of free blocks.
+ * Per-block state, laid out for the memory: what nearly every operation reads is one record of 32 bytes that never
+ * crosses a cache line, so a block that was not used for long costs one read from memory; the links between siblings,
+ * which most blocks do not have, lie apart (8 bytes).
  *
- * A block is in exactly one place: never used, on the free stack, in the policy (cached), or in use by active sequences.
+ * A block is in exactly one place: never used, free, in the policy (cached), or in use by active sequences.
  * A *node* is a block that holds finished text and hangs in the prefix tree; a *private* block is being written by one
  * active sequence and hangs nowhere.
  */
 import { InvariantError, invariant } from '../errors.js';
+import { NumberSet } from './number-set.js';
 import type { BlockLinks } from './policy.js';
 
-/** Use count and flags, list links, where the text ends. */
+/** Use count and flags; list links; where the text ends; place in the tree (prefix-index.ts); the run that holds the text. */
 const USE = 0;
 const PREVIOUS = 1;
 const NEXT = 2;
 const END = 3;
-const HOT = 10;
-/** Tree: see prefix-index.ts. TIPS: first of the sequences whose last node this is. */
-export const PARENT = 4;
-export const CHILD = 5;
-export const LEFT = 6;
-export const RIGHT = 7;
-export const RUN = 8;
-export const TIPS = 9;
-export const TREE = HOT;
+const PARENT = 4;
+const CHILD = 5;
+const RUN = 6;
+/** First of the sequences whose last node this is. */
+const TIPS = 7;
+const RECORD_SHIFT = 3;
+/** The allocator starts big arrays 16 bytes after a page; so many integers later a cache line begins. */
+const ALIGN = 12;
+
+/** Links to siblings: (blocks, 2) in `siblings`, meaningful unless the block is alone. */
+export const LEFT = 0;
+export const RIGHT = 1;
 
 const FLAG_NODE = 1;
 const FLAG_CACHED = 2;
 const FLAG_FREE = 4;
 const FLAG_SOURCE = 8;
-const USE_SHIFT = 4;
+/** A node that has no siblings (its links are not even set). */
+const FLAG_ALONE = 16;
+const USE_SHIFT = 5;
 const ONE_USE = 1 << USE_SHIFT;
 
 export class BlockPool implements BlockLinks {
   readonly #hot: Int32Array;
-  /** (blocks, TREE) the same array, for those who walk the tree. */
-  readonly tree: Int32Array;
-  readonly #stack: Int32Array;
-  #stackSize = 0;
+  /** (blocks, 2): see LEFT. */
+  readonly siblings: Int32Array;
+  /** Blocks that were used before and are free. */
+  readonly #free: NumberSet;
   /** Blocks that the device gave, and how many of them were ever used. */
   #grown = 0;
   #fresh = 0;
@@ -50,13 +57,13 @@ export class BlockPool implements BlockLinks {
     private readonly chunk: number,
     private readonly grow: (total: number) => boolean,
   ) {
-    this.#hot = new Int32Array(blocks * HOT);
-    this.tree = this.#hot;
-    this.#stack = new Int32Array(blocks);
+    this.#hot = new Int32Array(ALIGN + (blocks << RECORD_SHIFT)).subarray(ALIGN);
+    this.siblings = new Int32Array(2 * blocks);
+    this.#free = new NumberSet(blocks);
   }
 
   get bytes(): number {
-    return this.#hot.byteLength + this.#stack.byteLength;
+    return this.#hot.byteLength + this.siblings.byteLength + this.#free.bytes;
   }
 
   get grown(): number {
@@ -65,7 +72,7 @@ export class BlockPool implements BlockLinks {
 
   /** Free blocks that need no growth. */
   get free(): number {
-    return this.#stackSize + this.#grown - this.#fresh;
+    return this.#free.size + this.#grown - this.#fresh;
   }
 
   /** Blocks that may still be had by growing, as far as known. */
@@ -97,14 +104,16 @@ export class BlockPool implements BlockLinks {
    * not depend on one another, so the memory serves them side by side.
    */
   warm(blocks: Int32Array, from: number, to: number): void {
+    const hot = this.#hot;
     let any = 0;
-    for (let i = from; i < to; i++) any |= this.#hot[blocks[i]! * HOT]!;
+    let i = from;
+    // the shorter the loop, the more reads are under way
+    for (; i + 3 < to; i += 4) {
+      any |= hot[blocks[i]! << RECORD_SHIFT]! | hot[blocks[i + 1]! << RECORD_SHIFT]!;
+      any |= hot[blocks[i + 2]! << RECORD_SHIFT]! | hot[blocks[i + 3]! << RECORD_SHIFT]!;
+    }
+    for (; i < to; i++) any |= hot[blocks[i]! << RECORD_SHIFT]!;
     this.#warmed = any;
-  }
-
-  /** The same for the next `count` blocks of the free stack. */
-  warmFree(count: number): void {
-    this.warm(this.#stack, Math.max(0, this.#stackSize - count), this.#stackSize);
   }
 
   /** Something read at last, so that the reads are not optimised away. */
@@ -114,70 +123,77 @@ export class BlockPool implements BlockLinks {
 
   /** A free block, low ones first, or -1. The caller owns it with one use. */
   take(): number {
-    let b: number;
-    if (this.#stackSize > 0) b = this.#stack[--this.#stackSize]!;
-    else if (this.#fresh < this.#grown) b = this.#fresh++;
-    else return -1;
+    if (this.free === 0) return -1;
+    const b = this.#free.size > 0 ? this.#free.takeSmallest() : this.#fresh++;
     this.adopt(b);
     return b;
   }
 
-  /** Makes an unused block the caller's: private, one use. A pending copy out of it stays noted. */
-  adopt(b: number): void {
-    this.#hot[b * HOT + USE] = ONE_USE | (this.#hot[b * HOT + USE]! & FLAG_SOURCE);
-    this.#hot[b * HOT + END] = 0;
+  /** Takes up to `count` free blocks, low ones first: blocks[0 … n). Returns n. */
+  takeMany(blocks: Int32Array, count: number): number {
+    const n = Math.min(count, this.free);
+    for (let i = 0; i < n; i++) blocks[i] = this.take();
+    return n;
   }
 
-  /** Back on the free stack. */
+  /** Makes an unused block the caller's: private, one use. A pending copy out of it stays noted. */
+  adopt(b: number): void {
+    this.#hot[(b << RECORD_SHIFT) + USE] = ONE_USE | (this.#hot[(b << RECORD_SHIFT) + USE]! & FLAG_SOURCE);
+    this.#hot[(b << RECORD_SHIFT) + END] = 0;
+  }
+
+  /** The block is free. */
   give(b: number): void {
-    const at = b * HOT + USE;
+    const at = (b << RECORD_SHIFT) + USE;
     if ((this.#hot[at]! & FLAG_FREE) !== 0) throw new InvariantError(`block ${b} is freed twice`);
     this.#hot[at] = FLAG_FREE | (this.#hot[at]! & FLAG_SOURCE);
-    this.#stack[this.#stackSize++] = b;
+    this.#free.add(b);
   }
 
   // ---------------------------------------------------------------- fields
 
   uses(b: number): number {
-    return this.#hot[b * HOT + USE]! >>> USE_SHIFT;
+    return this.#hot[(b << RECORD_SHIFT) + USE]! >>> USE_SHIFT;
   }
 
-  /** Adds a use; true if it was the first. */
+  /** Adds a use; true if the block was cached until now. */
   pin(b: number): boolean {
-    const u = this.#hot[b * HOT + USE]!;
-    this.#hot[b * HOT + USE] = (u + ONE_USE) & ~FLAG_CACHED;
-    return u < ONE_USE;
+    const u = this.#hot[(b << RECORD_SHIFT) + USE]!;
+    this.#hot[(b << RECORD_SHIFT) + USE] = (u + ONE_USE) & ~FLAG_CACHED;
+    return (u & FLAG_CACHED) !== 0;
   }
 
-  /** Takes a use back; true if it was the last. */
+  /** Takes a use of a node back; true if it was the last: from now on the block is cached. */
   unpin(b: number): boolean {
-    const u = this.#hot[b * HOT + USE]! - ONE_USE;
-    this.#hot[b * HOT + USE] = u;
-    return u < ONE_USE;
+    const u = this.#hot[(b << RECORD_SHIFT) + USE]! - ONE_USE;
+    const last = u < ONE_USE;
+    this.#hot[(b << RECORD_SHIFT) + USE] = last ? u | FLAG_CACHED : u;
+    return last;
   }
 
   isNode(b: number): boolean {
-    return (this.#hot[b * HOT + USE]! & FLAG_NODE) !== 0;
+    return (this.#hot[(b << RECORD_SHIFT) + USE]! & FLAG_NODE) !== 0;
   }
 
   isCached(b: number): boolean {
-    return (this.#hot[b * HOT + USE]! & FLAG_CACHED) !== 0;
+    return (this.#hot[(b << RECORD_SHIFT) + USE]! & FLAG_CACHED) !== 0;
   }
 
   isFree(b: number): boolean {
-    return (this.#hot[b * HOT + USE]! & FLAG_FREE) !== 0;
+    return (this.#hot[(b << RECORD_SHIFT) + USE]! & FLAG_FREE) !== 0;
   }
 
   isSource(b: number): boolean {
-    return (this.#hot[b * HOT + USE]! & FLAG_SOURCE) !== 0;
+    return (this.#hot[(b << RECORD_SHIFT) + USE]! & FLAG_SOURCE) !== 0;
   }
 
   setNode(b: number, on: boolean): void {
     this.#flag(b, FLAG_NODE, on);
   }
 
-  setCached(b: number, on: boolean): void {
-    this.#flag(b, FLAG_CACHED, on);
+  /** A cached block leaves the policy. */
+  uncache(b: number): void {
+    this.#flag(b, FLAG_CACHED, false);
   }
 
   setSource(b: number, on: boolean): void {
@@ -185,80 +201,104 @@ export class BlockPool implements BlockLinks {
   }
 
   #flag(b: number, flag: number, on: boolean): void {
-    if (on) this.#hot[b * HOT + USE]! |= flag;
-    else this.#hot[b * HOT + USE]! &= ~flag;
+    if (on) this.#hot[(b << RECORD_SHIFT) + USE]! |= flag;
+    else this.#hot[(b << RECORD_SHIFT) + USE]! &= ~flag;
   }
 
   /** Position after the block's last token, for a node. */
   end(b: number): number {
-    return this.#hot[b * HOT + END]!;
+    return this.#hot[(b << RECORD_SHIFT) + END]!;
   }
 
   setEnd(b: number, end: number): void {
-    this.#hot[b * HOT + END] = end;
+    this.#hot[(b << RECORD_SHIFT) + END] = end;
   }
 
   /** Position of a node's first token. */
   start(b: number): number {
-    const last = this.#hot[b * HOT + END]! - 1;
+    const last = this.#hot[(b << RECORD_SHIFT) + END]! - 1;
     return last - (last % this.blockLen);
   }
 
   depth(b: number): number {
-    return Math.floor((this.#hot[b * HOT + END]! - 1) / this.blockLen);
+    return Math.floor((this.#hot[(b << RECORD_SHIFT) + END]! - 1) / this.blockLen);
   }
 
   isFull(b: number): boolean {
-    return this.#hot[b * HOT + END]! % this.blockLen === 0;
+    return this.#hot[(b << RECORD_SHIFT) + END]! % this.blockLen === 0;
   }
 
   previous(b: number): number {
-    return this.#hot[b * HOT + PREVIOUS]!;
+    return this.#hot[(b << RECORD_SHIFT) + PREVIOUS]!;
   }
 
   next(b: number): number {
-    return this.#hot[b * HOT + NEXT]!;
+    return this.#hot[(b << RECORD_SHIFT) + NEXT]!;
   }
 
   setPrevious(b: number, value: number): void {
-    this.#hot[b * HOT + PREVIOUS] = value;
+    this.#hot[(b << RECORD_SHIFT) + PREVIOUS] = value;
   }
 
   setNext(b: number, value: number): void {
-    this.#hot[b * HOT + NEXT] = value;
+    this.#hot[(b << RECORD_SHIFT) + NEXT] = value;
   }
 
   parent(b: number): number {
-    return this.tree[b * TREE + PARENT]!;
+    return this.#hot[(b << RECORD_SHIFT) + PARENT]!;
+  }
+
+  setParent(b: number, parent: number): void {
+    this.#hot[(b << RECORD_SHIFT) + PARENT] = parent;
+  }
+
+  /** First of the blocks below it (the top of their treap), or -1. */
+  child(b: number): number {
+    return this.#hot[(b << RECORD_SHIFT) + CHILD]!;
+  }
+
+  setChild(b: number, child: number): void {
+    this.#hot[(b << RECORD_SHIFT) + CHILD] = child;
   }
 
   hasChildren(b: number): boolean {
-    return this.tree[b * TREE + CHILD]! !== -1;
+    return this.#hot[(b << RECORD_SHIFT) + CHILD]! !== -1;
   }
 
+  isAlone(b: number): boolean {
+    return (this.#hot[(b << RECORD_SHIFT) + USE]! & FLAG_ALONE) !== 0;
+  }
+
+  setAlone(b: number, on: boolean): void {
+    this.#flag(b, FLAG_ALONE, on);
+  }
+
+  /** The run that holds the last token of a node's text. */
   run(b: number): number {
-    return this.tree[b * TREE + RUN]!;
+    return this.#hot[(b << RECORD_SHIFT) + RUN]!;
+  }
+
+  setRun(b: number, run: number): void {
+    this.#hot[(b << RECORD_SHIFT) + RUN] = run;
   }
 
   tips(b: number): number {
-    return this.tree[b * TREE + TIPS]!;
+    return this.#hot[(b << RECORD_SHIFT) + TIPS]!;
   }
 
   setTips(b: number, sequence: number): void {
-    this.tree[b * TREE + TIPS] = sequence;
+    this.#hot[(b << RECORD_SHIFT) + TIPS] = sequence;
   }
 
-  /** The free stack is what the flags say. Returns how many blocks are free, growable ones included. */
+  /** The free blocks are what the flags say. Returns how many blocks are free, growable ones included. */
   check(): number {
-    const seen = new Uint8Array(this.blocks);
-    for (let i = 0; i < this.#stackSize; i++) {
-      const b = this.#stack[i]!;
-      invariant(!seen[b], `block ${b} is on the free stack twice`);
-      invariant(this.isFree(b) && b < this.#fresh, `block ${b} is on the free stack, but not free`);
-      seen[b] = 1;
+    let count = 0;
+    for (let b = 0; b < this.blocks; b++) {
+      invariant(this.#free.has(b) === (this.isFree(b) && b < this.#fresh), `block ${b} is lost, or used while free`);
+      if (this.#free.has(b)) count++;
     }
-    for (let b = 0; b < this.#fresh; b++) invariant(!this.isFree(b) || seen[b], `free block ${b} is lost`);
+    invariant(count === this.#free.size, `${count} free blocks, ${this.#free.size} counted`);
     invariant(this.#fresh <= this.#grown && this.#grown <= this.blocks, 'more blocks in use than the device gave');
-    return this.#stackSize + this.blocks - this.#fresh;
+    return count + this.blocks - this.#fresh;
   }
 }

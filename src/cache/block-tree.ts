@@ -4,7 +4,7 @@
  * stale block number.
  */
 import { InvariantError } from '../errors.js';
-import { type BlockPool, PARENT, RUN, TREE } from './block-pool.js';
+import type { BlockPool } from './block-pool.js';
 import type { Domains } from './domains.js';
 import type { EvictionPolicy } from './policy.js';
 import type { PrefixIndex } from './prefix-index.js';
@@ -69,7 +69,7 @@ export class BlockTree {
     if (b === -1) return -1;
     if (!(pool.uses(b) === 0 && !pool.hasChildren(b)))
       throw new InvariantError(`block ${b} is evicted while in use or before its children`);
-    pool.setCached(b, false);
+    pool.uncache(b);
     this.blocksEvicted++;
     this.tokensEvicted += pool.end(b) - pool.start(b);
     this.dropTips(b);
@@ -80,16 +80,26 @@ export class BlockTree {
   // ---------------------------------------------------------------- uses
 
   pin(b: number): void {
-    const cached = this.pool.isCached(b);
-    this.pool.pin(b);
-    if (cached) this.policy.remove(b);
+    if (this.pool.pin(b)) this.policy.remove(b);
   }
 
   /** `first`: if this was the last use, the block may go before all others. */
   unpin(b: number, first = false): void {
-    if (!this.pool.unpin(b)) return;
-    this.pool.setCached(b, true);
-    this.policy.push(b, first);
+    if (this.pool.unpin(b)) this.policy.push(b, first);
+  }
+
+  /** A path that a sequence takes up, from its beginning. */
+  pinPath(blocks: Int32Array, count: number): void {
+    this.pool.warm(blocks, 0, count);
+    for (let i = 0; i < count; i++) {
+      this.pin(blocks[i]!);
+      this.policy.reused(blocks[i]!);
+    }
+  }
+
+  /** A path that a sequence leaves, tail first. `first`: its last block may go before all others. */
+  unpinPath(blocks: Int32Array, count: number, first: boolean): void {
+    for (let i = count - 1; i >= 0; i--) this.unpin(blocks[i]!, first && i === count - 1);
   }
 
   // ---------------------------------------------------------------- nodes
@@ -100,7 +110,7 @@ export class BlockTree {
     pool.setEnd(b, end);
     pool.setNode(b, true);
     pool.setTips(b, -1);
-    pool.tree[b * TREE + RUN] = this.runs.refFor(run, end);
+    pool.setRun(b, this.runs.refFor(run, end));
     this.index.insert(b, parent);
     if (parent < 0) this.domains.join(-1 - parent);
     if (this.policy.wantsHashes && end % pool.blockLen === 0) this.#tellHash(b, parent);
@@ -123,9 +133,8 @@ export class BlockTree {
   unpublish(b: number): void {
     const { pool } = this;
     if (pool.hasChildren(b)) throw new InvariantError(`block ${b} leaves the tree before its children`);
-    const at = b * TREE;
-    const parent = pool.tree[at + PARENT]!;
-    const run = pool.tree[at + RUN]!;
+    const parent = pool.parent(b);
+    const run = pool.run(b);
     this.index.remove(b);
     const end = pool.end(b);
     pool.setNode(b, false);

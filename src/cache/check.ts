@@ -1,6 +1,6 @@
 /** Every invariant of the manager, from first principles. O(blocks + tokens + sequences); for tests and a debug option. */
 import { invariant } from '../errors.js';
-import { CHILD, LEFT, RIGHT, TREE } from './block-pool.js';
+import { LEFT, RIGHT } from './block-pool.js';
 import type { Manager } from './manager.js';
 import { ACTIVE, FREE, S, type SequenceList } from './sequence-store.js';
 
@@ -107,23 +107,26 @@ function checkTree(m: Manager): void {
     const stack: number[] = [];
     let b = root;
     let previous = -1;
+    let siblings = 0;
     while (b !== -1 || stack.length > 0) {
       while (b !== -1) {
         stack.push(b);
-        b = pool.tree[b * TREE + LEFT]!;
+        b = m.tree.index.sibling(b, LEFT);
       }
       b = stack.pop()!;
       invariant(!seen[b] && pool.isNode(b) && pool.parent(b) === parent, `block ${b} hangs wrongly in the tree`);
       seen[b] = 1;
       reached++;
+      siblings++;
       if (parent < 0) domainRoots[-1 - parent]!++;
       else invariant(pool.uses(b) <= pool.uses(parent) && pool.isFull(parent), `block ${b}: its parent is not in use`);
       if (previous !== -1) invariant(inOrder(m, previous, b), `blocks ${previous} and ${b} are out of order`);
       previous = b;
-      const child = pool.tree[b * TREE + CHILD]!;
+      const child = pool.child(b);
       if (child !== -1) visit(b, child);
-      b = pool.tree[b * TREE + RIGHT]!;
+      b = m.tree.index.sibling(b, RIGHT);
     }
+    invariant(root === -1 || pool.isAlone(root) === (siblings === 1), `block ${root}: alone among ${siblings}`);
   };
   for (let d = 0; d < m.domains.high; d++) if (m.domains.members(d) > 0) visit(-1 - d, m.tree.index.root(-1 - d));
   let nodes = 0;
@@ -178,12 +181,12 @@ function checkRuns(m: Manager): void {
   const add = (run: number) => refs.set(run, (refs.get(run) ?? 0) + 1);
   let units = 0;
   for (let b = 0; b < m.pool.touched; b++) if (m.pool.isNode(b)) add(m.pool.run(b));
-  const owners = new Set<number>();
+  const owners = new Map<number, number>();
   for (let s = 0; s < m.sequences.high; s++) {
     if (m.sequences.get(s, S.STATE) === FREE) continue;
     const run = m.sequences.get(s, S.RUN);
     invariant(!owners.has(run), `two sequences write run ${run}`);
-    owners.add(run);
+    owners.set(run, s);
     add(run);
     units += m.sequences.tableUnits(s);
   }
@@ -191,9 +194,9 @@ function checkRuns(m: Manager): void {
   m.runs.forEach((_run, _refs, parent) => {
     if (parent !== -1) add(parent);
   });
-  m.runs.forEach((run, n, _parent, u, owned) => {
+  m.runs.forEach((run, n, _parent, u, owner) => {
     invariant(refs.get(run) === n, `run ${run}: ${n} references, ${refs.get(run)} holders`);
-    invariant(owned === owners.has(run), `run ${run}: wrong owner`);
+    invariant(owner === (owners.get(run) ?? -1), `run ${run}: wrong owner`);
     units += u;
     count++;
   });

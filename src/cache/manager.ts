@@ -62,6 +62,8 @@ export class Manager implements CacheManager {
       this.sequences,
       this.copies,
       config.prefixCaching,
+      this.runs,
+      blocksPerSequence,
     );
     if (chunk === -1 && !this.pool.growTo(blocks)) {
       throw errors.invalidOption('cacheMaxEntryCount', blocks, 'a number of KV blocks that the device can provide');
@@ -75,7 +77,9 @@ export class Manager implements CacheManager {
     const { owner = 0, shared = true } = options;
     const domain = this.config.prefixCaching ? this.domains.of(shared ? null : owner) : this.domains.private();
     this.domains.join(domain);
-    return this.sequences.idOf(this.sequences.create(domain, this.runs.createRoot()));
+    const s = this.sequences.create(domain);
+    this.sequences.set(s, S.RUN, this.runs.createRoot(s));
+    return this.sequences.idOf(s);
   }
 
   append(seq: SequenceId, ids: ArrayLike<number>, from = 0, to = ids.length): void {
@@ -312,10 +316,9 @@ export class Manager implements CacheManager {
     }
     this.blocks.keepPart(s);
     const nodes = q.get(s, S.NODES);
-    for (let d = nodes - 1; d >= 0; d--) {
-      const b = q.block(s, d);
-      this.tree.unpin(b, drop && d === nodes - 1 && !this.pool.isFull(b) && this.tree.isOnlyTip(s, b));
-    }
+    const tip = this.blocks.tip(s, nodes);
+    const useless = drop && tip !== -1 && !this.pool.isFull(tip) && this.tree.isOnlyTip(s, tip);
+    this.tree.unpinPath(q.blocksOf(s, 0, nodes), nodes, useless);
     q.unlink(q.active, s);
     q.link(q.inactive, s);
     q.set(s, S.STATE, INACTIVE);
@@ -358,7 +361,8 @@ export class Manager implements CacheManager {
       throw new InvariantError(`fork at ${known} of ${q.get(s, S.KNOWN)} tokens`);
     this.#makeRoom(1, known, s);
     const domain = q.get(s, S.DOMAIN);
-    const f = q.create(domain, this.runs.branch(q.get(s, S.RUN), known));
+    const f = q.create(domain);
+    q.set(f, S.RUN, this.runs.branch(q.get(s, S.RUN), known, f));
     this.domains.join(domain);
     q.set(f, S.KNOWN, known);
     this.tokensKept += known;

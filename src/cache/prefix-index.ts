@@ -6,7 +6,8 @@
  *
  * A parent below 0 is a root: domain -1 - parent. Domains keep texts apart that must not be shared.
  */
-import { type BlockPool, CHILD, LEFT, PARENT, RIGHT, RUN, TREE } from './block-pool.js';
+import { BlockHints } from './block-hints.js';
+import { type BlockPool, LEFT, RIGHT } from './block-pool.js';
 import { createCursor } from './token-arena.js';
 import type { TokenRuns } from './token-runs.js';
 
@@ -18,22 +19,36 @@ export class PrefixIndex {
   best = -1;
   bestLength = 0;
   #roots = new Int32Array(16).fill(-1);
-  readonly #tree: Int32Array;
+  readonly #siblings: Int32Array;
+  readonly #hints: BlockHints;
   readonly #cursor = createCursor();
   /** Number of tokens that the last #compare found equal. */
   #equal = 0;
+  /** What findFull() need not compare: up to #sameEnd the text of #sameRun is that of the run looked for. */
+  #sameRun = -1;
+  #sameEnd = 0;
 
   constructor(
     private readonly pool: BlockPool,
     private readonly runs: TokenRuns,
   ) {
-    this.#tree = pool.tree;
+    this.#siblings = pool.siblings;
+    this.#hints = new BlockHints(pool.blocks);
     this.query = new Int32Array(pool.blockLen);
+  }
+
+  get bytes(): number {
+    return this.#hints.bytes;
   }
 
   /** First child in the treap of `parent`, or -1. */
   root(parent: number): number {
-    return parent >= 0 ? this.#tree[parent * TREE + CHILD]! : this.#roots[-1 - parent]!;
+    return parent >= 0 ? this.pool.child(parent) : this.#roots[-1 - parent]!;
+  }
+
+  /** Left or right link of a node in its treap, or -1. */
+  sibling(b: number, side: number): number {
+    return this.pool.isAlone(b) ? -1 : this.#siblings[2 * b + side]!;
   }
 
   addDomain(domain: number): void {
@@ -53,11 +68,32 @@ export class PrefixIndex {
 
   /** Looks for the query among the children of `parent`: sets best and bestLength. */
   find(parent: number): void {
-    const tree = this.#tree;
-    let low = 0;
-    let high = 0;
     this.best = -1;
     this.bestLength = 0;
+    const root = this.root(parent);
+    if (root === -1) return;
+    const crowded = this.queryLength === this.pool.blockLen && !this.pool.isAlone(root);
+    const slot = crowded ? this.#hints.slot(parent, this.query, this.queryLength) : -1;
+    if (crowded && this.#tryHint(slot, parent)) return;
+    this.#search(parent);
+    if (crowded && this.bestLength === this.pool.blockLen) this.#hints.set(slot, this.best);
+  }
+
+  /** The block that the hint names is the one looked for. */
+  #tryHint(slot: number, parent: number): boolean {
+    const { pool } = this;
+    const b = this.#hints.get(slot);
+    if (b === -1 || !pool.isNode(b) || pool.parent(b) !== parent || !pool.isFull(b)) return false;
+    this.#compare(b, 0);
+    if (this.#equal !== pool.blockLen) return false;
+    this.best = b;
+    this.bestLength = this.#equal;
+    return true;
+  }
+
+  #search(parent: number): void {
+    let low = 0;
+    let high = 0;
     for (let b = this.root(parent); b !== -1; ) {
       const order = this.#compare(b, Math.min(low, high));
       const equal = this.#equal;
@@ -68,22 +104,35 @@ export class PrefixIndex {
       }
       if (order < 0) {
         high = equal;
-        b = tree[b * TREE + LEFT]!;
+        b = this.sibling(b, LEFT);
       } else {
         low = equal;
-        b = tree[b * TREE + RIGHT]!;
+        b = this.sibling(b, RIGHT);
       }
     }
+  }
+
+  /** Compares a stretch of two runs' text at once, for the calls of findFull() for `run` that follow. */
+  compareAhead(other: number, run: number, from: number, to: number): void {
+    this.#sameRun = other;
+    this.#sameEnd = from + this.runs.shared(other, run, from, to);
+  }
+
+  /** The text may have changed since: nothing is known. */
+  forget(): void {
+    this.#sameRun = -1;
   }
 
   /** The child of `parent` whose text is the whole block of tokens of `run` from `start` on, or -1. */
   findFull(parent: number, run: number, start: number): number {
     const b = this.root(parent);
     if (b === -1) return -1;
-    const at = b * TREE;
-    if (this.#tree[at + LEFT] === -1 && this.#tree[at + RIGHT] === -1) {
-      if (this.pool.end(b) !== start + this.pool.blockLen) return -1;
-      return this.runs.same(this.#tree[at + RUN]!, run, start, start + this.pool.blockLen) ? b : -1;
+    if (this.pool.isAlone(b)) {
+      const end = start + this.pool.blockLen;
+      if (this.pool.end(b) !== end) return -1;
+      const other = this.pool.run(b);
+      if (other === this.#sameRun && end <= this.#sameEnd) return b;
+      return this.runs.shared(other, run, start, end) === this.pool.blockLen ? b : -1;
     }
     this.load(run, start, start + this.pool.blockLen);
     this.find(parent);
@@ -96,7 +145,7 @@ export class PrefixIndex {
     const length = this.pool.end(b) - start;
     const limit = Math.min(length, this.queryLength);
     const { query } = this;
-    const run = this.#tree[b * TREE + RUN]!;
+    const run = this.pool.run(b);
     const c = this.#cursor;
     let i = from;
     while (i < limit) {
@@ -114,46 +163,53 @@ export class PrefixIndex {
     return this.queryLength - length;
   }
 
-  /** Puts a block with its text (pool.end, tree RUN set; the query must be its tokens) below `parent`. */
+  /** Puts a block with its text (pool.end, pool.run set; the query must be its tokens, unless it will be alone) below `parent`. */
   insert(b: number, parent: number): void {
-    const tree = this.#tree;
-    const at = b * TREE;
-    tree[at + PARENT] = parent;
-    tree[at + CHILD] = -1;
-    tree[at + LEFT] = -1;
-    tree[at + RIGHT] = -1;
+    const { pool } = this;
+    pool.setParent(b, parent);
+    pool.setChild(b, -1);
     const root = this.root(parent);
-    if (root === -1) {
-      this.#setRoot(parent, b);
-      return;
+    pool.setAlone(b, root === -1);
+    if (root === -1) this.#setRoot(parent, b);
+    else this.#insertBeside(b, parent, root);
+  }
+
+  #insertBeside(b: number, parent: number, root: number): void {
+    if (this.queryLength === this.pool.blockLen) {
+      this.#hints.set(this.#hints.slot(parent, this.query, this.queryLength), b);
+    }
+    const links = this.#siblings;
+    if (this.pool.isAlone(root)) {
+      this.pool.setAlone(root, false);
+      links[2 * root + LEFT] = links[2 * root + RIGHT] = -1;
     }
     let above = -1;
-    let field = 0;
+    let side = LEFT;
     let x = root;
     const mine = priority(b);
     while (x !== -1 && priority(x) >= mine) {
       above = x;
-      field = this.#before(b, x) ? LEFT : RIGHT;
-      x = tree[x * TREE + field]!;
+      side = this.#before(b, x) ? LEFT : RIGHT;
+      x = links[2 * x + side]!;
     }
     if (above === -1) this.#setRoot(parent, b);
-    else tree[above * TREE + field] = b;
+    else links[2 * above + side] = b;
     // what stood there is split into what comes before b and what comes after
-    let less = at + LEFT;
-    let more = at + RIGHT;
+    let less = 2 * b + LEFT;
+    let more = 2 * b + RIGHT;
     while (x !== -1) {
       if (this.#before(b, x)) {
-        tree[more] = x;
-        more = x * TREE + LEFT;
-        x = tree[more]!;
+        links[more] = x;
+        more = 2 * x + LEFT;
+        x = links[more]!;
       } else {
-        tree[less] = x;
-        less = x * TREE + RIGHT;
-        x = tree[less]!;
+        links[less] = x;
+        less = 2 * x + RIGHT;
+        x = links[less]!;
       }
     }
-    tree[less] = -1;
-    tree[more] = -1;
+    links[less] = -1;
+    links[more] = -1;
   }
 
   /** The query (the tokens of b) stands before node x; equal texts stand in the order of their numbers. */
@@ -164,49 +220,60 @@ export class PrefixIndex {
 
   /** Takes a block out; its tokens must still be there. */
   remove(b: number): void {
-    const tree = this.#tree;
-    const parent = tree[b * TREE + PARENT]!;
+    const { pool } = this;
+    const parent = pool.parent(b);
+    if (pool.isAlone(b)) {
+      this.#setRoot(parent, -1);
+      return;
+    }
+    const links = this.#siblings;
     let above = -1;
-    let field = 0;
+    let side = LEFT;
     let x = this.root(parent);
     if (x !== b) {
-      const start = this.pool.start(b);
-      this.load(tree[b * TREE + RUN]!, start, this.pool.end(b));
+      const start = pool.start(b);
+      this.load(pool.run(b), start, pool.end(b));
       while (x !== b) {
         above = x;
-        field = this.#before(b, x) ? LEFT : RIGHT;
-        x = tree[x * TREE + field]!;
+        side = this.#before(b, x) ? LEFT : RIGHT;
+        x = links[2 * x + side]!;
       }
     }
-    const merged = this.#merge(tree[b * TREE + LEFT]!, tree[b * TREE + RIGHT]!);
-    if (above === -1) this.#setRoot(parent, merged);
-    else tree[above * TREE + field] = merged;
+    const merged = this.#merge(links[2 * b + LEFT]!, links[2 * b + RIGHT]!);
+    if (above !== -1) links[2 * above + side] = merged;
+    else this.#setRoot(parent, merged);
+    this.#noteAlone(this.root(parent));
+  }
+
+  #noteAlone(root: number): void {
+    if (root === -1 || this.#siblings[2 * root + LEFT] !== -1 || this.#siblings[2 * root + RIGHT] !== -1) return;
+    this.pool.setAlone(root, true);
   }
 
   #merge(less: number, more: number): number {
     if (less === -1) return more;
     if (more === -1) return less;
-    const tree = this.#tree;
+    const links = this.#siblings;
     const result = priority(less) >= priority(more) ? less : more;
     let at = -1;
     while (less !== -1 && more !== -1) {
       const fromLess = priority(less) >= priority(more);
       const x = fromLess ? less : more;
-      if (at !== -1) tree[at] = x;
+      if (at !== -1) links[at] = x;
       if (fromLess) {
-        at = x * TREE + RIGHT;
-        less = tree[at]!;
+        at = 2 * x + RIGHT;
+        less = links[at]!;
       } else {
-        at = x * TREE + LEFT;
-        more = tree[at]!;
+        at = 2 * x + LEFT;
+        more = links[at]!;
       }
     }
-    tree[at] = less !== -1 ? less : more;
+    links[at] = less !== -1 ? less : more;
     return result;
   }
 
   #setRoot(parent: number, b: number): void {
-    if (parent >= 0) this.#tree[parent * TREE + CHILD] = b;
+    if (parent >= 0) this.pool.setChild(parent, b);
     else this.#roots[-1 - parent] = b;
   }
 }

@@ -8,12 +8,16 @@ import type { BlockTree } from './block-tree.js';
 import type { PendingCopies } from './copies.js';
 import type { PrefixIndex } from './prefix-index.js';
 import { ACTIVE, S, type SequenceStore } from './sequence-store.js';
-import { createCursor } from './token-arena.js';
+import type { TokenRuns } from './token-runs.js';
+
+/** Blocks that a match looks ahead, when it can guess them. */
+const AHEAD = 32;
 
 export class SequenceBlocks {
   copiesMade = 0;
   readonly #blockLen: number;
-  readonly #cursor = createCursor();
+  /** Blocks on their way into a table. */
+  readonly #found: Int32Array;
 
   constructor(
     private readonly pool: BlockPool,
@@ -23,8 +27,11 @@ export class SequenceBlocks {
     private readonly copies: PendingCopies,
     /** Blocks may be found by others than the sequences that hold them. */
     private readonly shared: boolean,
+    private readonly runs: TokenRuns,
+    blocksPerSequence: number,
   ) {
     this.#blockLen = pool.blockLen;
+    this.#found = new Int32Array(blocksPerSequence);
   }
 
   /** Node or root below which block `index` of the sequence hangs. */
@@ -71,17 +78,38 @@ export class SequenceBlocks {
     if (q.get(s, S.BLOCKS) !== before || q.get(s, S.COMPUTED) !== before * this.#blockLen) return;
     let nodes = before;
     let parent = this.parentOf(s, nodes);
+    let ahead = nodes + 1;
+    this.index.forget();
     for (; (nodes + 1) * this.#blockLen <= limit; nodes++) {
       const b = this.index.findFull(parent, run, nodes * this.#blockLen);
       if (b === -1) break;
       tree.pin(b);
       tree.policy.reused(b);
-      q.pushBlock(s, b);
+      this.#found[nodes - before] = b;
       parent = b;
+      if (nodes + 1 === ahead) ahead = this.lookAhead(b, run, ahead, Math.floor(limit / this.#blockLen));
     }
     if (nodes === before) return;
+    q.pushBlocks(s, this.#found, nodes - before);
     this.setTip(s, nodes);
     q.set(s, S.COMPUTED, nodes * this.#blockLen);
+  }
+
+  /**
+   * Block b is found; if the sequence that wrote its text is still there, its table is a good guess of what is found
+   * next, from block `from` on. The guess is only used to read memory early, many places at a time, where following the
+   * tree would wait for each. Returns up to which block it looked.
+   */
+  lookAhead(b: number, run: number, from: number, limit: number): number {
+    const other = this.pool.run(b);
+    const owner = this.runs.owner(other);
+    if (owner === -1) return -1;
+    const to = Math.min(from + AHEAD, limit, this.sequences.get(owner, S.NODES));
+    if (to <= from) return -1;
+    this.pool.warm(this.sequences.blocksOf(owner, from, to), 0, to - from);
+    const end = Math.min(to * this.#blockLen, this.runs.end(other));
+    if (end > from * this.#blockLen) this.index.compareAhead(other, run, from * this.#blockLen, end);
+    return to;
   }
 
   /** Block d of the sequence becomes the full node `b`. */
@@ -155,7 +183,7 @@ export class SequenceBlocks {
     if (this.shared) return false;
     if (!this.pool.isCached(b) || this.pool.hasChildren(b) || this.pool.tips(b) !== -1) return false;
     this.tree.policy.remove(b);
-    this.pool.setCached(b, false);
+    this.pool.uncache(b);
     this.tree.unpublish(b);
     this.pool.give(b);
     return true;
@@ -180,8 +208,9 @@ export class SequenceBlocks {
     if (keep >= blocks) return;
     const active = q.get(s, S.STATE) === ACTIVE;
     if (keep < nodes) this.setTip(s, keep);
+    const table = q.blocksOf(s, keep, blocks);
     for (let d = blocks - 1; d >= keep; d--) {
-      const b = q.block(s, d);
+      const b = table[d - keep]!;
       if (d >= nodes) this.discard(s, d, b);
       else if (active) this.letGo(b);
       else this.freeIfUseless(b);
@@ -210,11 +239,9 @@ export class SequenceBlocks {
   }
 
   takeBlocks(s: number, count: number): void {
-    const q = this.sequences;
-    const first = q.get(s, S.BLOCKS);
-    q.resizeTable(s, first + count);
-    this.pool.warmFree(count);
-    for (let d = first; d < first + count; d++) q.setBlock(s, d, this.tree.take());
+    const found = this.#found;
+    for (let n = this.pool.takeMany(found, count); n < count; n++) found[n] = this.tree.take();
+    this.sequences.pushBlocks(s, found, count);
   }
 
   /** The sequence's last node is partly its own, and read by others: it goes on in a copy. */
@@ -300,17 +327,6 @@ export class SequenceBlocks {
     q.set(s, S.RESERVED, 0);
     q.add(s, S.VERSION, 1);
     const nodes = q.get(s, S.NODES);
-    const c = this.#cursor;
-    for (let i = 0; i < nodes; ) {
-      q.locateBlock(s, i, c);
-      const { data, at } = c;
-      const n = Math.min(c.span, nodes - i);
-      this.pool.warm(data, at, at + n);
-      for (let k = 0; k < n; k++) {
-        this.tree.pin(data[at + k]!);
-        this.tree.policy.reused(data[at + k]!);
-      }
-      i += n;
-    }
+    this.tree.pinPath(q.blocksOf(s, 0, nodes), nodes);
   }
 }

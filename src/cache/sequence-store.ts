@@ -6,7 +6,7 @@
  */
 import { InvariantError } from '../errors.js';
 import { Records } from './records.js';
-import { type Cursor, classesFor, type TokenArena } from './token-arena.js';
+import { type Cursor, classesFor, createCursor, type TokenArena } from './token-arena.js';
 import type { SequenceId } from './types.js';
 
 /** Fields of a record. */
@@ -61,6 +61,8 @@ export class SequenceStore {
   cached = 0;
   readonly #records: Records;
   readonly #slots: number;
+  readonly #blocks: Int32Array;
+  readonly #cursor = createCursor();
 
   constructor(
     private readonly arena: TokenArena,
@@ -68,6 +70,7 @@ export class SequenceStore {
     maxBlocksPerSequence: number,
   ) {
     this.#slots = 2 ** Math.ceil(Math.log2(maxSequences + 1));
+    this.#blocks = new Int32Array(maxBlocksPerSequence);
     this.#records = new Records(S.TABLE + 1 + classesFor(maxBlocksPerSequence));
   }
 
@@ -113,7 +116,8 @@ export class SequenceStore {
     return s;
   }
 
-  create(domain: number, run: number): number {
+  /** The caller gives it a run. */
+  create(domain: number): number {
     const r = this.#records;
     const fresh = r.high;
     const s = r.alloc(S.NEXT);
@@ -121,7 +125,6 @@ export class SequenceStore {
     r.set(s, S.GENERATION, (r.get(s, S.GENERATION) % LAST_GENERATION) + 1);
     r.set(s, S.STATE, INACTIVE);
     r.set(s, S.DOMAIN, domain);
-    r.set(s, S.RUN, run);
     for (let f = S.KNOWN; f <= S.RESERVED; f++) r.set(s, f, 0);
     r.set(s, S.TIP_PREVIOUS, -1);
     r.set(s, S.TIP_NEXT, -1);
@@ -181,6 +184,26 @@ export class SequenceStore {
     const count = this.get(s, S.BLOCKS);
     this.resizeTable(s, count + 1);
     this.setBlock(s, count, block);
+  }
+
+  /** Adds blocks[0 … count) at the end. */
+  pushBlocks(s: number, blocks: Int32Array, count: number): void {
+    const before = this.get(s, S.BLOCKS);
+    this.resizeTable(s, before + count);
+    const c = this.#cursor;
+    for (let i = 0; i < count; ) {
+      this.locateBlock(s, before + i, c);
+      const { data, at } = c;
+      const n = Math.min(c.span, count - i);
+      for (let k = 0; k < n; k++) data[at + k] = blocks[i + k]!;
+      i += n;
+    }
+  }
+
+  /** Table entries [from, to), at 0 … to - from of an array that is valid until the next call. */
+  blocksOf(s: number, from: number, to: number): Int32Array {
+    this.readTable(s, from, to, this.#blocks, 0, this.#cursor);
+    return this.#blocks;
   }
 
   /** Points the cursor at table entry `index` and at what follows it side by side. */

@@ -13,8 +13,8 @@ const START = 2;
 const END = 3;
 /** Runs that continue this one. */
 const KIDS = 4;
-/** 1 while a sequence writes it. */
-const OWNED = 5;
+/** The sequence that writes it, or -1. */
+const OWNER = 5;
 const VECTOR = 6;
 
 /** Longer chains of runs are copied into one, so that finding a token stays cheap. */
@@ -41,16 +41,16 @@ export class TokenRuns {
     return this.#records.bytes;
   }
 
-  /** A run that nobody continues yet, written by the caller. */
-  createRoot(): number {
-    return this.#create(-1, 0);
+  /** A run that nobody continues yet, written by sequence `owner`. */
+  createRoot(owner: number): number {
+    return this.#create(-1, 0, owner);
   }
 
-  #create(parent: number, start: number): number {
+  #create(parent: number, start: number, owner: number): number {
     const r = this.#records;
     const run = r.alloc(PARENT);
     r.set(run, REFS, 1);
-    r.set(run, OWNED, 1);
+    r.set(run, OWNER, owner);
     r.set(run, KIDS, 0);
     r.set(run, PARENT, parent);
     r.set(run, START, start);
@@ -65,6 +65,11 @@ export class TokenRuns {
 
   end(run: number): number {
     return this.#records.get(run, END);
+  }
+
+  /** The sequence that writes the run, or -1. */
+  owner(run: number): number {
+    return this.#records.get(run, OWNER);
   }
 
   start(run: number): number {
@@ -97,13 +102,13 @@ export class TokenRuns {
     this.append(run, this.#one, 0, 1);
   }
 
-  /** A new run that continues the first `length` tokens of `run`'s text. */
-  branch(run: number, length: number): number {
-    if (length === 0) return this.createRoot();
+  /** A new run, written by `owner`, that continues the first `length` tokens of `run`'s text. */
+  branch(run: number, length: number, owner: number): number {
+    if (length === 0) return this.createRoot(owner);
     let parent = run;
     while (this.#records.get(parent, START) >= length) parent = this.#records.get(parent, PARENT);
-    if (this.#depth(parent) < MAX_DEPTH) return this.#create(parent, length);
-    const copy = this.createRoot();
+    if (this.#depth(parent) < MAX_DEPTH) return this.#create(parent, length, owner);
+    const copy = this.createRoot(owner);
     const c = this.#cursor;
     for (let i = 0; i < length; ) {
       this.locate(parent, i, c);
@@ -130,7 +135,7 @@ export class TokenRuns {
       return run;
     }
     if (length === r.get(run, END)) return run;
-    const next = this.branch(run, length);
+    const next = this.branch(run, length, r.get(run, OWNER));
     this.disown(run);
     return next;
   }
@@ -146,7 +151,7 @@ export class TokenRuns {
 
   /** The writer is gone. */
   disown(run: number): void {
-    this.#records.set(run, OWNED, 0);
+    this.#records.set(run, OWNER, -1);
     this.unref(run);
   }
 
@@ -174,7 +179,7 @@ export class TokenRuns {
   /** A block of a run left. If no sequence needs the run's tokens beyond `length`, and no other run does, they go. */
   trim(run: number, length: number): void {
     const r = this.#records;
-    if (r.get(run, REFS) <= 0 || r.get(run, OWNED) === 1 || r.get(run, KIDS) > 0) return;
+    if (r.get(run, REFS) <= 0 || r.get(run, OWNER) !== -1 || r.get(run, KIDS) > 0) return;
     this.#shorten(run, Math.max(length, r.get(run, START)));
   }
 
@@ -229,41 +234,47 @@ export class TokenRuns {
     return Math.max(0, to - from);
   }
 
-  /** Two runs' tokens [from, to) are the same. */
-  same(a: number, b: number, from: number, to: number): boolean {
-    if (a === b) return true;
+  /** How many of the tokens [from, to) of two runs are equal before the first difference. */
+  shared(a: number, b: number, from: number, to: number): number {
+    if (a === b) return to - from;
     const x = this.#cursor;
     const y = this.#other;
-    for (let i = from; i < to; ) {
+    let i = from;
+    while (i < to) {
       this.locate(a, i, x);
       this.locate(b, i, y);
       const n = Math.min(x.span, y.span, to - i);
       const { data: p, at } = x;
       const { data: q } = y;
       const shift = y.at - at;
-      if (!equal(p, at, q, at + shift, n)) return false;
-      i += n;
+      const same = equal(p, at, q, at + shift, n);
+      i += same;
+      if (same < n) break;
     }
-    return true;
+    return i - from;
   }
 
   /** For check(): calls back with (run, refs, parent, units) of every run in use. */
-  forEach(visit: (run: number, refs: number, parent: number, units: number, owned: boolean) => void): void {
+  forEach(visit: (run: number, refs: number, parent: number, units: number, owner: number) => void): void {
     const r = this.#records;
     for (let run = 0; run < r.high; run++) {
       const refs = r.get(run, REFS);
-      if (refs > 0) visit(run, refs, r.get(run, PARENT), r.get(run, VECTOR), r.get(run, OWNED) === 1);
+      if (refs > 0) visit(run, refs, r.get(run, PARENT), r.get(run, VECTOR), r.get(run, OWNER));
     }
   }
 }
 
-/** a[i … i + n) and b[j … j + n) are the same; four at a time, since one branch a token is what costs. */
-function equal(a: Int32Array, i: number, b: Int32Array, j: number, n: number): boolean {
+/** How many of a[i … i + n) equal b[j … j + n); four at a time, since one branch a token is what costs. */
+function equal(a: Int32Array, i: number, b: Int32Array, j: number, n: number): number {
+  const start = i;
   const end = i + n;
   for (; i + 3 < end; i += 4, j += 4) {
     const x = (a[i]! ^ b[j]!) | (a[i + 1]! ^ b[j + 1]!) | (a[i + 2]! ^ b[j + 2]!) | (a[i + 3]! ^ b[j + 3]!);
-    if (x !== 0) return false;
+    if (x !== 0) break;
   }
-  for (; i < end; i++, j++) if (a[i] !== b[j]) return false;
-  return true;
+  while (i < end && a[i] === b[j]) {
+    i++;
+    j++;
+  }
+  return i - start;
 }
