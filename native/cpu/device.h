@@ -62,7 +62,7 @@ struct Device {
   // What the stream of weights and KV reads (see ahead.cpp). A member may look at them late: they are hints.
   const uint8_t **streams;  // (ops, lanes): where a product's weights begin for each lane, else null
   int32_t *nextStream;      // (ops + 1): of a phase, the operation whose memory comes next
-  const uint8_t *kvStart[LM_LANES];  // K of a lane's first attention task, in layer 0
+  const uint8_t *kvStart[LM_LANES];  // K of a lane's first attention task, in layer 0 (or any KV)
   LmAttentionTask *tasks;
   int32_t *taskEntry;  // index of the split entry, or -1
   int32_t maxTasks, maxSplit, maxSpans;
@@ -84,7 +84,11 @@ int64_t linear_units(const LmLinear *l, int64_t *bytes);
 /** Fills what is known of the stream after configuration, and at the beginning of a step. */
 void ahead_prepare(Device *d);
 void ahead_step(Device *d);
-/** What the member reads after unit `to` of the product that is operation i. */
+/** What the member reads after units up to `to` of the product that is operation i. */
 const uint8_t *ahead_after(const Device *d, int i, int32_t to, int member);
+/** Where a lane begins to read after phase p (phase 0 comes before the first operation). */
+const uint8_t *ahead_stream(const Device *d, int p, int lane);
+/** The last unit before which the member goes on with its lane: `to`, or if its lane ends there or it was not its own, to - 1. */
+int ahead_last(const Device *d, int total, int to, int member);
 /** For Pool::idle. */
 bool ahead_idle(void *device, int phase, int member, int k);

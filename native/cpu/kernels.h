@@ -83,6 +83,13 @@ struct LmAttentionTask {
   float *partial;  // count = 1: (kvHeads, spans, group, headDim + 2) instead of out
 };
 
+/** What the thread reads after a task: another task, or else any memory. Its beginning is prefetched. */
+struct LmAttentionNext {
+  const LmAttentionTask *task;
+  int32_t kvHead;
+  const uint8_t *after;
+};
+
 struct LmRopeStore {
   LmKv kv;
   float *q;
@@ -128,7 +135,7 @@ struct LmKernels {
   void (*rope_store)(const LmRopeStore *r, const int32_t *table, int32_t token, int32_t position);
   int64_t (*attention_scratch)(int32_t group, int32_t headDim);  // floats
   int32_t (*attention_tokens)(int32_t group);                    // query tokens a task should hold
-  void (*attention)(const LmAttention *a, const LmAttentionTask *t, int32_t kvHead, float *scratch);
+  void (*attention)(const LmAttention *a, const LmAttentionTask *t, int32_t kvHead, const LmAttentionNext *next, float *scratch);
   void (*attention_merge)(const LmAttention *a, const float *partial, int32_t spans, int32_t token, int32_t kvHead);
   int64_t (*sample_scratch)(int32_t vocab);  // floats
   /** Draws for logit row i; scratch holds sample_scratch(vocab) floats. */

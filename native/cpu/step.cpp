@@ -202,14 +202,18 @@ static LmKv layer_kv(const Device *d, int layer) {
   return kv;
 }
 
-static void run_attention(Device *d, const LmOp *o, int32_t from, int32_t to, int member) {
+static void run_attention(Device *d, int op, int32_t from, int32_t to, int member) {
+  const LmOp *o = d->ops + op;
   LmAttention a = {layer_kv(d, o->layer), d->buffers[o->in].data, d->buffers[o->out].data,
                    d->buffers[o->in].width, d->sizes[LM_S_HEADS], o->scale};
-  int32_t heads = a.kv.heads;
+  int32_t heads = a.kv.heads, last = ahead_last(d, heads * d->taskCount, to, member);
+  const uint8_t *after = ahead_stream(d, op + 1, member % d->pool.lanes);
   for (int32_t u = from; u < to; u++) {
     int h = u / d->taskCount, i = d->taskCount - 1 - u % d->taskCount;  // long contexts first
     const LmAttentionTask *t = d->tasks + i;
-    d->k->attention(&a, t, h, d->scratch[member]);
+    LmAttentionNext next = {nullptr, 0, after};
+    if (u < last) next = {d->tasks + (d->taskCount - 1 - (u + 1) % d->taskCount), (u + 1) / d->taskCount, after};
+    d->k->attention(&a, t, h, &next, d->scratch[member]);
     if (!t->partial) continue;
     int32_t *left = d->remaining + d->taskEntry[i] * heads + h;
     if (__atomic_sub_fetch(left, 1, __ATOMIC_ACQ_REL)) continue;
@@ -307,7 +311,7 @@ static void run_phase(void *context, int p, int from, int to, int member) {
   const LmOp *o = d->ops + p - 1;
   if (o->kind == LM_OP_LINEAR)
     return d->k->linear(d->linears + p - 1, from, to, d->scratch[member], ahead_after(d, p - 1, to, member));
-  if (o->kind == LM_OP_ATTENTION) return run_attention(d, o, from, to, member);
+  if (o->kind == LM_OP_ATTENTION) return run_attention(d, p - 1, from, to, member);
   run_rows(d, s, o, rows_of(s, o), from, to, member);
 }
 

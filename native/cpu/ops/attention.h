@@ -63,8 +63,45 @@ static void widen_v(float *out, const u8 *tile, int n, int hd, int bits) {
   }
 }
 
+// K and V of a span are one stream of tiles, K first, and after them comes the next span's or the next task's K. A tile is
+// prefetched while the one LM_TILES_AHEAD before it is used, so that memory works while scores and sums are computed.
+#define LM_SPAN_TILES (LM_SPAN / 16)
+#define LM_TILES_AHEAD 8
+
+struct Tiles {
+  const u8 *at[2 * LM_SPAN_TILES + LM_TILES_AHEAD];  // K, V, what comes next
+  const u8 *nextV[LM_TILES_AHEAD];                    // for quantised KV, whose V is read along with K
+};
 LM_INLINE void prefetch_tile(const u8 *p, int64_t bytes) {
   for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(p + i);
+}
+LM_INLINE void find_tiles(const LmKv *kv, const i32 *table, i32 head, int from, int n, const u8 **k, const u8 **v) {
+  int64_t half = kv->headBytes / 2;
+  for (int j = 0; j < n; j++) {
+    k[j] = kv_tile(kv, table, head, from + 16 * j, 0);
+    v[j] = k[j] + half;
+  }
+}
+LM_INLINE int tiles_from(const LmAttentionTask *t, int from) {
+  int n = (t->position + t->count - from + 15) / 16;
+  return n < LM_SPAN_TILES ? n : LM_SPAN_TILES;
+}
+/** All tiles that a span reads; `from` is its first token. */
+static void list_tiles(Tiles *w, const LmAttention *a, const LmAttentionTask *t, i32 kvHead, int from, const LmAttentionNext *next) {
+  int n = tiles_from(t, from), ahead = 0;
+  find_tiles(&a->kv, t->table, kvHead, from, n, w->at, w->at + n);
+  const u8 **rest = w->at + 2 * n;
+  if (from + LM_SPAN < t->spanTo * LM_SPAN) {
+    ahead = tiles_from(t, from + LM_SPAN);
+    ahead = ahead < LM_TILES_AHEAD ? ahead : LM_TILES_AHEAD;
+    find_tiles(&a->kv, t->table, kvHead, from + LM_SPAN, ahead, rest, w->nextV);
+  } else if (next->task) {
+    int first = next->task->spanFrom * LM_SPAN;
+    ahead = tiles_from(next->task, first);
+    ahead = ahead < LM_TILES_AHEAD ? ahead : LM_TILES_AHEAD;
+    find_tiles(&a->kv, next->task->table, next->kvHead, first, ahead, rest, w->nextV);
+  }
+  for (int j = ahead; j < LM_TILES_AHEAD; j++) rest[j] = w->nextV[j] = next->after + j * a->kv.tileBytes;
 }
 
 template <int WIDE>
@@ -72,15 +109,17 @@ LM_INLINE V kv_load(const u8 *p, int i) {  // 16 values from index i
   return WIDE ? v_load((const float *)p + i) : v_half(p + 2 * i);
 }
 
-/** s[r][16·t …] = q[r] · K for NR rows and NT tiles; q is (dim, NR). */
+/** s[r][16·t …] = q[r] · K for NR rows and NT tiles; q is (dim, NR). `ahead`: tiles to prefetch, unless WIDE. */
 template <int NR, int NT, int WIDE>
-LM_INLINE void scores(float *s, const float *q, const u8 *const *k, int hd) {
+LM_INLINE void scores(float *s, const float *q, const u8 *const *k, const u8 *const *ahead, int hd) {
   V a[NR][NT];
   for (int r = 0; r < NR; r++)
     for (int t = 0; t < NT; t++) a[r][t] = v_zero();
   for (int d = 0; d < hd; d++, q += NR) {
     V kd[NT];
     for (int t = 0; t < NT; t++) kd[t] = kv_load<WIDE>(k[t], 16 * d);
+    if (!WIDE && !(d & 1))
+      for (int t = 0; t < NT; t++) __builtin_prefetch(ahead[t] + 32 * d);
     for (int r = 0; r < NR; r++)
       for (int t = 0; t < NT; t++) a[r][t] = v_fma(v_set(q[r]), kd[t], a[r][t]);
   }
@@ -88,10 +127,10 @@ LM_INLINE void scores(float *s, const float *q, const u8 *const *k, int hd) {
     for (int t = 0; t < NT; t++) v_store(s + r * LM_SPAN + 16 * t, a[r][t]);
 }
 template <int NT, int WIDE>
-static void scores_rows(float *s, const float *q, const u8 *const *k, int hd, int rows) {
+static void scores_rows(float *s, const float *q, const u8 *const *k, const u8 *const *ahead, int hd, int rows) {
   while (rows > 0) {
     int n;
-#define LM_ROWS(N) (scores<N, NT, WIDE>(s, q, k, hd), N)
+#define LM_ROWS(N) (scores<N, NT, WIDE>(s, q, k, ahead, hd), N)
 #if defined(LM_BUILD_AVX512)
     if (rows >= 12) n = LM_ROWS(12);
     else if (rows >= 8) n = LM_ROWS(8);
@@ -134,7 +173,7 @@ LM_INLINE float softmax_row(float *s, int valid, int n, float *sum) {
   return m;
 }
 
-/** o[r][16·NV values] = Σ p[r][t] · v[t], t in order. */
+/** o[r][16·NV values] = Σ p[r][t] · v[t], t in order. Unless WIDE, v goes on with tiles to prefetch. */
 template <int NR, int NV, int WIDE>
 LM_INLINE void mix(float *o, const float *p, const u8 *const *v, int n, int hd, int d) {
   V a[NR][NV];
@@ -143,6 +182,8 @@ LM_INLINE void mix(float *o, const float *p, const u8 *const *v, int n, int hd, 
   for (int t = 0; t < n; t++) {
     V x[NV];
     for (int i = 0; i < NV; i++) x[i] = kv_load<WIDE>(v[t / 16], (t % 16) * hd + d + 16 * i);
+    if (!WIDE)
+      for (int i = 0; i < NV; i += 2) __builtin_prefetch(v[t / 16 + LM_TILES_AHEAD] + 2 * ((t % 16) * hd + d + 16 * i));
     for (int r = 0; r < NR; r++) {
       V w = v_set(p[r * LM_SPAN + t]);
       for (int i = 0; i < NV; i++) a[r][i] = v_fma(w, x[i], a[r][i]);
@@ -189,45 +230,43 @@ LM_INLINE void finish(float *out, const float *T, float L, int hd) {
   for (int d = 0; d < hd; d += 16) v_store(out + d, v_mul(v_load(T + d), k));
 }
 
-/** One span: s = p, o, m, l for all rows. Returns nothing for rows whose limit lies before the span. */
-static void span(const LmAttention *a, const LmAttentionTask *t, i32 kvHead, int from, int rows, const AttentionScratch &w) {
-  int hd = a->kv.headDim, group = a->heads / a->kv.heads, wide = a->kv.bits != 16;
-  int n = t->position + t->count - from;
-  n = n < LM_SPAN ? n : LM_SPAN;
-  int tiles = (n + 15) / 16;
-  const u8 *v[LM_SPAN / 16];
-  int streams = rows <= LM_PV_ROWS;  // few rows: K and V come from memory faster than they are used
-  for (int j = 0; j < tiles; j += 2) {
+/** Scores of a span with quantised KV; widens K and V to f32. */
+static void wide_scores(const LmAttention *a, const Tiles *tiles, int count, int n, int rows, const AttentionScratch &w) {
+  int hd = a->kv.headDim, bits = a->kv.bits;
+  for (int j = 0; j < count; j += 2) {
     const u8 *k[2];
-    int nt = tiles - j < 2 ? 1 : 2;
-    if (streams)
-      for (int i = 0; i < nt; i++) {
-        prefetch_tile(kv_tile(&a->kv, t->table, kvHead, from + 16 * (j + i), 1), a->kv.tileBytes);
-        if (j + i + 2 < tiles) prefetch_tile(kv_tile(&a->kv, t->table, kvHead, from + 16 * (j + i + 2), 0), a->kv.tileBytes);
-      }
-    for (int i = 0; i < nt; i++) {
-      int at = from + 16 * (j + i);
-      k[i] = kv_tile(&a->kv, t->table, kvHead, at, 0);
-      v[j + i] = kv_tile(&a->kv, t->table, kvHead, at, 1);
-      if (!wide) continue;
-      widen_k(w.k + i * 16 * hd, k[i], hd, a->kv.bits);
-      k[i] = (const u8 *)(w.k + i * 16 * hd);
-      float *wv = w.v + (j + i) * 16 * hd;
-      widen_v(wv, v[j + i], n - 16 * (j + i) < 16 ? n - 16 * (j + i) : 16, hd, a->kv.bits);
-      v[j + i] = (const u8 *)wv;
+    int nt = count - j < 2 ? 1 : 2;
+    for (int i = j; i < j + nt; i++) {
+      int to = i + LM_TILES_AHEAD - count;
+      prefetch_tile(to < 0 ? tiles->at[i + LM_TILES_AHEAD] : tiles->at[2 * count + (to < LM_TILES_AHEAD ? to : 0)], a->kv.tileBytes);
+      prefetch_tile(to < 0 ? tiles->at[count + i + LM_TILES_AHEAD] : tiles->nextV[to < LM_TILES_AHEAD ? to : 0], a->kv.tileBytes);
+      k[i - j] = (const u8 *)(w.k + (i - j) * 16 * hd);
+      widen_k(w.k + (i - j) * 16 * hd, tiles->at[i], hd, bits);
+      widen_v(w.v + i * 16 * hd, tiles->at[count + i], n - 16 * i < 16 ? n - 16 * i : 16, hd, bits);
     }
-    float *s = w.s + 16 * j;
-    if (wide) {
-      if (nt == 2) scores_rows<2, 1>(s, w.q, k, hd, rows);
-      else scores_rows<1, 1>(s, w.q, k, hd, rows);
-    } else {
-      if (nt == 2) scores_rows<2, 0>(s, w.q, k, hd, rows);
-      else scores_rows<1, 0>(s, w.q, k, hd, rows);
-    }
+    if (nt == 2) scores_rows<2, 1>(w.s + 16 * j, w.q, k, k, hd, rows);
+    else scores_rows<1, 1>(w.s + 16 * j, w.q, k, k, hd, rows);
+  }
+}
+
+/** One span: s = p, o, m, l for all rows. Returns nothing for rows whose limit lies before the span. */
+static void span(const LmAttention *a, const LmAttentionTask *t, const Tiles *tiles, int from, int rows, const AttentionScratch &w) {
+  int hd = a->kv.headDim, group = a->heads / a->kv.heads, wide = a->kv.bits != 16;
+  int n = t->position + t->count - from, count = tiles_from(t, from);
+  n = n < LM_SPAN ? n : LM_SPAN;
+  const u8 *v[LM_SPAN_TILES];
+  if (wide) {
+    wide_scores(a, tiles, count, n, rows, w);
+    for (int j = 0; j < count; j++) v[j] = (const u8 *)(w.v + j * 16 * hd);
+  } else {
+    for (int j = 0; j + 2 <= count; j += 2)
+      scores_rows<2, 0>(w.s + 16 * j, w.q, tiles->at + j, tiles->at + j + LM_TILES_AHEAD, hd, rows);
+    if (count & 1)
+      scores_rows<1, 0>(w.s + 16 * (count - 1), w.q, tiles->at + count - 1, tiles->at + count - 1 + LM_TILES_AHEAD, hd, rows);
   }
   for (int r = 0; r < rows; r++) {
     int valid = t->position + r / group + 1 - from;
-    if (valid <= 0) memset(w.s + r * LM_SPAN, 0, 64 * (size_t)tiles);
+    if (valid <= 0) memset(w.s + r * LM_SPAN, 0, 64 * (size_t)count);
     else w.m[r] = softmax_row(w.s + r * LM_SPAN, valid < n ? valid : n, n, w.l + r);
   }
   for (int r = 0; r < rows; r += LM_PV_ROWS) {
@@ -236,11 +275,11 @@ static void span(const LmAttention *a, const LmAttentionTask *t, i32 kvHead, int
     if (valid <= 0) continue;
     valid = valid < n ? valid : n;
     if (wide) mix_rows<1>(w.o + r * hd, w.s + r * LM_SPAN, v, valid, hd, c);
-    else mix_rows<0>(w.o + r * hd, w.s + r * LM_SPAN, v, valid, hd, c);
+    else mix_rows<0>(w.o + r * hd, w.s + r * LM_SPAN, tiles->at + count, valid, hd, c);
   }
 }
 
-static void attention(const LmAttention *a, const LmAttentionTask *t, i32 kvHead, float *scratch) {
+static void attention(const LmAttention *a, const LmAttentionTask *t, i32 kvHead, const LmAttentionNext *next, float *scratch) {
   int hd = a->kv.headDim, group = a->heads / a->kv.heads, rows = t->count * group;
   AttentionScratch w = carve(scratch, rows_of(group), hd);
   float scale = a->scale * 1.44269504088896341f;  // scores in powers of two
@@ -255,7 +294,9 @@ static void attention(const LmAttention *a, const LmAttentionTask *t, i32 kvHead
   }
   for (int s = t->spanFrom; s < t->spanTo; s++) {
     int from = s * LM_SPAN;
-    span(a, t, kvHead, from, rows, w);
+    Tiles tiles;
+    list_tiles(&tiles, a, t, kvHead, from, next);
+    span(a, t, &tiles, from, rows, w);
     for (int r = 0; r < rows; r++) {
       if (t->position + r / group + 1 <= from) continue;
       if (t->partial) {
