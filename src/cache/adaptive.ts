@@ -1,4 +1,5 @@
 import { invariant } from '../errors.js';
+import { alignedRecords, warm } from './aligned.js';
 import { BlockList } from './block-list.js';
 import { GhostTable } from './ghosts.js';
 import type { BlockLinks, EvictionPolicy } from './policy.js';
@@ -20,22 +21,22 @@ const PINNED = 254;
 const BLOCKED = 253;
 /** Flag beside the turn: released before, or known from before its eviction. */
 const SEEN = 128;
-/** Info of a block: features, then score class, then turn. */
+/** Info of a block: features, then score class, then turn; and whether it stands for its part of a path. */
 const BIN_SHIFT = FEATURE_BITS;
 const TURN_SHIFT = BIN_SHIFT + 4;
+const MARK = 1 << 30;
 /** What is kept of a block: its place (a class's list, or one of those above); its turn; how many blocks up to it are new
- * in that turn; 1 if it stands for its part of a path; features, class and turn packed; hash of its whole text; when it
- * was released last, in blocks stored (modulo 2^32); its last pause (-1: none). */
+ * in that turn; features, class, turn and mark packed; hash of its whole text; when it was released last, in blocks
+ * stored (modulo 2^32); its last pause (-1: none). Together 32 bytes, within a cache line (see block-pool.ts). */
 const PLACE = 0;
 const TURN = 1;
 const FRESH_COUNT = 2;
-const MARKED = 3;
-const INFO = 4;
-const LOW = 5;
-const HIGH = 6;
-const TIME = 7;
-const PAUSE = 8;
-const FIELDS = 9;
+const INFO = 3;
+const LOW = 4;
+const HIGH = 5;
+const TIME = 6;
+const PAUSE = 7;
+const FIELD_SHIFT = 3;
 /** Ghosts for each block of the pool, and for how many pools of newly stored blocks they are kept. */
 const GHOSTS = 1;
 const GHOST_LIFE = 6;
@@ -58,7 +59,7 @@ export class AdaptivePolicy implements EvictionPolicy {
   readonly wantsHashes = true;
   readonly #lists: BlockList[] = [];
   readonly #blocked: BlockList;
-  /** (blocks, FIELDS) */
+  /** (blocks, 8) */
   readonly #b: Int32Array;
   readonly #ghosts: GhostTable;
   readonly #life: number;
@@ -79,13 +80,14 @@ export class AdaptivePolicy implements EvictionPolicy {
   #orphan = -1;
   #choice = -1;
   #choiceLeft = 0;
+  #warmed = 0;
 
   constructor(private readonly links: BlockLinks) {
     const n = links.blocks;
     for (let c = 0; c < SCORE_BINS; c++) this.#lists.push(new BlockList(links));
     this.#blocked = new BlockList(links);
-    this.#b = new Int32Array(n * FIELDS);
-    for (let b = 0; b < n; b++) this.#b[b * FIELDS + PLACE] = NOWHERE;
+    this.#b = alignedRecords(n, FIELD_SHIFT);
+    for (let b = 0; b < n; b++) this.#b[(b << FIELD_SHIFT) + PLACE] = NOWHERE;
     this.#ghosts = new GhostTable(GHOSTS * n);
     this.#life = GHOST_LIFE * n;
     this.#updateEvery = Math.round(Math.min(UPDATE_EVERY[1], Math.max(UPDATE_EVERY[0], UPDATE_SHARE * n)));
@@ -104,86 +106,99 @@ export class AdaptivePolicy implements EvictionPolicy {
 
   published(b: number, parent: number, low: number, high: number): void {
     this.#now++;
-    this.#b[b * FIELDS + PLACE] = NOWHERE;
-    this.#b[b * FIELDS + MARKED] = 0;
-    this.#b[b * FIELDS + TURN] = 0;
-    this.#b[b * FIELDS + FRESH_COUNT] = 1;
-    this.#b[b * FIELDS + PAUSE] = -1;
+    this.#b[(b << FIELD_SHIFT) + PLACE] = NOWHERE;
+    this.#b[(b << FIELD_SHIFT) + INFO] = 0;
+    this.#b[(b << FIELD_SHIFT) + TURN] = 0;
+    this.#b[(b << FIELD_SHIFT) + FRESH_COUNT] = 1;
+    this.#b[(b << FIELD_SHIFT) + PAUSE] = -1;
     if (parent >= 0) {
-      low = Math.imul(low ^ this.#b[parent * FIELDS + LOW]!, 0x9e3779b1);
+      low = Math.imul(low ^ this.#b[(parent << FIELD_SHIFT) + LOW]!, 0x9e3779b1);
       low ^= low >>> 15;
-      high = Math.imul(high ^ this.#b[parent * FIELDS + HIGH]! ^ low, 0x85ebca6b);
+      high = Math.imul(high ^ this.#b[(parent << FIELD_SHIFT) + HIGH]! ^ low, 0x85ebca6b);
       high ^= high >>> 13;
       this.#inherit(b, parent);
     }
-    this.#b[b * FIELDS + LOW] = low;
-    this.#b[b * FIELDS + HIGH] = high;
+    this.#b[(b << FIELD_SHIFT) + LOW] = low;
+    this.#b[(b << FIELD_SHIFT) + HIGH] = high;
     if (!this.#ghosts.take(low, high)) return;
     const { foundInfo, foundTime } = this.#ghosts;
-    this.#b[b * FIELDS + TURN] = (foundInfo >>> TURN_SHIFT) | SEEN;
-    this.#b[b * FIELDS + FRESH_COUNT] = 0;
-    this.#b[b * FIELDS + PAUSE] = this.#since(foundTime);
+    this.#b[(b << FIELD_SHIFT) + TURN] = (foundInfo >>> TURN_SHIFT) | SEEN;
+    this.#b[(b << FIELD_SHIFT) + FRESH_COUNT] = 0;
+    this.#b[(b << FIELD_SHIFT) + PAUSE] = this.#since(foundTime);
     this.#learn(foundInfo, foundTime, true);
   }
 
   /** A block below one that was released before begins a new turn. */
   #inherit(b: number, parent: number): void {
-    const turn = this.#b[parent * FIELDS + TURN]!;
-    this.#b[b * FIELDS + PAUSE] = this.#b[parent * FIELDS + PAUSE]!;
+    const turn = this.#b[(parent << FIELD_SHIFT) + TURN]!;
+    this.#b[(b << FIELD_SHIFT) + PAUSE] = this.#b[(parent << FIELD_SHIFT) + PAUSE]!;
     if (turn & SEEN) {
-      this.#b[b * FIELDS + TURN] = Math.min(SEEN - 1, (turn & ~SEEN) + 1);
+      this.#b[(b << FIELD_SHIFT) + TURN] = Math.min(SEEN - 1, (turn & ~SEEN) + 1);
     } else {
-      this.#b[b * FIELDS + TURN] = turn;
-      this.#b[b * FIELDS + FRESH_COUNT] = Math.min(255, this.#b[parent * FIELDS + FRESH_COUNT]! + 1);
+      this.#b[(b << FIELD_SHIFT) + TURN] = turn;
+      this.#b[(b << FIELD_SHIFT) + FRESH_COUNT] = Math.min(255, this.#b[(parent << FIELD_SHIFT) + FRESH_COUNT]! + 1);
     }
   }
 
   reused(b: number): void {
-    if (this.#b[b * FIELDS + PLACE] !== PINNED) return;
-    this.#b[b * FIELDS + PLACE] = NOWHERE;
-    this.#b[b * FIELDS + PAUSE] = Math.min(0x7fffffff, this.#since(this.#b[b * FIELDS + TIME]!));
-    if (this.#b[b * FIELDS + MARKED] === 1) this.#learn(this.#b[b * FIELDS + INFO]!, this.#b[b * FIELDS + TIME]!, true);
+    if (this.#b[(b << FIELD_SHIFT) + PLACE] !== PINNED) return;
+    this.#b[(b << FIELD_SHIFT) + PLACE] = NOWHERE;
+    this.#b[(b << FIELD_SHIFT) + PAUSE] = Math.min(0x7fffffff, this.#since(this.#b[(b << FIELD_SHIFT) + TIME]!));
+    const info = this.#b[(b << FIELD_SHIFT) + INFO]!;
+    if (info & MARK) this.#learn(info, this.#b[(b << FIELD_SHIFT) + TIME]!, true);
+  }
+
+  /** See BlockPool.warmed. */
+  get warmed(): number {
+    return this.#warmed;
+  }
+
+  warm(blocks: Int32Array, from: number, to: number): void {
+    this.#warmed = warm(this.#b, FIELD_SHIFT, blocks, from, to);
   }
 
   push(b: number, first: boolean): void {
-    this.#follow(b);
+    const mark = this.#follow(b) ? MARK : 0;
     const c = (this.#pathInfo >>> BIN_SHIFT) & (SCORE_BINS - 1);
-    this.#b[b * FIELDS + INFO] = this.#pathInfo | ((this.#b[b * FIELDS + TURN]! & ~SEEN) << TURN_SHIFT);
-    this.#b[b * FIELDS + TURN]! |= SEEN;
-    this.#b[b * FIELDS + PLACE] = c;
-    this.#b[b * FIELDS + TIME] = this.#now;
+    this.#b[(b << FIELD_SHIFT) + INFO] =
+      this.#pathInfo | ((this.#b[(b << FIELD_SHIFT) + TURN]! & ~SEEN) << TURN_SHIFT) | mark;
+    this.#b[(b << FIELD_SHIFT) + TURN]! |= SEEN;
+    this.#b[(b << FIELD_SHIFT) + PLACE] = c;
+    this.#b[(b << FIELD_SHIFT) + TIME] = this.#now;
     this.#size++;
     if (first) this.#lists[c]!.pushFirst(b);
     else this.#lists[c]!.pushLast(b);
   }
 
-  /** Which part of which path the block is; its first block is marked, and its features are those of the part. */
-  #follow(b: number): void {
+  /** Which part of which path the block is. True: it is the part's first full block, and stands for it. */
+  #follow(b: number): boolean {
     const child = this.#lastPushed;
     this.#lastPushed = b;
     let part = this.#part;
     if (child === -1 || this.links.parent(child) !== b) {
       part = END;
       this.#pathEnd = b;
-      this.#pathTurn = this.#b[b * FIELDS + TURN]! & ~SEEN;
+      this.#pathTurn = this.#b[(b << FIELD_SHIFT) + TURN]! & ~SEEN;
     } else if (part !== OLD) {
-      part = this.#b[b * FIELDS + TURN]! & SEEN ? OLD : FRESH;
+      part = this.#b[(b << FIELD_SHIFT) + TURN]! & SEEN ? OLD : FRESH;
     }
-    this.#b[b * FIELDS + MARKED] = Number((part === END || part !== this.#part) && this.links.isFull(b));
-    if (part === END || part !== this.#part) {
+    const begins = part === END || part !== this.#part;
+    const marked = begins && this.links.isFull(b);
+    if (begins) {
       const end = this.#pathEnd;
       const length = this.links.depth(end) + 1;
       const features = packFeatures(
         this.#pathTurn,
-        this.#b[end * FIELDS + FRESH_COUNT]!,
+        this.#b[(end << FIELD_SHIFT) + FRESH_COUNT]!,
         length,
-        this.#b[end * FIELDS + PAUSE]!,
+        this.#b[(end << FIELD_SHIFT) + PAUSE]!,
         part,
       );
       this.#pathInfo = features | (this.#predictor.bin(features) << BIN_SHIFT);
-      if (this.#b[b * FIELDS + MARKED] === 1) this.#begin();
+      if (marked) this.#begin();
     }
     this.#part = part;
+    return marked;
   }
 
   // ---------------------------------------------------------------- learning
@@ -208,9 +223,9 @@ export class AdaptivePolicy implements EvictionPolicy {
   // ---------------------------------------------------------------- eviction
 
   remove(b: number): void {
-    const p = this.#b[b * FIELDS + PLACE]!;
+    const p = this.#b[(b << FIELD_SHIFT) + PLACE]!;
     (p === BLOCKED ? this.#blocked : this.#lists[p]!).remove(b);
-    this.#b[b * FIELDS + PLACE] = PINNED;
+    this.#b[(b << FIELD_SHIFT) + PLACE] = PINNED;
     this.#size--;
     if (this.#lastPushed === b) this.#lastPushed = -1;
   }
@@ -218,24 +233,24 @@ export class AdaptivePolicy implements EvictionPolicy {
   victim(): number {
     if (this.#size === 0) return -1;
     const p = this.#orphan;
-    let b = p >= 0 && this.#b[p * FIELDS + PLACE] === BLOCKED && !this.links.hasChildren(p) ? p : -1;
+    let b = p >= 0 && this.#b[(p << FIELD_SHIFT) + PLACE] === BLOCKED && !this.links.hasChildren(p) ? p : -1;
     while (b === -1) {
       b = this.#cheapest();
       if (b === -1) b = this.#anyBlocked();
       else if (this.links.hasChildren(b)) b = this.#block(b);
     }
     this.remove(b);
-    this.#b[b * FIELDS + PLACE] = NOWHERE;
+    this.#b[(b << FIELD_SHIFT) + PLACE] = NOWHERE;
     this.#orphan = this.links.parent(b);
-    if (this.#b[b * FIELDS + MARKED] === 1) this.#remember(b);
+    if (this.#b[(b << FIELD_SHIFT) + INFO]! & MARK) this.#remember(b);
     return b;
   }
 
   /** Its turn has come, but its children's has not. */
   #block(b: number): -1 {
-    this.#lists[this.#b[b * FIELDS + PLACE]!]!.remove(b);
+    this.#lists[this.#b[(b << FIELD_SHIFT) + PLACE]!]!.remove(b);
     this.#blocked.pushLast(b);
-    this.#b[b * FIELDS + PLACE] = BLOCKED;
+    this.#b[(b << FIELD_SHIFT) + PLACE] = BLOCKED;
     return -1;
   }
 
@@ -249,10 +264,10 @@ export class AdaptivePolicy implements EvictionPolicy {
     const ghosts = this.#ghosts;
     while (ghosts.expire(this.#now, this.#life)) this.#learn(ghosts.foundInfo, ghosts.foundTime, false);
     ghosts.add(
-      this.#b[b * FIELDS + LOW]!,
-      this.#b[b * FIELDS + HIGH]!,
-      this.#b[b * FIELDS + TIME]!,
-      this.#b[b * FIELDS + INFO]!,
+      this.#b[(b << FIELD_SHIFT) + LOW]!,
+      this.#b[(b << FIELD_SHIFT) + HIGH]!,
+      this.#b[(b << FIELD_SHIFT) + TIME]!,
+      this.#b[(b << FIELD_SHIFT) + INFO]! & ~MARK,
     );
   }
 
@@ -287,7 +302,7 @@ export class AdaptivePolicy implements EvictionPolicy {
   }
 
   #worth(c: number, b: number): number {
-    return this.#model.index[c * AGES + this.#model.age(this.#since(this.#b[b * FIELDS + TIME]!))]!;
+    return this.#model.index[c * AGES + this.#model.age(this.#since(this.#b[(b << FIELD_SHIFT) + TIME]!))]!;
   }
 
   // ---------------------------------------------------------------- seeing it
@@ -307,7 +322,7 @@ export class AdaptivePolicy implements EvictionPolicy {
     let count = 0;
     const walk = (list: BlockList, place: number) => {
       for (let b = list.first; b !== -1; b = this.links.next(b)) {
-        invariant(this.#b[b * FIELDS + PLACE] === place, `block ${b} is in the wrong list`);
+        invariant(this.#b[(b << FIELD_SHIFT) + PLACE] === place, `block ${b} is in the wrong list`);
         count++;
       }
     };

@@ -8,6 +8,7 @@
  * active sequence and hangs nowhere.
  */
 import { InvariantError, invariant } from '../errors.js';
+import { alignedRecords, warm } from './aligned.js';
 import { NumberSet } from './number-set.js';
 import type { BlockLinks } from './policy.js';
 
@@ -22,8 +23,6 @@ const RUN = 6;
 /** First of the sequences whose last node this is. */
 const TIPS = 7;
 const RECORD_SHIFT = 3;
-/** The allocator starts big arrays 16 bytes after a page; so many integers later a cache line begins. */
-const ALIGN = 12;
 
 /** Links to siblings: (blocks, 2) in `siblings`, meaningful unless the block is alone. */
 export const LEFT = 0;
@@ -57,7 +56,7 @@ export class BlockPool implements BlockLinks {
     private readonly chunk: number,
     private readonly grow: (total: number) => boolean,
   ) {
-    this.#hot = new Int32Array(ALIGN + (blocks << RECORD_SHIFT)).subarray(ALIGN);
+    this.#hot = alignedRecords(blocks, RECORD_SHIFT);
     this.siblings = new Int32Array(2 * blocks);
     this.#free = new NumberSet(blocks);
   }
@@ -99,21 +98,9 @@ export class BlockPool implements BlockLinks {
     return !this.#refused;
   }
 
-  /**
-   * Reads the records of blocks[from … to) in one go. What follows then finds them in the processor's cache: the reads do
-   * not depend on one another, so the memory serves them side by side.
-   */
+  /** Reads the records of blocks[from … to) early. */
   warm(blocks: Int32Array, from: number, to: number): void {
-    const hot = this.#hot;
-    let any = 0;
-    let i = from;
-    // the shorter the loop, the more reads are under way
-    for (; i + 3 < to; i += 4) {
-      any |= hot[blocks[i]! << RECORD_SHIFT]! | hot[blocks[i + 1]! << RECORD_SHIFT]!;
-      any |= hot[blocks[i + 2]! << RECORD_SHIFT]! | hot[blocks[i + 3]! << RECORD_SHIFT]!;
-    }
-    for (; i < to; i++) any |= hot[blocks[i]! << RECORD_SHIFT]!;
-    this.#warmed = any;
+    this.#warmed = warm(this.#hot, RECORD_SHIFT, blocks, from, to);
   }
 
   /** Something read at last, so that the reads are not optimised away. */

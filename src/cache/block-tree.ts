@@ -88,9 +88,15 @@ export class BlockTree {
     if (this.pool.unpin(b)) this.policy.push(b, first);
   }
 
+  /** Reads what is known of blocks[from … to) early. */
+  warm(blocks: Int32Array, from: number, to: number): void {
+    this.pool.warm(blocks, from, to);
+    this.policy.warm(blocks, from, to);
+  }
+
   /** A path that a sequence takes up, from its beginning. */
   pinPath(blocks: Int32Array, count: number): void {
-    this.pool.warm(blocks, 0, count);
+    this.warm(blocks, 0, count);
     for (let i = 0; i < count; i++) {
       this.pin(blocks[i]!);
       this.policy.reused(blocks[i]!);

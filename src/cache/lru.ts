@@ -39,6 +39,8 @@ export class LruPolicy implements EvictionPolicy {
 
   reused(): void {}
 
+  warm(): void {}
+
   order(out: Int32Array): number {
     let n = 0;
     for (let b = this.#list.first; b !== -1 && n < out.length; b = this.links.next(b)) out[n++] = b;

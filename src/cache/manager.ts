@@ -294,8 +294,7 @@ export class Manager implements CacheManager {
     this.#counters.tokensRecomputed += Math.max(0, Math.min(stored, computed) - before);
     q.set(s, S.STORED, Math.max(stored, computed));
     q.set(s, S.COMPUTED, computed);
-    for (let d = Math.floor(before / this.#blockLen); (d + 1) * this.#blockLen <= computed; d++)
-      this.blocks.publish(s, d);
+    this.blocks.publishAll(s, Math.floor(before / this.#blockLen), Math.floor(computed / this.#blockLen));
   }
 
   // ---------------------------------------------------------------- release

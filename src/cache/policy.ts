@@ -18,6 +18,8 @@ export interface EvictionPolicy {
   readonly wantsHashes: boolean;
   /** A sequence found the block through its own list or the prefix index. */
   reused(block: number): void;
+  /** blocks[from … to) are about to be used: the policy may read what it knows of them. */
+  warm(blocks: Int32Array, from: number, to: number): void;
   /** Writes the blocks that would go next, first to go first; returns how many. */
   order(out: Int32Array): number;
   /** Throws InvariantError. O(blocks). */

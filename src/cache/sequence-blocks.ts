@@ -106,7 +106,7 @@ export class SequenceBlocks {
     if (owner === -1) return -1;
     const to = Math.min(from + AHEAD, limit, this.sequences.get(owner, S.NODES));
     if (to <= from) return -1;
-    this.pool.warm(this.sequences.blocksOf(owner, from, to), 0, to - from);
+    this.tree.warm(this.sequences.blocksOf(owner, from, to), 0, to - from);
     const end = Math.min(to * this.#blockLen, this.runs.end(other));
     if (end > from * this.#blockLen) this.index.compareAhead(other, run, from * this.#blockLen, end);
     return to;
@@ -266,6 +266,12 @@ export class SequenceBlocks {
     this.setTip(s, nodes - 1);
     this.tree.dropTips(b);
     this.tree.unpublish(b);
+  }
+
+  /** Blocks [from, to) are full. */
+  publishAll(s: number, from: number, to: number): void {
+    if (to - from > 1) this.tree.warm(this.sequences.blocksOf(s, from, to), 0, to - from);
+    for (let d = from; d < to; d++) this.publish(s, d);
   }
 
   /** Block d is full: from now on others may use it. The same text stored before takes its place. */
