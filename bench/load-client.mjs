@@ -40,10 +40,13 @@ export function random(seed) {
   };
 }
 
+/** A slow reader takes so much at a time. */
+const SLOW_CHARS = 4096;
+
 const agent = new Agent({ keepAlive: true, maxSockets: Number.POSITIVE_INFINITY });
 
 /**
- * One streamed chat. `abortAfterMs`: the client goes away then. `slow`: reads a piece, then nothing for a while.
+ * One streamed chat. `abortAfterMs`: the client goes away then. `slow`: it takes a piece, then nothing for so many milliseconds.
  * Resolves to how it ended and how many tokens came; a finished stream that is not as the API says is 'malformed'.
  */
 export function stream(url, { messages, maxTokens, abortAfterMs = null, slow = null }) {
@@ -60,6 +63,7 @@ export function stream(url, { messages, maxTokens, abortAfterMs = null, slow = n
     let timer = null;
     let firstMs = null;
     let text = '';
+    let taken = 0;
     const end = (outcome, more = {}) => {
       clearTimeout(timer);
       resolve({ outcome, tokens: 0, firstMs, ms: performance.now() - started, ...more });
@@ -69,7 +73,9 @@ export function stream(url, { messages, maxTokens, abortAfterMs = null, slow = n
       response.on('data', (part) => {
         firstMs ??= performance.now() - started;
         text += part;
-        if (!slow) return;
+        taken += part.length;
+        if (!slow || taken < SLOW_CHARS) return;
+        taken = 0;
         response.pause();
         setTimeout(() => response.resume(), slow());
       });

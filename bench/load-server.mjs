@@ -25,8 +25,8 @@ let meter = null;
 let from = null;
 
 /**
- * The same engine, with every abort of the HTTP side followed until its blocks are free: how many steps ended meanwhile.
- * An abort between two steps is seen by the next one: 1.
+ * The same engine, with aborts of the HTTP side followed until their blocks are free: in the first step after the abort,
+ * the second, and so on. The engine is looked at again and again, and hears of the abort before the first look.
  */
 function watchAborts(inner) {
   const watch = (generation) => {
@@ -53,11 +53,12 @@ async function follow(request) {
   aborts.open++;
   const started = performance.now();
   const first = await engine.snapshot();
-  let now = first;
-  while (now.batch.some((row) => row.request === request)) now = await engine.snapshot();
+  const holds = (snapshot) => snapshot.batch.some((row) => row.request === request);
+  let lastSeen = null;
+  for (let now = first; holds(now); now = await engine.snapshot()) lastSeen = now;
   aborts.open--;
-  if (!first.batch.some((row) => row.request === request)) return;
-  aborts.steps.push(now.step - first.step);
+  if (!lastSeen) return;
+  aborts.steps.push(lastSeen.step - first.step + 1);
   aborts.ms.push(performance.now() - started);
 }
 

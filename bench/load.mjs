@@ -3,7 +3,7 @@
  * read slowly. The server has a process of its own; the clients are this process, at a lower priority, so that on a
  * machine with few cores it is the server that is measured.
  *
- *   node bench/load.mjs [--model REF] [--streams 200] [--seconds 60] [--aborts 0.3] [--slow 0.15] [--batch 256]
+ *   node bench/load.mjs [--model REF] [--streams 200] [--seconds 60] [--aborts 0.3] [--abort-within MS] [--slow 0.15] [--batch 256]
  *                       [--tokens 40,160] [--threads N] [--nice N] [--seed 1] [--cpu-prof FILE] [--json]
  *
  * Exit status 1: a stream was malformed, something was left over, or an abort took more than a step.
@@ -18,6 +18,7 @@ const { values: args } = parseArgs({
     streams: { type: 'string', default: '200' },
     seconds: { type: 'string', default: '60' },
     aborts: { type: 'string', default: '0.3' },
+    'abort-within': { type: 'string', default: '4000' },
     slow: { type: 'string', default: '0.15' },
     batch: { type: 'string', default: '256' },
     tokens: { type: 'string', default: '40,160' },
@@ -41,7 +42,7 @@ function job() {
   return {
     messages: [{ role: 'user', content: `Go on: ${said}` }],
     maxTokens: Math.floor(leastTokens + next() * (mostTokens - leastTokens)),
-    abortAfterMs: next() < Number(args.aborts) ? next() * 4_000 : null,
+    abortAfterMs: next() < Number(args.aborts) ? next() * Number(args['abort-within']) : null,
     slow: next() < Number(args.slow) ? () => 50 + Math.random() * 400 : null,
   };
 }
@@ -125,7 +126,7 @@ function report() {
   console.log(`streams: ${o.finished} finished, ${o.aborted} aborted, ${o.malformed} malformed`);
   console.log(`time to first token, ms: P50 ${f(result.ttftMs.p50, 0)}  P99 ${f(result.ttftMs.p99, 0)}`);
   console.log(
-    `from abort to free blocks, of ${a.watched} watched: at most ${a.maxSteps} steps; ms: P50 ${f(a.p50Ms)} max ${f(a.maxMs)}`,
+    `from abort to free blocks, of ${a.watched} watched: at most ${a.maxSteps} step(s); ms: P50 ${f(a.p50Ms)} max ${f(a.maxMs)}`,
   );
   console.log(`at the end: ${JSON.stringify(result.leftOver)}, every invariant holds`);
   for (const p of problems.slice(0, 5)) console.log(`PROBLEM: ${p}`);
