@@ -139,6 +139,13 @@ export const errors = {
   engineClosed: () => err('engine_closed', 503, 'the engine is shutting down'),
   portInUse: (host: string, port: number) =>
     err('port_in_use', 500, `${host}:${port} is already in use; choose another with --server-port`),
+  sessionStoreInUse: (dir: string, holder: string) =>
+    err(
+      'session_store_in_use',
+      500,
+      `the session store '${dir}' is in use by ${holder}: stop that one, or give this one a folder of its own`,
+      'sessionStore',
+    ),
   // files and command line
   io: (what: string, detail: string) => err('io_error', 500, `${what}: ${detail}`),
 };

@@ -1,7 +1,18 @@
 /** The journal's thread: the only one that touches the file. */
-import { closeSync, fsyncSync, ftruncateSync, openSync, readFileSync, renameSync, writevSync } from 'node:fs';
+import {
+  closeSync,
+  fsyncSync,
+  ftruncateSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writevSync,
+} from 'node:fs';
 import path from 'node:path';
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
+import { BEAT_MS, beat, type LockHandle } from './folder-lock.js';
 import { compacted, replay, seal } from './journal-format.js';
 
 export interface JournalWorkerData {
@@ -10,6 +21,7 @@ export interface JournalWorkerData {
   fsync: 'turn' | 'interval' | 'off';
   validBytes: number;
   compactAbove: number;
+  lock: LockHandle;
 }
 
 export type JournalMessage = { record: Uint8Array } | { flush: number } | { close: true };
@@ -24,6 +36,11 @@ let compactedSize = size;
 let dirty = false;
 let timer: NodeJS.Timeout | null = null;
 ftruncateSync(fd, size);
+if (data.fsync !== 'off') {
+  fsyncSync(fd);
+  syncFolder();
+}
+const beats = setInterval(() => beat(data.lock), BEAT_MS);
 
 port.on('message', (first: JournalMessage) => {
   const records: Uint8Array[] = [];
@@ -49,44 +66,76 @@ port.on('message', (first: JournalMessage) => {
   }
   if (!closing) return;
   if (timer) clearTimeout(timer);
+  clearInterval(beats);
   closeSync(fd);
   port.close();
 });
 
+/** Appends all of them, or none. */
 function write(records: Uint8Array[]): void {
-  // at most so many buffers a call (IOV_MAX is 1,024)
-  for (let i = 0; i < records.length; i += 512) {
-    const some = records.slice(i, i + 512);
-    const bytes = some.reduce((n, r) => n + r.length, 0);
-    if (writevSync(fd, some) !== bytes) {
-      ftruncateSync(fd, size);
-      throw new Error(`the disk took only a part of ${bytes} bytes`);
-    }
-    size += bytes;
+  try {
+    size += writeAll(fd, records);
+  } catch (e) {
+    ftruncateSync(fd, size);
+    throw e;
   }
   dirty = true;
 }
 
+function writeAll(to: number, records: Uint8Array[]): number {
+  let total = 0;
+  // at most so many buffers a call (IOV_MAX is 1,024)
+  for (let i = 0; i < records.length; i += 512) {
+    const some = records.slice(i, i + 512);
+    const bytes = some.reduce((n, r) => n + r.length, 0);
+    if (writevSync(to, some) !== bytes) throw new Error(`the disk took only a part of ${bytes} bytes`);
+    total += bytes;
+  }
+  return total;
+}
+
 function sync(): void {
+  if (timer) clearTimeout(timer);
   timer = null;
   if (data.fsync !== 'off') fsyncSync(fd);
   dirty = false;
 }
 
-/** Writes what is alive to a new file, makes it durable, and puts it in the old one's place. */
+/** A disk that has no room for a second file leaves the first as it is; it is tried again when that has doubled. */
 function compact(): void {
-  const { sessions } = replay(readFileSync(data.file));
   const temporary = `${data.file}.new`;
+  try {
+    const bytes = writeCompacted(temporary);
+    renameSync(temporary, data.file);
+    syncFolder();
+    closeSync(fd);
+    fd = openSync(data.file, 'a');
+    size = bytes;
+  } catch (e) {
+    rmSync(temporary, { force: true });
+    if (statSync(data.file).size !== size) throw e;
+  }
+  compactedSize = size;
+}
+
+/** Writes what is alive to a new file and makes it durable. */
+function writeCompacted(temporary: string): number {
+  const { sessions } = replay(readFileSync(data.file));
   const out = openSync(temporary, 'w');
-  let bytes = 0;
-  for (const record of compacted(data.fingerprint, sessions.values())) bytes += writevSync(out, [record]);
-  fsyncSync(out);
-  closeSync(out);
-  renameSync(temporary, data.file);
+  try {
+    const bytes = writeAll(out, compacted(data.fingerprint, sessions.values()));
+    fsyncSync(out);
+    return bytes;
+  } finally {
+    closeSync(out);
+  }
+}
+
+function syncFolder(): void {
   const folder = openSync(path.dirname(data.file), 'r');
-  fsyncSync(folder);
-  closeSync(folder);
-  closeSync(fd);
-  fd = openSync(data.file, 'a');
-  size = compactedSize = bytes;
+  try {
+    fsyncSync(folder);
+  } finally {
+    closeSync(folder);
+  }
 }

@@ -9,14 +9,15 @@
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { Worker } from 'node:worker_threads';
-import { errors } from '../errors.js';
+import { errors, LongmindError } from '../errors.js';
+import { FolderLock } from './folder-lock.js';
 import { compacted, DROP, encode, type Replay, replay, type SavedSession, WRITE } from './journal-format.js';
 import type { JournalMessage, JournalWorkerData } from './journal-worker.js';
 
 export type { SavedSession } from './journal-format.js';
 
 export interface JournalOptions {
-  /** A folder for this journal alone; made if it is missing. */
+  /** A folder for this journal alone; made if it is missing. In use by another one: `session_store_in_use`. */
   dir: string;
   /** Of model and tokenizer: token ids of another model mean nothing. */
   fingerprint: string;
@@ -48,29 +49,35 @@ const COMPACT_ABOVE = 4 * 2 ** 20;
 export function createJournal(options: JournalOptions): Journal {
   const { dir, fingerprint, fsync = 'interval', compactAbove = COMPACT_ABOVE, onFailure } = options;
   const file = path.join(dir, FILE);
+  let lock: FolderLock | null = null;
   try {
     mkdirSync(dir, { recursive: true });
+    lock = FolderLock.take(dir);
     const { old, putAside, bytes } = open(file, fingerprint);
-    const workerData: JournalWorkerData = { file, fingerprint, fsync, validBytes: old.validBytes, compactAbove };
-    return new FileJournal([...old.sessions.values()], putAside, bytes - old.validBytes, workerData, onFailure);
+    const { validBytes } = old;
+    const workerData: JournalWorkerData = { file, fingerprint, fsync, validBytes, compactAbove, lock: lock.handle };
+    return new FileJournal([...old.sessions.values()], putAside, bytes - validBytes, lock, workerData, onFailure);
   } catch (e) {
+    lock?.release();
+    if (e instanceof LongmindError) throw e;
     throw errors.io(`the session store '${dir}' cannot be used`, (e as Error).message);
   }
 }
 
-/** Reads the file there is, or starts a new one. */
+/** Reads the file there is, or starts a new one. What is not this model's journal is never overwritten. */
 function open(file: string, fingerprint: string): { old: Replay; putAside: string | null; bytes: number } {
+  const header = compacted(fingerprint, [])[0]!;
   let putAside: string | null = null;
   if (existsSync(file)) {
     const content = readFileSync(file);
     const old = replay(content);
     if (old.fingerprint === fingerprint) return { old, putAside, bytes: content.length };
-    if (content.length > 0 && old.fingerprint !== null) {
+    // shorter than a header: its own writing was interrupted
+    if (old.fingerprint !== null || content.length >= header.length) {
       putAside = `${file}.${Date.now()}.old`;
       renameSync(file, putAside);
     }
   }
-  const header = compacted(fingerprint, [])[0]!;
   writeFileSync(file, header);
   return { old: { fingerprint, validBytes: header.length, sessions: new Map() }, putAside, bytes: header.length };
 }
@@ -81,11 +88,13 @@ class FileJournal implements Journal {
   #flushes = 0;
   #failure: Error | null = null;
   #closed = false;
+  #ended = false;
 
   constructor(
     readonly recovered: SavedSession[],
     readonly putAside: string | null,
     readonly cutBytes: number,
+    private readonly lock: FolderLock,
     workerData: JournalWorkerData,
     private readonly onFailure?: (error: Error) => void,
   ) {
@@ -96,6 +105,9 @@ class FileJournal implements Journal {
       else this.#settle(m.flushed!);
     });
     this.#worker.on('error', (e) => this.#fail(e));
+    this.#worker.once('exit', () => {
+      this.#ended = true;
+    });
   }
 
   append(sessionId: string, owner: number, from: number, ids: ArrayLike<number>): void {
@@ -127,17 +139,27 @@ class FileJournal implements Journal {
     if (this.#closed) return;
     const flushed = this.flush();
     this.#closed = true;
-    await flushed;
-    const ended = new Promise<void>((resolve) => this.#worker.once('exit', () => resolve()));
-    this.#worker.ref();
-    this.#worker.postMessage({ close: true } satisfies JournalMessage);
-    await ended;
+    try {
+      await flushed;
+    } finally {
+      await this.#end();
+    }
+  }
+
+  async #end(): Promise<void> {
+    if (!this.#ended) {
+      const ended = new Promise<void>((resolve) => this.#worker.once('exit', () => resolve()));
+      this.#worker.ref();
+      this.#worker.postMessage({ close: true } satisfies JournalMessage);
+      await ended;
+    }
+    this.lock.release();
   }
 
   #settle(n: number): void {
     this.#waiting.get(n)?.resolve();
     this.#waiting.delete(n);
-    if (this.#waiting.size === 0) this.#worker.unref();
+    if (this.#waiting.size === 0 && !this.#closed) this.#worker.unref();
   }
 
   #fail(e: Error): void {
@@ -147,6 +169,6 @@ class FileJournal implements Journal {
     }
     for (const w of this.#waiting.values()) w.reject(e);
     this.#waiting.clear();
-    this.#worker.unref();
+    if (!this.#closed) this.#worker.unref();
   }
 }

@@ -106,31 +106,61 @@ test('compaction keeps what is alive and the file small', async (t) => {
   for (const s of sessions) assert.deepEqual(s[2], [...ids]);
 });
 
-test('killed at any moment (kill -9), it loses at most what was in flight', async (t) => {
-  const dir = folder(t);
-  const index = new URL('../../src/cache/index.js', import.meta.url).href;
-  const script = `import { createJournal } from '${index}';
-    const j = createJournal({ dir: ${JSON.stringify(dir)}, fingerprint: 'm' });
-    for (let n = 0; ; n++) { j.append('s', 0, n, [n]); await j.flush(); process.stdout.write(n + '\\n'); }`;
-  const child = spawn(process.execPath, ['--input-type=module', '-e', script], {
-    stdio: ['ignore', 'pipe', 'inherit'],
+for (const [what, compactAbove, turns] of [
+  ['', 2 ** 30, 20],
+  [', also while it compacts', 0, 150],
+] as const) {
+  test(`killed at any moment (kill -9)${what}, it loses at most what was in flight`, async (t) => {
+    const dir = folder(t);
+    const index = new URL('../../src/cache/index.js', import.meta.url).href;
+    const script = `import { createJournal } from '${index}';
+      const j = createJournal({ dir: ${JSON.stringify(dir)}, fingerprint: 'm', fsync: 'off', compactAbove: ${compactAbove} });
+      for (let n = 0; ; n++) { j.append('s', 0, n, [n]); await j.flush(); process.stdout.write(n + '\\n'); }`;
+    const child = spawn(process.execPath, ['--input-type=module', '-e', script], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    let out = '';
+    for await (const chunk of child.stdout) {
+      out += chunk;
+      if (out.split('\n').length > turns) child.kill('SIGKILL');
+    }
+    const said = out.split('\n').slice(0, -1).map(Number).at(-1)!;
+    const { sessions } = await reopen({ dir, fingerprint: 'm' });
+    const ids = sessions[0]![2] as number[];
+    assert.ok(ids.length >= said + 1, `${said + 1} turns were confirmed, ${ids.length} came back`);
+    assert.deepEqual(
+      ids,
+      Array.from(ids, (_, i) => i),
+    );
   });
-  let out = '';
-  for await (const chunk of child.stdout) {
-    out += chunk;
-    if (out.split('\n').length > 20) child.kill('SIGKILL');
-  }
-  const said = out.split('\n').slice(0, -1).map(Number).at(-1)!;
-  const { sessions } = await reopen({ dir, fingerprint: 'm' });
-  const ids = sessions[0]![2] as number[];
-  assert.ok(ids.length >= said + 1, `${said + 1} turns were confirmed, ${ids.length} came back`);
-  assert.deepEqual(
-    ids,
-    Array.from(ids, (_, i) => i),
-  );
+}
+
+test('a file whose first record is damaged is put aside, not overwritten', async (t) => {
+  const options = { dir: folder(t), fingerprint: 'm' };
+  const j = createJournal(options);
+  j.append('s', 0, 0, [1, 2, 3]);
+  await j.close();
+  const name = path.join(options.dir, FILE);
+  const damaged = readFileSync(name);
+  damaged[9]! ^= 1;
+  writeFileSync(name, damaged);
+  const { sessions, putAside } = await reopen(options);
+  assert.deepEqual(sessions, []);
+  assert.deepEqual(readFileSync(putAside!), damaged);
 });
 
 test('a folder that cannot be used is a typed error', () => {
   assert.throws(() => createJournal({ dir: '/dev/null/x', fingerprint: 'm' }), { code: 'io_error' });
   assert.ok(readdirSync('/dev').length > 0);
+});
+
+test('closing right after a flush fails nobody', async (t) => {
+  const failures: Error[] = [];
+  const j = createJournal({ dir: folder(t), fingerprint: 'm', onFailure: (e) => failures.push(e) });
+  j.append('s', 0, 0, [1]);
+  // long enough for the thread to have written, but not yet to have synced
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  await j.flush();
+  await j.close();
+  assert.deepEqual(failures, []);
 });
