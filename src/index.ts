@@ -69,7 +69,7 @@ export interface Watch {
   onProgress?: (what: string, done: number, total: number) => void;
   /** Before a model is fetched: its bytes (0: unknown; its weights take about as much memory), and those here already. */
   onPlan?: (plan: { file: string; bytes: number; present: number }) => void | Promise<void>;
-  /** What is being tried, what did not work, and what went wrong while the engine ran. */
+  /** What is being tried, and what did not work. */
   onNote?: (note: string) => void;
   signal?: AbortSignal;
 }
@@ -97,7 +97,7 @@ export async function createEngine(options: CreateOptions): Promise<Engine> {
     config,
     fingerprint: config.sessionStore && fingerprintOf(gguf),
   };
-  const { client, info } = await EngineClient.start(data, tokenizer, watch);
+  const { client, info } = await EngineClient.start(data, tokenizer, watch.onProgress);
   const { sessionLen, device, memory, stepBudget } = info;
   const loadMs = performance.now() - started;
   const text = await tokenizer;
@@ -135,6 +135,7 @@ function publicEngine(client: EngineClient, text: TokenizerClient, info: EngineI
     stats: () => client.stats(),
     snapshot: () => client.snapshot(),
     check: () => client.check(),
+    onProblem: (listener) => client.onProblem(listener),
     close: () => client.close(),
     [Symbol.asyncDispose]: () => client.close(),
   };

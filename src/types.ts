@@ -285,6 +285,11 @@ export interface Engine extends AsyncDisposable {
   };
   stats(): Promise<EngineStats>;
   snapshot(): Promise<EngineSnapshot>;
+  /**
+   * Called when something goes wrong that is no request's fault, and the engine goes on: the session store cannot be
+   * written; our own code failed, and batch and cache were made anew.
+   */
+  onProblem(listener: (problem: string) => void): void;
   /** Checks every invariant of batch and cache; rejects if one is broken. */
   check(): Promise<void>;
   close(): Promise<void>;

@@ -35,12 +35,6 @@ export type Prompt =
   /** `first`: the same as a conversation begins, where that differs. */
   | { kind: 'chat'; messages: ChatMessage[]; first?: ChatMessage[] };
 
-export interface ClientNews {
-  onProgress?: (what: string, done: number, total: number) => void;
-  /** What went wrong while it ran without being a request's fault. */
-  onNote?: (note: string) => void;
-}
-
 type Encoded = Pick<EngineRequest, 'tokens' | 'continuation'>;
 
 /** Masks are kept with a grammar, up to 8 MiB each, so the worker holds only the last used ones. */
@@ -49,6 +43,7 @@ const GRAMMARS_SENT = 16;
 export class EngineClient {
   readonly #generations = new Map<number, RunningGeneration>();
   readonly #calls = new Map<number, { resolve: (v: never) => void; reject: (e: unknown) => void }>();
+  readonly #onProblem: ((problem: string) => void)[] = [];
   readonly #grammarIds = new WeakMap<object, number>();
   /** Grammars that the worker has, by number, the last used last. */
   readonly #grammarsSent = new Set<number>();
@@ -68,11 +63,11 @@ export class EngineClient {
   static async start(
     data: WorkerData,
     opening: TextSide | Promise<TextSide>,
-    news: ClientNews = {},
+    onProgress?: (what: string, done: number, total: number) => void,
   ): Promise<{ client: EngineClient; info: CoreInfo }> {
     const worker = new Worker(new URL('./worker.js', import.meta.url), { workerData: data });
     const client = new EngineClient(worker);
-    const loading = client.#listen(news);
+    const loading = client.#listen(onProgress);
     loading.catch(() => {});
     try {
       client.#text = await opening;
@@ -91,12 +86,12 @@ export class EngineClient {
   }
 
   /** Resolves when the worker is ready. */
-  #listen({ onProgress, onNote }: ClientNews): Promise<CoreInfo> {
+  #listen(onProgress?: (what: string, done: number, total: number) => void): Promise<CoreInfo> {
     const { worker } = this;
     return new Promise<CoreInfo>((resolve, reject) => {
       worker.on('message', (m: FromWorker) => {
         if (m.type === 'progress') onProgress?.(m.what, m.done, m.total);
-        else if (m.type === 'note') onNote?.(m.note);
+        else if (m.type === 'problem') for (const tell of this.#onProblem) tell(m.problem);
         else if (m.type === 'ready') {
           this.#cancel = m.cancel;
           resolve(m.info);
@@ -181,6 +176,10 @@ export class EngineClient {
       await this.#call('deleteSession', { id, owner });
     },
   };
+
+  onProblem(listener: (problem: string) => void): void {
+    this.#onProblem.push(listener);
+  }
 
   stats(): Promise<EngineStats> {
     return this.#call('stats', null);

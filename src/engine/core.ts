@@ -59,7 +59,7 @@ export function planModel(program: Program, weightBytes: number, config: EngineC
 /** Whom to tell of what takes long, and of what went wrong without being a request's fault. */
 export interface CoreNews {
   progress?: (what: string, done: number, total: number) => void;
-  note?: (note: string) => void;
+  problem?: (problem: string) => void;
 }
 
 export class Core {
@@ -116,7 +116,7 @@ export class Core {
   /** After a failure of our own code: batch and cache are made anew; sessions keep their tokens, what was in flight fails. */
   restart(error: LongmindError): void {
     const { batch, cache } = this;
-    this.news.note?.(`${error.message}\nthe requests in flight fail, sessions go on`);
+    this.news.problem?.(`${error.message}\nthe requests in flight fail, sessions go on`);
     const sessions = [...batch.sessions.all()].map((s) => {
       const tokens = new Int32Array(cache.known(s.sequence));
       cache.readTokens(s.sequence, 0, tokens.length, tokens, 0);
@@ -146,7 +146,7 @@ export class Core {
   #openJournal(dir: string): Journal {
     const onFailure = ({ message }: Error) => {
       this.#storeFailure ??= message;
-      this.news.note?.(`${message}; serving goes on, but what is said from now on does not outlive this process`);
+      this.news.problem?.(`${message}; serving goes on, but what is said from now on does not outlive this process`);
     };
     const journal = createJournal({ dir, fingerprint: this.data.fingerprint, onFailure });
     // longer ones than this engine takes are left where they are: another start may take them

@@ -54,7 +54,7 @@ export type ToWorker =
 
 export type FromWorker =
   | { type: 'progress'; what: string; done: number; total: number }
-  | { type: 'note'; note: string }
+  | { type: 'problem'; problem: string }
   | { type: 'ready'; info: CoreInfo; cancel: Int32Array }
   | {
       type: 'step';

@@ -133,7 +133,7 @@ function serve(port: MessagePort, data: WorkerData): void {
   const device = createDevice(data, say);
   const core = new Core(data, device, outbox, {
     progress: (what, done, total) => say({ type: 'progress', what, done, total }),
-    note: (note) => say({ type: 'note', note }),
+    problem: (problem) => say({ type: 'problem', problem }),
   });
   const grammars = new Map<number, Grammar>();
   let closing = false;
@@ -181,6 +181,11 @@ function serve(port: MessagePort, data: WorkerData): void {
 
   port.on('message', (m: ToWorker) => {
     handle(m);
+    run();
+  });
+  // not only a step may fail; if making the engine anew fails too, the thread ends, and all that waits for it fails
+  process.on('uncaughtException', (e) => {
+    core.restart(typed(e));
     run();
   });
   say({ type: 'ready', info: core.info, cancel: device.cancel });

@@ -101,6 +101,7 @@ export async function createServer(engine: Engine, options: ServerOptions = {}):
     await app.close();
     throw listenError(error, config.serverName, config.serverPort);
   });
+  engine.onProblem((problem) => app.log.error({ problem }, 'a problem of the engine'));
   const { port } = app.server.address() as { port: number };
 
   let closing: Promise<void> | null = null;

@@ -183,7 +183,8 @@ test('logs are JSON lines with the request id and without the prompt', async (t)
     return true;
   }) as typeof write;
   try {
-    const { post } = await rig(t, { failAt: 1, failWith: new Error('boom') }, { logLevel: 'debug' });
+    const { post, engine } = await rig(t, { failAt: 1, failWith: new Error('boom') }, { logLevel: 'debug' });
+    engine.problem('the session store: no space');
     const secret = [{ role: 'user', content: 'my-secret-prompt' }];
     const headers = { 'x-request-id': 'trace-7' };
     await (await post('/v1/chat/completions?key=in-url', { messages: secret, stream: true }, headers)).text();
@@ -199,5 +200,6 @@ test('logs are JSON lines with the request id and without the prompt', async (t)
     .map((l) => JSON.parse(l) as Record<string, unknown>);
   assert.ok(entries.some((e) => e.reqId === 'trace-7' && e.path === '/v1/chat/completions' && e.status === 200));
   assert.ok(entries.some((e) => e.msg === 'a stream failed'));
+  assert.ok(entries.some((e) => e.problem === 'the session store: no space'));
   assert.ok(!all.includes('my-secret-prompt') && !all.includes('in-url'), all);
 });

@@ -202,6 +202,7 @@ export class FakeEngine implements Engine {
   /** Makes stats() fail, as a dead worker would. */
   broken = false;
   storeFailure: string | null = null;
+  problem: (text: string) => void = () => {};
   readonly info: EngineInfo;
 
   constructor(readonly options: FakeOptions = {}) {
@@ -317,6 +318,10 @@ export class FakeEngine implements Engine {
   }
 
   async check(): Promise<void> {}
+
+  onProblem(listener: (problem: string) => void): void {
+    this.problem = listener;
+  }
 
   async close(): Promise<void> {
     this.closed = true;

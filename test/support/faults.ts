@@ -1,0 +1,40 @@
+/**
+ * Faults for a server process under test, loaded by `node --import`: a file in the folder TEST_FAULTS makes the fault of its
+ * name happen, once.
+ */
+import { unlinkSync } from 'node:fs';
+import { join } from 'node:path';
+import { Manager } from '../../src/cache/manager.js';
+import { PersistentBatch } from '../../src/engine/batch.js';
+import { StepBuilder } from '../../src/engine/step-builder.js';
+
+function asked(fault: string): boolean {
+  try {
+    unlinkSync(join(process.env.TEST_FAULTS!, fault));
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Our own code throws in the middle of a step, between the device and the tokens. */
+const { commit } = Manager.prototype;
+Manager.prototype.commit = function (seq, computed) {
+  if (asked('commit-throws')) throw new Error('broken on purpose');
+  commit.call(this, seq, computed);
+};
+
+/** And outside of steps. */
+const { abort } = PersistentBatch.prototype;
+PersistentBatch.prototype.abort = function (id) {
+  if (asked('abort-throws')) throw new Error('broken on purpose');
+  abort.call(this, id);
+};
+
+/** The native device is given a token that no vocabulary has, and refuses the step. */
+const { end } = StepBuilder.prototype;
+StepBuilder.prototype.end = function () {
+  const step = end.call(this);
+  if (step.tokenCount > 0 && asked('bad-step')) step.tokens[0] = 2 ** 30;
+  return step;
+};
