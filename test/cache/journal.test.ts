@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -119,11 +120,14 @@ for (const [what, compactAbove, turns] of [
     const child = spawn(process.execPath, ['--input-type=module', '-e', script], {
       stdio: ['ignore', 'pipe', 'inherit'],
     });
+    // its pipe closes a moment before it is gone, and until then the folder is in use
+    const gone = once(child, 'exit');
     let out = '';
     for await (const chunk of child.stdout) {
       out += chunk;
       if (out.split('\n').length > turns) child.kill('SIGKILL');
     }
+    await gone;
     const said = out.split('\n').slice(0, -1).map(Number).at(-1)!;
     const { sessions } = await reopen({ dir, fingerprint: 'm' });
     const ids = sessions[0]![2] as number[];

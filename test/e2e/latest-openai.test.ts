@@ -1,0 +1,35 @@
+/** The newest `openai` under a newer Node passes what the project's own version passes. Skipped, loudly, where npm has neither. */
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { latestClient } from '../support/latest-openai.js';
+import { root } from '../support/spawn.js';
+
+const OPENAI = '7.57.0';
+const NODE = '22.23.3';
+/** Chat, streams, aborts, error shapes, retry on 429; tools; structured output and tools with a real model. */
+const FILES = ['server/openai-client.test.js', 'server/tools.test.js', 'e2e/server.test.js', 'e2e/structured.test.js'];
+
+const client = latestClient(OPENAI, NODE);
+const skip = typeof client === 'string' ? `SKIPPED: openai ${OPENAI} under Node ${NODE}: ${client}` : false;
+if (skip) console.error(skip);
+
+test(`openai ${OPENAI} under Node ${NODE}: chat, streams, aborts, errors, retries, tools, structured output`, {
+  skip,
+}, () => {
+  const { node, hook } = client as Exclude<typeof client, string>;
+  // the tests below are not part of this run of the test runner
+  const { NODE_TEST_CONTEXT: _, ...env } = process.env;
+  const run = (args: string[]) =>
+    spawnSync(node, ['--import', hook, ...args], { encoding: 'utf8', cwd: root, env, maxBuffer: 2 ** 26 });
+  const script = "console.log(process.version, (await import('openai/version')).VERSION)";
+  const versions = run(['--input-type=module', '-e', script]);
+  assert.equal(versions.stdout.trim(), `v${NODE} ${OPENAI}`, versions.stderr);
+  const files = FILES.map((f) => join(root, 'dist/test', f));
+  const { status, stdout, stderr } = run(['--test', '--test-concurrency=1', '--test-reporter=tap', ...files]);
+  assert.equal(status, 0, `${stdout}\n${stderr}`);
+  const count = (what: string) => Number(new RegExp(`^# ${what} (\\d+)$`, 'm').exec(stdout)![1]);
+  assert.equal(count('fail'), 0);
+  assert.ok(count('pass') >= 40, `${count('pass')} tests passed`);
+});
