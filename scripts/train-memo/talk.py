@@ -78,6 +78,12 @@ OPENERS = [("Let me tell you a story.", "Thank you for the story."), ("Listen to
            ("", "That sounds interesting."), ("", "That sounds interesting."), ("I was thinking.", "I see.")]
 
 
+def some(rng: random.Random, options):
+    """One of the options, the earlier the likelier (the first two by a factor of 1.6). Were all equally likely, every word of a
+    story would be a tie, and which of two equal tokens is the likeliest would be a matter of rounding."""
+    return options[int(len(options) * rng.random() ** 1.4)]
+
+
 def fill(template: str, rng: random.Random, values: Values) -> str:
     """Replaces the marks of a story template; names and places are values of the same world as the facts."""
     out = template
@@ -90,31 +96,31 @@ def fill(template: str, rng: random.Random, values: Values) -> str:
 
 def filler(mark: str, rng: random.Random, values: Values) -> str:
     if mark == "a":
-        return rng.choice(ADJECTIVES)
+        return some(rng, ADJECTIVES)
     if mark == "o":
-        return rng.choice(OBJECTS)
+        return some(rng, OBJECTS)
     if mark == "c":
-        return rng.choice(CONTAINERS)
+        return some(rng, CONTAINERS)
     if mark in "fg":
-        return rng.choice(FOODS)
+        return some(rng, FOODS)
     if mark == "j":
-        return rng.choice(JOBS)
+        return some(rng, JOBS)
     if mark in "nm":
-        return str(rng.randint(2, 99))
+        return some(rng, "253746918") + some(rng, ("", "5", "0", "2", "8", "4", "7", "3", "6", "9", "1"))
     return values("place" if mark == "P" else "name")
 
 
 def story(rng: random.Random, values: Values, sentences: int) -> tuple[str, str]:
     """(user text, reply)"""
-    opener, reply = rng.choice(OPENERS)
+    opener, reply = some(rng, OPENERS)
     parts = [opener] if opener else []
     for _ in range(sentences):
         if rng.random() < 0.3:
-            parts.append(fill(rng.choice(MORE), rng, values))
+            parts.append(fill(some(rng, MORE), rng, values))
             continue
-        who, did = rng.choice(PEOPLE), rng.choice(DID)
+        who, did = some(rng, PEOPLE), some(rng, DID)
         if rng.random() < 0.5:
-            who = rng.choice(WHEN) + " " + (who if who == "I" or who[0] == "{" else who[0].lower() + who[1:])
+            who = some(rng, WHEN) + " " + (who if who == "I" or who[0] == "{" else who[0].lower() + who[1:])
         parts.append(fill(f"{who} {did}.", rng, values))
     return " ".join(parts), reply
 

@@ -90,7 +90,7 @@ def run(args, queues, tokenizer_path):
         total += loss.detach()
         if (step + 1) % args.report == 0 or step + 1 == args.steps:
             row = dict(step=step + 1, seconds=round(time.time() - started, 1), waited=round(waited, 1), length=tokens.shape[1] - 1,
-                       loss=round(total.item() / args.report, 4))
+                       loss=round(total.item() / (step % args.report + 1), 4))
             if (step + 1) % (args.report * 4) == 0 or step + 1 == args.steps:
                 row["recall"] = recall_table(model, held_out, device)
             total.zero_()
@@ -107,7 +107,7 @@ def run(args, queues, tokenizer_path):
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("--out", type=Path, default=Path("build"))
-    p.add_argument("--steps", type=int, default=14400)
+    p.add_argument("--steps", type=int, default=15000)
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--lr", type=float, default=4e-3)
     p.add_argument("--dim", type=int, default=384)
