@@ -225,12 +225,12 @@ test('bench: options of each measurement arrive typed, with their defaults', asy
   assert.deepEqual(await ran('bench cache --blocks 10,20'), { blocks: [10, 20] });
   const load = {
     sessions: 3,
-    turns: 4,
+    turns: 5,
     arrivals: 'uniform',
     clients: 4,
     rate: 0,
     said: [5, 6],
-    answered: 80,
+    answered: 64,
     seed: 1,
   };
   assert.deepEqual(await ran('bench sessions --sessions 3 --said 5,6 --arrivals uniform --threads 1'), {

@@ -69,12 +69,12 @@ export function sessionsCommand(context: Context): Command {
 
 function addLoadOptions(command: Command): void {
   command.option('--sessions <N>', 'conversations', integer(1), 32);
-  command.option('--turns <N>', 'turns of each on average', integer(1), 4);
+  command.option('--turns <N>', 'turns of each on average', integer(1), 5);
   command.option('--arrivals <HOW>', 'who speaks next', oneOf(['zipf', 'uniform', 'round-robin']), 'zipf');
   command.option('--clients <N>', 'turns in flight at a time', integer(1), 4);
   command.option('--rate <X>', 'Poisson arrivals a second instead of --clients', number(0), 0);
   command.option('--said <MIN,MAX>', 'tokens that a user says', range(1), [60, 120]);
-  command.option('--answered <N>', 'tokens answered', integer(1), 80);
+  command.option('--answered <N>', 'tokens answered', integer(1), 64);
   command.option('--seed <N>', 'the same seed gives the same conversations', integer(0), 1);
 }
 
