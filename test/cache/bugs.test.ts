@@ -210,7 +210,7 @@ test('the device refuses memory: eviction goes on within what there is, and grow
   const a = session(w, text(8));
   serve(w, a);
   w.release(a, 'keep');
-  w.refuse = true;
+  w.grants = 0;
   const b = session(w, text(8, 50));
   serve(w, b);
   const { blocks, growRefusals, blocksEvicted } = w.manager.stats();
@@ -218,7 +218,7 @@ test('the device refuses memory: eviction goes on within what there is, and grow
   assert.ok(growRefusals > 0 && blocksEvicted === 2);
   w.append(b, text(4, 90));
   assert.equal(w.reserve(b, 12), false);
-  w.refuse = false;
+  w.grants = Infinity;
   assert.ok(w.reserve(b, 12));
   w.step('no');
   w.check();

@@ -13,8 +13,10 @@ export type Command =
   | { op: 'reserve'; who: number; share: number }
   | { op: 'truncate'; who: number; share: number }
   | { op: 'fork'; who: number; share: number }
+  | { op: 'serve'; who: number }
+  | { op: 'twin'; who: number }
   | { op: 'step'; fail: 'no' | 'cancelled' | 'broken' }
-  | { op: 'device'; refuse: boolean };
+  | { op: 'device'; grants: number };
 
 const who = fc.nat(11);
 const share = fc.nat(255);
@@ -39,6 +41,8 @@ export const command: fc.Arbitrary<Command> = fc.oneof(
   { weight: 5, arbitrary: fc.record({ op: fc.constant('match' as const), who }) },
   { weight: 1, arbitrary: fc.record({ op: fc.constant('leader' as const), who }) },
   { weight: 6, arbitrary: fc.record({ op: fc.constant('reserve' as const), who, share }) },
+  { weight: 6, arbitrary: fc.record({ op: fc.constant('serve' as const), who }) },
+  { weight: 2, arbitrary: fc.record({ op: fc.constant('twin' as const), who }) },
   {
     weight: 5,
     arbitrary: fc.record({
@@ -52,7 +56,10 @@ export const command: fc.Arbitrary<Command> = fc.oneof(
   { weight: 1, arbitrary: fc.record({ op: fc.constant('drop' as const), who }) },
   { weight: 2, arbitrary: fc.record({ op: fc.constant('truncate' as const), who, share }) },
   { weight: 1, arbitrary: fc.record({ op: fc.constant('fork' as const), who, share }) },
-  { weight: 1, arbitrary: fc.record({ op: fc.constant('device' as const), refuse: fc.boolean() }) },
+  {
+    weight: 1,
+    arbitrary: fc.record({ op: fc.constant('device' as const), grants: fc.constantFrom(0, 1, 2, Infinity, Infinity) }),
+  },
 );
 
 export const config = fc.record({
@@ -65,10 +72,27 @@ export const config = fc.record({
   maxTokens: fc.constantFrom(60, 1000, 1000),
 });
 
+/** Names of all operations, for counting them. */
+export const OPERATIONS: readonly Command['op'][] = [
+  'create',
+  'append',
+  'match',
+  'leader',
+  'keep',
+  'drop',
+  'reserve',
+  'truncate',
+  'fork',
+  'serve',
+  'twin',
+  'step',
+  'device',
+];
+
 export function run(world: World, c: Command): void {
   if (c.op === 'create') world.create(c.owner, c.tokens);
   else if (c.op === 'step') world.step(c.fail);
-  else if (c.op === 'device') world.refuse = c.refuse;
+  else if (c.op === 'device') world.grants = c.grants;
   else if (world.sequences.length > 0) runOn(world, world.sequences[c.who % world.sequences.length]!, c);
 }
 
@@ -76,6 +100,8 @@ function runOn(world: World, r: Reference, c: Extract<Command, { who: number }>)
   if (c.op === 'append') world.append(r, c.tokens);
   else if (c.op === 'match') world.match(r);
   else if (c.op === 'leader') checkLeader(world, r);
+  else if (c.op === 'serve') serve(world, r);
+  else if (c.op === 'twin') twin(world, r);
   else if (c.op === 'keep') world.release(r, 'keep');
   else if (c.op === 'drop') world.release(r, 'drop');
   else if (c.op === 'truncate') world.truncate(r, scale(c.share, r.tokens.length));
@@ -87,6 +113,23 @@ function runOn(world: World, r: Reference, c: Extract<Command, { who: number }>)
   }
 }
 
+/** A whole turn: that is what fills the pool. */
+function serve(world: World, r: Reference): void {
+  world.match(r);
+  if (world.reserve(r, r.tokens.length)) world.step('no');
+  world.release(r, 'keep');
+}
+
+/** Somebody else asks the same while it is being answered. */
+function twin(world: World, r: Reference): void {
+  world.match(r);
+  world.reserve(r, r.tokens.length);
+  const other = world.create(r.owner, [...r.tokens]);
+  if (other === null) return;
+  world.match(other);
+  checkLeader(world, other);
+}
+
 /** 255 → all of it. */
 function scale(share: number, length: number): number {
   return Math.round((share / 255) * length);
@@ -94,6 +137,7 @@ function scale(share: number, length: number): number {
 
 function checkLeader(world: World, r: Reference): void {
   if (!r.active) return;
+  if (world.manager.leader(r.id) !== -1) world.followers++;
   const seen = new Set<number>();
   for (let at = r.id; at !== -1; at = world.manager.leader(at)) {
     if (seen.has(at)) throw new Error('leaders form a circle');

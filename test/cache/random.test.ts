@@ -1,26 +1,39 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { command, config, run } from './commands.js';
+import { command, config, OPERATIONS, run } from './commands.js';
 import { World } from './world.js';
 
-const RUNS = 8000;
-const COMMANDS = 80;
+const RUNS = 900;
+const COMMANDS = 300;
 
 test('100,000 random commands over every operation and policy keep every invariant and every token', () => {
   let count = 0;
+  const tally = new Map<string, number>();
+  const add = (name: string, n: number) => tally.set(name, (tally.get(name) ?? 0) + n);
   const property = fc.property(
     config,
-    fc.array(command, { maxLength: COMMANDS, size: 'max' }),
+    fc.array(command, { minLength: COMMANDS / 3, maxLength: COMMANDS, size: 'max' }),
     ({ shape, ...c }, commands) => {
       const world = new World({ ...c, blockLen: shape[0]!, sessionLen: shape[1]! });
       for (const each of commands) {
         run(world, each);
         world.check();
         count++;
+        add(`${c.policy} ${each.op}`, 1);
       }
+      const s = world.manager.stats();
+      const { hits, partialHits, misses, forks, copies, blocksEvicted, growRefusals, sequencesDropped } = s;
+      const { refusedReserves, followers } = world;
+      const seen = { hits, partialHits, misses, forks, copies, blocksEvicted, growRefusals, sequencesDropped };
+      for (const [name, n] of Object.entries({ ...seen, refusedReserves, followers })) add(`${c.policy} ${name}`, n);
     },
   );
   fc.assert(property, { numRuns: RUNS, seed: 20260303, includeErrorInReport: true });
   assert.ok(count >= 100_000, `${count} commands`);
+  // nothing that is to be tested is left out
+  for (const policy of ['lru', 'adaptive']) {
+    for (const op of OPERATIONS) assert.ok(tally.get(`${policy} ${op}`)! >= 1500, `${policy} ${op}: too few`);
+  }
+  for (const [name, n] of tally) assert.ok(n >= 200, `${name}: only ${n}`);
 });

@@ -29,8 +29,12 @@ export class World {
   readonly sequences: Reference[] = [];
   /** Inactive ones, least recently used first. */
   recency: Reference[] = [];
-  refuse = false;
+  /** So many more times the device gives memory. */
+  grants = Infinity;
   granted = 0;
+  /** What was seen, so that a test can tell that it happens. */
+  refusedReserves = 0;
+  followers = 0;
   #families = 0;
 
   constructor(config: Partial<CacheConfig>) {
@@ -44,7 +48,7 @@ export class World {
       maxSequences: 1000,
       maxTokens: 100_000,
       grow: (total) => {
-        if (this.refuse) return false;
+        if (this.grants-- <= 0) return false;
         this.granted = total;
         return true;
       },
@@ -119,7 +123,7 @@ export class World {
     const best = this.#longestShared(r);
     // blocks that match() itself uses: the shared ones, the copy's source and target, other copies' sources
     const uses = Math.ceil(Math.max(own, best) / this.config.blockLen) + 2 + manager.copies.count;
-    const room = !this.refuse && manager.available() > uses;
+    const room = this.grants === Infinity && manager.available() > uses;
     const computed = manager.match(r.id);
     if (!r.active) this.recency = this.recency.filter((x) => x !== r);
     r.active = true;
@@ -141,6 +145,7 @@ export class World {
     const device = () => `${manager.stats().growRefusals} ${manager.stats().blocks.grown}`;
     const deviceBefore = device();
     const ok = manager.reserve(r.id, length);
+    if (!ok) this.refusedReserves++;
     if (!ok) assert.equal(JSON.stringify(this.observe()), before, 'a failed reserve changed something');
     if (copies === 0 && device() === deviceBefore) assert.equal(ok, needed <= available);
     if (!ok) return false;
