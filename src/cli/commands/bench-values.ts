@@ -29,7 +29,10 @@ export function showTable(context: Context, rows: readonly Record<string, unknow
 }
 
 function cell(value: unknown): string {
-  if (Array.isArray(value)) return value.map((v) => `\n  ${cell(v)}`).join('');
+  if (Array.isArray(value)) {
+    const short = value.every((v) => typeof v === 'number');
+    return short ? value.map(cell).join('–') : value.map((v) => `\n  ${cell(v)}`).join('');
+  }
   if (typeof value === 'number') return Number.isInteger(value) ? String(value) : value.toPrecision(4);
   if (typeof value !== 'object' || value === null) return String(value);
   return Object.entries(value)
