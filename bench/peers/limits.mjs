@@ -1,12 +1,7 @@
-// What this machine can do, measured in the same run: read bandwidth and int8 operations of N threads.
-import { machineLimits } from '../../dist/bench/machine.js';
+// Share of the limit that binds a work, the machine's limits measured beside it.
 
-export async function limits(threads) {
-  return machineLimits(threads);
-}
-
-/** Share of the binding limit: int8 operations for prefill, bytes read for decode. Null where neither applies. */
-export function shareOfLimit(machine, info, work, value) {
+/** int8 operations for prefill, bytes read for decode. Null where neither applies. */
+export function shareOfLimit(limits, info, work, value) {
   if (!info || work.kind === 'load') return null;
   const { layers, dim, heads, kvHeads, headDim, ffDim, vocab } = info.dims;
   const kv = kvHeads * headDim;
@@ -14,9 +9,9 @@ export function shareOfLimit(machine, info, work, value) {
     const matrices = layers * (dim * (heads * headDim + 2 * kv) + heads * headDim * dim + 3 * dim * ffDim);
     const context = work.before + work.prompt / 2;
     const perToken = 2 * matrices + 4 * layers * heads * headDim * context + (2 * vocab * dim) / work.prompt;
-    return (value * perToken) / (machine.int8 * 1e9);
+    return (value * perToken) / (limits.int8 * 1e9);
   }
   const steps = value / work.sequences;
   const kvRead = work.sequences * (work.prompt + work.tokens / 2) * info.memory.bytesPerToken;
-  return (steps * (info.memory.weightBytes + kvRead)) / (machine.bandwidth * 1e9);
+  return (steps * (info.memory.weightBytes + kvRead)) / (limits.bandwidth * 1e9);
 }

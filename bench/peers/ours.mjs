@@ -1,6 +1,6 @@
-// longmind in a process of its own: node ours.mjs MODEL WORK THREADS [engine options as JSON] → one JSON line.
+// longmind in a process of its own: node ours.mjs MODEL WORK THREADS [engine options as JSON]. See works.mjs.
 import { createEngine } from '../../dist/src/index.js';
-import { promptIds, works } from './works.mjs';
+import { promptIds, serve, works } from './works.mjs';
 
 const [, , model, workName, threads, extra = '{}'] = process.argv;
 const work = works[workName];
@@ -8,7 +8,7 @@ const started = performance.now();
 const engine = await createEngine({
   model,
   threads: Number(threads),
-  sessionLen: Math.min(work.context, 8192 + 64),
+  sessionLen: work.context,
   maxBatchSize: work.sequences,
   maxPrefillTokenNum: 512,
   cacheMaxEntryCount: Math.ceil((work.sequences * work.context) / 64) + 1,
@@ -17,29 +17,37 @@ const engine = await createEngine({
 
 const run = (prompt, maxTokens, sessionId, sessionAppend) =>
   engine.complete({ prompt, maxTokens, temperature: 0, ignoreEos: true, sessionId, sessionAppend }).result();
+const names = Array.from({ length: work.sequences }, (_, i) => `s${i}`);
 
-async function measure(rep) {
-  if (work.kind === 'load') {
-    await run(promptIds(work.prompt, 0, 0), 1);
-    return performance.now() - started;
-  }
-  if (work.kind === 'prefill') {
-    const sessionId = `s${rep}`;
-    if (work.before) await run(promptIds(work.before - 1, rep, 0), 1, sessionId);
-    const r = await run(promptIds(work.prompt, rep, 77), 1, sessionId, work.before > 0);
+async function prefill(rep) {
+  if (work.before) {
+    await engine.sessions.truncate('s0', work.before);
+    const r = await run(promptIds(work.prompt, rep, 77), 1, 's0', true);
     return (work.prompt / r.timings.ttft) * 1e3;
   }
-  // the prompts first, then all decode together, each from its session; the decode part alone is timed
-  const ids = Array.from({ length: work.sequences }, (_, i) => promptIds(work.prompt, rep, i));
-  for (let i = 0; i < ids.length; i++) await run(ids[i], 1, `s${rep}-${i}`);
+  const r = await run(promptIds(work.prompt, rep, 77), 1);
+  return (work.prompt / r.timings.ttft) * 1e3;
+}
+
+/** All sequences go on from their prompts, each with one token that is given and `tokens` that are drawn. */
+async function decode() {
+  for (const name of names) await engine.sessions.truncate(name, work.prompt);
   const t = performance.now();
-  const all = await Promise.all(ids.map((_, i) => run([500], work.tokens, `s${rep}-${i}`, true)));
+  const all = await Promise.all(names.map((name) => run([500], work.tokens, name, true)));
   return (all.reduce((n, r) => n + r.usage.completionTokens, 0) / (performance.now() - t)) * 1e3;
 }
 
-const values = [];
-for (let rep = 0; rep < work.reps; rep++) values.push(await measure(rep));
+if (work.kind === 'load') {
+  await run(promptIds(work.prompt, 0, 0), 1);
+  const value = performance.now() - started;
+  await serve(async () => value, { info: engine.info });
+} else {
+  const prepared = work.kind === 'prefill' ? work.before : work.prompt;
+  for (const [i, name] of names.entries()) if (prepared) await run(promptIds(prepared, 0, i), 1, name);
+  const measure = work.kind === 'prefill' ? prefill : decode;
+  if (!work.before) await measure(0);
+  await serve(measure, { info: engine.info });
+}
 await engine.check();
-const memory = process.memoryUsage.rss();
-console.log(JSON.stringify({ values, rss: memory, info: engine.info }));
+console.log(JSON.stringify({ rss: process.memoryUsage.rss() }));
 await engine.close();

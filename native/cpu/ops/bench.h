@@ -3,11 +3,8 @@ namespace LM_NS {
 
 static void bench_read(const u8 *p, int64_t bytes) {
   V s[4] = {v_zero(), v_zero(), v_zero(), v_zero()};
+  // plain: software prefetching made it slower wherever it was tried
   for (int64_t i = 0; i + 256 <= bytes; i += 256) {
-    __builtin_prefetch(p + i + 4096);
-    __builtin_prefetch(p + i + 4160);
-    __builtin_prefetch(p + i + 4224);
-    __builtin_prefetch(p + i + 4288);
     for (int j = 0; j < 4; j++) s[j] = v_max(s[j], v_load((const float *)(p + i + 64 * j)));
   }
   volatile float sink = v_sum(v_add(v_add(s[0], s[1]), v_add(s[2], s[3])));

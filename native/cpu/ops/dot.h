@@ -305,7 +305,7 @@ struct Q6_K {
 
 // How far ahead of its use a tile is prefetched: the latency of memory under load, several times over, so that what is
 // done between tiles does not let the stream run dry.
-#define LM_PREFETCH_AHEAD 8192
+#define LM_PREFETCH_AHEAD 12288
 
 /**
  * 16 rows × NC columns over all inputs → out[NC][16]. `next` is where the caller goes on reading: the last blocks
