@@ -231,7 +231,7 @@ function evictedSessions(sessions: number, tokens: number) {
     tokens,
     rssGrowthMB: rss / 1e6,
     peakRssGrowthMB: Math.max(rss, peak - start) / 1e6,
-    bytesPerSession: (cache.arena.bytes.used * (65 / 64) + cache.sequences.bytes + cache.runs.bytes) / sessions + 8,
+    bytesPerSession: (cache.arena.bytes.used + cache.sequences.bytes + cache.runs.bytes) / sessions + 8,
   };
 }
 

@@ -3,6 +3,9 @@
  * items is stored in extents whose sizes are the binary digits of ⌈n / 16⌉, largest first. So it wastes at most 15 items,
  * needs no chain of pointers, finds any item in O(1), and copies each item O(log n) times while it grows.
  *
+ * Items are never negative. So the first item of each unit tells, without any bytes beside it, whether a free extent
+ * begins there: then it is negative, and says of which class. (Each unit of a vector has at least one item, its first.)
+ *
  * A vector's record is `1 + classes` integers in somebody else's array: the number of units, then one extent address a
  * class. Addresses count units over all slabs.
  */
@@ -11,6 +14,11 @@ export const UNIT_SHIFT = 4;
 /** Items in the smallest extent: 64 bytes, a cache line. */
 export const UNIT = 1 << UNIT_SHIFT;
 const MAX_SLAB_SHIFT = 16;
+
+/** Words of a free extent. */
+const CLASS = 0;
+const PREVIOUS = 1;
+const NEXT = 2;
 
 /** Items that lie side by side: data[at … at + span). */
 export interface Cursor {
@@ -31,9 +39,7 @@ export function classesFor(maxItems: number): number {
 export class TokenArena {
   readonly #slabShift: number;
   readonly #slabs: Int32Array[] = [];
-  /** Per unit: class + 1 at the head of a free extent, else 0. */
-  readonly #tags: Uint8Array[] = [];
-  /** (classes) head of the list of free extents, or -1; links are kept in the free extents themselves. */
+  /** (classes) head of the list of free extents, or -1; a free extent holds ~class, and the links of its list. */
   readonly #free: Int32Array;
   readonly #oldExtents = new Int32Array(32);
   #unitsUsed = 0;
@@ -47,7 +53,7 @@ export class TokenArena {
 
   /** Bytes in use by vectors, and bytes taken from the system. */
   get bytes(): { used: number; reserved: number } {
-    const slab = (UNIT * 4 + 1) << this.#slabShift;
+    const slab = (UNIT * 4) << this.#slabShift;
     return { used: this.#unitsUsed * UNIT * 4, reserved: this.#slabs.length * slab };
   }
 
@@ -136,10 +142,9 @@ export class TokenArena {
   }
 
   #release(address: number, k: number): void {
-    const mask = (1 << this.#slabShift) - 1;
     while (k < this.#slabShift) {
       const buddy = address ^ (1 << k);
-      if (this.#tags[buddy >>> this.#slabShift]![buddy & mask] !== k + 1) break;
+      if (this.#word(buddy, CLASS) !== ~k) break;
       this.#unlink(buddy, k);
       address = Math.min(address, buddy);
       k++;
@@ -150,32 +155,30 @@ export class TokenArena {
   #addSlab(): void {
     const units = 1 << this.#slabShift;
     this.#slabs.push(new Int32Array(units * UNIT));
-    this.#tags.push(new Uint8Array(units));
     this.#link((this.#slabs.length - 1) * units, this.#slabShift);
   }
 
   #link(address: number, k: number): void {
     const next = this.#free[k]!;
-    this.#words(address, -1, next);
-    if (next !== -1) this.#setWord(next, 0, address);
+    this.#setWord(address, CLASS, ~k);
+    this.#setWord(address, PREVIOUS, -1);
+    this.#setWord(address, NEXT, next);
+    if (next !== -1) this.#setWord(next, PREVIOUS, address);
     this.#free[k] = address;
-    this.#tags[address >>> this.#slabShift]![address & ((1 << this.#slabShift) - 1)] = k + 1;
   }
 
   #unlink(address: number, k: number): void {
-    const slab = this.#slabs[address >>> this.#slabShift]!;
-    const at = (address & ((1 << this.#slabShift) - 1)) << UNIT_SHIFT;
-    const previous = slab[at]!;
-    const next = slab[at + 1]!;
+    const previous = this.#word(address, PREVIOUS);
+    const next = this.#word(address, NEXT);
     if (previous === -1) this.#free[k] = next;
-    else this.#setWord(previous, 1, next);
-    if (next !== -1) this.#setWord(next, 0, previous);
-    this.#tags[address >>> this.#slabShift]![address & ((1 << this.#slabShift) - 1)] = 0;
+    else this.#setWord(previous, NEXT, next);
+    if (next !== -1) this.#setWord(next, PREVIOUS, previous);
+    this.#setWord(address, CLASS, 0);
   }
 
-  #words(address: number, previous: number, next: number): void {
-    this.#setWord(address, 0, previous);
-    this.#setWord(address, 1, next);
+  #word(address: number, word: number): number {
+    const at = (address & ((1 << this.#slabShift) - 1)) << UNIT_SHIFT;
+    return this.#slabs[address >>> this.#slabShift]![at + word]!;
   }
 
   #setWord(address: number, word: number, value: number): void {
@@ -183,10 +186,14 @@ export class TokenArena {
     this.#slabs[address >>> this.#slabShift]![at + word] = value;
   }
 
-  /** Free and used extents tile the slabs exactly. Returns units in free extents. */
+  /** Units in free extents. Together with those in use they tile the slabs exactly. */
   countFree(): number {
     let free = 0;
-    for (const tags of this.#tags) for (const tag of tags) if (tag > 0) free += 1 << (tag - 1);
+    for (let address = 0; address < this.unitsReserved; ) {
+      const k = this.#word(address, CLASS);
+      if (k < 0) free += 1 << ~k;
+      address += k < 0 ? 1 << ~k : 1;
+    }
     return free;
   }
 

@@ -4,6 +4,7 @@
  * continues an old one. Runs are counted: by the sequence that writes them, by the runs that continue them, and by the
  * KV blocks whose last token lies in them (the prefix index compares with those tokens after the sequence is gone).
  */
+import { InvariantError } from '../errors.js';
 import { Records } from './records.js';
 import { type Cursor, classesFor, createCursor, type TokenArena } from './token-arena.js';
 
@@ -86,14 +87,19 @@ export class TokenRuns {
     const base = r.offset(run, VECTOR);
     this.arena.resize(record, base, had, have);
     const c = this.#cursor;
+    let all = 0;
     for (let i = had; i < have; ) {
       this.arena.locate(record, base, i, c);
       const n = Math.min(c.span, have - i);
       const { data, at } = c;
-      for (let k = 0; k < n; k++) data[at + k] = ids[from + k]!;
+      for (let k = 0; k < n; k++) {
+        data[at + k] = ids[from + k]!;
+        all |= ids[from + k]!;
+      }
       from += n;
       i += n;
     }
+    if (all < 0) throw new InvariantError('a token id is negative');
     r.set(run, END, start + have);
   }
 
