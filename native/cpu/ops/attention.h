@@ -20,48 +20,28 @@ static i32 attention_tokens(i32 group) { return group >= LM_QUERY_ROWS ? 1 : LM_
 LM_INLINE int rows_of(i32 group) { return attention_tokens(group) * group; }
 
 struct AttentionScratch {
-  float *q, *s, *o, *total, *k, *v, *m, *l, *M, *L;
+  float *q, *s, *o, *total, *m, *l, *M, *L, *qsum, *zeros, *scale, *zero;
 };
-static int64_t attention_scratch(i32 group, i32 hd) {
-  return (int64_t)rows_of(group) * (3 * hd + LM_SPAN + 4) + (int64_t)16 * hd * 2 + (int64_t)LM_SPAN * hd + 64;
-}
+static int64_t attention_scratch(i32 group, i32 hd) { return (int64_t)rows_of(group) * (3 * hd + LM_SPAN + 6) + 2 * LM_SPAN + 64; }
 LM_INLINE AttentionScratch carve(float *p, int rows, int hd) {
   AttentionScratch a;
   a.q = p;
   a.s = a.q + rows * hd;
   a.o = a.s + rows * LM_SPAN;
   a.total = a.o + rows * hd;
-  a.k = a.total + rows * hd;
-  a.v = a.k + 16 * hd * 2;
-  a.m = a.v + LM_SPAN * hd;
+  a.m = a.total + rows * hd;
   a.l = a.m + rows;
   a.M = a.l + rows;
   a.L = a.M + rows;
+  a.qsum = a.L + rows;
+  a.zeros = a.qsum + rows;
+  a.scale = a.zeros + rows;
+  a.zero = a.scale + LM_SPAN;
   return a;
 }
 
-/** A tile of quantised K → (dim, 16) f32. */
-static void widen_k(float *out, const u8 *tile, int hd, int bits) {
-  const u8 *p = tile + 16 * hd * bits / 8;
-  V scale = v_half(p), zero = v_half(p + 32);
-  if (bits == 8)
-    for (int d = 0; d < hd; d++) v_store(out + 16 * d, v_fma(v_u8(tile + 16 * d), scale, zero));
-  else
-    for (int d = 0; d < hd; d++) v_store(out + 16 * d, v_fma(v_u4(tile + 16 * (d / 2), d & 1), scale, zero));
-}
-/** The first n tokens of a tile of quantised V → (tokens, dim) f32. */
-static void widen_v(float *out, const u8 *tile, int n, int hd, int bits) {
-  const u8 *p = tile + 16 * hd * bits / 8;
-  for (int t = 0; t < n; t++) {
-    V scale = v_set(half_at(p + 2 * t)), zero = v_set(half_at(p + 32 + 2 * t));
-    const u8 *row = tile + t * hd * bits / 8;
-    float *o = out + t * hd;
-    if (bits == 8)
-      for (int d = 0; d < hd; d += 16) v_store(o + d, v_fma(v_u8(row + d), scale, zero));
-    else
-      for (int d = 0; d < hd; d += 16) v_store(o + d, v_fma(v_u4_pairs(row + d / 2), scale, zero));
-  }
-}
+// Quantised K and V are whole numbers u in the loops, and x = u · scale + zero of each token is applied outside of them:
+// q·K = (q·u) · scale + Σq · zero, and Σp·V = Σ(p · scale) · u + Σp · zero. So they cost what f16 costs to convert.
 
 // K and V of a span are one stream of tiles, K first, and after them comes the next span's or the next task's K. A tile is
 // prefetched while the one LM_TILES_AHEAD before it is used, so that memory works while scores and sums are computed.
@@ -70,16 +50,13 @@ static void widen_v(float *out, const u8 *tile, int n, int hd, int bits) {
 
 struct Tiles {
   const u8 *at[2 * LM_SPAN_TILES + LM_TILES_AHEAD];  // K, V, what comes next
-  const u8 *nextV[LM_TILES_AHEAD];                    // for quantised KV, whose V is read along with K
 };
-LM_INLINE void prefetch_tile(const u8 *p, int64_t bytes) {
-  for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(p + i);
-}
+/** The first n tiles of K from token `from` on, then those of V, if `v` is there. */
 LM_INLINE void find_tiles(const LmKv *kv, const i32 *table, i32 head, int from, int n, const u8 **k, const u8 **v) {
   int64_t half = kv->headBytes / 2;
   for (int j = 0; j < n; j++) {
     k[j] = kv_tile(kv, table, head, from + 16 * j, 0);
-    v[j] = k[j] + half;
+    if (v) v[j] = k[j] + half;
   }
 }
 LM_INLINE int tiles_from(const LmAttentionTask *t, int from) {
@@ -94,43 +71,73 @@ static void list_tiles(Tiles *w, const LmAttention *a, const LmAttentionTask *t,
   if (from + LM_SPAN < t->spanTo * LM_SPAN) {
     ahead = tiles_from(t, from + LM_SPAN);
     ahead = ahead < LM_TILES_AHEAD ? ahead : LM_TILES_AHEAD;
-    find_tiles(&a->kv, t->table, kvHead, from + LM_SPAN, ahead, rest, w->nextV);
+    find_tiles(&a->kv, t->table, kvHead, from + LM_SPAN, ahead, rest, nullptr);
   } else if (next->task) {
     int first = next->task->spanFrom * LM_SPAN;
     ahead = tiles_from(next->task, first);
     ahead = ahead < LM_TILES_AHEAD ? ahead : LM_TILES_AHEAD;
-    find_tiles(&a->kv, next->task->table, next->kvHead, first, ahead, rest, w->nextV);
+    find_tiles(&a->kv, next->task->table, next->kvHead, first, ahead, rest, nullptr);
   }
-  for (int j = ahead; j < LM_TILES_AHEAD; j++) rest[j] = w->nextV[j] = next->after + j * a->kv.tileBytes;
+  for (int j = ahead; j < LM_TILES_AHEAD; j++) rest[j] = next->after + j * a->kv.tileBytes;
 }
 
-template <int WIDE>
-LM_INLINE V kv_load(const u8 *p, int i) {  // 16 values from index i
-  return WIDE ? v_load((const float *)p + i) : v_half(p + 2 * i);
+/** Dim d of the 16 tokens of a tile of K. */
+template <int BITS>
+LM_INLINE V load_k(const u8 *k, int d) {
+  return BITS == 16 ? v_half(k + 32 * d) : BITS == 8 ? v_u8(k + 16 * d) : v_u4(k + 16 * (d / 2), d & 1);
+}
+/** Dims d … d + 15 of token t of a tile of V. */
+template <int BITS>
+LM_INLINE V load_v(const u8 *v, int t, int hd, int d) {
+  int i = t * hd + d;
+  return BITS == 16 ? v_half(v + 2 * i) : BITS == 8 ? v_u8(v + i) : v_u4_pairs(v + i / 2);
+}
+/** Scales of the 16 tokens of a quantised tile in f16; the zeros follow. */
+LM_INLINE const u8 *tile_scales(const u8 *tile, int hd, int bits) { return tile + 16 * hd * bits / 8; }
+
+/** Once for each line of 64 bytes, as dim d of K (2 · BITS bytes) or a token's dims d … d + 16 · NV of V are read. */
+template <int BITS>
+LM_INLINE void prefetch_k(const u8 *ahead, int d, int hd) {
+  if (d % (32 / BITS) == 0) __builtin_prefetch(ahead + 2 * BITS * d);
+  if (BITS != 16 && d == 0) __builtin_prefetch(ahead + 2 * BITS * hd);  // its scales
+}
+template <int BITS, int NV>
+LM_INLINE void prefetch_v(const u8 *ahead, int t, int hd, int d) {
+  for (int i = 0; i < NV; i += 32 / BITS) __builtin_prefetch(ahead + (t * hd + d + 16 * i) * BITS / 8);
+  if (BITS != 16 && t == 0 && d == 0) __builtin_prefetch(ahead + 2 * BITS * hd);
 }
 
-/** s[r][16·t …] = q[r] · K for NR rows and NT tiles; q is (dim, NR). `ahead`: tiles to prefetch, unless WIDE. */
-template <int NR, int NT, int WIDE>
-LM_INLINE void scores(float *s, const float *q, const u8 *const *k, const u8 *const *ahead, int hd) {
+/**
+ * s[r][16·t …] = q[r] · K for NR rows and NT tiles; q is (dim, NR), qsum its sums over dim. `ahead`: tiles to prefetch.
+ */
+template <int NR, int NT, int BITS>
+LM_INLINE void scores(float *s, const float *q, const float *qsum, const u8 *const *k, const u8 *const *ahead, int hd) {
   V a[NR][NT];
   for (int r = 0; r < NR; r++)
     for (int t = 0; t < NT; t++) a[r][t] = v_zero();
-  for (int d = 0; d < hd; d++, q += NR) {
-    V kd[NT];
-    for (int t = 0; t < NT; t++) kd[t] = kv_load<WIDE>(k[t], 16 * d);
-    if (!WIDE && !(d & 1))
-      for (int t = 0; t < NT; t++) __builtin_prefetch(ahead[t] + 32 * d);
-    for (int r = 0; r < NR; r++)
-      for (int t = 0; t < NT; t++) a[r][t] = v_fma(v_set(q[r]), kd[t], a[r][t]);
+  for (int d = 0; d < hd; d += 2)
+    for (int e = 0; e < 2; e++, q += NR) {  // two dims share the bytes of 4 bits
+      V kd[NT];
+      for (int t = 0; t < NT; t++) {
+        kd[t] = load_k<BITS>(k[t], d + e);
+        prefetch_k<BITS>(ahead[t], d + e, hd);
+      }
+      for (int r = 0; r < NR; r++)
+        for (int t = 0; t < NT; t++) a[r][t] = v_fma(v_set(q[r]), kd[t], a[r][t]);
+    }
+  for (int t = 0; t < NT && BITS != 16; t++) {
+    const u8 *p = tile_scales(k[t], hd, BITS);
+    V scale = v_half(p), zero = v_half(p + 32);
+    for (int r = 0; r < NR; r++) a[r][t] = v_fma(a[r][t], scale, v_mul(v_set(qsum[r]), zero));
   }
   for (int r = 0; r < NR; r++)
     for (int t = 0; t < NT; t++) v_store(s + r * LM_SPAN + 16 * t, a[r][t]);
 }
-template <int NT, int WIDE>
-static void scores_rows(float *s, const float *q, const u8 *const *k, const u8 *const *ahead, int hd, int rows) {
+template <int NT, int BITS>
+static void scores_rows(float *s, const float *q, const float *qsum, const u8 *const *k, const u8 *const *ahead, int hd, int rows) {
   while (rows > 0) {
     int n;
-#define LM_ROWS(N) (scores<N, NT, WIDE>(s, q, k, ahead, hd), N)
+#define LM_ROWS(N) (scores<N, NT, BITS>(s, q, qsum, k, ahead, hd), N)
 #if defined(LM_BUILD_AVX512)
     if (rows >= 12) n = LM_ROWS(12);
     else if (rows >= 8) n = LM_ROWS(8);
@@ -144,6 +151,7 @@ static void scores_rows(float *s, const float *q, const u8 *const *k, const u8 *
 #undef LM_ROWS
     s += n * LM_SPAN;
     q += n * hd;
+    qsum += n;
     rows -= n;
   }
 }
@@ -157,33 +165,63 @@ LM_INLINE int next_rows(int rows) {
   return rows >= 4 ? 4 : rows;
 }
 
-/** s → p in place for one row with `valid` of `n` tokens; returns the maximum, *sum = Σp. Lanes valid… become 0. */
-LM_INLINE float softmax_row(float *s, int valid, int n, float *sum) {
-  V low = v_set(-__builtin_inff()), mx = low;
-  for (int t = 0; t < valid; t += 16) mx = v_max(mx, v_keep(v_load(s + t), valid - t, low));
-  float m = v_maximum(mx);
-  V total = v_zero(), mv = v_set(m);
+/** Scales of a span's n tokens of V, and their zeros, in f32. */
+static void v_parameters(float *scale, float *zero, const u8 *const *v, int n, int hd, int bits) {
   for (int t = 0; t < n; t += 16) {
-    V p = v_zero();
-    if (t < valid) p = v_keep(v_exp2(v_sub(v_load(s + t), mv)), valid - t, v_zero());
-    total = v_add(total, p);
-    v_store(s + t, p);
+    const u8 *p = tile_scales(v[t / 16], hd, bits);
+    v_store(scale + t, v_half(p));
+    v_store(zero + t, v_half(p + 32));
   }
+}
+
+/** p → p · scale of V, if it is quantised; *zeros += p · zero. Lanes valid… give 0, whatever scale and zero hold there. */
+template <int BITS>
+LM_INLINE V weigh(V p, V *zeros, const float *scale, const float *zero, int valid) {
+  if (BITS == 16) return p;
+  V s = v_load(scale), z = v_load(zero);
+  if (valid < 16) s = v_keep(s, valid, v_zero()), z = v_keep(z, valid, v_zero());
+  *zeros = v_fma(p, z, *zeros);
+  return v_mul(p, s);
+}
+
+/**
+ * s → p (· scale of V) in place for one row with `valid` of `n` tokens; returns the maximum, *sum = Σp, *zeros = Σp · zero
+ * of V. Lanes valid… become 0.
+ */
+template <int BITS>
+LM_INLINE float softmax_row(float *s, int valid, int n, float *sum, const float *scale, const float *zero, float *zeros) {
+  int whole = valid & ~15;
+  V mx = v_set(-__builtin_inff());
+  for (int t = 0; t < whole; t += 16) mx = v_max(mx, v_load(s + t));
+  if (whole < valid) mx = v_max(mx, v_keep(v_load(s + whole), valid - whole, mx));
+  float m = v_maximum(mx);
+  V total = v_zero(), z = v_zero(), mv = v_set(m);
+  for (int t = 0; t < whole; t += 16) {
+    V p = v_exp2(v_sub(v_load(s + t), mv));
+    total = v_add(total, p);
+    v_store(s + t, weigh<BITS>(p, &z, scale + t, zero + t, 16));
+  }
+  if (whole < valid) {
+    V p = v_keep(v_exp2(v_sub(v_load(s + whole), mv)), valid - whole, v_zero());
+    total = v_add(total, p);
+    v_store(s + whole, weigh<BITS>(p, &z, scale + whole, zero + whole, valid - whole));
+  }
+  for (int t = (valid + 15) & ~15; t < n; t += 16) v_store(s + t, v_zero());
   *sum = v_sum(total);
+  *zeros = BITS == 16 ? 0 : v_sum(z);
   return m;
 }
 
-/** o[r][16·NV values] = Σ p[r][t] · v[t], t in order. Unless WIDE, v goes on with tiles to prefetch. */
-template <int NR, int NV, int WIDE>
-LM_INLINE void mix(float *o, const float *p, const u8 *const *v, int n, int hd, int d) {
+/** o[r][16·NV values] = zero[r] + Σ p[r][t] · v[t], t in order. After its tiles, v goes on with those to prefetch. */
+template <int NR, int NV, int BITS>
+LM_INLINE void mix(float *o, const float *p, const float *zero, const u8 *const *v, int n, int hd, int d) {
   V a[NR][NV];
   for (int r = 0; r < NR; r++)
-    for (int i = 0; i < NV; i++) a[r][i] = v_zero();
+    for (int i = 0; i < NV; i++) a[r][i] = BITS == 16 ? v_zero() : v_set(zero[r]);
   for (int t = 0; t < n; t++) {
     V x[NV];
-    for (int i = 0; i < NV; i++) x[i] = kv_load<WIDE>(v[t / 16], (t % 16) * hd + d + 16 * i);
-    if (!WIDE)
-      for (int i = 0; i < NV; i += 2) __builtin_prefetch(v[t / 16 + LM_TILES_AHEAD] + 2 * ((t % 16) * hd + d + 16 * i));
+    for (int i = 0; i < NV; i++) x[i] = load_v<BITS>(v[t / 16], t % 16, hd, d + 16 * i);
+    prefetch_v<BITS, NV>(v[t / 16 + LM_TILES_AHEAD], t % 16, hd, d);
     for (int r = 0; r < NR; r++) {
       V w = v_set(p[r * LM_SPAN + t]);
       for (int i = 0; i < NV; i++) a[r][i] = v_fma(w, x[i], a[r][i]);
@@ -192,22 +230,22 @@ LM_INLINE void mix(float *o, const float *p, const u8 *const *v, int n, int hd, 
   for (int r = 0; r < NR; r++)
     for (int i = 0; i < NV; i++) v_store(o + r * hd + d + 16 * i, a[r][i]);
 }
-template <int NR, int WIDE>
-__attribute__((noinline)) static void mix_dims(float *o, const float *p, const u8 *const *v, int n, int hd) {
+template <int NR, int BITS>
+__attribute__((noinline)) static void mix_dims(float *o, const float *p, const float *zero, const u8 *const *v, int n, int hd) {
   int d = 0;
-  for (; d + 16 * LM_PV_VECTORS <= hd; d += 16 * LM_PV_VECTORS) mix<NR, LM_PV_VECTORS, WIDE>(o, p, v, n, hd, d);
-  for (; d < hd; d += 16) mix<NR, 1, WIDE>(o, p, v, n, hd, d);
+  for (; d + 16 * LM_PV_VECTORS <= hd; d += 16 * LM_PV_VECTORS) mix<NR, LM_PV_VECTORS, BITS>(o, p, zero, v, n, hd, d);
+  for (; d < hd; d += 16) mix<NR, 1, BITS>(o, p, zero, v, n, hd, d);
 }
-template <int WIDE>
-static void mix_rows(float *o, const float *p, const u8 *const *v, int n, int hd, int rows) {
+template <int BITS>
+static void mix_rows(float *o, const float *p, const float *zero, const u8 *const *v, int n, int hd, int rows) {
 #if defined(LM_BUILD_AVX512)
-  if (rows >= 6) return mix_dims<6, WIDE>(o, p, v, n, hd);
-  if (rows == 5) return mix_dims<5, WIDE>(o, p, v, n, hd);
-  if (rows == 4) return mix_dims<4, WIDE>(o, p, v, n, hd);
-  if (rows == 3) return mix_dims<3, WIDE>(o, p, v, n, hd);
+  if (rows >= 6) return mix_dims<6, BITS>(o, p, zero, v, n, hd);
+  if (rows == 5) return mix_dims<5, BITS>(o, p, zero, v, n, hd);
+  if (rows == 4) return mix_dims<4, BITS>(o, p, zero, v, n, hd);
+  if (rows == 3) return mix_dims<3, BITS>(o, p, zero, v, n, hd);
 #endif
-  if (rows >= 2) return mix_dims<2, WIDE>(o, p, v, n, hd);
-  mix_dims<1, WIDE>(o, p, v, n, hd);
+  if (rows >= 2) return mix_dims<2, BITS>(o, p, zero, v, n, hd);
+  mix_dims<1, BITS>(o, p, zero, v, n, hd);
 }
 
 /** Adds span (m, l, o) to (M, L, T). */
@@ -230,52 +268,33 @@ LM_INLINE void finish(float *out, const float *T, float L, int hd) {
   for (int d = 0; d < hd; d += 16) v_store(out + d, v_mul(v_load(T + d), k));
 }
 
-/** Scores of a span with quantised KV; widens K and V to f32. */
-static void wide_scores(const LmAttention *a, const Tiles *tiles, int count, int n, int rows, const AttentionScratch &w) {
-  int hd = a->kv.headDim, bits = a->kv.bits;
-  for (int j = 0; j < count; j += 2) {
-    const u8 *k[2];
-    int nt = count - j < 2 ? 1 : 2;
-    for (int i = j; i < j + nt; i++) {
-      int to = i + LM_TILES_AHEAD - count;
-      prefetch_tile(to < 0 ? tiles->at[i + LM_TILES_AHEAD] : tiles->at[2 * count + (to < LM_TILES_AHEAD ? to : 0)], a->kv.tileBytes);
-      prefetch_tile(to < 0 ? tiles->at[count + i + LM_TILES_AHEAD] : tiles->nextV[to < LM_TILES_AHEAD ? to : 0], a->kv.tileBytes);
-      k[i - j] = (const u8 *)(w.k + (i - j) * 16 * hd);
-      widen_k(w.k + (i - j) * 16 * hd, tiles->at[i], hd, bits);
-      widen_v(w.v + i * 16 * hd, tiles->at[count + i], n - 16 * i < 16 ? n - 16 * i : 16, hd, bits);
-    }
-    if (nt == 2) scores_rows<2, 1>(w.s + 16 * j, w.q, k, k, hd, rows);
-    else scores_rows<1, 1>(w.s + 16 * j, w.q, k, k, hd, rows);
-  }
-}
-
 /** One span: s = p, o, m, l for all rows. Returns nothing for rows whose limit lies before the span. */
+template <int BITS>
 static void span(const LmAttention *a, const LmAttentionTask *t, const Tiles *tiles, int from, int rows, const AttentionScratch &w) {
-  int hd = a->kv.headDim, group = a->heads / a->kv.heads, wide = a->kv.bits != 16;
+  int hd = a->kv.headDim, group = a->heads / a->kv.heads;
   int n = t->position + t->count - from, count = tiles_from(t, from);
   n = n < LM_SPAN ? n : LM_SPAN;
-  const u8 *v[LM_SPAN_TILES];
-  if (wide) {
-    wide_scores(a, tiles, count, n, rows, w);
-    for (int j = 0; j < count; j++) v[j] = (const u8 *)(w.v + j * 16 * hd);
-  } else {
-    for (int j = 0; j + 2 <= count; j += 2)
-      scores_rows<2, 0>(w.s + 16 * j, w.q, tiles->at + j, tiles->at + j + LM_TILES_AHEAD, hd, rows);
-    if (count & 1)
-      scores_rows<1, 0>(w.s + 16 * (count - 1), w.q, tiles->at + count - 1, tiles->at + count - 1 + LM_TILES_AHEAD, hd, rows);
-  }
+  const u8 *const *k = tiles->at, *const *v = tiles->at + count;
+  for (int j = 0; j + 2 <= count; j += 2)
+    scores_rows<2, BITS>(w.s + 16 * j, w.q, w.qsum, k + j, k + j + LM_TILES_AHEAD, hd, rows);
+  if (count & 1)
+    scores_rows<1, BITS>(w.s + 16 * (count - 1), w.q, w.qsum, k + count - 1, k + count - 1 + LM_TILES_AHEAD, hd, rows);
+  if (BITS != 16) v_parameters(w.scale, w.zero, v, n, hd, BITS);
   for (int r = 0; r < rows; r++) {
     int valid = t->position + r / group + 1 - from;
-    if (valid <= 0) memset(w.s + r * LM_SPAN, 0, 64 * (size_t)count);
-    else w.m[r] = softmax_row(w.s + r * LM_SPAN, valid < n ? valid : n, n, w.l + r);
+    float *p = w.s + r * LM_SPAN;
+    if (valid > 0) {
+      w.m[r] = softmax_row<BITS>(p, valid < n ? valid : n, n, w.l + r, w.scale, w.zero, w.zeros + r);
+    } else {
+      memset(p, 0, 64 * (size_t)count);
+      w.zeros[r] = 0;
+    }
   }
   for (int r = 0; r < rows; r += LM_PV_ROWS) {
     int c = rows - r < LM_PV_ROWS ? rows - r : LM_PV_ROWS;
     int valid = t->position + (r + c - 1) / group + 1 - from;  // of the last row: the farthest
     if (valid <= 0) continue;
-    valid = valid < n ? valid : n;
-    if (wide) mix_rows<1>(w.o + r * hd, w.s + r * LM_SPAN, v, valid, hd, c);
-    else mix_rows<0>(w.o + r * hd, w.s + r * LM_SPAN, tiles->at + count, valid, hd, c);
+    mix_rows<BITS>(w.o + r * hd, w.s + r * LM_SPAN, w.zeros + r, v, valid < n ? valid : n, hd, c);
   }
 }
 
@@ -288,7 +307,9 @@ static void attention(const LmAttention *a, const LmAttentionTask *t, i32 kvHead
     for (int i = 0; i < n; i++) {
       const float *q = a->q + (t->token + (r + i) / group) * a->stride + (int64_t)(kvHead * group + (r + i) % group) * hd;
       float *p = w.q + r * hd + i;
-      for (int d = 0; d < hd; d++) p[d * n] = q[d] * scale;
+      float sum = 0;
+      for (int d = 0; d < hd; d++) sum += p[d * n] = q[d] * scale;
+      w.qsum[r + i] = sum;
     }
     r += n;
   }
@@ -296,7 +317,9 @@ static void attention(const LmAttention *a, const LmAttentionTask *t, i32 kvHead
     int from = s * LM_SPAN;
     Tiles tiles;
     list_tiles(&tiles, a, t, kvHead, from, next);
-    span(a, t, &tiles, from, rows, w);
+    if (a->kv.bits == 16) span<16>(a, t, &tiles, from, rows, w);
+    else if (a->kv.bits == 8) span<8>(a, t, &tiles, from, rows, w);
+    else span<4>(a, t, &tiles, from, rows, w);
     for (int r = 0; r < rows; r++) {
       if (t->position + r / group + 1 <= from) continue;
       if (t->partial) {

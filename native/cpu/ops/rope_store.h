@@ -38,20 +38,23 @@ static void store_half(u8 *k, u8 *v, const float *x, const float *y, int hd, int
 
 /** scale = (max - min) / (2^bits - 1), zero = min, both as f16; q = round((x - zero) / scale). */
 static void quantise_head(u8 *q, u16 *scale, u16 *zero, const float *x, int hd, int bits) {
-  float low = x[0], high = x[0], top = bits == 8 ? 255.0f : 15.0f;
-  int bad = x[0] != x[0];
-  for (int d = 1; d < hd; d++) {
-    low = x[d] < low ? x[d] : low;
-    high = x[d] > high ? x[d] : high;
-    bad |= x[d] != x[d];
+  float top = bits == 8 ? 255.0f : 15.0f;
+  V most = v_load(x), least = v_sub(v_zero(), most);  // of -x
+  int bad = v_any_nan(most);
+  for (int d = 16; d < hd; d += 16) {
+    V y = v_load(x + d);
+    most = v_max(most, y);
+    least = v_max(least, v_sub(v_zero(), y));
+    bad |= v_any_nan(y);
   }
+  float low = -v_maximum(least), high = v_maximum(most);
   *zero = bad ? 0x7e00 : float_to_half(clamp_half(low));  // NaN must not vanish
   *scale = float_to_half(clamp_half((high - low) / top));
   float z = half_to_float(*zero), s = half_to_float(*scale), inverse = s > 0.0f ? 1.0f / s : 0.0f;
   for (int d = 0; d < hd; d++) {
     float y = (x[d] - z) * inverse + 0.5f;
-    y = y > top ? top : y;
-    q[d] = y > 0.0f ? (u8)y : 0;
+    y = y > 0.0f ? y : 0.0f;  // NaN too
+    q[d] = (u8)(i32)(y < top ? y : top);
   }
 }
 
