@@ -8,7 +8,7 @@ import { createCpuDevice } from '../device/cpu/index.js';
 import type { Device } from '../device/device.js';
 import { createNullDevice } from '../device/null/index.js';
 import { errors, invariant, LongmindError } from '../errors.js';
-import type { Grammar } from '../grammar/index.js';
+import { type Grammar, prepareVocabulary } from '../grammar/index.js';
 import type { TokenLogprob } from '../types.js';
 import type { BatchEvents } from './batch.js';
 import { Core } from './core.js';
@@ -126,6 +126,12 @@ function giveWay(by: number): void {
   if (process.platform === 'linux' && by > 0) os.setPriority(Math.min(19, os.getPriority() + by));
 }
 
+/**
+ * What all grammars share takes 100 ms to make. Done when the engine has nothing to do, so that neither the first token
+ * after the start nor the first constrained request, nor those that run beside it, wait for it.
+ */
+const PREPARE_AFTER_MS = 500;
+
 function serve(port: MessagePort, data: WorkerData): void {
   giveWay(data.config.engineNice);
   const say = (m: FromWorker) => port.postMessage(m);
@@ -150,8 +156,10 @@ function serve(port: MessagePort, data: WorkerData): void {
 
   const handle = (m: ToWorker): void => {
     if (m.type === 'requests') m.requests.forEach(submit);
-    else if (m.type === 'vocabulary') core.setVocabulary(m.vocabulary);
-    else if (m.type === 'grammar') {
+    else if (m.type === 'vocabulary') {
+      core.setVocabulary(m.vocabulary);
+      setTimeout(() => prepareVocabulary(m.vocabulary.tokenBytes), PREPARE_AFTER_MS).unref();
+    } else if (m.type === 'grammar') {
       if (m.grammar) grammars.set(m.id, m.grammar);
       else grammars.delete(m.id);
     } else if (m.type === 'abort') core.batch.abort(m.id);
