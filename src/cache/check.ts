@@ -35,7 +35,7 @@ function countHolders(m: Manager): Int32Array {
   invariant(used === q.size && used === q.active.size + q.inactive.size, 'a sequence is lost');
   invariant(listLength(m, q.active) === q.active.size, 'the list of active sequences is broken');
   invariant(listLength(m, q.inactive) === q.inactive.size, 'the list of inactive sequences is broken');
-  invariant(tokens === m.tokensKept, `${tokens} tokens kept, ${m.tokensKept} counted`);
+  invariant(tokens === m.kept.tokens, `${tokens} tokens kept, ${m.kept.tokens} counted`);
   invariant(cached === q.cached, `${cached} sequences cached, ${q.cached} counted`);
   invariant(used <= m.config.maxSequences, `${used} sequences, more than maxSequences`);
   return uses;

@@ -1,6 +1,6 @@
 import type { Manager } from './manager.js';
 import { S } from './sequence-store.js';
-import type { CacheSnapshot } from './types.js';
+import type { CacheSnapshot, CacheStats } from './types.js';
 
 const MAX_ORDER = 4096;
 
@@ -29,4 +29,34 @@ export function snapshotOf(m: Manager): CacheSnapshot {
   const order = new Int32Array(Math.min(MAX_ORDER, m.tree.policy.size));
   const count = m.tree.policy.order(order);
   return { blockLen, state, sequence, fill, evictionOrder: order.subarray(0, count) };
+}
+
+/** What matches found and steps computed, counted as it happens. */
+export type CacheCounters = Pick<
+  CacheStats,
+  | 'hits'
+  | 'partialHits'
+  | 'misses'
+  | 'tokensReused'
+  | 'tokensRecomputed'
+  | 'tokensComputed'
+  | 'tokensPrefixReused'
+  | 'forks'
+>;
+
+export function statsOf(m: Manager, counters: CacheCounters): CacheStats {
+  const { pool, sequences: q, tree, kept } = m;
+  const cached = tree.policy.size;
+  const free = pool.free + pool.blocks - pool.grown;
+  return {
+    blocks: { total: pool.blocks, free, cached, active: pool.blocks - free - cached, grown: pool.grown },
+    sequences: { total: q.size, active: q.active.size, cached: q.cached, evicted: q.inactive.size - q.cached },
+    tokensKept: kept.tokens,
+    ...counters,
+    sequencesDropped: kept.dropped,
+    copies: m.blocks.copiesMade,
+    blocksEvicted: tree.blocksEvicted,
+    tokensEvicted: tree.tokensEvicted,
+    growRefusals: pool.refusals,
+  };
 }

@@ -5,11 +5,14 @@ import { BlockTree } from './block-tree.js';
 import { checkAll } from './check.js';
 import { PendingCopies } from './copies.js';
 import { Domains } from './domains.js';
-import { snapshotOf } from './inspect.js';
+import { snapshotOf, statsOf } from './inspect.js';
+import { KeptSequences } from './kept-sequences.js';
+import { Leaders } from './leaders.js';
 import { createPolicy } from './policies.js';
 import { PrefixIndex } from './prefix-index.js';
+import { PrefixMatch } from './prefix-match.js';
 import { SequenceBlocks } from './sequence-blocks.js';
-import { ACTIVE, INACTIVE, S, SequenceStore } from './sequence-store.js';
+import { ACTIVE, S, SequenceStore } from './sequence-store.js';
 import { createCursor, TokenArena } from './token-arena.js';
 import { TokenRuns } from './token-runs.js';
 import type { CacheConfig, CacheManager, CacheSnapshot, CacheStats, SequenceId, SequenceState } from './types.js';
@@ -24,7 +27,9 @@ export class Manager implements CacheManager {
   readonly domains: Domains;
   readonly copies: PendingCopies;
   readonly blocks: SequenceBlocks;
-  tokensKept = 0;
+  readonly kept: KeptSequences;
+  readonly #match: PrefixMatch;
+  readonly #leaders: Leaders;
   readonly #index: PrefixIndex;
   readonly #blockLen: number;
   readonly #cursor = createCursor();
@@ -37,7 +42,6 @@ export class Manager implements CacheManager {
     tokensComputed: 0,
     tokensPrefixReused: 0,
     forks: 0,
-    sequencesDropped: 0,
   };
 
   constructor(config: CacheConfig) {
@@ -55,16 +59,12 @@ export class Manager implements CacheManager {
     const policy = createPolicy(config.policy, this.pool);
     this.tree = new BlockTree(this.pool, policy, this.#index, this.runs, this.sequences, this.domains);
     this.copies = new PendingCopies(this.pool);
-    this.blocks = new SequenceBlocks(
-      this.pool,
-      this.tree,
-      this.#index,
-      this.sequences,
-      this.copies,
-      config.prefixCaching,
-      this.runs,
-      blocksPerSequence,
-    );
+    const { pool, tree, sequences, runs, copies, domains } = this;
+    const index = this.#index;
+    this.blocks = new SequenceBlocks(pool, tree, index, sequences, copies, config.prefixCaching, blocksPerSequence);
+    this.kept = new KeptSequences(config, sequences, runs, domains, this.blocks);
+    this.#match = new PrefixMatch(pool, tree, index, sequences, runs, copies, this.blocks, blocksPerSequence);
+    this.#leaders = new Leaders(blockLen, sequences, runs, index, this.blocks);
     if (chunk === -1 && !this.pool.growTo(blocks)) {
       throw errors.invalidOption('cacheMaxEntryCount', blocks, 'a number of KV blocks that the device can provide');
     }
@@ -73,11 +73,10 @@ export class Manager implements CacheManager {
   // ---------------------------------------------------------------- sequence store
 
   create(options: { owner?: number; shared?: boolean } = {}): SequenceId {
-    this.#makeRoom(1, 0, -1);
+    this.kept.makeRoom(1, 0, -1);
     const { owner = 0, shared = true } = options;
     const domain = this.config.prefixCaching ? this.domains.of(shared ? null : owner) : this.domains.private();
-    this.domains.join(domain);
-    const s = this.sequences.create(domain);
+    const s = this.kept.create(domain);
     this.sequences.set(s, S.RUN, this.runs.createRoot(s));
     return this.sequences.idOf(s);
   }
@@ -86,31 +85,23 @@ export class Manager implements CacheManager {
     const q = this.sequences;
     const s = q.slot(seq);
     if (to <= from) return;
-    const known = q.get(s, S.KNOWN) + to - from;
-    if (known > this.config.sessionLen) throw errors.promptTooLong(known, this.config.sessionLen);
-    this.#makeRoom(0, to - from, s);
+    this.#checkLength(q.get(s, S.KNOWN) + to - from);
+    this.kept.makeRoom(0, to - from, s);
     this.runs.append(q.get(s, S.RUN), ids, from, to);
-    this.#addKnown(s, to - from);
+    this.kept.addKnown(s, to - from);
   }
 
   appendOne(seq: SequenceId, id: number): void {
     const q = this.sequences;
     const s = q.slot(seq);
-    const known = q.get(s, S.KNOWN) + 1;
-    if (known > this.config.sessionLen) throw errors.promptTooLong(known, this.config.sessionLen);
-    if (this.tokensKept >= this.config.maxTokens) this.#dropInactive(0, 1, s);
+    this.#checkLength(q.get(s, S.KNOWN) + 1);
+    this.kept.makeRoomForOne(s);
     this.runs.appendOne(q.get(s, S.RUN), id);
-    this.#addKnown(s, 1);
+    this.kept.addKnown(s, 1);
   }
 
-  #addKnown(s: number, count: number): void {
-    const q = this.sequences;
-    q.add(s, S.KNOWN, count);
-    this.tokensKept += count;
-    if (q.get(s, S.STATE) === INACTIVE && q.inactive.last !== s) {
-      q.unlink(q.inactive, s);
-      q.link(q.inactive, s);
-    }
+  #checkLength(tokens: number): void {
+    if (tokens > this.config.sessionLen) throw errors.promptTooLong(tokens, this.config.sessionLen);
   }
 
   known(seq: SequenceId): number {
@@ -157,39 +148,6 @@ export class Manager implements CacheManager {
     return this.runs.common(q.get(s, S.RUN), 0, limit, ids, 0);
   }
 
-  // ---------------------------------------------------------------- limits
-
-  /** Drops inactive sequences until there is room, or throws; then nothing was dropped. */
-  #makeRoom(sequences: number, tokens: number, except: number): void {
-    const { maxSequences, maxTokens } = this.config;
-    const q = this.sequences;
-    if (q.size + sequences <= maxSequences && this.tokensKept + tokens <= maxTokens) return;
-    let droppable = q.inactive.size;
-    let kept = 0;
-    for (let s = q.active.first; s !== -1; s = q.get(s, S.NEXT)) kept += q.get(s, S.KNOWN);
-    if (except !== -1 && q.get(except, S.STATE) === INACTIVE) {
-      droppable--;
-      kept += q.get(except, S.KNOWN);
-    }
-    const fits = q.size - droppable + sequences <= maxSequences && kept + tokens <= maxTokens;
-    if (!fits) throw errors.tooManySessions(maxSequences);
-    this.#dropInactive(sequences, tokens, except);
-  }
-
-  #dropInactive(sequences: number, tokens: number, except: number): void {
-    const q = this.sequences;
-    const { maxSequences, maxTokens } = this.config;
-    let s = q.inactive.first;
-    while (s !== -1 && (q.size + sequences > maxSequences || this.tokensKept + tokens > maxTokens)) {
-      const next = q.get(s, S.NEXT);
-      if (s !== except) {
-        this.#forget(s);
-        this.#counters.sequencesDropped++;
-      }
-      s = next;
-    }
-  }
-
   // ---------------------------------------------------------------- match
 
   match(seq: SequenceId): number {
@@ -201,7 +159,7 @@ export class Manager implements CacheManager {
     if (q.get(s, S.COMPUTED) > limit) this.blocks.cut(s, limit);
     const own = q.get(s, S.COMPUTED);
     if (!wasActive) q.set(s, S.OWN_HIT, own);
-    if (this.config.prefixCaching) this.blocks.extend(s, limit);
+    if (this.config.prefixCaching) this.#match.extend(s, limit);
     const computed = q.get(s, S.COMPUTED);
     q.add(s, S.PREFIX_HIT, computed - own);
     return computed;
@@ -209,24 +167,10 @@ export class Manager implements CacheManager {
 
   leader(seq: SequenceId): SequenceId | -1 {
     if (!this.config.prefixCaching) return -1;
-    const q = this.sequences;
-    const s = q.slot(seq);
-    invariant(q.get(s, S.STATE) === ACTIVE, 'leader() of a sequence that is not active');
-    const d = Math.floor(q.get(s, S.COMPUTED) / this.#blockLen);
-    const start = d * this.#blockLen;
-    const end = start + this.#blockLen;
-    if (q.get(s, S.KNOWN) < end) return -1;
-    const parent = this.blocks.parentOf(s, d);
-    let loaded = false;
-    for (let l = q.active.first; l !== s; l = q.get(l, S.NEXT)) {
-      const computed = q.get(l, S.COMPUTED);
-      if (computed < start || computed >= end || q.get(l, S.KNOWN) < end || this.blocks.parentOf(l, d) !== parent)
-        continue;
-      if (!loaded) this.#index.load(q.get(s, S.RUN), start, end);
-      loaded = true;
-      if (this.runs.common(q.get(l, S.RUN), start, end, this.#index.query, 0) === this.#blockLen) return q.idOf(l);
-    }
-    return -1;
+    const s = this.sequences.slot(seq);
+    invariant(this.sequences.get(s, S.STATE) === ACTIVE, 'leader() of a sequence that is not active');
+    const leader = this.#leaders.of(s);
+    return leader === -1 ? -1 : this.sequences.idOf(leader);
   }
 
   // ---------------------------------------------------------------- reserve and commit
@@ -301,42 +245,8 @@ export class Manager implements CacheManager {
 
   release(seq: SequenceId, mode: 'keep' | 'drop'): void {
     const s = this.sequences.slot(seq);
-    if (this.sequences.get(s, S.STATE) === ACTIVE) this.#deactivate(s, mode === 'drop');
-    if (mode === 'drop') this.#forget(s);
-  }
-
-  #deactivate(s: number, drop: boolean): void {
-    const q = this.sequences;
-    const copy = q.get(s, S.COPY);
-    if (copy !== -1) this.blocks.cut(s, Math.min(q.get(s, S.COMPUTED), copy * this.#blockLen));
-    this.blocks.cut(s, q.get(s, S.COMPUTED));
-    if (drop && !this.config.prefixCaching) {
-      this.blocks.cut(s, Math.min(q.get(s, S.COMPUTED), q.get(s, S.NODES) * this.#blockLen));
-    }
-    this.blocks.keepPart(s);
-    const nodes = q.get(s, S.NODES);
-    const tip = this.blocks.tip(s, nodes);
-    const useless = drop && tip !== -1 && !this.pool.isFull(tip) && this.tree.isOnlyTip(s, tip);
-    this.tree.unpinPath(q.blocksOf(s, 0, nodes), nodes, useless);
-    q.unlink(q.active, s);
-    q.link(q.inactive, s);
-    q.set(s, S.STATE, INACTIVE);
-    q.set(s, S.OWN_HIT, -1);
-    if (nodes > 0) q.cached++;
-  }
-
-  /** Drops an inactive sequence. */
-  #forget(s: number): void {
-    const q = this.sequences;
-    const nodes = q.get(s, S.NODES);
-    this.blocks.setTip(s, 0);
-    for (let d = nodes - 1; d >= 0 && this.blocks.freeIfUseless(q.block(s, d)); d--);
-    if (nodes > 0) q.cached--;
-    this.tokensKept -= q.get(s, S.KNOWN);
-    this.runs.disown(q.get(s, S.RUN));
-    this.domains.leave(q.get(s, S.DOMAIN));
-    q.unlink(q.inactive, s);
-    q.free(s);
+    if (this.sequences.get(s, S.STATE) === ACTIVE) this.blocks.deactivate(s, mode === 'drop');
+    if (mode === 'drop') this.kept.forget(s);
   }
 
   truncate(seq: SequenceId, length: number): void {
@@ -349,7 +259,7 @@ export class Manager implements CacheManager {
     q.set(s, S.RUN, this.runs.rewind(q.get(s, S.RUN), length));
     q.set(s, S.KNOWN, length);
     q.set(s, S.STORED, Math.min(q.get(s, S.STORED), length));
-    this.tokensKept -= known - length;
+    this.kept.tokens -= known - length;
   }
 
   fork(seq: SequenceId, length?: number): SequenceId {
@@ -358,13 +268,11 @@ export class Manager implements CacheManager {
     const known = length ?? q.get(s, S.KNOWN);
     if (!(known >= 0 && known <= q.get(s, S.KNOWN)))
       throw new InvariantError(`fork at ${known} of ${q.get(s, S.KNOWN)} tokens`);
-    this.#makeRoom(1, known, s);
-    const domain = q.get(s, S.DOMAIN);
-    const f = q.create(domain);
+    this.kept.makeRoom(1, known, s);
+    const f = this.kept.create(q.get(s, S.DOMAIN));
     q.set(f, S.RUN, this.runs.branch(q.get(s, S.RUN), known, f));
-    this.domains.join(domain);
     q.set(f, S.KNOWN, known);
-    this.tokensKept += known;
+    this.kept.tokens += known;
     this.blocks.shareBlocks(s, f, known);
     q.set(f, S.STORED, Math.min(q.get(s, S.STORED), known));
     this.#counters.forks++;
@@ -393,24 +301,7 @@ export class Manager implements CacheManager {
   }
 
   stats(): CacheStats {
-    const { pool, sequences: q } = this;
-    const cached = this.tree.policy.size;
-    const free = pool.free + pool.blocks - pool.grown;
-    return {
-      blocks: { total: pool.blocks, free, cached, active: pool.blocks - free - cached, grown: pool.grown },
-      sequences: {
-        total: q.size,
-        active: q.active.size,
-        cached: q.cached,
-        evicted: q.inactive.size - q.cached,
-      },
-      tokensKept: this.tokensKept,
-      ...this.#counters,
-      copies: this.blocks.copiesMade,
-      blocksEvicted: this.tree.blocksEvicted,
-      tokensEvicted: this.tree.tokensEvicted,
-      growRefusals: pool.refusals,
-    };
+    return statsOf(this, this.#counters);
   }
 
   snapshot(): CacheSnapshot {

@@ -7,11 +7,7 @@ import type { BlockPool } from './block-pool.js';
 import type { BlockTree } from './block-tree.js';
 import type { PendingCopies } from './copies.js';
 import type { PrefixIndex } from './prefix-index.js';
-import { ACTIVE, S, type SequenceStore } from './sequence-store.js';
-import type { TokenRuns } from './token-runs.js';
-
-/** Blocks that a match looks ahead, when it can guess them. */
-const AHEAD = 32;
+import { ACTIVE, INACTIVE, S, type SequenceStore } from './sequence-store.js';
 
 export class SequenceBlocks {
   copiesMade = 0;
@@ -27,7 +23,6 @@ export class SequenceBlocks {
     private readonly copies: PendingCopies,
     /** Blocks may be found by others than the sequences that hold them. */
     private readonly shared: boolean,
-    private readonly runs: TokenRuns,
     blocksPerSequence: number,
   ) {
     this.#blockLen = pool.blockLen;
@@ -39,99 +34,11 @@ export class SequenceBlocks {
     return index === 0 ? -1 - this.sequences.get(s, S.DOMAIN) : this.sequences.block(s, index - 1);
   }
 
-  /** Extends the computed tokens of an active sequence through the prefix index, up to `limit`. */
-  extend(s: number, limit: number): void {
-    const q = this.sequences;
-    const run = q.get(s, S.RUN);
-    const known = q.get(s, S.KNOWN);
-    this.extendOnward(s, limit);
-    for (;;) {
-      const computed = q.get(s, S.COMPUTED);
-      const d = Math.floor(computed / this.#blockLen);
-      const start = d * this.#blockLen;
-      if (computed >= limit) return;
-      const parent = this.parentOf(s, d);
-      if (this.index.root(parent) === -1) return;
-      this.index.load(run, start, Math.min(known, start + this.#blockLen));
-      this.index.find(parent);
-      const { best } = this.index;
-      const reach = Math.min(limit, start + this.index.bestLength);
-      if (reach <= computed) return;
-      if (d === q.get(s, S.BLOCKS) || q.block(s, d) !== best) {
-        if (reach < start + this.#blockLen) {
-          this.copyPart(s, d, best, reach);
-          return;
-        }
-        this.adopt(s, d, best);
-        this.tree.policy.reused(best);
-      }
-      q.set(s, S.COMPUTED, reach);
-    }
-  }
-
-  /** The common case: full blocks after the sequence's last, of which it has none of its own. */
-  extendOnward(s: number, limit: number): void {
-    const q = this.sequences;
-    const { tree } = this;
-    const run = q.get(s, S.RUN);
-    const before = q.get(s, S.NODES);
-    if (q.get(s, S.BLOCKS) !== before || q.get(s, S.COMPUTED) !== before * this.#blockLen) return;
-    let nodes = before;
-    let parent = this.parentOf(s, nodes);
-    let ahead = nodes + 1;
-    this.index.forget();
-    for (; (nodes + 1) * this.#blockLen <= limit; nodes++) {
-      const b = this.index.findFull(parent, run, nodes * this.#blockLen);
-      if (b === -1) break;
-      tree.pin(b);
-      tree.policy.reused(b);
-      this.#found[nodes - before] = b;
-      parent = b;
-      if (nodes + 1 === ahead) ahead = this.lookAhead(b, run, ahead, Math.floor(limit / this.#blockLen));
-    }
-    if (nodes === before) return;
-    q.pushBlocks(s, this.#found, nodes - before);
-    this.setTip(s, nodes);
-    q.set(s, S.COMPUTED, nodes * this.#blockLen);
-  }
-
-  /**
-   * Block b is found; if the sequence that wrote its text is still there, its table is a good guess of what is found
-   * next, from block `from` on. The guess is only used to read memory early, many places at a time, where following the
-   * tree would wait for each. Returns up to which block it looked.
-   */
-  lookAhead(b: number, run: number, from: number, limit: number): number {
-    const other = this.pool.run(b);
-    const owner = this.runs.owner(other);
-    if (owner === -1) return -1;
-    const to = Math.min(from + AHEAD, limit, this.sequences.get(owner, S.NODES));
-    if (to <= from) return -1;
-    this.tree.warm(this.sequences.blocksOf(owner, from, to), 0, to - from);
-    const end = Math.min(to * this.#blockLen, this.runs.end(other));
-    if (end > from * this.#blockLen) this.index.compareAhead(other, run, from * this.#blockLen, end);
-    return to;
-  }
-
   /** Block d of the sequence becomes the full node `b`. */
   adopt(s: number, d: number, b: number): void {
     this.tree.pin(b);
     this.replace(s, d, b);
     this.setTip(s, d + 1);
-  }
-
-  /** Tokens up to `reach` of block d will be copied out of node `source`. */
-  copyPart(s: number, d: number, source: number, reach: number): void {
-    const { tree } = this;
-    tree.pin(source);
-    const idle = this.copies.idleSources();
-    const target = tree.canTake(1 + idle) ? tree.takeForCopy() : -1;
-    tree.unpin(source);
-    if (target === -1) return;
-    tree.policy.reused(source);
-    this.replace(s, d, target);
-    this.setTip(s, d);
-    this.copy(s, d, source, target, reach - d * this.#blockLen);
-    this.sequences.set(s, S.COMPUTED, reach);
   }
 
   copy(s: number, d: number, source: number, target: number, tokens: number): void {
@@ -334,5 +241,35 @@ export class SequenceBlocks {
     q.add(s, S.VERSION, 1);
     const nodes = q.get(s, S.NODES);
     this.tree.pinPath(q.blocksOf(s, 0, nodes), nodes);
+  }
+
+  /** A sequence leaves the batch. `drop`: it will not come back. */
+  deactivate(s: number, drop: boolean): void {
+    const q = this.sequences;
+    const copy = q.get(s, S.COPY);
+    if (copy !== -1) this.cut(s, Math.min(q.get(s, S.COMPUTED), copy * this.#blockLen));
+    this.cut(s, q.get(s, S.COMPUTED));
+    if (drop && !this.shared) {
+      this.cut(s, Math.min(q.get(s, S.COMPUTED), q.get(s, S.NODES) * this.#blockLen));
+    }
+    this.keepPart(s);
+    const nodes = q.get(s, S.NODES);
+    const tip = this.tip(s, nodes);
+    const useless = drop && tip !== -1 && !this.pool.isFull(tip) && this.tree.isOnlyTip(s, tip);
+    this.tree.unpinPath(q.blocksOf(s, 0, nodes), nodes, useless);
+    q.unlink(q.active, s);
+    q.link(q.inactive, s);
+    q.set(s, S.STATE, INACTIVE);
+    q.set(s, S.OWN_HIT, -1);
+    if (nodes > 0) q.cached++;
+  }
+
+  /** A sequence that is inactive gives up its blocks. */
+  leave(s: number): void {
+    const q = this.sequences;
+    const nodes = q.get(s, S.NODES);
+    this.setTip(s, 0);
+    for (let d = nodes - 1; d >= 0 && this.freeIfUseless(q.block(s, d)); d--);
+    if (nodes > 0) q.cached--;
   }
 }
