@@ -31,7 +31,10 @@ export function random(seed: number): Random {
 
 export const normal = (r: Random) => Math.sqrt(-2 * Math.log(1 - r())) * Math.cos(2 * Math.PI * r());
 
-/** Bytes of a random tensor whose values have about the given spread; `extreme` fills quants with their end points. */
+/**
+ * Bytes of a random tensor whose values have about the given spread; `extreme` fills quants with their end points: blocks all
+ * of the highest, all of the lowest and of both, so that sums of neighbours are as large as they can be.
+ */
 export function randomTensor(type: string, count: number, r: Random, spread: number, extreme = false): Uint8Array {
   const { block, bytes } = FORMATS[type];
   const out = new Uint8Array((count / block) * bytes);
@@ -49,8 +52,9 @@ export function randomTensor(type: string, count: number, r: Random, spread: num
       }
       continue;
     }
-    for (let i = 0; i < bytes; i++) out[at + i] = extreme ? (r() < 0.5 ? 0x80 : 0x7f) : Math.floor(r() * 256);
-    if (extreme && type !== 'Q8_0') for (let i = 0; i < bytes; i++) out[at + i] = r() < 0.5 ? 0xff : 0x00;
+    const [low, high] = type === 'Q8_0' ? [0x80, 0x7f] : [0x00, 0xff];
+    const share = [0, 1, 0.5][Math.floor(r() * 3)];
+    for (let i = 0; i < bytes; i++) out[at + i] = extreme ? (r() < share ? high : low) : Math.floor(r() * 256);
     setScales(type, view, at, spread * (0.5 + r()));
   }
   return out;
