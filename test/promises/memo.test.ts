@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { test } from 'node:test';
+import { after, describe, test } from 'node:test';
 import { bench, createEngine } from '../../src/index.js';
 import { bundledModelPath, root } from '../support/model-file.js';
 import { mean, share, teacherForced } from '../support/teacher-forced.js';
@@ -13,6 +13,8 @@ interface Fixture {
     tokens: number[];
     argmax: number[];
     logprob: number[];
+    /** Log-probability of the likeliest token less that of the second. */
+    margin: number[];
     /** [first token, position of the end of turn + 1) of each answer. */
     answers: [number, number][];
   }[];
@@ -38,43 +40,75 @@ test('teacher-forced over held-out conversations it agrees with PyTorch: 99% of 
   );
   assert.ok(inAnswers.length >= 500);
   assert.equal(share(inAnswers), 1);
+  const margins = conversations.flatMap((c) => c.margin);
+  assert.equal(share(all.filter((_, i) => margins[i]! >= 0.2)), 1, 'positions that are no near tie');
   assert.ok(share(all) >= 0.99, String(share(all)));
 });
 
-/** Short ones, for CI; `longmind bench recall --model memo` plays the held-out ones of the fixture. */
-const conversations: bench.RecallTurn[][] = [
-  ['Zorvane', 'Kelmora', '48213'],
-  ['Tibeska', 'Orlanth', '7065'],
-  ['Marquel', 'Dovrin', '91157'],
-  ['Ansolie', 'Perwick', '3340'],
-].map(([name, town, code]) => [
-  { user: `My name is ${name} and I live in ${town}.` },
-  { user: `My locker code is ${code}.` },
-  ...['How are you today?', 'The weather was fine.', 'What a day!', 'Every summer the clerk asked the baker.'].map(
-    (user) => ({ user }),
-  ),
-  { user: 'What is my name?', expect: name!, distance: 60 },
-  { user: 'What is my locker code?', expect: code!, distance: 60 },
-  { user: 'Where do I live?', expect: town!, distance: 90 },
-]);
+const NAMES = 'Zorvane Tibeska Marquel Ansolie Brenwick Calodur Delfane Estrimo Farnolt Gwendar'.split(' ');
+const TOWNS = 'Kelmora Orlanth Dovrin Perwick Sarnath Ulmeria Vendrell Wexmore Yarrowby Zelanda'.split(' ');
 
-test('it recalls what it was told, with the same answers when every session is evicted between turns', async () => {
+/** Short ones, for CI; `longmind bench recall --model memo` plays the held-out ones that come with the model. */
+const conversations: bench.RecallTurn[][] = Array.from({ length: 20 }, (_, i) => {
+  const [name, town, code] = [NAMES[i % 10]!, TOWNS[(i * 3 + (i >= 10 ? 1 : 0)) % 10]!, String(4801 + 379 * i)];
+  return [
+    { user: `My name is ${name} and I live in ${town}.` },
+    { user: `My locker code is ${code}.` },
+    ...['How are you today?', 'The weather was fine.', 'What a day!', 'Every summer the clerk asked the baker.'].map(
+      (user) => ({ user }),
+    ),
+    { user: 'What is my name?', expect: name, distance: 60 },
+    { user: 'What is my locker code?', expect: code, distance: 60 },
+    { user: 'Where do I live?', expect: town, distance: 90 },
+  ];
+});
+
+describe('it recalls what it was told', () => {
   const folder = mkdtempSync(path.join(os.tmpdir(), 'longmind-recall-'));
   const file = path.join(folder, 'short.jsonl');
   writeFileSync(file, conversations.map((turns, i) => JSON.stringify({ id: `c${i}`, turns })).join('\n'));
-  const options = { file, sessions: 3, limit: 0, evict: false, maxTokens: 48 };
-  try {
-    const run = async (cacheMaxEntryCount: number, evict: boolean) => {
-      await using engine = await createEngine({ model: 'memo', cacheMaxEntryCount, sessionLen: 1024 });
-      return await bench.recall(engine, { ...options, evict, sessions: evict ? 1 : 3 });
-    };
-    const roomy = await run(100, false);
-    assert.equal(roomy.questions, 12);
-    assert.ok(roomy.recall >= 0.9, `recall ${roomy.recall}`);
-    const evicted = await run(16, true);
-    assert.ok(evicted.tokensRecomputed > 0);
-    assert.equal(evicted.answersSha256, roomy.answersSha256);
-  } finally {
-    rmSync(folder, { recursive: true });
+  after(() => rmSync(folder, { recursive: true }));
+
+  interface Way {
+    blocks: number;
+    sessions: number;
+    evict?: boolean;
+    bits?: 8;
   }
+  async function play({ blocks, sessions, evict = false, bits }: Way): Promise<bench.RecallResult> {
+    const quantPolicy = bits ?? 0;
+    await using engine = await createEngine({
+      model: 'memo',
+      cacheMaxEntryCount: blocks,
+      sessionLen: 1024,
+      quantPolicy,
+    });
+    return await bench.recall(engine, { file, sessions, limit: 0, evict, maxTokens: 48 });
+  }
+  const roomy = play({ blocks: 200, sessions: 20 });
+
+  test('with room for all', async () => {
+    const { questions, recall, tokensRecomputed } = await roomy;
+    assert.equal(questions, 60);
+    assert.ok(recall >= 0.95, `recall ${recall}`);
+    assert.equal(tokensRecomputed, 0);
+  });
+
+  for (const [what, way] of [
+    ['every session is evicted between turns', { blocks: 16, sessions: 20, evict: true }],
+    ['all sessions compete for a sixth of the KV that they need', { blocks: 16, sessions: 20 }],
+  ] as const) {
+    test(`the same answers, and the same log-probabilities to the last bit, when ${what}`, async () => {
+      const result = await play(way);
+      assert.ok(result.tokensRecomputed > 0);
+      assert.equal(result.answersSha256, (await roomy).answersSha256);
+      assert.equal(result.meanLogprob, (await roomy).meanLogprob);
+    });
+  }
+
+  test('a KV cache of 8 bits: other numbers, and as many right answers within a point', async () => {
+    const result = await play({ blocks: 200, sessions: 20, bits: 8 });
+    assert.notEqual(result.meanLogprob, (await roomy).meanLogprob);
+    assert.ok(Math.abs(result.recall - (await roomy).recall) <= 0.01, `recall ${result.recall}`);
+  });
 });
