@@ -67,6 +67,31 @@ describe('the native library', () => {
   });
 });
 
+describe('a compilation that takes long', () => {
+  it('keeps its lock young, so that nobody begins another', () => {
+    const bin = path.join(folder, 'slow-bin');
+    const into = path.join(folder, 'slow');
+    const ages = path.join(folder, 'ages');
+    fs.mkdirSync(bin);
+    fs.mkdirSync(into);
+    // a compiler that finds its lock as if made long ago, and looks again two seconds later
+    const text = `#!/bin/sh
+case "$*" in *--version*) echo "slow 1.0"; exit 0;; esac
+/usr/bin/touch -d @1000 ${into}/*.lock
+/bin/sleep 2.5
+/usr/bin/stat -c %Y ${into}/*.lock >> ${ages}
+exit 1
+`;
+    fs.writeFileSync(path.join(bin, 'g++'), text, { mode: 0o755 });
+    for (const program of ['/bin/sh', '/bin/sleep', '/usr/bin/touch'])
+      fs.symlinkSync(program, path.join(bin, path.basename(program)));
+    assert.equal(build(into, bin).code, 'native_unavailable');
+    const seen = fs.readFileSync(ages, 'utf8').trim().split('\n').map(Number);
+    assert.ok(seen.length > 0 && seen.every((t) => Date.now() / 1e3 - t < 60), `last touched at ${seen}`);
+    assert.deepEqual(fs.readdirSync(into), []);
+  });
+});
+
 describe('the machine', () => {
   it('threads fit the affinity and the quota; memory fits the machine', () => {
     assert.ok(defaultThreads() >= 1 && defaultThreads() <= os.availableParallelism());

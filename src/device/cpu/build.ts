@@ -95,8 +95,11 @@ function cacheFolder(sources: string): string {
 
 const quote = (s: string) => `'${s.replaceAll("'", `'\\''`)}'`;
 
-/** Two shell jobs side by side: the slow portable kernels alone, everything else in the other. */
-function script(sources: string, temporary: string, compiler: string): string {
+/**
+ * Two shell jobs side by side: the slow portable kernels alone, everything else in the other. A third keeps the lock young,
+ * however long the compiler takes.
+ */
+function script(sources: string, temporary: string, compiler: string, lock: string): string {
   const cc = `${quote(compiler)} ${FLAGS}`;
   const kernels = KERNELS.filter((k) => !k.x64 || process.arch === 'x64').map(
     (k) =>
@@ -107,10 +110,12 @@ function script(sources: string, temporary: string, compiler: string): string {
   );
   const [slow, ...rest] = kernels;
   const output = quote(path.join(temporary, 'library.so'));
-  return `(${slow}) & first=$!
+  return `(while [ -d ${quote(lock)} ] && touch ${quote(lock)} && sleep 1; do :; done) >/dev/null 2>&1 & beat=$!
+(${slow}) & first=$!
 (${[...rest, ...core].join(' && ')}) & second=$!
 wait $first; a=$?; wait $second; b=$?
-[ $a = 0 ] && [ $b = 0 ] && ${quote(compiler)} -shared -o ${output} ${quote(temporary)}/*.o -lm -lpthread`;
+[ $a = 0 ] && [ $b = 0 ] && ${quote(compiler)} -shared -o ${output} ${quote(temporary)}/*.o -lm -lpthread
+c=$?; kill $beat 2>/dev/null; exit $c`;
 }
 
 /** Holds `lock` (a folder) while `work` runs; a lock older than three minutes was left by a process that died. */
@@ -141,10 +146,10 @@ function builtBefore(folder: string, prefix: string): string | null {
   return found ? path.join(folder, found) : null;
 }
 
-function compile(sources: string, folder: string, target: string, compiler: Compiler): void {
+function compile(sources: string, folder: string, target: string, compiler: Compiler, lock: string): void {
   const temporary = fs.mkdtempSync(path.join(folder, 'tmp-'));
   try {
-    const r = spawnSync('sh', ['-c', script(sources, temporary, compiler.command)], { encoding: 'utf8' });
+    const r = spawnSync('sh', ['-c', script(sources, temporary, compiler.command, lock)], { encoding: 'utf8' });
     if (r.status !== 0) {
       const text = (r.stderr || String(r.error ?? `exit status ${r.status}`)).trim();
       const detail = text.split('\n').slice(0, 12).join('\n    ');
@@ -174,10 +179,11 @@ export function buildNativeLibrary(onBuild?: (line: string) => void, into?: stri
   const target = path.join(folder, `${prefix}${digest(compiler.version)}.so`);
   const ready = () => fs.existsSync(target);
   if (ready()) return target;
-  withLock(`${target}.lock`, ready, () => {
+  const lock = `${target}.lock`;
+  withLock(lock, ready, () => {
     if (ready()) return;
     onBuild?.(`building the native library with ${compiler.command} (once, about 20 s) …`);
-    compile(sources, folder, target, compiler);
+    compile(sources, folder, target, compiler, lock);
   });
   return target;
 }
