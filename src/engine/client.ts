@@ -3,52 +3,23 @@ import { randomInt } from 'node:crypto';
 import { Worker } from 'node:worker_threads';
 import { limitOptions, parseOptions, samplingOptions } from '../config.js';
 import { errors, invariant, LongmindError, reviveError } from '../errors.js';
-import type { Grammar } from '../grammar/index.js';
-import type { ChatMessage, EngineSnapshot, EngineStats, Generation, RequestOptions, SessionInfo } from '../types.js';
-import type { TokenBytes } from './align.js';
-import { RunningGeneration, type TextDecoder } from './generation.js';
+import type { EngineSnapshot, EngineStats, Generation, RequestOptions, SessionInfo } from '../types.js';
+import { RunningGeneration } from './generation.js';
+import { Outgoing } from './outgoing.js';
+import { type Encoded, encodePrompt, type Prompt, type TextSide } from './prompt.js';
 import type { CallName, Calls, CoreInfo, FromWorker, ToWorker, WorkerData } from './protocol.js';
-import type { EngineRequest, SentRequest } from './request.js';
-
-/** What the engine needs of a tokenizer; all text work happens off the engine thread. */
-export interface TextSide {
-  encode(text: string, options: { special: boolean }): Promise<Int32Array>;
-  /** The whole conversation, ready for the assistant's answer. */
-  encodeChat(messages: ChatMessage[], options?: { tools?: unknown[] }): Promise<Int32Array>;
-  /** What follows an assistant's last content: its end of turn, the new messages, ready for the answer. */
-  encodeContinuation(messages: ChatMessage[], options?: { tools?: unknown[] }): Promise<Int32Array>;
-  decode(ids: ArrayLike<number>, options: { special: boolean }): string;
-  createDecoder(): TextDecoder;
-  readonly tokenBytes: TokenBytes;
-  /** Tokens that end a generation. */
-  readonly endTokens: readonly number[];
-  readonly startTokens: readonly number[];
-  close(): Promise<void>;
-}
 
 /** Request options beside the sampling and limit tables. */
 const REQUEST_FIELDS = ['sessionId', 'sessionAppend', 'priority', 'owner', 'signal', 'grammar', 'tools'] as const;
-
-export type Prompt =
-  | { kind: 'text'; text: string }
-  | { kind: 'tokens'; ids: Int32Array }
-  /** `first`: the same as a conversation begins, where that differs. */
-  | { kind: 'chat'; messages: ChatMessage[]; first?: ChatMessage[] };
-
-type Encoded = Pick<EngineRequest, 'tokens' | 'continuation'>;
-
-/** Masks are kept with a grammar, up to 8 MiB each, so the worker holds only the last used ones. */
-const GRAMMARS_SENT = 16;
 
 export class EngineClient {
   readonly #generations = new Map<number, RunningGeneration>();
   readonly #calls = new Map<number, { resolve: (v: never) => void; reject: (e: unknown) => void }>();
   readonly #onProblem: ((problem: string) => void)[] = [];
-  readonly #grammarIds = new WeakMap<object, number>();
-  /** Grammars that the worker has, by number, the last used last. */
-  readonly #grammarsSent = new Set<number>();
-  /** Requests of this moment: they go in one message. */
-  #outgoing: SentRequest[] = [];
+  readonly #outgoing = new Outgoing(
+    (m) => this.#post(m),
+    (id) => this.#generations.has(id),
+  );
   #nextId = 1;
   #cancel: Int32Array | null = null;
   #closing: Promise<void> | null = null;
@@ -111,7 +82,9 @@ export class EngineClient {
   }
 
   generate(prompt: Prompt, options: RequestOptions): Generation {
-    return this.#start(options, null, () => this.#encode(prompt, options.sessionAppend ?? false, options.tools));
+    return this.#start(options, null, () =>
+      encodePrompt(this.#text, prompt, options.sessionAppend ?? false, options.tools),
+    );
   }
 
   /** `forkOf`: a request with the same prompt, which `encode` gives too. */
@@ -146,7 +119,7 @@ export class EngineClient {
     const encoded = encode();
     encoded.then(
       ({ tokens, continuation }) =>
-        this.#send({
+        this.#outgoing.send({
           id,
           tokens,
           sampling: { ...sampling, seed: sampling.seed ?? randomInt(2 ** 47) },
@@ -156,7 +129,7 @@ export class EngineClient {
           continuation,
           priority: options.priority ?? 0,
           owner: options.owner ?? 0,
-          grammar: this.#grammarOf(options.grammar),
+          grammar: this.#outgoing.grammar(options.grammar),
           forkOf,
         }),
       (e) => this.#fail(id, e),
@@ -201,56 +174,6 @@ export class EngineClient {
 
   // ---------------------------------------------------------------- inside
 
-  /** Requests the worker has heard of. */
-  readonly #sent = new Set<number>();
-
-  /** The tokens of a whole history and, if only what is new is given, those that follow an earlier turn. */
-  async #encode(prompt: Prompt, append: boolean, tools?: unknown[]): Promise<Encoded> {
-    if (prompt.kind === 'tokens') return { tokens: prompt.ids, continuation: append ? prompt.ids : null };
-    if (prompt.kind === 'chat') {
-      const [tokens, continuation] = await Promise.all([
-        this.#text.encodeChat(prompt.first ?? prompt.messages, { tools }),
-        append ? this.#text.encodeContinuation(prompt.messages, { tools }) : null,
-      ]);
-      return { tokens, continuation };
-    }
-    const continuation = await this.#text.encode(prompt.text, { special: false });
-    const tokens = Int32Array.from([...this.#text.startTokens, ...continuation]);
-    return { tokens, continuation: append ? continuation : null };
-  }
-
-  /** Requests whose prompts were ready at the same moment go together, those that ended meanwhile not at all. */
-  #send(request: SentRequest): void {
-    this.#outgoing.push(request);
-    if (this.#outgoing.length > 1) return;
-    queueMicrotask(() => {
-      const requests = this.#outgoing.filter(({ id }) => this.#generations.has(id));
-      this.#outgoing = [];
-      for (const { id } of requests) this.#sent.add(id);
-      if (requests.length > 0) this.#post({ type: 'requests', requests });
-      this.#dropGrammars();
-    });
-  }
-
-  /** The same object is the same grammar. It is sent once, unless so many others came after it that it was dropped. */
-  #grammarOf(grammar: object | undefined): number | null {
-    if (!grammar) return null;
-    const id = this.#grammarIds.get(grammar) ?? this.#nextId++;
-    this.#grammarIds.set(grammar, id);
-    if (!this.#grammarsSent.delete(id)) this.#post({ type: 'grammar', id, grammar: grammar as Grammar });
-    this.#grammarsSent.add(id);
-    return id;
-  }
-
-  /** After the requests that name them. */
-  #dropGrammars(): void {
-    for (const id of this.#grammarsSent) {
-      if (this.#grammarsSent.size <= GRAMMARS_SENT) return;
-      this.#grammarsSent.delete(id);
-      this.#post({ type: 'grammar', id, grammar: null });
-    }
-  }
-
   async #close(): Promise<void> {
     for (const id of [...this.#generations.keys()]) this.#fail(id, errors.engineClosed());
     if (!this.#dead) {
@@ -269,11 +192,11 @@ export class EngineClient {
   }
 
   #abort(id: number): void {
-    if (!this.#sent.has(id)) this.#endUnsent(id);
+    if (!this.#outgoing.sent.has(id)) this.#endUnsent(id);
     else {
       this.#post({ type: 'abort', id });
       // the only request there is: do not even finish the step
-      if (this.#sent.size === 1 && this.#cancel) Atomics.store(this.#cancel, 0, 1);
+      if (this.#outgoing.sent.size === 1 && this.#cancel) Atomics.store(this.#cancel, 0, 1);
     }
   }
 
@@ -295,7 +218,7 @@ export class EngineClient {
     const error = e instanceof LongmindError ? e : errors.engineFailed(e instanceof Error ? e.message : String(e));
     this.#generations.get(id)?.fail(error);
     this.#generations.delete(id);
-    this.#sent.delete(id);
+    this.#outgoing.sent.delete(id);
   }
 
   #receive(m: FromWorker): void {
@@ -306,7 +229,7 @@ export class EngineClient {
       for (const f of m.finished) {
         this.#generations.get(f.id)?.finish(f);
         this.#generations.delete(f.id);
-        this.#sent.delete(f.id);
+        this.#outgoing.sent.delete(f.id);
       }
       for (const f of m.failed) this.#fail(f.id, reviveError(f.error));
     } else if (m.type === 'reply' || m.type === 'refused') {
