@@ -24,6 +24,8 @@ export interface RecallOptions {
   sessions: number;
   /** Conversations played in all; 0 = all of the file. */
   limit: number;
+  /** Turns of each conversation, for shorter runs; 0 or absent = all. */
+  turns?: number;
   /**
    * The conversations take strict turns, and after each round the whole KV cache is filled with other tokens: between its
    * turns every session loses everything.
@@ -67,7 +69,8 @@ const BUCKETS = [250, 500, 1000, 2000, 3000, 4000, 8000];
 const FILLER_TOKENS = 256;
 
 export async function runRecall(engine: Engine, o: RecallOptions): Promise<RecallResult> {
-  const conversations = await readConversations(o.file || HELD_OUT, o.limit);
+  const read = await readConversations(o.file || HELD_OUT, o.limit);
+  const conversations = o.turns ? read.map((turns) => turns.slice(0, o.turns)) : read;
   const started = performance.now();
   const before = await engine.stats();
   const played = conversations.map((): Played => ({ answers: [], logprobs: [], tokensPrompt: 0, tokensCached: 0 }));

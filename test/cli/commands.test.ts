@@ -255,6 +255,7 @@ test('bench: options of each measurement arrive typed, with their defaults', asy
     file: 'f',
     sessions: 1,
     limit: 0,
+    turns: 0,
     evict: true,
     maxTokens: 24,
   });

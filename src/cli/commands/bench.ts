@@ -58,7 +58,7 @@ function recallCommand(context: Context): Command {
   const command = newCommand('recall', 'Does a model remember? Recall by distance in tokens', [
     'bench recall --model memo',
     'bench recall --model memo --sessions 50 --cache-max-entry-count 305 --quant-policy 8 --json',
-    'bench recall --model memo --evict --limit 5 --cache-max-entry-count 64',
+    'bench recall --model memo --evict --sessions 8 --limit 8 --cache-max-entry-count 64',
   ]);
   command.option(
     '--file <FILE>',
@@ -67,6 +67,7 @@ function recallCommand(context: Context): Command {
   );
   command.option('--sessions <N>', 'conversations at a time', integer(1), 1);
   command.option('--limit <N>', 'conversations in all (0 = all of the file)', integer(0), 0);
+  command.option('--turns <N>', 'turns of each conversation (0 = all)', integer(0), 0);
   command.option('--evict', 'fill the KV cache with other tokens between turns', false);
   command.option('--max-tokens <N>', 'tokens of an answer', integer(1), 24);
   command.option(...JSON_FLAG);
@@ -74,8 +75,9 @@ function recallCommand(context: Context): Command {
   return command.action(async () => {
     await using engine = await loadEngine(context, command);
     letSignalsEnd(context);
-    const { file, sessions, limit, evict, maxTokens } = command.opts<bench.RecallOptions>();
+    const { file, sessions, limit, turns, evict, maxTokens } = command.opts<bench.RecallOptions>();
+    const options = { file, sessions, limit, turns, evict, maxTokens };
     const onProgress = counter(context, 'conversations');
-    show(context, await context.library.bench.recall(engine, { file, sessions, limit, evict, maxTokens, onProgress }));
+    show(context, await context.library.bench.recall(engine, { ...options, onProgress }));
   });
 }
