@@ -21,6 +21,8 @@ const server = await createServer(watchAborts(engine), {
   maxConnections: 10_000,
 });
 const profiler = new Session();
+/** While the clients arrive, all at once. */
+const burst = monitorEventLoopDelay({ resolution: RESOLUTION_MS });
 let meter = null;
 let from = null;
 
@@ -70,6 +72,7 @@ function mainThread() {
 
 /** Looking at the event loop every millisecond costs about as much as a stream: delays come first, then the CPU of a token. */
 async function startDelays() {
+  burst.disable();
   const { tokens, steps } = await engine.stats();
   const delays = monitorEventLoopDelay({ resolution: RESOLUTION_MS });
   meter = { tokens: tokens.generated, steps, at: performance.now(), delays, rss: [] };
@@ -103,16 +106,21 @@ async function stopCpu() {
   };
 }
 
+function delaysOf(histogram) {
+  const less = (ns) => Math.max(0, ns / 1e6 - RESOLUTION_MS);
+  return { p50: less(histogram.percentile(50)), p99: less(histogram.percentile(99)), max: less(histogram.max) };
+}
+
 async function stop() {
   const { delays, rss, look, timer, at } = meter;
   const cpu = await stopCpu();
   const { tokens, steps } = await engine.stats();
   clearInterval(timer);
   look();
-  const less = (ns) => Math.max(0, ns / 1e6 - RESOLUTION_MS);
   return {
     seconds: (performance.now() - at) / 1e3,
-    delayMs: { p50: less(delays.percentile(50)), p99: less(delays.percentile(99)), max: less(delays.max) },
+    delayMs: delaysOf(delays),
+    arrivalDelayMs: delaysOf(burst),
     ...cpu,
     rssMiB: rss,
     tokens: tokens.generated - meter.tokens,
@@ -134,6 +142,7 @@ async function library({ streams, tokens, requests }) {
 }
 
 const commands = {
+  startArrival: () => void burst.enable(),
   startDelays,
   startCpu,
   stopCpu,

@@ -73,6 +73,7 @@ async function client() {
     if (r.error) problems.push(r.error);
   }
 }
+await server.call('startArrival');
 const clients = Array.from({ length: streams }, client);
 // the first prompts come all at once; what is measured is the going on
 await new Promise((resolve) => setTimeout(resolve, Math.min(5_000, seconds * 200)));
@@ -118,6 +119,8 @@ function report() {
   console.log(`${result.model} (${result.quantisation}), ${streams} streams, ${f(measured.seconds, 0)} s`);
   console.log(`${f(result.tokensPerSecond, 0)} tokens/s, ${f(result.tokensPerStep)} a step`);
   console.log(`event loop delay, ms: P50 ${f(d.p50)}  P99 ${f(d.p99)}  max ${f(d.max)}`);
+  const { p99, max } = result.arrivalDelayMs;
+  console.log(`before, while all clients arrived at once: P99 ${f(p99)}  max ${f(max)}`);
   console.log(
     `main thread: ${f(measured.mainCpuUsPerToken)} us of CPU a token; ` +
       `${f(100 * measured.mainBusy)}% busy, ${f(100 * measured.mainWaiting)}% waiting for a processor`,

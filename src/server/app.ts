@@ -90,6 +90,7 @@ function addHooks(app: FastifyInstance, ctx: ServerContext, config: ServerConfig
     if (ctx.draining) throw errors.engineClosed();
     // before the body is read
     if (request.is404) throw noRoute(request, reply, routes);
+    await ctx.turns.own();
   });
   app.addHook('onResponse', async (request, reply) => {
     const route = request.routeOptions.url ?? 'none';

@@ -35,3 +35,28 @@ test('a burst of work keeps its order, all of it is done, and the event loop goe
   await immediate();
   assert.ok(again, 'and it starts again');
 });
+
+test('chains of promises get the event loop one at a time, in their order', async () => {
+  const turns = new Turns();
+  let round = 0;
+  let counting = true;
+  const count = () => {
+    round++;
+    if (counting) setImmediate(count);
+  };
+  setImmediate(count);
+  const seen: [number, number][] = [];
+  await Promise.all(
+    Array.from({ length: 30 }, async (_, i) => {
+      await turns.own();
+      await null;
+      seen.push([i, round]);
+    }),
+  );
+  counting = false;
+  assert.deepEqual(
+    seen.map(([i]) => i),
+    Array.from({ length: 30 }, (_, i) => i),
+  );
+  assert.equal(new Set(seen.map(([, r]) => r)).size, 30, 'no two in one round');
+});
