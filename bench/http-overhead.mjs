@@ -8,7 +8,7 @@
  */
 import os from 'node:os';
 import { parseArgs } from 'node:util';
-import { startServer, stream } from './load-client.mjs';
+import { newConnections, startServer, stream } from './load-client.mjs';
 
 const { values: args } = parseArgs({
   options: {
@@ -44,6 +44,7 @@ async function library() {
 }
 
 async function http() {
+  newConnections();
   const started = performance.now();
   const results = await Promise.all(requests().map((messages) => stream(server.url, { messages, maxTokens })));
   const ms = performance.now() - started;

@@ -40,6 +40,9 @@ export function random(seed) {
   };
 }
 
+/** Connections that nobody used for long may be closed by the server just when they are used again. */
+export const newConnections = () => agent.destroy();
+
 /** A slow reader takes so much at a time. */
 const SLOW_CHARS = 4096;
 

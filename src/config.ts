@@ -179,7 +179,7 @@ export const engineOptions = {
   systemPrompt: text('', "system message for chats that bring none (default: the chat template's own)", 'TEXT'),
   threads: integer(0, 0, 256, 'CPU threads (0 = what the machine and its cgroup quota give)'),
   engineNice: integer(
-    5,
+    3,
     0,
     19,
     'how far the threads that compute give way to the one that serves (added to their nice value; Linux)',
