@@ -94,7 +94,9 @@ test('journal: both sides answer the same, and what was said is in the file', as
   const result = await compareJournal(open, { ...load, sessionLen: 256, rounds: 2, folder: '' });
   assert.equal(result.sameAnswers, true);
   assert.ok(result.journalBytes > 0);
-  assert.ok(result.ratioSpread[0] <= result.ratio && result.ratio <= result.ratioSpread[1]);
+  assert.equal(result.slices, 2 * Math.ceil(24 / 16));
+  assert.ok(result.ratioSpread[0] <= result.medianRatio && result.medianRatio <= result.ratioSpread[1]);
+  assert.ok(result.alone.cpuMicroseconds > 0 && result.alone.appendMicroseconds > 0 && result.alone.share > 0);
 });
 
 test('Poisson arrivals: every turn is answered, the answers are those of the closed loop', async () => {

@@ -1,93 +1,146 @@
-/** What the journal of sessions costs: the same load with and without it, in turns. */
+/**
+ * What the journal of sessions costs. Two engines, one with it and one without, play the same load in slices of some turns each,
+ * taking turns slice by slice, so that a drift of the machine meets both. A share of one percent is less than most machines'
+ * noise: so the journal's own work is measured too, alone, and held against the processor time of the load.
+ */
 import { mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { median, type OpenEngine, playOnce, prepare } from './compare.js';
-import type { LoadOptions } from './load.js';
-import type { SessionsResult } from './play.js';
+import { createJournal } from '../../cache/journal.js';
+import { median, type OpenEngine, prepare } from './compare.js';
+import type { Load, LoadOptions, Turn } from './load.js';
+import { Player, warmUp } from './play.js';
 
 export interface JournalOptions extends LoadOptions {
   sessionLen: number;
-  /** Pairs of runs. */
+  /** How often the whole load is played. */
   rounds: number;
   /** Where the journals go for as long as they are measured; '' = the folder for temporary files. */
   folder: string;
   onProgress?: (what: string, done: number, total: number) => void;
 }
 
-interface Side {
-  /** Answered tokens a second: median, lowest, highest of the runs. */
-  outputRate: number;
-  spread: [number, number];
-  cpuSeconds: number;
-}
-
 export interface JournalResult {
   load: LoadOptions & { sessionLen: number };
   rounds: number;
-  off: Side;
-  on: Side;
+  slices: number;
+  seconds: { off: number; on: number };
+  cpuSeconds: { off: number; on: number };
   journalBytes: number;
-  /** Throughput with the journal over that without, pair by pair: median, lowest, highest. */
+  /** Throughput with the journal over that without: all slices together, and the median of their ratios. */
   ratio: number;
+  medianRatio: number;
+  /** Standard error of the mean of the slices' ratios, the lowest and the highest. */
+  ratioError: number;
   ratioSpread: [number, number];
-  /** How far the runs without it differ among themselves: (highest − lowest) / median. The ratio means no more than that. */
-  noise: number;
-  /** Processor time without it over that with it: median of the pairs. */
+  /** By processor time. */
   ratioCpu: number;
+  alone: JournalAlone;
   sameAnswers: boolean;
 }
 
-export async function compareJournal(open: OpenEngine, o: JournalOptions): Promise<JournalResult> {
-  const { load, everything } = await prepare(open, o);
-  const pairs: { off: SessionsResult; on: SessionsResult }[] = [];
-  let journalBytes = 0;
-  const run = async (store: string) => {
-    const what = store ? 'with the journal' : 'without';
-    const onProgress = (done: number, total: number) => o.onProgress?.(what, done, total);
-    const arm = { prefixes: true, blocks: everything };
-    return (await playOnce(open, load, arm, { mode: 'session', onProgress }, { sessionStore: store })).result;
-  };
-  const journalled = async () => {
-    const folder = mkdtempSync(path.join(o.folder || tmpdir(), 'longmind-journal-'));
-    try {
-      const result = await run(folder);
-      journalBytes = readdirSync(folder).reduce((n, f) => n + statSync(path.join(folder, f)).size, 0);
-      return result;
-    } finally {
-      rmSync(folder, { recursive: true, force: true });
-    }
-  };
-  for (let round = 0; round < o.rounds; round++) {
-    // who goes first alternates, so that a drift of the machine favours nobody
-    if (round % 2 === 0) {
-      const off = await run('');
-      pairs.push({ off, on: await journalled() });
-    } else {
-      const on = await journalled();
-      pairs.push({ off: await run(''), on });
-    }
-  }
-  const { onProgress: _, rounds, folder: __, ...options } = o;
-  const ratios = pairs.map((p) => p.off.seconds / p.on.seconds);
-  const off = sideOf(pairs.map((p) => p.off));
-  return {
-    load: { ...options, sessionLen: load.sessionLen },
-    rounds,
-    off,
-    on: sideOf(pairs.map((p) => p.on)),
-    journalBytes,
-    ratio: median(ratios),
-    ratioSpread: spread(ratios),
-    noise: (off.spread[1] - off.spread[0]) / off.outputRate,
-    ratioCpu: median(pairs.map((p) => p.off.cpuSeconds / p.on.cpuSeconds)),
-    sameAnswers: new Set(pairs.flatMap((p) => [p.off.answersSha256, p.on.answersSha256])).size === 1,
-  };
+/** The same records written by a journal without an engine beside it. */
+export interface JournalAlone {
+  /** The engine thread's time for one turn's record, microseconds: median. */
+  appendMicroseconds: number;
+  /** Processor time of the process for one turn's record, its way to the file and to the disk included. */
+  cpuMicroseconds: number;
+  /** That over the processor time of a turn without a journal. */
+  share: number;
 }
 
-const spread = (values: readonly number[]): [number, number] => [Math.min(...values), Math.max(...values)];
+/** Turns that one engine plays before it is the other's turn. */
+const SLICE = 16;
 
-function sideOf(runs: SessionsResult[]): Side {
-  const rates = runs.map((r) => r.outputRate);
-  return { outputRate: median(rates), spread: spread(rates), cpuSeconds: median(runs.map((r) => r.cpuSeconds)) };
+export async function compareJournal(open: OpenEngine, o: JournalOptions): Promise<JournalResult> {
+  const { load, everything } = await prepare(open, o);
+  const store = mkdtempSync(path.join(o.folder || tmpdir(), 'longmind-journal-'));
+  try {
+    const pairs: { off: number; on: number; offCpu: number; onCpu: number }[] = [];
+    const digests = new Set<string>();
+    let journalBytes = 0;
+    for (let round = 0; round < o.rounds; round++) {
+      const folder = path.join(store, String(round));
+      const onProgress = (done: number, total: number) => o.onProgress?.(`round ${round + 1}`, done, total);
+      const { slices, answers } = await playRound(open, load, everything, folder, onProgress);
+      pairs.push(...slices);
+      for (const digest of answers) digests.add(digest);
+      journalBytes = readdirSync(folder).reduce((n, f) => n + statSync(path.join(folder, f)).size, 0);
+    }
+    const sum = (of: keyof (typeof pairs)[number]) => pairs.reduce((n, p) => n + p[of], 0);
+    const ratios = pairs.map((p) => p.off / p.on);
+    const turns = load.turns.length * o.rounds;
+    const { onProgress: _, rounds, folder: __, ...options } = o;
+    return {
+      load: { ...options, sessionLen: load.sessionLen },
+      rounds,
+      slices: pairs.length,
+      seconds: { off: sum('off'), on: sum('on') },
+      cpuSeconds: { off: sum('offCpu'), on: sum('onCpu') },
+      journalBytes,
+      ratio: sum('off') / sum('on'),
+      medianRatio: median(ratios),
+      ratioError: standardError(ratios),
+      ratioSpread: [Math.min(...ratios), Math.max(...ratios)],
+      ratioCpu: sum('offCpu') / sum('onCpu'),
+      alone: await journalAlone(load, path.join(store, 'alone'), sum('offCpu') / turns),
+      sameAnswers: digests.size === 1,
+    };
+  } finally {
+    rmSync(store, { recursive: true, force: true });
+  }
+}
+
+async function playRound(
+  open: OpenEngine,
+  load: Load,
+  blocks: number,
+  folder: string,
+  onProgress: (done: number, total: number) => void,
+) {
+  const own = { cacheMaxEntryCount: blocks, enablePrefixCaching: true, sessionLen: load.sessionLen };
+  await using without = await open(own);
+  await using journalled = await open({ ...own, sessionStore: folder });
+  const off = new Player(without, load, { mode: 'session' });
+  const on = new Player(journalled, load, { mode: 'session', onProgress });
+  await warmUp(without);
+  await warmUp(journalled);
+  const slices: { off: number; on: number; offCpu: number; onCpu: number }[] = [];
+  const answers: string[] = [];
+  for (let at = 0; at < load.turns.length; at += SLICE) {
+    const turns: Turn[] = load.turns.slice(at, at + SLICE);
+    // off on, on off, off on …
+    const first = await (slices.length % 2 === 0 ? off : on).measure(turns);
+    const second = await (slices.length % 2 === 0 ? on : off).measure(turns);
+    const [a, b] = slices.length % 2 === 0 ? [first, second] : [second, first];
+    slices.push({ off: a.seconds, on: b.seconds, offCpu: a.cpuSeconds, onCpu: b.cpuSeconds });
+    if (at + SLICE >= load.turns.length) answers.push(a.answersSha256, b.answersSha256);
+  }
+  return { slices, answers };
+}
+
+/** Writes what a load's turns write, one record after the other. */
+async function journalAlone(load: Load, dir: string, turnCpuSeconds: number): Promise<JournalAlone> {
+  const journal = createJournal({ dir, fingerprint: 'bench' });
+  await journal.flush();
+  const times: number[] = [];
+  const cpu = process.cpuUsage();
+  for (const { session, history, said, answered } of load.turns) {
+    const ids = new Int32Array(said.length + answered).fill(session);
+    const started = performance.now();
+    journal.append(`bench-${session}`, 0, history, ids);
+    times.push((performance.now() - started) * 1e3);
+    await journal.flush();
+  }
+  const { user, system } = process.cpuUsage(cpu);
+  await journal.close();
+  const cpuMicroseconds = (user + system) / load.turns.length;
+  const share = cpuMicroseconds / (turnCpuSeconds * 1e6);
+  return { appendMicroseconds: median(times), cpuMicroseconds, share };
+}
+
+function standardError(values: readonly number[]): number {
+  const mean = values.reduce((a, b) => a + b, 0) / values.length;
+  const variance = values.reduce((s, v) => s + (v - mean) ** 2, 0) / Math.max(1, values.length - 1);
+  return Math.sqrt(variance / values.length);
 }

@@ -71,30 +71,48 @@ export async function runSessions(engine: Engine, o: SessionsOptions): Promise<S
 }
 
 export async function play(engine: Engine, load: Load, o: PlayOptions): Promise<Played> {
-  const answers: Answers = load.peaks.map(() => []);
-  const histories: number[][] = load.peaks.map(() => []);
-  const samples: Sample[] = [];
+  const player = new Player(engine, load, o);
   await warmUp(engine);
-  const before = await engine.stats();
-  const cpu = process.cpuUsage();
-  const started = performance.now();
-  const speak = async (turn: Turn): Promise<void> => {
-    const result = await oneTurn(engine, turn, histories, o);
-    answers[turn.session]!.push(result.tokenIds);
-    samples.push({ turn, result });
-    o.onProgress?.(samples.length, load.turns.length);
-  };
-  await (load.options.rate > 0 ? openLoop(load, speak) : closedLoop(load, speak));
-  const seconds = (performance.now() - started) / 1e3;
-  const { user, system } = process.cpuUsage(cpu);
-  const after = await engine.stats();
-  if (o.mode === 'session')
-    for (const s of load.peaks.keys()) await engine.sessions.delete(`bench-${s}`).catch(() => {});
-  const sum = (f: (x: Sample) => number) => samples.reduce((a, x) => a + f(x), 0);
-  const promptTokens = sum((x) => x.result.usage.promptTokens);
-  return {
-    answers,
-    result: {
+  const result = await player.measure(load.turns);
+  await player.forget();
+  return { result, answers: player.answers };
+}
+
+/** Plays a load's turns on one engine, all at once or some at a time. */
+export class Player {
+  readonly answers: Answers;
+  readonly #histories: number[][];
+  #done = 0;
+
+  constructor(
+    private readonly engine: Engine,
+    private readonly load: Load,
+    private readonly o: PlayOptions,
+  ) {
+    this.answers = load.peaks.map(() => []);
+    this.#histories = load.peaks.map(() => []);
+  }
+
+  /** The next turns; each session's in order. */
+  async measure(turns: readonly Turn[]): Promise<SessionsResult> {
+    const samples: Sample[] = [];
+    const before = await this.engine.stats();
+    const cpu = process.cpuUsage();
+    const started = performance.now();
+    const speak = async (turn: Turn): Promise<void> => {
+      const result = await oneTurn(this.engine, turn, this.#histories, this.o);
+      this.answers[turn.session]!.push(result.tokenIds);
+      samples.push({ turn, result });
+      this.o.onProgress?.(++this.#done, this.load.turns.length);
+    };
+    const { rate, clients, seed } = this.load.options;
+    await (rate > 0 ? openLoop(turns, rate, seed, speak) : closedLoop(turns, clients, speak));
+    const seconds = (performance.now() - started) / 1e3;
+    const { user, system } = process.cpuUsage(cpu);
+    const after = await this.engine.stats();
+    const sum = (f: (x: Sample) => number) => samples.reduce((a, x) => a + f(x), 0);
+    const promptTokens = sum((x) => x.result.usage.promptTokens);
+    return {
       seconds,
       cpuSeconds: (user + system) / 1e6,
       turns: samples.length,
@@ -107,13 +125,23 @@ export async function play(engine: Engine, load: Load, o: PlayOptions): Promise<
       blocksEvicted: after.cache.blocksEvicted - before.cache.blocksEvicted,
       preemptions: after.preemptions - before.preemptions,
       steps: after.steps - before.steps,
-      answersSha256: createHash('sha256').update(JSON.stringify(answers)).digest('hex'),
-    },
-  };
+      answersSha256: digestOf(this.answers),
+    };
+  }
+
+  /** The engine forgets the sessions. */
+  async forget(): Promise<void> {
+    if (this.o.mode !== 'session') return;
+    for (const s of this.load.peaks.keys()) await this.engine.sessions.delete(`bench-${s}`).catch(() => {});
+  }
+}
+
+export function digestOf(answers: Answers): string {
+  return createHash('sha256').update(JSON.stringify(answers)).digest('hex');
 }
 
 /** The first steps teach the engine how many tokens a step may hold; they are not part of the measurement. */
-async function warmUp(engine: Engine): Promise<void> {
+export async function warmUp(engine: Engine): Promise<void> {
   const { sessionLen, memory, dims } = engine.info;
   const room = Math.min(sessionLen, memory.kvBlocks * memory.blockLen) - 8;
   const prompt = Array.from({ length: Math.max(1, Math.min(WARM_UP - 8, room)) }, (_, i) => (7 * i + 11) % dims.vocab);
@@ -140,8 +168,12 @@ async function oneTurn(engine: Engine, turn: Turn, histories: number[][], o: Pla
 }
 
 /** Each client takes the next turn whose conversation is free, in order. */
-async function closedLoop(load: Load, speak: (turn: Turn) => Promise<void>): Promise<void> {
-  const left = [...load.turns];
+async function closedLoop(
+  turns: readonly Turn[],
+  clients: number,
+  speak: (turn: Turn) => Promise<void>,
+): Promise<void> {
+  const left = [...turns];
   const busy = new Set<number>();
   let wake: (() => void)[] = [];
   const take = async (at: number): Promise<void> => {
@@ -165,7 +197,7 @@ async function closedLoop(load: Load, speak: (turn: Turn) => Promise<void>): Pro
       else await new Promise<void>((w) => wake.push(w));
     }
   };
-  await allOf(Array.from({ length: load.options.clients }, client));
+  await allOf(Array.from({ length: clients }, client));
 }
 
 /** Waits for all, also if one fails; then throws the first failure. */
@@ -174,18 +206,24 @@ async function allOf(work: Promise<void>[]): Promise<void> {
 }
 
 /** Turns arrive at exponential distances; one whose conversation still waits for its answer follows it. */
-async function openLoop(load: Load, speak: (turn: Turn) => Promise<void>): Promise<void> {
-  const random = uniform(load.options.seed + 1);
-  const last: Promise<void>[] = load.peaks.map(() => Promise.resolve());
+async function openLoop(
+  turns: readonly Turn[],
+  rate: number,
+  seed: number,
+  speak: (turn: Turn) => Promise<void>,
+): Promise<void> {
+  const random = uniform(seed + 1);
+  const last = new Map<number, Promise<void>>();
   let at = performance.now();
-  for (const turn of load.turns) {
-    at += (-Math.log(1 - random()) / load.options.rate) * 1e3;
+  for (const turn of turns) {
+    at += (-Math.log(1 - random()) / rate) * 1e3;
     const wait = at - performance.now();
     if (wait > 0) await new Promise((r) => setTimeout(r, wait));
-    last[turn.session] = last[turn.session]!.then(() => speak(turn));
-    last[turn.session]!.catch(() => {}); // told at the end
+    const spoken = (last.get(turn.session) ?? Promise.resolve()).then(() => speak(turn));
+    spoken.catch(() => {}); // told at the end
+    last.set(turn.session, spoken);
   }
-  await allOf(last);
+  await allOf([...last.values()]);
 }
 
 /** All of a session's history but the last token drawn, whose KV nobody has computed, was in the cache. */

@@ -52,7 +52,7 @@ export function sessionsCommand(context: Context): Command {
   );
   command.option('--compare-journal', 'with and without --session-store, in turns');
   command.option('--folder <DIR>', '--compare-journal: where the journals go meanwhile (default: temporary files)', '');
-  command.option('--rounds <N>', 'repetitions of a comparison (default: 1; journal: 5 pairs)', integer(1));
+  command.option('--rounds <N>', 'repetitions of a comparison (default: 1; of the journal: 5)', integer(1));
   command.option(...JSON_FLAG);
   addModelOptions(command, context.library.defaultModel);
   return command.action(async () => {
