@@ -1,4 +1,4 @@
-// npm run bench:perplexity -- [--model REF] [--file TEXT] [--window N] [--limit N] [--bits 16,8,4] [--json]
+// npm run bench:perplexity -- [--model REF] [--file TEXT] [--window N] [--limit N] [--bits 16,8,4] [--flash on,off] [--json]
 // Perplexity of one text on one GGUF: ours (KV of 16, 8 and 4 bits) and node-llama-cpp's (its default, KV in f16; flash
 // attention on and off), teacher-forced over the same token ids in the same windows; every token but a window's first is scored.
 import { spawnSync } from 'node:child_process';
@@ -16,6 +16,7 @@ const { values: args } = parseArgs({
     window: { type: 'string', default: '1024' },
     limit: { type: 'string', default: '0' },
     bits: { type: 'string', default: '16,8,4' },
+    flash: { type: 'string', default: 'on,off' },
     json: { type: 'boolean', default: false },
   },
 });
@@ -42,7 +43,7 @@ function peer(flash) {
 
 const bits = args.bits.split(',').map(Number);
 const ours = scoreWindows(input, windows, { bits }).map((s) => ({ ...s, name: `longmind, KV of ${s.bits} bits` }));
-const peers = [peer('on'), peer('off')];
+const peers = args.flash.split(',').map(peer);
 const rows = [...ours, ...peers].map(({ name, logprobs, seconds }) => {
   const own = compareScores(logprobs, ours[0].logprobs);
   const other = compareScores(logprobs, peers[0].logprobs);
