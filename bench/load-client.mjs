@@ -83,6 +83,8 @@ export function stream(url, { messages, maxTokens, abortAfterMs = null, slow = n
         setTimeout(() => response.resume(), slow());
       });
       response.on('end', () => {
+        // all had arrived, but the slow reader went away before it had taken it: Node throws the rest away and says 'end'
+        if (timer?.fired) return end('aborted', { tokens: text.split('"content":').length - 2 });
         const { error, tokens } = readStream(response.statusCode, text);
         if (error) end('malformed', { error: `${error}: …${text.slice(-300)}` });
         else end('finished', { tokens });
