@@ -27,6 +27,7 @@ export class PrefixIndex {
   /** What findFull() need not compare: up to #sameEnd the text of #sameRun is that of the run looked for. */
   #sameRun = -1;
   #sameEnd = 0;
+  #touched = 0;
 
   constructor(
     private readonly pool: BlockPool,
@@ -95,6 +96,9 @@ export class PrefixIndex {
     let low = 0;
     let high = 0;
     for (let b = this.root(parent); b !== -1; ) {
+      const left = this.sibling(b, LEFT);
+      const right = this.sibling(b, RIGHT);
+      this.#touched = this.#touch(left) | this.#touch(right);
       const order = this.#compare(b, Math.min(low, high));
       const equal = this.#equal;
       if (equal > this.bestLength) {
@@ -104,12 +108,22 @@ export class PrefixIndex {
       }
       if (order < 0) {
         high = equal;
-        b = this.sibling(b, LEFT);
+        b = left;
       } else {
         low = equal;
-        b = this.sibling(b, RIGHT);
+        b = right;
       }
     }
+  }
+
+  /** Reads the records of a node that may come next, while the present one is compared. */
+  #touch(b: number): number {
+    return b === -1 ? 0 : this.#siblings[2 * b]! | this.pool.run(b);
+  }
+
+  /** Something read early at last, so that the reads are not optimised away. */
+  get touched(): number {
+    return this.#touched;
   }
 
   /** Compares a stretch of two runs' text at once, for the calls of findFull() for `run` that follow. */
