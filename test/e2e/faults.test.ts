@@ -156,9 +156,9 @@ test('the disk of the session store is full: it is told, and serving goes on', {
 });
 
 test('SIGTERM during a generation: it finishes, what is new gets 503, the process ends with 0', { skip }, async (t) => {
-  const server = await serve(t);
-  const stream = await started(await server.post('/v1/completions', { ...long, max_tokens: 1500, stream: true }));
-  const plain = server.post('/v1/completions', { ...long, max_tokens: 1000 });
+  const server = await serve(t, { argv: ['--drain-seconds', '120'] });
+  const stream = await started(await server.post('/v1/completions', { ...long, max_tokens: 3500, stream: true }));
+  const plain = server.post('/v1/completions', { ...long, max_tokens: 3000 });
   await until('both run', async () => (await server.metric('longmind_requests{state="running"}')) === 2);
   server.child.kill('SIGTERM');
   await until('it drains', async () => (await server.get('/ready')).status === 503);
@@ -167,7 +167,7 @@ test('SIGTERM during a generation: it finishes, what is new gets 503, the proces
   assert.equal((await server.get('/health')).status, 200);
   assert.match(await stream(), /"finish_reason":"length"\}\]\}\n\ndata: \[DONE\]\n\n$/);
   const { usage } = (await (await plain).json()) as { usage: { completion_tokens: number } };
-  assert.equal(usage.completion_tokens, 1000);
+  assert.equal(usage.completion_tokens, 3000);
   assert.equal(await server.ended, 0);
 });
 
