@@ -11,6 +11,9 @@ import { type BlockPool, LEFT, RIGHT } from './block-pool.js';
 import { createCursor } from './token-arena.js';
 import type { TokenRuns } from './token-runs.js';
 
+/** No node and no root. */
+const NOBODY = -0x80000000;
+
 export class PrefixIndex {
   /** The tokens looked for: fill query[0 … queryLength). */
   query: Int32Array;
@@ -27,7 +30,10 @@ export class PrefixIndex {
   /** What findFull() need not compare: up to #sameEnd the text of #sameRun is that of the run looked for. */
   #sameRun = -1;
   #sameEnd = 0;
-  #touched = 0;
+  /** The way of the last #walk: nodes, ~node where it went left. It is that of the query among the children of #pathOf. */
+  #path = new Int32Array(64);
+  #pathLength = 0;
+  #pathOf = NOBODY;
 
   constructor(
     private readonly pool: BlockPool,
@@ -64,6 +70,7 @@ export class PrefixIndex {
   /** Loads tokens [from, to) of a run as the query. */
   load(run: number, from: number, to: number): void {
     this.queryLength = to - from;
+    this.#pathOf = NOBODY;
     this.runs.read(run, from, to, this.query, 0);
   }
 
@@ -71,12 +78,13 @@ export class PrefixIndex {
   find(parent: number): void {
     this.best = -1;
     this.bestLength = 0;
+    this.#pathOf = NOBODY;
     const root = this.root(parent);
     if (root === -1) return;
     const crowded = this.queryLength === this.pool.blockLen && !this.pool.isAlone(root);
     const slot = crowded ? this.#hints.slot(parent, this.query, this.queryLength) : -1;
     if (crowded && this.#tryHint(slot, parent)) return;
-    this.#search(parent);
+    this.#walk(parent, -1);
     if (crowded && this.bestLength === this.pool.blockLen) this.#hints.set(slot, this.best);
   }
 
@@ -92,38 +100,35 @@ export class PrefixIndex {
     return true;
   }
 
-  #search(parent: number): void {
+  /**
+   * Walks to the place of the query among the children of `parent`, and notes the way. Equal texts stand in the order of
+   * their numbers: `number` is the query's, or -1 if it is only looked for.
+   */
+  #walk(parent: number, number: number): void {
+    let n = 0;
     let low = 0;
     let high = 0;
     for (let b = this.root(parent); b !== -1; ) {
-      const left = this.sibling(b, LEFT);
-      const right = this.sibling(b, RIGHT);
-      this.#touched = this.#touch(left) | this.#touch(right);
       const order = this.#compare(b, Math.min(low, high));
       const equal = this.#equal;
       if (equal > this.bestLength) {
         this.best = b;
         this.bestLength = equal;
-        if (equal === this.pool.blockLen) return;
+        if (equal === this.pool.blockLen && number === -1) return;
       }
-      if (order < 0) {
+      const before = order < 0 || (order === 0 && number < b);
+      if (n === this.#path.length) this.#path = doubled(this.#path);
+      this.#path[n++] = before ? ~b : b;
+      if (before) {
         high = equal;
-        b = left;
+        b = this.sibling(b, LEFT);
       } else {
         low = equal;
-        b = right;
+        b = this.sibling(b, RIGHT);
       }
     }
-  }
-
-  /** Reads the records of a node that may come next, while the present one is compared. */
-  #touch(b: number): number {
-    return b === -1 ? 0 : this.#siblings[2 * b]! | this.pool.run(b);
-  }
-
-  /** Something read early at last, so that the reads are not optimised away. */
-  get touched(): number {
-    return this.#touched;
+    this.#pathLength = n;
+    this.#pathOf = parent;
   }
 
   /** Compares a stretch of two runs' text at once, for the calls of findFull() for `run` that follow. */
@@ -197,33 +202,30 @@ export class PrefixIndex {
       this.pool.setAlone(root, false);
       links[2 * root + LEFT] = links[2 * root + RIGHT] = -1;
     }
-    let above = -1;
-    let side = LEFT;
-    let x = root;
+    if (this.#pathOf !== parent) this.#walk(parent, b);
+    const path = this.#path;
+    const length = this.#pathLength;
     const mine = priority(b);
-    while (x !== -1 && priority(x) >= mine) {
-      above = x;
-      side = this.#before(b, x) ? LEFT : RIGHT;
-      x = links[2 * x + side]!;
-    }
-    if (above === -1) this.#setRoot(parent, b);
-    else links[2 * above + side] = b;
-    // what stood there is split into what comes before b and what comes after
+    let i = 0;
+    while (i < length && priority(nodeOf(path[i]!)) >= mine) i++;
+    if (i === 0) this.#setRoot(parent, b);
+    else links[2 * nodeOf(path[i - 1]!) + (path[i - 1]! < 0 ? LEFT : RIGHT)] = b;
+    // what stood there is split, along the way, into what comes before b and what comes after
     let less = 2 * b + LEFT;
     let more = 2 * b + RIGHT;
-    while (x !== -1) {
-      if (this.#before(b, x)) {
+    for (; i < length; i++) {
+      const x = nodeOf(path[i]!);
+      if (path[i]! < 0) {
         links[more] = x;
         more = 2 * x + LEFT;
-        x = links[more]!;
       } else {
         links[less] = x;
         less = 2 * x + RIGHT;
-        x = links[less]!;
       }
     }
     links[less] = -1;
     links[more] = -1;
+    this.#pathOf = NOBODY;
   }
 
   /** The query (the tokens of b) stands before node x; equal texts stand in the order of their numbers. */
@@ -235,6 +237,7 @@ export class PrefixIndex {
   /** Takes a block out; its tokens must still be there. */
   remove(b: number): void {
     const { pool } = this;
+    this.#pathOf = NOBODY;
     const parent = pool.parent(b);
     if (pool.isAlone(b)) {
       this.#setRoot(parent, -1);
@@ -290,6 +293,17 @@ export class PrefixIndex {
     if (parent >= 0) this.pool.setChild(parent, b);
     else this.#roots[-1 - parent] = b;
   }
+}
+
+/** Node of an entry of a path. */
+function nodeOf(entry: number): number {
+  return entry < 0 ? ~entry : entry;
+}
+
+function doubled(array: Int32Array<ArrayBuffer>): Int32Array<ArrayBuffer> {
+  const bigger = new Int32Array(2 * array.length);
+  bigger.set(array);
+  return bigger;
 }
 
 /** A fixed shuffle of block numbers (all 32-bit numbers map to different ones). */
