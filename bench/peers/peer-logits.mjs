@@ -38,5 +38,5 @@ for (const ids of chunks) {
   }
 }
 const seconds = (performance.now() - started) / 1e3;
-console.log(JSON.stringify({ top, logprobs, next, seconds }));
-process.exit(0);
+// a pipe takes its time: leaving at once would cut a long answer
+process.stdout.write(`${JSON.stringify({ top, logprobs, next, seconds })}\n`, () => process.exit(0));
