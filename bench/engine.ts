@@ -1,6 +1,7 @@
 /** npm run bench:engine: time in JavaScript per step (scheduler, cache manager, step, events) over the null device. */
 import { parseArgs } from 'node:util';
 import { createCacheManager } from '../src/cache/index.js';
+import { greedySampling } from '../src/config.js';
 import { createNullDevice } from '../src/device/null/index.js';
 import { PersistentBatch } from '../src/engine/batch.js';
 
@@ -60,21 +61,11 @@ function measure(sequences: number): { median: number; p99: number } {
       },
     },
   );
-  const greedy = {
-    topK: 0,
-    topP: 1,
-    minP: 0,
-    repetitionPenalty: 1,
-    presencePenalty: 0,
-    frequencyPenalty: 0,
-    seed: 1,
-    logprobs: null,
-  };
   for (let id = 1; id <= sequences; id++) {
     batch.submit({
       id,
       tokens: Int32Array.from({ length: 512 }, (_, i) => (i * 7919 + id * 131) % 49152),
-      sampling: { ...greedy, temperature: 0, logitBias: {} },
+      sampling: greedySampling,
       limits: { maxTokens: 1500, minTokens: 0, stop: [], stopTokens: [], ignoreEos: true },
       stopTokens: [2],
       sessionId: `s${id}`,

@@ -124,66 +124,6 @@ function* products(): Generator<Row> {
   }
 }
 
-const HEADS = 32;
-const KV_HEADS = 8;
-const HEAD_DIM = 64;
-const LAYERS = 8;
-
-/** A device whose step is `LAYERS` times rope, store and attention of the 1 B shape. */
-function attentionDevice(context: number, bits: 16 | 8 | 4): { device: CpuDevice; step: Step } {
-  const width = HEADS * HEAD_DIM;
-  const inverseFrequencies = Float32Array.from({ length: HEAD_DIM / 2 }, (_, i) => 1e4 ** ((-2 * i) / HEAD_DIM));
-  const rope = { dims: HEAD_DIM, freqBase: 1e4, neox: false, magnitude: 1, inverseFrequencies };
-  const ops: Op[] = [
-    { op: 'embed', weight: 'embd', out: 'q' },
-    { op: 'embed', weight: 'embk', out: 'k' },
-    { op: 'embed', weight: 'embk', out: 'v' },
-  ];
-  for (let layer = 0; layer < LAYERS; layer++) {
-    ops.push({ op: 'ropeAndStore', layer, q: 'q', k: 'k', v: 'v', rope });
-    ops.push({ op: 'attention', layer, q: 'q', out: 'out', scale: 0.125 });
-  }
-  const kvWidth = KV_HEADS * HEAD_DIM;
-  const buffers = [
-    { name: 'q', width, perLogit: false },
-    { name: 'k', width: kvWidth, perLogit: false },
-    { name: 'v', width: kvWidth, perLogit: false },
-    { name: 'out', width, perLogit: false },
-  ];
-  const program: Program = {
-    dims: {
-      layers: LAYERS,
-      dim: width,
-      heads: HEADS,
-      kvHeads: KV_HEADS,
-      headDim: HEAD_DIM,
-      ffDim: 1,
-      vocab: 16,
-      contextLength: context,
-    },
-    buffers,
-    ops,
-  };
-  const device = createCpuDevice(options);
-  const source = writeTensors('attention', [
-    { name: 'embd', type: 'F32', shape: [width, 16] },
-    { name: 'embk', type: 'F32', shape: [kvWidth, 16] },
-  ]);
-  const blockLen = 64;
-  const limits = { maxTokens: 512, maxRows: 1, maxBlocksPerRow: context / blockLen, maxLogits: 1, vocab: 16 };
-  const maxBlocks = limits.maxBlocksPerRow;
-  device.load(program, source, {
-    limits,
-    kv: { layers: LAYERS, kvHeads: KV_HEADS, headDim: HEAD_DIM, blockLen, bits },
-    maxBlocks,
-  });
-  device.growKv(maxBlocks);
-  const step = createStep(limits);
-  for (let b = 0; b < maxBlocks; b++) step.blockTables[b] = b;
-  step.rowCount = 1;
-  return { device, step };
-}
-
 function runTokens(device: CpuDevice, step: Step, position: number, count: number): number {
   step.tokenCount = step.rowStart[1] = count;
   for (let i = 0; i < count; i++) {
@@ -193,38 +133,6 @@ function runTokens(device: CpuDevice, step: Step, position: number, count: numbe
   const start = performance.now();
   device.submit(step);
   return (performance.now() - start) / 1e3;
-}
-
-function* attentions(): Generator<Row> {
-  for (const bits of [16, 8, 4] as const) {
-    for (const [context, count] of [
-      [512, 512],
-      [8192, 512],
-      [8192, 1],
-    ]) {
-      // what lies before is not computed: empty blocks cost the same to read
-      const { device, step } = attentionDevice(context, bits);
-      const seconds = best(4, () => runTokens(device, step, context - count, count)) / LAYERS;
-      const limits = measureLimits(device);
-      device.close();
-      const pairs = count * (context - count) + (count * (count + 1)) / 2;
-      const operations = 4 * pairs * HEADS * HEAD_DIM;
-      const bytes = (2 * context * KV_HEADS * HEAD_DIM * bits) / 8;
-      const limit = count === 1 ? 'bandwidth' : 'f32';
-      const share = (limit === 'f32' ? operations / limits.f32 : bytes / limits.bandwidth) / seconds;
-      const rate =
-        limit === 'f32'
-          ? `${(operations / seconds / 1e9).toFixed(0)} GFLOPS`
-          : `${(bytes / seconds / 1e9).toFixed(1)} GB/s`;
-      yield {
-        kernel: `rope, store, attention, KV ${bits} bits, ${count} tokens at the end of ${context}`,
-        milliseconds: seconds * 1e3,
-        rate,
-        limit,
-        share,
-      };
-    }
-  }
 }
 
 /** Drawing 16 tokens at once from 49,152 logits each; the small product that makes the logits is included. */
@@ -296,7 +204,7 @@ if (!args.json) {
 }
 const rows: Row[] = [];
 const kvBits = () => kvAttentions(options, folder);
-for (const group of [products, attentions, kvBits, samples]) {
+for (const group of [products, kvBits, samples]) {
   for (const r of group()) {
     rows.push(r);
     if (args.json) continue;

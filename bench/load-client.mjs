@@ -29,17 +29,6 @@ export async function startServer(engineOptions, profile) {
   return { ...ready, pid: child.pid, call };
 }
 
-/** Deterministic numbers in [0, 1) (mulberry32). */
-export function random(seed) {
-  let a = seed >>> 0;
-  return () => {
-    a = (a + 0x6d2b79f5) >>> 0;
-    let t = Math.imul(a ^ (a >>> 15), a | 1);
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
-
 /** Connections that nobody used for long may be closed by the server just when they are used again. */
 export const newConnections = () => agent.destroy();
 

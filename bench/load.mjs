@@ -10,7 +10,8 @@
  */
 import os from 'node:os';
 import { parseArgs } from 'node:util';
-import { random, startServer, stream } from './load-client.mjs';
+import { uniform } from '../dist/src/bench/random.js';
+import { startServer, stream } from './load-client.mjs';
 
 const { values: args } = parseArgs({
   options: {
@@ -32,7 +33,7 @@ const { values: args } = parseArgs({
 const streams = Number(args.streams);
 const seconds = Number(args.seconds);
 const [leastTokens, mostTokens] = args.tokens.split(',').map(Number);
-const next = random(Number(args.seed));
+const next = uniform(Number(args.seed));
 const words =
   'the river town of old stone houses where every winter morning a boat would carry letters and bread'.split(' ');
 

@@ -4,7 +4,7 @@
  * when its first request comes; with --fresh every request has a grammar of which nothing was learned.
  */
 import { parseArgs } from 'node:util';
-import { engineOptions, parseOptions } from '../src/config.js';
+import { engineOptions, greedySampling, parseOptions } from '../src/config.js';
 import { createCpuDevice } from '../src/device/cpu/index.js';
 import { Core } from '../src/engine/core.js';
 import {
@@ -140,18 +140,7 @@ function submit(): void {
     forkOf: null,
     grammar: args.fresh ? grammars[id % grammars.length]!() : shared[id % grammars.length]!,
     limits: { maxTokens: 200, minTokens: 0, stop: [], stopTokens: [], ignoreEos: false },
-    sampling: {
-      temperature: 1,
-      topK: 0,
-      topP: 1,
-      minP: 0,
-      repetitionPenalty: 1,
-      presencePenalty: 0,
-      frequencyPenalty: 0,
-      seed: id,
-      logprobs: null,
-      logitBias: {},
-    },
+    sampling: { ...greedySampling, temperature: 1, seed: id },
   });
 }
 

@@ -311,6 +311,20 @@ export const samplingOptions = {
   } satisfies OptionSpec<Record<number, number>>,
 } satisfies { [K in keyof SamplingParams]: OptionSpec<SamplingParams[K]> };
 
+/** The likeliest token each time, and nothing else done to the logits. */
+export const greedySampling: Readonly<SamplingParams & { seed: number }> = {
+  temperature: 0,
+  topK: 0,
+  topP: 1,
+  minP: 0,
+  repetitionPenalty: 1,
+  presencePenalty: 0,
+  frequencyPenalty: 0,
+  seed: 1,
+  logprobs: null,
+  logitBias: {},
+};
+
 const tokenIds: OptionSpec<number[]> = {
   default: [],
   help: 'token ids that end the generation',

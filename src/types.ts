@@ -21,7 +21,7 @@ export interface TensorSource {
 
 // ---------------------------------------------------------------- requests
 
-/** How the next token is chosen. Missing fields take the defaults of `samplingDefaults` in config.ts. */
+/** How the next token is chosen. Missing fields take the defaults of `samplingOptions` in config.ts. */
 export interface SamplingParams {
   /** 0 = greedy. */
   temperature: number;

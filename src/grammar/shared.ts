@@ -130,7 +130,7 @@ function hexEdges(b: GrammarBuilder, from: number, lo: number, hi: number, to: n
   edge(10, 15, 0x61);
 }
 
-/** `uXXXX`, and `uD8XX\uDCXX` as one character. */
+/** `u` and four hex digits; two surrogates in a row are one character. */
 function escapedUnit(b: GrammarBuilder, backslash: number, body: number): void {
   const u = b.state();
   b.edge(backslash, 0x75, 0x75, u);

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { greedySampling } from '../../src/config.js';
 import { LongmindError } from '../../src/errors.js';
 import { compileJsonSchema } from '../../src/grammar/index.js';
 import { EOS, type Outcome, random, TestBatch, type TestBatchOptions, tokens } from '../support/batch.js';
@@ -27,19 +28,7 @@ function conversations(o: TestBatchOptions, sessions: number, turns: number, tog
   return { out, stats: t.cache.stats(), counters: t.batch.counters };
 }
 
-const sampling = (s: number) => (s % 2 ? { ...greedy, temperature: 1, seed: s } : greedy);
-const greedy = {
-  temperature: 0,
-  topK: 0,
-  topP: 1,
-  minP: 0,
-  repetitionPenalty: 1,
-  presencePenalty: 0,
-  frequencyPenalty: 0,
-  seed: 1,
-  logprobs: null,
-  logitBias: {},
-};
+const sampling = (s: number) => (s % 2 ? { ...greedySampling, temperature: 1, seed: s } : greedySampling);
 
 test('a hit and a miss give the same tokens, whatever the room, the chunks, the blocks and the company', () => {
   const all = conversations({ blocks: 1000 }, 8, 4, true);

@@ -1,20 +1,10 @@
 /** Several answers to one prompt: it is computed once, and every answer is what it would have been alone. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { greedySampling } from '../../src/config.js';
 import { random, TestBatch, type TestBatchOptions, tokens } from '../support/batch.js';
 
-const sampling = (seed: number) => ({
-  temperature: 1,
-  topK: 0,
-  topP: 1,
-  minP: 0,
-  repetitionPenalty: 1,
-  presencePenalty: 0,
-  frequencyPenalty: 0,
-  seed,
-  logprobs: null,
-  logitBias: {},
-});
+const sampling = (seed: number) => ({ ...greedySampling, temperature: 1, seed });
 
 /** `n` answers, those after the first as forks or as requests of their own. */
 function answers(o: TestBatchOptions, prompt: number[], n: number, forked: boolean) {

@@ -1,6 +1,7 @@
 /** A batch over the null device, driven step by step. */
 import { createCacheManager } from '../../src/cache/index.js';
 import type { CacheManager } from '../../src/cache/types.js';
+import { greedySampling } from '../../src/config.js';
 import type { Device, Program } from '../../src/device/device.js';
 import { createNullDevice, type NullDeviceOptions } from '../../src/device/null/index.js';
 import { PersistentBatch } from '../../src/engine/batch.js';
@@ -119,19 +120,7 @@ export class TestBatch {
       grammar: o.grammar ?? null,
       forkOf: o.forkOf ?? null,
       limits: { maxTokens: 8, minTokens: 0, stop: [], stopTokens: [], ignoreEos: false, ...o.limits },
-      sampling: {
-        temperature: 0,
-        topK: 0,
-        topP: 1,
-        minP: 0,
-        repetitionPenalty: 1,
-        presencePenalty: 0,
-        frequencyPenalty: 0,
-        seed: 1,
-        logprobs: null,
-        logitBias: {},
-        ...o.sampling,
-      },
+      sampling: { ...greedySampling, ...o.sampling },
     });
     this.outcomes.set(id, { tokens: [], logprobs: [], finished: null, error: null });
     return id;

@@ -1,5 +1,5 @@
 /** The engine without its thread over the null device, from options to answers. */
-import { engineOptions, parseOptions } from '../../src/config.js';
+import { engineOptions, greedySampling, parseOptions } from '../../src/config.js';
 import { createNullDevice } from '../../src/device/null/index.js';
 import { Core } from '../../src/engine/core.js';
 import type { EngineRequest } from '../../src/engine/request.js';
@@ -20,18 +20,7 @@ export function request(id: number, prompt: number[], sessionId: string | null):
     grammar: null,
     forkOf: null,
     limits: { maxTokens: 8, minTokens: 0, stop: [], stopTokens: [], ignoreEos: false },
-    sampling: {
-      temperature: 0,
-      topK: 0,
-      topP: 1,
-      minP: 0,
-      repetitionPenalty: 1,
-      presencePenalty: 0,
-      frequencyPenalty: 0,
-      seed: 1,
-      logprobs: null,
-      logitBias: {},
-    },
+    sampling: greedySampling,
   };
 }
 

@@ -3,7 +3,7 @@
  * what its steps would take. It tells what scheduling and eviction lose, apart from kernels and from what else runs on the
  * machine, and does so for many seeds in seconds.
  */
-import { engineOptions, parseOptions } from '../../config.js';
+import { engineOptions, greedySampling, parseOptions } from '../../config.js';
 import type { Program, Step } from '../../device/device.js';
 import { createNullDevice } from '../../device/null/index.js';
 import { Core } from '../../engine/core.js';
@@ -212,17 +212,6 @@ function requestOf(id: number, turn: Turn, histories: number[][], arm: Arm, core
       stopTokens: [],
       ignoreEos: true,
     },
-    sampling: {
-      temperature: 0,
-      topK: 0,
-      topP: 1,
-      minP: 0,
-      repetitionPenalty: 1,
-      presencePenalty: 0,
-      frequencyPenalty: 0,
-      seed: 1,
-      logprobs: null,
-      logitBias: {},
-    },
+    sampling: greedySampling,
   };
 }
