@@ -4,12 +4,17 @@ import type { CacheConfig, CacheManager } from './types.js';
 
 export { createJournal, type Journal, type JournalOptions, type SavedSession } from './journal.js';
 export type {
+  AdoptedNode,
   CacheConfig,
   CacheManager,
   CacheSnapshot,
   CacheStats,
+  RestoreCost,
   SequenceId,
   SequenceState,
+  TierConfig,
+  TierOperations,
+  TransferOrder,
 } from './types.js';
 
 /** Sequences and their block tables use integers of 31 bits; a sequence id leaves 2^26 slots. */
