@@ -16,7 +16,7 @@ export type {
   TransferOrder,
 } from './types.js';
 
-/** Sequences and their block tables use integers of 31 bits; a sequence id leaves 2^26 slots. */
+/** Sequences and their block tables use integers of 31 bits; a sequence id leaves 2^26 records. */
 const MAX_BLOCKS = 2 ** 27;
 
 /** A cache of KV caches over `config.blocks` blocks. Throws a LongmindError for what cannot work. */

@@ -13,7 +13,7 @@ import type { CacheSnapshot, CacheStats } from '../types.js';
 
 export type { CacheSnapshot, CacheStats } from '../types.js';
 
-/** A handle: dense slot plus generation, so that a stale one is noticed. */
+/** A handle: dense number plus generation, so that a stale one is noticed. */
 export type SequenceId = number;
 
 export type SequenceState = 'active' | 'cached' | 'evicted';
