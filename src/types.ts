@@ -217,6 +217,30 @@ export interface CacheStats {
   growRefusals: number;
 }
 
+/** Places below the device, and what moved between them. */
+export interface TierStats {
+  /** Slots; `used` ones hold a copy or will when an order is done. */
+  host: { total: number; used: number };
+  disk: { total: number; used: number };
+  /** Blocks on the device that have a copy below. */
+  savedBlocks: number;
+  /** Transfers that wait, and those under way. */
+  waiting: number;
+  outstanding: number;
+  /** Transfers done: block → first place below, host → disk, a place below → block, by that place. */
+  saves: number;
+  demotions: number;
+  hostLoads: number;
+  diskLoads: number;
+  /** Copies that made room for others. */
+  hostEvicted: number;
+  diskEvicted: number;
+  saveFailures: number;
+  loadFailures: number;
+  /** Saves given up since the block was needed before its turn came. */
+  savesCancelled: number;
+}
+
 /** Compact picture of the block map. */
 export interface CacheSnapshot {
   blockLen: number;

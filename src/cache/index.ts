@@ -2,17 +2,21 @@ import { errors } from '../errors.js';
 import { Manager } from './manager.js';
 import type { CacheConfig, CacheManager } from './types.js';
 
-export { createJournal, type Journal, type JournalOptions, type SavedSession } from './journal.js';
 export type {
+  AdoptedNode,
   CacheConfig,
   CacheManager,
   CacheSnapshot,
   CacheStats,
+  RestoreCost,
   SequenceId,
   SequenceState,
+  TierConfig,
+  TierOperations,
+  TransferOrder,
 } from './types.js';
 
-/** Sequences and their block tables use integers of 31 bits; a sequence id leaves 2^26 slots. */
+/** Sequences and their block tables use integers of 31 bits; a sequence id leaves 2^26 records. */
 const MAX_BLOCKS = 2 ** 27;
 
 /** A cache of KV caches over `config.blocks` blocks. Throws a LongmindError for what cannot work. */

@@ -1,20 +1,15 @@
 /** The KV cache manager: see types.ts for what each operation promises, ARCHITECTURE.md for the picture. */
 import { errors, InvariantError, invariant } from '../errors.js';
-import { BlockPool } from './block-pool.js';
-import { BlockTree } from './block-tree.js';
-import { checkAll } from './check.js';
-import { PendingCopies } from './copies.js';
-import { Domains } from './domains.js';
-import { snapshotOf, statsOf } from './inspect.js';
-import { KeptSequences } from './kept-sequences.js';
-import { Leaders } from './leaders.js';
-import { createPolicy } from './policies.js';
+import { checkAll, snapshotOf, statsOf } from './inspect.js';
+import { createCursor, TokenArena } from './memory.js';
+import { AdaptivePolicy } from './policy/adaptive.js';
+import { LruPolicy } from './policy/policy.js';
+import { BlockPool, PendingCopies } from './pool.js';
 import { PrefixIndex } from './prefix-index.js';
-import { PrefixMatch } from './prefix-match.js';
-import { SequenceBlocks } from './sequence-blocks.js';
-import { ACTIVE, S, SequenceStore } from './sequence-store.js';
-import { createCursor, TokenArena } from './token-arena.js';
+import { Leaders, PrefixMatch, SequenceBlocks } from './sequence-blocks.js';
+import { ACTIVE, Namespaces, Retention, S, SequenceStore } from './sequences.js';
 import { TokenRuns } from './token-runs.js';
+import { BlockTree } from './tree.js';
 import type { CacheConfig, CacheManager, CacheSnapshot, CacheStats, SequenceId, SequenceState } from './types.js';
 
 export class Manager implements CacheManager {
@@ -24,10 +19,10 @@ export class Manager implements CacheManager {
   readonly sequences: SequenceStore;
   readonly pool: BlockPool;
   readonly tree: BlockTree;
-  readonly domains: Domains;
+  readonly namespaces: Namespaces;
   readonly copies: PendingCopies;
   readonly blocks: SequenceBlocks;
-  readonly kept: KeptSequences;
+  readonly retention: Retention;
   readonly #match: PrefixMatch;
   readonly #leaders: Leaders;
   readonly #index: PrefixIndex;
@@ -55,14 +50,14 @@ export class Manager implements CacheManager {
     const chunk = config.chunkSize === 0 ? Math.ceil(Math.sqrt(blocks)) : config.chunkSize;
     this.pool = new BlockPool(blocks, blockLen, chunk === -1 ? blocks : chunk, config.grow);
     this.#index = new PrefixIndex(this.pool, this.runs);
-    this.domains = new Domains((d) => this.#index.addDomain(d));
-    const policy = createPolicy(config.policy, this.pool);
-    this.tree = new BlockTree(this.pool, policy, this.#index, this.runs, this.sequences, this.domains);
+    this.namespaces = new Namespaces((d) => this.#index.addNamespace(d));
+    const policy = config.policy === 'lru' ? new LruPolicy(this.pool) : new AdaptivePolicy(this.pool);
+    this.tree = new BlockTree(this.pool, policy, this.#index, this.runs, this.sequences, this.namespaces);
     this.copies = new PendingCopies(this.pool);
-    const { pool, tree, sequences, runs, copies, domains } = this;
+    const { pool, tree, sequences, runs, copies, namespaces } = this;
     const index = this.#index;
     this.blocks = new SequenceBlocks(pool, tree, index, sequences, copies, config.prefixCaching, blocksPerSequence);
-    this.kept = new KeptSequences(config, sequences, runs, domains, this.blocks);
+    this.retention = new Retention(config, sequences, runs, namespaces, (s) => this.blocks.leave(s));
     this.#match = new PrefixMatch(pool, tree, index, sequences, runs, copies, this.blocks, blocksPerSequence);
     this.#leaders = new Leaders(blockLen, sequences, runs, index, this.blocks);
     if (chunk === -1 && !this.pool.growTo(blocks)) {
@@ -73,31 +68,31 @@ export class Manager implements CacheManager {
   // ---------------------------------------------------------------- sequence store
 
   create(options: { owner?: number; shared?: boolean } = {}): SequenceId {
-    this.kept.makeRoom(1, 0, -1);
+    this.retention.makeRoom(1, 0, -1);
     const { owner = 0, shared = true } = options;
-    const domain = this.config.prefixCaching ? this.domains.of(shared ? null : owner) : this.domains.private();
-    const s = this.kept.create(domain);
+    const namespace = this.config.prefixCaching ? this.namespaces.of(shared ? null : owner) : this.namespaces.private();
+    const s = this.retention.create(namespace);
     this.sequences.set(s, S.RUN, this.runs.createRoot(s));
     return this.sequences.idOf(s);
   }
 
   append(seq: SequenceId, ids: ArrayLike<number>, from = 0, to = ids.length): void {
     const q = this.sequences;
-    const s = q.slot(seq);
+    const s = q.indexOf(seq);
     if (to <= from) return;
     this.#checkLength(q.get(s, S.KNOWN) + to - from);
-    this.kept.makeRoom(0, to - from, s);
+    this.retention.makeRoom(0, to - from, s);
     this.runs.append(q.get(s, S.RUN), ids, from, to);
-    this.kept.addKnown(s, to - from);
+    this.retention.addKnown(s, to - from);
   }
 
   appendOne(seq: SequenceId, id: number): void {
     const q = this.sequences;
-    const s = q.slot(seq);
+    const s = q.indexOf(seq);
     this.#checkLength(q.get(s, S.KNOWN) + 1);
-    this.kept.makeRoomForOne(s);
+    this.retention.makeRoomForOne(s);
     this.runs.appendOne(q.get(s, S.RUN), id);
-    this.kept.addKnown(s, 1);
+    this.retention.addKnown(s, 1);
   }
 
   #checkLength(tokens: number): void {
@@ -105,16 +100,16 @@ export class Manager implements CacheManager {
   }
 
   known(seq: SequenceId): number {
-    return this.sequences.get(this.sequences.slot(seq), S.KNOWN);
+    return this.sequences.get(this.sequences.indexOf(seq), S.KNOWN);
   }
 
   computed(seq: SequenceId): number {
-    return this.sequences.get(this.sequences.slot(seq), S.COMPUTED);
+    return this.sequences.get(this.sequences.indexOf(seq), S.COMPUTED);
   }
 
   state(seq: SequenceId): SequenceState {
     const q = this.sequences;
-    const s = q.slot(seq);
+    const s = q.indexOf(seq);
     if (q.get(s, S.STATE) === ACTIVE) return 'active';
     return q.get(s, S.NODES) > 0 ? 'cached' : 'evicted';
   }
@@ -124,18 +119,18 @@ export class Manager implements CacheManager {
   }
 
   tokenAt(seq: SequenceId, index: number): number {
-    const s = this.#slotWith(seq, index + 1);
+    const s = this.#indexWith(seq, index + 1);
     return this.runs.token(this.sequences.get(s, S.RUN), index);
   }
 
   readTokens(seq: SequenceId, from: number, to: number, out: Int32Array, offset: number): void {
     if (from === to) return;
-    const s = this.#slotWith(seq, to);
+    const s = this.#indexWith(seq, to);
     this.runs.read(this.sequences.get(s, S.RUN), from, to, out, offset);
   }
 
-  #slotWith(seq: SequenceId, tokens: number): number {
-    const s = this.sequences.slot(seq);
+  #indexWith(seq: SequenceId, tokens: number): number {
+    const s = this.sequences.indexOf(seq);
     const known = this.sequences.get(s, S.KNOWN);
     if (tokens <= 0 || tokens > known) throw new InvariantError(`token ${tokens - 1} of a sequence of ${known}`);
     return s;
@@ -143,7 +138,7 @@ export class Manager implements CacheManager {
 
   commonPrefix(seq: SequenceId, ids: ArrayLike<number>): number {
     const q = this.sequences;
-    const s = q.slot(seq);
+    const s = q.indexOf(seq);
     const limit = Math.min(q.get(s, S.KNOWN), ids.length);
     return this.runs.common(q.get(s, S.RUN), 0, limit, ids, 0);
   }
@@ -152,7 +147,7 @@ export class Manager implements CacheManager {
 
   match(seq: SequenceId): number {
     const q = this.sequences;
-    const s = q.slot(seq);
+    const s = q.indexOf(seq);
     const wasActive = q.get(s, S.STATE) === ACTIVE;
     if (!wasActive) this.blocks.activate(s);
     const limit = Math.max(0, q.get(s, S.KNOWN) - 1);
@@ -167,7 +162,7 @@ export class Manager implements CacheManager {
 
   leader(seq: SequenceId): SequenceId | -1 {
     if (!this.config.prefixCaching) return -1;
-    const s = this.sequences.slot(seq);
+    const s = this.sequences.indexOf(seq);
     invariant(this.sequences.get(s, S.STATE) === ACTIVE, 'leader() of a sequence that is not active');
     const leader = this.#leaders.of(s);
     return leader === -1 ? -1 : this.sequences.idOf(leader);
@@ -177,14 +172,14 @@ export class Manager implements CacheManager {
 
   needed(seq: SequenceId, length: number): number {
     const q = this.sequences;
-    const s = q.slot(seq);
+    const s = q.indexOf(seq);
     const more = Math.max(0, Math.ceil(length / this.#blockLen) - q.get(s, S.BLOCKS));
     return more + (this.blocks.mustCopy(s, length) && !this.blocks.mayKeep(s, more) ? 1 : 0);
   }
 
   reserve(seq: SequenceId, length: number): boolean {
     const q = this.sequences;
-    const s = q.slot(seq);
+    const s = q.indexOf(seq);
     invariant(q.get(s, S.STATE) === ACTIVE, 'reserve() for a sequence that is not active');
     if (!(length <= this.config.sessionLen))
       throw new InvariantError(`${length} tokens reserved, but the session length is shorter`);
@@ -221,7 +216,7 @@ export class Manager implements CacheManager {
 
   commit(seq: SequenceId, computed: number): void {
     const q = this.sequences;
-    const s = q.slot(seq);
+    const s = q.indexOf(seq);
     const before = q.get(s, S.COMPUTED);
     invariant(q.get(s, S.STATE) === ACTIVE, 'commit() for a sequence that is not active');
     if (!(computed >= before && computed <= q.get(s, S.KNOWN) && computed <= q.get(s, S.BLOCKS) * this.#blockLen))
@@ -244,14 +239,14 @@ export class Manager implements CacheManager {
   // ---------------------------------------------------------------- release
 
   release(seq: SequenceId, mode: 'keep' | 'drop'): void {
-    const s = this.sequences.slot(seq);
+    const s = this.sequences.indexOf(seq);
     if (this.sequences.get(s, S.STATE) === ACTIVE) this.blocks.deactivate(s, mode === 'drop');
-    if (mode === 'drop') this.kept.forget(s);
+    if (mode === 'drop') this.retention.forget(s);
   }
 
   truncate(seq: SequenceId, length: number): void {
     const q = this.sequences;
-    const s = q.slot(seq);
+    const s = q.indexOf(seq);
     const known = q.get(s, S.KNOWN);
     if (length < 0) throw new InvariantError(`truncate to ${length}`);
     if (length >= known) return;
@@ -259,20 +254,20 @@ export class Manager implements CacheManager {
     q.set(s, S.RUN, this.runs.rewind(q.get(s, S.RUN), length));
     q.set(s, S.KNOWN, length);
     q.set(s, S.STORED, Math.min(q.get(s, S.STORED), length));
-    this.kept.tokens -= known - length;
+    this.retention.tokens -= known - length;
   }
 
   fork(seq: SequenceId, length?: number): SequenceId {
     const q = this.sequences;
-    const s = q.slot(seq);
+    const s = q.indexOf(seq);
     const known = length ?? q.get(s, S.KNOWN);
     if (!(known >= 0 && known <= q.get(s, S.KNOWN)))
       throw new InvariantError(`fork at ${known} of ${q.get(s, S.KNOWN)} tokens`);
-    this.kept.makeRoom(1, known, s);
-    const f = this.kept.create(q.get(s, S.DOMAIN));
+    this.retention.makeRoom(1, known, s);
+    const f = this.retention.create(q.get(s, S.NAMESPACE));
     q.set(f, S.RUN, this.runs.branch(q.get(s, S.RUN), known, f));
     q.set(f, S.KNOWN, known);
-    this.kept.tokens += known;
+    this.retention.tokens += known;
     this.blocks.shareBlocks(s, f, known);
     q.set(f, S.STORED, Math.min(q.get(s, S.STORED), known));
     this.#counters.forks++;
@@ -282,14 +277,14 @@ export class Manager implements CacheManager {
   // ---------------------------------------------------------------- tables and figures
 
   blockTable(seq: SequenceId, out: Int32Array, offset: number, first = 0): number {
-    const s = this.sequences.slot(seq);
+    const s = this.sequences.indexOf(seq);
     const blocks = this.sequences.get(s, S.BLOCKS);
     this.sequences.readTable(s, first, blocks, out, offset + first, this.#cursor);
     return blocks;
   }
 
   tableVersion(seq: SequenceId): number {
-    return this.sequences.get(this.sequences.slot(seq), S.VERSION);
+    return this.sequences.get(this.sequences.indexOf(seq), S.VERSION);
   }
 
   takeCopies(out: Int32Array): number {

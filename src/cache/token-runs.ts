@@ -5,8 +5,7 @@
  * KV blocks whose last token lies in them (the prefix index compares with those tokens after the sequence is gone).
  */
 import { InvariantError } from '../errors.js';
-import { Records } from './records.js';
-import { type Cursor, classesFor, createCursor, type TokenArena } from './token-arena.js';
+import { type Cursor, classesFor, createCursor, Records, type TokenArena } from './memory.js';
 
 const REFS = 0;
 const PARENT = 1;

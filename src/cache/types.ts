@@ -13,7 +13,7 @@ import type { CacheSnapshot, CacheStats } from '../types.js';
 
 export type { CacheSnapshot, CacheStats } from '../types.js';
 
-/** A handle: dense slot plus generation, so that a stale one is noticed. */
+/** A handle: dense number plus generation, so that a stale one is noticed. */
 export type SequenceId = number;
 
 export type SequenceState = 'active' | 'cached' | 'evicted';
@@ -34,6 +34,99 @@ export interface CacheConfig {
   maxTokens: number;
   /** Asks the device to make blocks 0…total-1 usable; false = refused. */
   grow: (totalBlocks: number) => boolean;
+  /** Places below the device; none by default. */
+  tiers?: TierConfig;
+}
+
+/** Each slot holds the KV of one block. 0 = no such place. */
+export interface TierConfig {
+  /** Slots in host memory. */
+  host: number;
+  /** Slots on disk. */
+  disk: number;
+  /** Saves and demotions handed out and not yet done, at most. Default 8. */
+  maxWrites?: number;
+}
+
+/**
+ * What is to be moved. A *node* of the prefix tree is (parent, exact tokens); its KV never changes, so copies may be in
+ * several places at once: a *block* of the device, a *slot* in host memory, a *slot* on disk.
+ *
+ * - `save`: block → host, or, where no host slots are, block → disk: the other one is -1.
+ * - `demote`: host → disk. The copy in host memory stays valid.
+ * - `load`: host or disk (the other one is -1) → block.
+ * - `forget`: the record of slot `disk` must not be found any more after a restart. Node and block are -1.
+ *
+ * What an order names is not given to anybody else, and a block that is read is not written, until orderDone().
+ */
+export interface TransferOrder {
+  id: number;
+  kind: 'save' | 'load' | 'demote' | 'forget';
+  /** A number that may come again for another node when this one is gone. */
+  node: number;
+  block: number;
+  host: number;
+  disk: number;
+}
+
+/** Blocks to be moved for what restorable() says, by the place they would come from. */
+export interface RestoreCost {
+  host: number;
+  disk: number;
+}
+
+/** A record of the disk tier that survived the process. */
+export interface AdoptedNode {
+  /** Its slot. */
+  disk: number;
+  /** Index of its parent in the same list, where it stands before its children; -1: it begins a text. */
+  parent: number;
+  /** See namespaceOf(). */
+  namespace: number;
+  /** Its own tokens: at most a block, and exactly one if it is the parent of others. */
+  tokens: Int32Array;
+}
+
+/** The integer side of the tiers. What an order says is done by somebody else, whenever it can be. */
+export interface TierOperations {
+  /**
+   * Tokens of an active sequence beyond computed(seq) whose KV can be brought back, without a gap. Call it after match().
+   * 0 where there are no tiers. What is on its way for another sequence counts, but not in `cost`.
+   */
+  restorable(seq: SequenceId, cost?: RestoreCost): number;
+  /**
+   * Reserves blocks for `tokens` (at most restorable(seq); rounded up to whole nodes) and queues the orders. From now on
+   * the sequence is *restoring*: match() says what it said, reserve() and commit() are errors. False: does not fit now;
+   * nothing changed.
+   */
+  restore(seq: SequenceId, tokens: number): boolean;
+  /** True until all orders of the sequence have ended; then match() finds as computed what arrived without a gap. */
+  restoring(seq: SequenceId): boolean;
+  /**
+   * The sequence waits no longer. What arrived without a gap is found by match(); orders that end late do no harm.
+   * release() and truncate() imply it.
+   */
+  cancelRestore(seq: SequenceId): void;
+  /**
+   * Moves up to `max` orders out to out[0 … n), whose objects are used again; returns n. Loads come first, then
+   * forgotten records, then saves and demotions, oldest first, at most `maxWrites` of those at a time. Take them after a
+   * step was committed and before the next is submitted.
+   */
+  takeOrders(out: TransferOrder[], max?: number): number;
+  /**
+   * An order ended, in any order, at any time. Not `ok`: a save or demotion made no copy; what a load should have read
+   * is gone (it is tried from another place, else the sequence computes it again).
+   */
+  orderDone(id: number, ok: boolean): void;
+  /** Orders that takeOrders() would hand out sooner or later, and those handed out and not done. */
+  ordersWaiting(): number;
+  ordersOutstanding(): number;
+  /** Writes the tokens [0, end) of a node's path to `out`; returns end. The node must be that of an order handed out. */
+  prefixTokens(node: number, out: Int32Array): number;
+  /** Who may use the node: -1 everybody, an owner's number (≥ 0), -2 one conversation (never to be adopted). */
+  namespaceOf(node: number): number;
+  /** At the start: what the disk holds. What cannot be (a slot twice, a parent missing) is left out. Returns how many were taken. */
+  adopt(nodes: readonly AdoptedNode[]): number;
 }
 
 export interface CacheManager {

@@ -1,10 +1,10 @@
 /** The engine without its thread: device, cache manager and batch, made to fit each other. */
 import { createCacheManager } from '../cache/index.js';
-import { createJournal, type Journal } from '../cache/journal.js';
 import type { CacheManager } from '../cache/types.js';
 import type { EngineConfig } from '../config.js';
 import type { Device, KvLayout, LoadedMemory, Program, StepLimits } from '../device/device.js';
 import { errors, type LongmindError } from '../errors.js';
+import { createJournal, type Journal } from '../journal/journal.js';
 import type { EngineSnapshot, EngineStats, MemorySplit } from '../types.js';
 import type { Admission } from './admission.js';
 import { type BatchEvents, PersistentBatch } from './batch.js';

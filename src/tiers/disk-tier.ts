@@ -6,7 +6,7 @@
 import { closeSync, mkdirSync } from 'node:fs';
 import path from 'node:path';
 import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from 'node:worker_threads';
-import { FolderLock } from '../cache/folder-lock.js';
+import { FolderLock } from '../journal/folder-lock.js';
 import { errors, formatBytes, LongmindError } from '../errors.js';
 import { openFile, prepareFile } from './disk-file.js';
 import { type DiskLayout, planLayout } from './disk-layout.js';

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { NumberSet } from '../../src/cache/number-set.js';
+import { NumberSet } from '../../src/cache/memory.js';
 
 test('property: a set of numbers gives its smallest, whatever was added and taken, at every size', () => {
   const bound = fc.constantFrom(1, 31, 32, 33, 1024, 1025, 40_000);

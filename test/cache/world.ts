@@ -262,7 +262,7 @@ export class World {
     const limit = r.tokens.length - 1;
     let best = 0;
     for (let b = 0; b < pool.touched; b++) {
-      if (!pool.isNode(b) || !this.#sameDomain(b, r)) continue;
+      if (!pool.isNode(b) || !this.#sameNamespace(b, r)) continue;
       const tokens = new Int32Array(pool.end(b));
       runs.read(pool.run(b), 0, tokens.length, tokens, 0);
       let n = 0;
@@ -272,11 +272,11 @@ export class World {
     return best;
   }
 
-  #sameDomain(block: number, r: Reference): boolean {
-    const { pool, domains } = this.manager;
+  #sameNamespace(block: number, r: Reference): boolean {
+    const { pool, namespaces } = this.manager;
     let b = block;
     while (pool.parent(b) >= 0) b = pool.parent(b);
-    return -1 - pool.parent(b) === domains.of(r.owner);
+    return -1 - pool.parent(b) === namespaces.of(r.owner);
   }
 
   #at(block: number): number {

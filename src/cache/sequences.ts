@@ -1,20 +1,20 @@
 /**
- * Sequences as dense records of integers. A sequence id is slot + generation · 2^bits, so that a stale one is noticed; as
- * few bits as the slots need, so that ids stay small integers, which JavaScript keeps without allocating.
+ * Sequences as dense records of integers. A sequence id is record number + generation · 2^bits, so that a stale one is noticed;
+ * as few bits as the records need, so that ids stay small integers, which JavaScript keeps without allocating.
  * An inactive sequence keeps a table of the nodes that still hold its text; when the last one is evicted, nothing is
  * left of the table, and the sequence is its record and its tokens.
  */
-import { InvariantError } from '../errors.js';
-import { Records } from './records.js';
-import { type Cursor, classesFor, createCursor, type TokenArena } from './token-arena.js';
-import type { SequenceId } from './types.js';
+import { errors, InvariantError } from '../errors.js';
+import { type Cursor, classesFor, createCursor, Records, type TokenArena } from './memory.js';
+import type { TokenRuns } from './token-runs.js';
+import type { CacheConfig, SequenceId } from './types.js';
 
 /** Fields of a record. */
 export const S = {
   GENERATION: 0,
   /** FREE, ACTIVE or INACTIVE. */
   STATE: 1,
-  DOMAIN: 2,
+  NAMESPACE: 2,
   /** The token run it writes. */
   RUN: 3,
   KNOWN: 4,
@@ -23,8 +23,8 @@ export const S = {
   BLOCKS: 6,
   NODES: 7,
   /** List of the sequences whose last node is the same. */
-  TIP_PREVIOUS: 8,
-  TIP_NEXT: 9,
+  PEER_PREVIOUS: 8,
+  PEER_NEXT: 9,
   /** List of active (in the order of activation) or of inactive sequences (least recently used first). */
   PREVIOUS: 10,
   NEXT: 11,
@@ -60,7 +60,7 @@ export class SequenceStore {
   /** Inactive sequences that have at least one block. */
   cached = 0;
   readonly #records: Records;
-  readonly #slots: number;
+  readonly #numbers: number;
   readonly #blocks: Int32Array;
   readonly #cursor = createCursor();
 
@@ -69,7 +69,7 @@ export class SequenceStore {
     maxSequences: number,
     maxBlocksPerSequence: number,
   ) {
-    this.#slots = 2 ** Math.ceil(Math.log2(maxSequences + 1));
+    this.#numbers = 2 ** Math.ceil(Math.log2(maxSequences + 1));
     this.#blocks = new Int32Array(maxBlocksPerSequence);
     this.#records = new Records(S.TABLE + 1 + classesFor(maxBlocksPerSequence));
   }
@@ -99,35 +99,35 @@ export class SequenceStore {
   }
 
   idOf(s: number): SequenceId {
-    return this.get(s, S.GENERATION) * this.#slots + s;
+    return this.get(s, S.GENERATION) * this.#numbers + s;
   }
 
-  /** Slot of a live sequence, or -1. */
+  /** Record of a live sequence, or -1. */
   find(id: SequenceId): number {
-    const s = id & (this.#slots - 1);
-    if (!(id >= this.#slots) || s >= this.#records.high) return -1;
+    const s = id & (this.#numbers - 1);
+    if (!(id >= this.#numbers) || s >= this.#records.high) return -1;
     return this.get(s, S.STATE) !== FREE && this.idOf(s) === id ? s : -1;
   }
 
-  /** Slot of a sequence that must exist. */
-  slot(id: SequenceId): number {
+  /** Record of a sequence that must exist. */
+  indexOf(id: SequenceId): number {
     const s = this.find(id);
     if (s === -1) throw new InvariantError(`there is no sequence ${id}: it was dropped`);
     return s;
   }
 
   /** The caller gives it a run. */
-  create(domain: number): number {
+  create(namespace: number): number {
     const r = this.#records;
     const fresh = r.high;
     const s = r.alloc(S.NEXT);
     if (s === fresh) r.set(s, S.GENERATION, 0);
     r.set(s, S.GENERATION, (r.get(s, S.GENERATION) % LAST_GENERATION) + 1);
     r.set(s, S.STATE, INACTIVE);
-    r.set(s, S.DOMAIN, domain);
+    r.set(s, S.NAMESPACE, namespace);
     for (let f = S.KNOWN; f <= S.RESERVED; f++) r.set(s, f, 0);
-    r.set(s, S.TIP_PREVIOUS, -1);
-    r.set(s, S.TIP_NEXT, -1);
+    r.set(s, S.PEER_PREVIOUS, -1);
+    r.set(s, S.PEER_NEXT, -1);
     r.set(s, S.COPY, -1);
     r.set(s, S.OWN_HIT, -1);
     r.set(s, S.TABLE, 0);
@@ -225,5 +225,143 @@ export class SequenceStore {
       offset += n;
       from += n;
     }
+  }
+}
+
+/** Groups of sequences that may share text. All shared ones are in one; an owner who does not share has its own. */
+export class Namespaces {
+  readonly #byOwner = new Map<number, number>();
+  readonly #owner: (number | null)[] = [];
+  /** Sequences in the namespace + blocks at its root. */
+  readonly #members: number[] = [];
+  readonly #free: number[] = [];
+
+  constructor(private readonly onAdd: (namespace: number) => void) {
+    this.#add(null);
+    this.#members[0] = 1;
+  }
+
+  /** `owner` null: the shared namespace. */
+  of(owner: number | null): number {
+    if (owner === null) return 0;
+    let d = this.#byOwner.get(owner);
+    if (d === undefined) {
+      d = this.#add(owner);
+      this.#byOwner.set(owner, d);
+    }
+    return d;
+  }
+
+  /** A namespace for one sequence and its forks. */
+  private(): number {
+    return this.#add(null);
+  }
+
+  #add(owner: number | null): number {
+    const d = this.#free.pop() ?? this.#owner.length;
+    this.#owner[d] = owner;
+    this.#members[d] = 0;
+    this.onAdd(d);
+    return d;
+  }
+
+  join(d: number): void {
+    this.#members[d]!++;
+  }
+
+  leave(d: number): void {
+    if (--this.#members[d]! > 0) return;
+    const owner = this.#owner[d];
+    if (owner !== null) this.#byOwner.delete(owner!);
+    this.#free.push(d);
+  }
+
+  members(d: number): number {
+    return this.#members[d]!;
+  }
+
+  get high(): number {
+    return this.#owner.length;
+  }
+}
+
+/** Which sequences are kept: their number and their tokens are limited; the least recently used inactive ones go first. */
+export class Retention {
+  /** Known tokens of all sequences. */
+  tokens = 0;
+  /** Sequences that the limits cost. */
+  dropped = 0;
+
+  constructor(
+    private readonly limits: Pick<CacheConfig, 'maxSequences' | 'maxTokens'>,
+    private readonly sequences: SequenceStore,
+    private readonly runs: TokenRuns,
+    private readonly namespaces: Namespaces,
+    /** An inactive sequence gives up its blocks. */
+    private readonly giveUp: (s: number) => void,
+  ) {}
+
+  /** A new sequence without tokens; the caller has made room, and gives it a run. */
+  create(namespace: number): number {
+    this.namespaces.join(namespace);
+    return this.sequences.create(namespace);
+  }
+
+  /** `count` tokens were added to sequence s: it was used. */
+  addKnown(s: number, count: number): void {
+    const q = this.sequences;
+    q.add(s, S.KNOWN, count);
+    this.tokens += count;
+    if (q.get(s, S.STATE) === INACTIVE && q.inactive.last !== s) {
+      q.unlink(q.inactive, s);
+      q.link(q.inactive, s);
+    }
+  }
+
+  /** Drops inactive sequences, but not `except`, until there is room, or throws; then nothing was dropped. */
+  makeRoom(sequences: number, tokens: number, except: number): void {
+    const { maxSequences, maxTokens } = this.limits;
+    const q = this.sequences;
+    if (q.size + sequences <= maxSequences && this.tokens + tokens <= maxTokens) return;
+    let droppable = q.inactive.size;
+    let kept = 0;
+    for (let s = q.active.first; s !== -1; s = q.get(s, S.NEXT)) kept += q.get(s, S.KNOWN);
+    if (except !== -1 && q.get(except, S.STATE) === INACTIVE) {
+      droppable--;
+      kept += q.get(except, S.KNOWN);
+    }
+    const fits = q.size - droppable + sequences <= maxSequences && kept + tokens <= maxTokens;
+    if (!fits) throw errors.tooManySessions(maxSequences);
+    this.#dropInactive(sequences, tokens, except);
+  }
+
+  /** The same for a token of a sequence that runs: if all others run, too, it goes beyond the limit. */
+  makeRoomForOne(except: number): void {
+    if (this.tokens >= this.limits.maxTokens) this.#dropInactive(0, 1, except);
+  }
+
+  #dropInactive(sequences: number, tokens: number, except: number): void {
+    const q = this.sequences;
+    const { maxSequences, maxTokens } = this.limits;
+    let s = q.inactive.first;
+    while (s !== -1 && (q.size + sequences > maxSequences || this.tokens + tokens > maxTokens)) {
+      const next = q.get(s, S.NEXT);
+      if (s !== except) {
+        this.forget(s);
+        this.dropped++;
+      }
+      s = next;
+    }
+  }
+
+  /** Drops an inactive sequence. */
+  forget(s: number): void {
+    const q = this.sequences;
+    this.giveUp(s);
+    this.tokens -= q.get(s, S.KNOWN);
+    this.runs.disown(q.get(s, S.RUN));
+    this.namespaces.leave(q.get(s, S.NAMESPACE));
+    q.unlink(q.inactive, s);
+    q.free(s);
   }
 }

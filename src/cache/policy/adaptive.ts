@@ -1,8 +1,8 @@
-import { invariant } from '../errors.js';
-import { alignedRecords, warm } from './aligned.js';
-import { BlockList } from './block-list.js';
+import { invariant } from '../../errors.js';
+import { alignedRecords, warm } from '../memory.js';
 import { GhostTable } from './ghosts.js';
 import type { BlockLinks, EvictionPolicy } from './policy.js';
+import { BlockList } from './policy.js';
 import { AGES, ReuseModel } from './reuse-model.js';
 import {
   END,

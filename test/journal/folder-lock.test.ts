@@ -4,8 +4,8 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSy
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { test } from 'node:test';
-import { FolderLock } from '../../src/cache/folder-lock.js';
-import { createJournal } from '../../src/cache/index.js';
+import { FolderLock } from '../../src/journal/folder-lock.js';
+import { createJournal } from '../../src/journal/journal.js';
 
 type Context = { after(f: () => void): void };
 
@@ -17,7 +17,7 @@ function folder(t: Context): string {
 
 /** A process that opens the session store in `dir`, says what came of it, and stays. */
 function opener(t: Context, dir: string): { child: ChildProcess; said: Promise<string> } {
-  const index = new URL('../../src/cache/index.js', import.meta.url).href;
+  const index = new URL('../../src/journal/journal.js', import.meta.url).href;
   const script = `import { createJournal } from '${index}';
     try {
       const j = createJournal({ dir: ${JSON.stringify(dir)}, fingerprint: 'm' });

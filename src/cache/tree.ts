@@ -1,14 +1,13 @@
 /**
  * Blocks and who holds them. Finished text hangs in a tree of nodes (prefix-index.ts); each node knows the sequences that
- * end in it (its *tips*), so an eviction tells them at once: the node's parent becomes their end. Nobody ever holds a
+ * end in it (it is their *last block*), so an eviction tells them at once: the node's parent becomes their end. Nobody ever holds a
  * stale block number.
  */
 import { InvariantError } from '../errors.js';
-import type { BlockPool } from './block-pool.js';
-import type { Domains } from './domains.js';
-import type { EvictionPolicy } from './policy.js';
+import type { EvictionPolicy } from './policy/policy.js';
+import type { BlockPool } from './pool.js';
 import type { PrefixIndex } from './prefix-index.js';
-import { S, type SequenceStore } from './sequence-store.js';
+import { type Namespaces, S, type SequenceStore } from './sequences.js';
 import type { TokenRuns } from './token-runs.js';
 
 /** A refused device is asked again after so many evictions. */
@@ -24,7 +23,7 @@ export class BlockTree {
     readonly index: PrefixIndex,
     private readonly runs: TokenRuns,
     private readonly sequences: SequenceStore,
-    private readonly domains: Domains,
+    private readonly namespaces: Namespaces,
   ) {}
 
   available(): number {
@@ -72,7 +71,7 @@ export class BlockTree {
     pool.uncache(b);
     this.blocksEvicted++;
     this.tokensEvicted += pool.end(b) - pool.start(b);
-    this.dropTips(b);
+    this.dropEnds(b);
     this.unpublish(b);
     return b;
   }
@@ -115,10 +114,10 @@ export class BlockTree {
     const { pool } = this;
     pool.setEnd(b, end);
     pool.setNode(b, true);
-    pool.setTips(b, -1);
+    pool.setEndingIn(b, -1);
     pool.setRun(b, this.runs.refFor(run, end));
     this.index.insert(b, parent);
-    if (parent < 0) this.domains.join(-1 - parent);
+    if (parent < 0) this.namespaces.join(-1 - parent);
     if (this.policy.wantsHashes && end % pool.blockLen === 0) this.#tellHash(b, parent);
   }
 
@@ -135,7 +134,7 @@ export class BlockTree {
     this.policy.published(b, parent, low, high);
   }
 
-  /** Takes a node without children and tips out of the tree. */
+  /** Takes a node without children, in which no sequence ends, out of the tree. */
   unpublish(b: number): void {
     const { pool } = this;
     if (pool.hasChildren(b)) throw new InvariantError(`block ${b} leaves the tree before its children`);
@@ -148,46 +147,46 @@ export class BlockTree {
     // every block further along the run's text hung below this one, if it was full
     if (end % pool.blockLen === 0) this.runs.trim(run, end);
     this.runs.unref(run);
-    if (parent < 0) this.domains.leave(-1 - parent);
+    if (parent < 0) this.namespaces.leave(-1 - parent);
   }
 
-  // ---------------------------------------------------------------- tips
+  // ---------------------------------------------------------------- last blocks
 
   /** Sequence s ends in node b (-1: nowhere). */
   attach(s: number, b: number): void {
     const q = this.sequences;
-    q.set(s, S.TIP_PREVIOUS, -1);
-    const next = b === -1 ? -1 : this.pool.tips(b);
-    q.set(s, S.TIP_NEXT, next);
+    q.set(s, S.PEER_PREVIOUS, -1);
+    const next = b === -1 ? -1 : this.pool.endingIn(b);
+    q.set(s, S.PEER_NEXT, next);
     if (b === -1) return;
-    if (next !== -1) q.set(next, S.TIP_PREVIOUS, s);
-    this.pool.setTips(b, s);
+    if (next !== -1) q.set(next, S.PEER_PREVIOUS, s);
+    this.pool.setEndingIn(b, s);
   }
 
   detach(s: number, b: number): void {
     if (b === -1) return;
     const q = this.sequences;
-    const previous = q.get(s, S.TIP_PREVIOUS);
-    const next = q.get(s, S.TIP_NEXT);
-    if (previous === -1) this.pool.setTips(b, next);
-    else q.set(previous, S.TIP_NEXT, next);
-    if (next !== -1) q.set(next, S.TIP_PREVIOUS, previous);
+    const previous = q.get(s, S.PEER_PREVIOUS);
+    const next = q.get(s, S.PEER_NEXT);
+    if (previous === -1) this.pool.setEndingIn(b, next);
+    else q.set(previous, S.PEER_NEXT, next);
+    if (next !== -1) q.set(next, S.PEER_PREVIOUS, previous);
   }
 
   /** No other sequence ends in b. */
-  isOnlyTip(s: number, b: number): boolean {
-    return this.pool.tips(b) === s && this.sequences.get(s, S.TIP_NEXT) === -1;
+  endsAlone(s: number, b: number): boolean {
+    return this.pool.endingIn(b) === s && this.sequences.get(s, S.PEER_NEXT) === -1;
   }
 
   /** The (inactive) sequences that end in b lose it: they end in its parent. */
-  dropTips(b: number): void {
+  dropEnds(b: number): void {
     const { pool, sequences: q } = this;
-    let s = pool.tips(b);
+    let s = pool.endingIn(b);
     if (s === -1) return;
     const parent = pool.parent(b);
-    pool.setTips(b, -1);
+    pool.setEndingIn(b, -1);
     while (s !== -1) {
-      const next = q.get(s, S.TIP_NEXT);
+      const next = q.get(s, S.PEER_NEXT);
       const nodes = q.get(s, S.NODES) - 1;
       q.set(s, S.NODES, nodes);
       q.resizeTable(s, nodes);

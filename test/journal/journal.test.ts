@@ -5,8 +5,8 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { test } from 'node:test';
-import { createJournal, type JournalOptions } from '../../src/cache/index.js';
-import { crc32c, replay } from '../../src/cache/journal-format.js';
+import { createJournal, type JournalOptions } from '../../src/journal/journal.js';
+import { crc32c, replay } from '../../src/journal/journal-format.js';
 
 const FILE = 'sessions.journal';
 
@@ -113,7 +113,7 @@ for (const [what, compactAbove, turns] of [
 ] as const) {
   test(`killed at any moment (kill -9)${what}, it loses at most what was in flight`, async (t) => {
     const dir = folder(t);
-    const index = new URL('../../src/cache/index.js', import.meta.url).href;
+    const index = new URL('../../src/journal/journal.js', import.meta.url).href;
     const script = `import { createJournal } from '${index}';
       const j = createJournal({ dir: ${JSON.stringify(dir)}, fingerprint: 'm', fsync: 'off', compactAbove: ${compactAbove} });
       for (let n = 0; ; n++) { j.append('s', 0, n, [n]); await j.flush(); process.stdout.write(n + '\\n'); }`;
