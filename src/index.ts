@@ -48,7 +48,6 @@ export {
   type Grammar,
   ToolCallParser,
   type ToolEvent,
-  type ToolFormat,
   type ToolSpec,
 } from './grammar/index.js';
 export type { CachedModel, ResolvedModel } from './hub/index.js';

@@ -3,8 +3,15 @@ import type { EngineConfig } from '../config.js';
 import type { DeviceInfo, Program } from '../device/device.js';
 import type { SerializedError } from '../errors.js';
 import type { Grammar } from '../grammar/index.js';
-import type { EngineSnapshot, EngineStats, MemorySplit, SessionInfo, TensorSource, TokenLogprob } from '../types.js';
-import type { TokenBytes } from './align.js';
+import type {
+  EngineSnapshot,
+  EngineStats,
+  MemorySplit,
+  SessionInfo,
+  TensorSource,
+  TokenBytes,
+  TokenLogprob,
+} from '../types.js';
 import type { FinishedRequest, SentRequest } from './request.js';
 
 export interface WorkerData {

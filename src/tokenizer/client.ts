@@ -1,12 +1,12 @@
 /** The tokenizer as other threads use it: encoding in a worker, decoding here by the table of token bytes. */
 import { Worker } from 'node:worker_threads';
 import { errors, LongmindError, reviveError } from '../errors.js';
-import type { ChatMessage } from '../types.js';
+import type { ChatMessage, TokenBytes } from '../types.js';
 import type { ChatOptions, RenderedChat } from './chat-template.js';
 import { decodeTokens, TokenDecoder } from './decoder.js';
 import { packMetadata } from './packed.js';
 import type { FromWorker, Job, TokenizerInfo, WorkerData } from './protocol.js';
-import type { DecodeOptions, EncodeOptions, Metadata, StreamDecoder, TokenBytes } from './types.js';
+import type { DecodeOptions, EncodeOptions, Metadata, StreamDecoder } from './types.js';
 
 export interface TokenizerClientOptions {
   /** Rows of the model's embedding, where they are more than the vocabulary has tokens. */

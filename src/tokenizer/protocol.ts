@@ -1,9 +1,9 @@
 /** Messages between a tokenizer client and its worker. One job at a time is with the worker. */
 import type { SerializedError } from '../errors.js';
-import type { ChatMessage } from '../types.js';
+import type { ChatMessage, TokenBytes } from '../types.js';
 import type { ChatOptions } from './chat-template.js';
 import type { PackedMetadata } from './packed.js';
-import type { EncodeOptions, SpecialIds, TokenBytes } from './types.js';
+import type { EncodeOptions, SpecialIds } from './types.js';
 
 export interface WorkerData {
   metadata: PackedMetadata;
