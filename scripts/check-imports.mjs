@@ -6,10 +6,10 @@ const root = path.resolve(import.meta.dirname ?? path.dirname(new URL(import.met
 
 /** Layer → what it may import beside itself. `index` is src/index.ts, `base` is types, config and errors. */
 const rule = {
-  cli: ['index'],
+  cli: ['index', 'bench'],
   server: ['index'],
   dashboard: ['index'],
-  index: ['base', 'engine', 'cache', 'model', 'device', 'weights', 'tokenizer', 'hub', 'grammar', 'bench'],
+  index: ['base', 'engine', 'cache', 'model', 'device', 'weights', 'tokenizer', 'hub', 'grammar'],
   bench: ['base', 'engine', 'cache', 'model', 'device', 'weights', 'tokenizer', 'hub'],
   engine: ['base', 'cache', 'model', 'device', 'grammar'],
   cache: ['base'],
