@@ -12,7 +12,7 @@ import {
 } from 'node:fs';
 import path from 'node:path';
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
-import { BEAT_MS, beat, type LockHandle } from './folder-lock.js';
+import { BEAT_MS, beat, type LockHandle } from '../base/lock.js';
 import { compacted, replay, seal } from './journal-format.js';
 
 export interface JournalWorkerData {

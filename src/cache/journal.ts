@@ -9,8 +9,8 @@
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { Worker } from 'node:worker_threads';
+import { type FileLock, HeldBy, takeLock } from '../base/lock.js';
 import { errors, LongmindError } from '../errors.js';
-import { FolderLock } from './folder-lock.js';
 import { compacted, DROP, encode, type Replay, replay, type SavedSession, WRITE } from './journal-format.js';
 import type { JournalMessage, JournalWorkerData } from './journal-worker.js';
 
@@ -44,15 +44,18 @@ export interface Journal {
 }
 
 const FILE = 'sessions.journal';
+const LOCK = 'sessions.lock';
 const COMPACT_ABOVE = 4 * 2 ** 20;
 
 export function createJournal(options: JournalOptions): Journal {
   const { dir, fingerprint, fsync = 'interval', compactAbove = COMPACT_ABOVE, onFailure } = options;
   const file = path.join(dir, FILE);
-  let lock: FolderLock | null = null;
+  let lock: FileLock | null = null;
   try {
     mkdirSync(dir, { recursive: true });
-    lock = FolderLock.take(dir);
+    const taken = takeLock(path.join(dir, LOCK));
+    if (taken instanceof HeldBy) throw errors.sessionStoreInUse(dir, taken.holder);
+    lock = taken;
     const { old, putAside, bytes } = open(file, fingerprint);
     const { validBytes } = old;
     const workerData: JournalWorkerData = { file, fingerprint, fsync, validBytes, compactAbove, lock: lock.handle };
@@ -94,7 +97,7 @@ class FileJournal implements Journal {
     readonly recovered: SavedSession[],
     readonly putAside: string | null,
     readonly cutBytes: number,
-    private readonly lock: FolderLock,
+    private readonly lock: FileLock,
     workerData: JournalWorkerData,
     private readonly onFailure?: (error: Error) => void,
   ) {
