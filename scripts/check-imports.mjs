@@ -7,7 +7,7 @@ const root = path.resolve(import.meta.dirname ?? path.dirname(new URL(import.met
 /** Layer → what it may import beside itself. `index` is src/index.ts, `base` is types, config and errors. */
 const rule = {
   cli: ['index', 'bench'],
-  server: ['index'],
+  server: ['index', 'base'],
   dashboard: ['index'],
   index: ['base', 'engine', 'cache', 'model', 'device', 'weights', 'tokenizer', 'hub', 'grammar'],
   bench: ['base', 'engine', 'cache', 'model', 'device', 'weights', 'tokenizer', 'hub'],
