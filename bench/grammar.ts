@@ -11,9 +11,9 @@ import {
   createMatcher,
   type Grammar,
   prepareVocabulary,
-  type TokenBytes,
 } from '../src/grammar/index.js';
 import { createTokenizer } from '../src/tokenizer/tokenizer.js';
+import type { TokenBytes } from '../src/types.js';
 import { readGguf } from '../src/weights/index.js';
 
 const { values: args, positionals } = parseArgs({

@@ -8,8 +8,8 @@ import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { type CpuDevice, type CpuDeviceOptions, createCpuDevice } from '../src/device/cpu/index.js';
 import { createStep, type Op, type Program, type Step } from '../src/device/device.js';
-import { FORMATS } from '../src/device/reference/formats.js';
 import type { TensorInfo, TensorSource } from '../src/types.js';
+import { FORMATS } from '../test/reference/formats.js';
 import { kvAttentions } from './kernels-kv.js';
 
 const { values: args } = parseArgs({

@@ -4,7 +4,7 @@
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import type { bench } from '../src/index.js';
+import type * as bench from '../src/bench/index.js';
 import { lineChart } from './svg.js';
 
 const [file, folder = 'docs'] = process.argv.slice(2);

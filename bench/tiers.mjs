@@ -134,8 +134,12 @@ const result = {
 if (args.json) console.log(JSON.stringify(result));
 else {
   const mib = (result.kvBytes / 2 ** 20).toFixed(0);
-  console.log(`${result.shape}: the next turn of a conversation of ${TOKENS} tokens (${mib} MiB of KV) that was evicted`);
-  console.log(`page cache ${cold ? 'dropped before each turn' : 'not dropped (not root): the disk may not have been read'}`);
+  console.log(
+    `${result.shape}: the next turn of a conversation of ${TOKENS} tokens (${mib} MiB of KV) that was evicted`,
+  );
+  console.log(
+    `page cache ${cold ? 'dropped before each turn' : 'not dropped (not root): the disk may not have been read'}`,
+  );
   console.log('                                  first token, ms   (spread)        ratio   target   same answer');
   for (const r of rows) {
     const spread = `(${r.spread.map((v) => v.toFixed(0)).join('–')})`;
@@ -145,5 +149,6 @@ else {
   }
 }
 const missed = rows.slice(1).filter((r) => r.ratio < TARGET || !r.same);
-for (const r of missed) console.error(`missed: ${r.name}: ${r.ratio.toFixed(1)} (>= ${TARGET}), same answer: ${r.same}`);
+for (const r of missed)
+  console.error(`missed: ${r.name}: ${r.ratio.toFixed(1)} (>= ${TARGET}), same answer: ${r.same}`);
 if (missed.length > 0 && !args['no-fail']) process.exitCode = 1;

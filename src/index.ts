@@ -38,7 +38,6 @@ import { createTokenizerClient, metadataString, type TokenizerClient, toolTempla
 import type { ChatMessage, ChatRequest, CompletionRequest, Engine, EngineInfo, MemorySplit } from './types.js';
 import { type GgufFile, type ModelConfig, readGguf, readModelConfig } from './weights/index.js';
 
-export * as bench from './bench/index.js';
 export * from './config.js';
 export * from './errors.js';
 export {
@@ -48,7 +47,6 @@ export {
   type Grammar,
   ToolCallParser,
   type ToolEvent,
-  type ToolFormat,
   type ToolSpec,
 } from './grammar/index.js';
 export type { CachedModel, ResolvedModel } from './hub/index.js';

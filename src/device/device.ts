@@ -4,7 +4,7 @@
  * The model is a Program: plain data recorded by `model/*.ts`. A device compiles it once (`load`), then runs whole steps.
  * All arrays of a Step are allocated once by `createStep` and reused; a device may hold on to them.
  */
-import type { TensorSource } from '../types.js';
+import type { ModelDims, TensorSource } from '../types.js';
 
 // ---------------------------------------------------------------- the model as data
 
@@ -45,17 +45,6 @@ export type Op =
   | { op: 'gather'; in: string; out: string }
   /** Logits → tokens by Step.sampling. Always last. */
   | { op: 'sample'; in: string };
-
-export interface ModelDims {
-  layers: number;
-  dim: number;
-  heads: number;
-  kvHeads: number;
-  headDim: number;
-  ffDim: number;
-  vocab: number;
-  contextLength: number;
-}
 
 export interface Program {
   dims: ModelDims;
@@ -209,6 +198,15 @@ export interface LoadOptions {
 export interface LoadedMemory {
   weightBytes: number;
   workspaceBytes: number;
+}
+
+export type Transfer = number;
+export interface KvTransfers {
+  readonly blockBytes: number;
+  allocateHost(bytes: number): Uint8Array;
+  read(block: number, host: Uint8Array): Transfer;
+  write(block: number, host: Uint8Array): Transfer;
+  done(transfer: Transfer): boolean;
 }
 
 export interface Device {

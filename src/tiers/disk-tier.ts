@@ -6,7 +6,7 @@
 import { closeSync, mkdirSync } from 'node:fs';
 import path from 'node:path';
 import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from 'node:worker_threads';
-import { FolderLock } from '../journal/folder-lock.js';
+import { type FileLock, HeldBy, takeLock } from '../base/lock.js';
 import { errors, formatBytes, LongmindError } from '../errors.js';
 import { openFile, prepareFile } from './disk-file.js';
 import { type DiskLayout, planLayout } from './disk-layout.js';
@@ -31,6 +31,7 @@ export interface DiskTierOptions {
 }
 
 const FILE = 'kv-cache.bin';
+const LOCK = 'kv-cache.lock';
 /** After a failed write nothing is written for so long; doubles with each further one. */
 const FIRST_PAUSE_MS = 1000;
 const LONGEST_PAUSE_MS = 60_000;
@@ -52,14 +53,14 @@ export class DiskTier {
   private constructor(
     readonly layout: DiskLayout,
     private readonly fd: number,
-    private readonly lock: FolderLock,
+    private readonly lock: FileLock,
     scan: Scan,
     private readonly options: DiskTierOptions,
   ) {
     this.found = scan.nodes;
     this.#stamp = scan.stamp;
     const { port1, port2 } = new MessageChannel();
-    const workerData: DiskWorkerData = { fd, layout, crcs: scan.crcs, port: port2 };
+    const workerData: DiskWorkerData = { fd, layout, crcs: scan.crcs, port: port2, lock: lock.handle };
     const program = options.program ?? new URL('./disk-worker.js', import.meta.url);
     this.#port = port1;
     this.#port.on('message', (a: DiskAnswer) => this.#end(a));
@@ -81,11 +82,13 @@ export class DiskTier {
         `a size with room for one KV block of ${formatBytes(blockBytes)}`,
       );
     const file = path.join(dir, FILE);
-    let lock: FolderLock | null = null;
+    let lock: FileLock | null = null;
     let fd = -1;
     try {
       mkdirSync(dir, { recursive: true, mode: 0o700 });
-      lock = FolderLock.take(dir);
+      const taken = takeLock(path.join(dir, LOCK));
+      if (taken instanceof HeldBy) throw errors.cacheDiskInUse(dir, taken.holder);
+      lock = taken;
       fd = openFile(file);
       return new DiskTier(layout, fd, lock, prepareFile(fd, layout, file), options);
     } catch (e) {

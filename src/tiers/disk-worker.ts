@@ -3,5 +3,5 @@ import { workerData } from 'node:worker_threads';
 import { DiskIo } from './disk-io.js';
 import { type DiskWorkerData, serveDisk } from './disk-thread.js';
 
-const { fd, layout, crcs, port } = workerData as DiskWorkerData;
-serveDisk(port, new DiskIo(fd, layout, crcs));
+const { fd, layout, crcs, port, lock } = workerData as DiskWorkerData;
+serveDisk(port, new DiskIo(fd, layout, crcs), lock);

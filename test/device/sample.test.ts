@@ -5,7 +5,7 @@ import { buildNativeLibrary } from '../../src/device/cpu/build.js';
 import { availableIsas } from '../../src/device/cpu/index.js';
 import { loadNative } from '../../src/device/cpu/native.js';
 import type { StepSampling } from '../../src/device/device.js';
-import { adjusted, distribution, logSoftmax } from '../../src/device/reference/sample.js';
+import { adjusted, distribution, logSoftmax } from '../reference/sample.js';
 import { normal, Runner, type RunnerOptions, random, type TestModel, writeTensors } from './support.js';
 
 const VOCAB = 1003;

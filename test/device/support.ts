@@ -11,10 +11,10 @@ import {
   type Step,
   type StepResult,
 } from '../../src/device/device.js';
-import { decodeTensor, FORMATS, numberToHalf } from '../../src/device/reference/formats.js';
-import type { ReferenceTensor } from '../../src/device/reference/forward.js';
 import { type LlamaConfig, llama } from '../../src/model/llama.js';
 import type { TensorInfo, TensorSource } from '../../src/types.js';
+import { decodeTensor, FORMATS, numberToHalf } from '../reference/formats.js';
+import type { ReferenceTensor } from '../reference/forward.js';
 
 export type Random = () => number;
 

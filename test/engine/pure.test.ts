@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { alignHistory, type TokenBytes } from '../../src/engine/align.js';
+import { alignHistory } from '../../src/engine/align.js';
 import { createPlan, planAdmission, planRunning, rankOf, type Schedulable } from '../../src/engine/scheduler.js';
 import { StepBudget } from '../../src/engine/step-budget.js';
 import { StopScanner } from '../../src/engine/stop-scanner.js';
+import type { TokenBytes } from '../../src/types.js';
 
 const sequence = (known: number, computed: number, blockLen = 16): Schedulable => ({
   known,

@@ -1,9 +1,9 @@
 /** Runs the command line in this process over a fake library, with captured streams. */
 import { PassThrough } from 'node:stream';
+import type * as bench from '../../src/bench/index.js';
 import type { Library } from '../../src/cli/library.js';
 import { main } from '../../src/cli/main.js';
 import { errors } from '../../src/errors.js';
-import type { bench } from '../../src/index.js';
 import { FakeEngine, type FakeOptions } from './fake-engine.js';
 
 export interface Ran {
@@ -49,7 +49,7 @@ function fakeLibrary(fake: FakeOptions, asked: Record<string, unknown>[], engine
   const file = (ref: string) => ({ ref, path: `/models/${ref}.gguf`, bytes: 1536 });
   return {
     defaultModel: 'small',
-    bench: {
+    loadBench: async () => ({
       trace: async (options) => options,
       cache: async (options) => options,
       sessions: async (_engine, { onProgress: _, ...options }) => options,
@@ -58,7 +58,7 @@ function fakeLibrary(fake: FakeOptions, asked: Record<string, unknown>[], engine
       sessionsSweep: async (open, o) => ({ ...(await measured(open, o)), points: [] }) as never,
       sessionsJournal: async (open, o) => (await measured(open, o)) as never,
       perplexity: async ({ onProgress: _, ...options }) => ({ ...options, rows: [] }) as never,
-    },
+    }),
     async createEngine({ onProgress, onPlan, onNote: _, signal, ...options }) {
       signal?.throwIfAborted();
       asked.push(options);

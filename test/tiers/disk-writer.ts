@@ -8,11 +8,11 @@ const tier = DiskTier.open({
   blockLen: 16,
   key: 'a'.repeat(64),
 });
-process.send!('ready');
 for (let n = 0; ; n++) {
   const seed = Math.floor(Math.random() * 1000);
   const kv = new Uint8Array(new SharedArrayBuffer(5000));
   for (let i = 0; i < kv.length; i++) kv[i] = (i * 31 + seed * 17) & 255;
   const prefix = Int32Array.from({ length: 16 }, (_, i) => seed + i);
   await new Promise((resolve) => tier.write(n % 15, -1, prefix, kv, resolve));
+  if (n === 0) process.send!('ready');
 }

@@ -4,7 +4,7 @@ import { workerData } from 'node:worker_threads';
 import { type DiskFs, DiskIo } from '../../src/tiers/disk-io.js';
 import { type DiskWorkerData, serveDisk } from '../../src/tiers/disk-thread.js';
 
-const { fd, layout, crcs, port } = workerData as DiskWorkerData;
+const { fd, layout, crcs, port, lock } = workerData as DiskWorkerData;
 const slotAt = (position: number) => Math.floor((position - layout.dataAt) / layout.slotBytes);
 const disk: DiskFs = {
   ...fs,
@@ -18,4 +18,4 @@ const disk: DiskFs = {
     return fs.readSync(f, b, at, n, from);
   },
 };
-serveDisk(port, new DiskIo(fd, layout, crcs, disk));
+serveDisk(port, new DiskIo(fd, layout, crcs, disk), lock);

@@ -5,10 +5,13 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { withLockSync } from '../../base/lock.js';
 import { errors } from '../../errors.js';
 
 const COMPILERS = ['g++', 'clang++', 'c++'];
 const INSTALL = 'install a C++20 compiler, for example: apt-get install g++';
+/** A lock that did not change for so long was left by a thread that ended. */
+const PATIENCE_MS = 30_000;
 const FLAGS =
   '-std=c++20 -O3 -ffp-contract=off -fno-math-errno -fno-exceptions -fno-rtti -fPIC -fvisibility=hidden ' +
   '-Wno-psabi -Wno-maybe-uninitialized -Wno-uninitialized';
@@ -110,34 +113,12 @@ function script(sources: string, temporary: string, compiler: string, lock: stri
   );
   const [slow, ...rest] = kernels;
   const output = quote(path.join(temporary, 'library.so'));
-  return `(while [ -d ${quote(lock)} ] && touch ${quote(lock)} && sleep 1; do :; done) >/dev/null 2>&1 & beat=$!
+  return `(while [ -f ${quote(lock)} ] && touch -c ${quote(lock)} && sleep 1; do :; done) >/dev/null 2>&1 & beat=$!
 (${slow}) & first=$!
 (${[...rest, ...core].join(' && ')}) & second=$!
 wait $first; a=$?; wait $second; b=$?
 [ $a = 0 ] && [ $b = 0 ] && ${quote(compiler)} -shared -o ${output} ${quote(temporary)}/*.o -lm -lpthread
 c=$?; kill $beat 2>/dev/null; exit $c`;
-}
-
-/** Holds `lock` (a folder) while `work` runs; a lock older than three minutes was left by a process that died. */
-function withLock<T>(lock: string, ready: () => boolean, work: () => T): T | null {
-  const pause = new Int32Array(new SharedArrayBuffer(4));
-  for (;;) {
-    try {
-      fs.mkdirSync(lock);
-      break;
-    } catch (e) {
-      if ((e as NodeJS.ErrnoException).code !== 'EEXIST') throw e;
-      if (ready()) return null;
-      const age = Date.now() - (fs.statSync(lock, { throwIfNoEntry: false })?.mtimeMs ?? Date.now());
-      if (age > 180_000) fs.rmSync(lock, { recursive: true, force: true });
-      else Atomics.wait(pause, 0, 0, 100);
-    }
-  }
-  try {
-    return work();
-  } finally {
-    fs.rmSync(lock, { recursive: true, force: true });
-  }
 }
 
 /** A library of these sources that some compiler made before; good enough where there is no compiler now. */
@@ -180,7 +161,7 @@ export function buildNativeLibrary(onBuild?: (line: string) => void, into?: stri
   const ready = () => fs.existsSync(target);
   if (ready()) return target;
   const lock = `${target}.lock`;
-  withLock(lock, ready, () => {
+  withLockSync(lock, { patienceMs: PATIENCE_MS, mustBeat: true }, ready, () => {
     if (ready()) return;
     onBuild?.(`building the native library with ${compiler.command} (once, about 20 s) …`);
     compile(sources, folder, target, compiler, lock);

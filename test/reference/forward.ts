@@ -3,7 +3,7 @@
  * no blocking, no tricks. It rounds only where the design says that bits are dropped: K and V as they are stored, and
  * (if asked) activations as they meet quantised weights.
  */
-import type { KvLayout, Op, Program, RopeConfig, Step } from '../device.js';
+import type { KvLayout, Op, Program, RopeConfig, Step } from '../../src/device/device.js';
 import { halfToNumber, numberToHalf } from './formats.js';
 
 export interface ReferenceTensor {

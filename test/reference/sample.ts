@@ -1,5 +1,5 @@
 /** Sampling in plain f64: the distribution a device draws from, and the raw log-probabilities. */
-import type { StepSampling } from '../device.js';
+import type { StepSampling } from '../../src/device/device.js';
 
 /** Logits after bias, mask and penalties for logit row i; -Infinity where banned. */
 export function adjusted(logits: ArrayLike<number>, s: StepSampling, i: number): Float64Array {
