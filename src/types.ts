@@ -214,6 +214,12 @@ export interface MemorySplit {
   arithmetic: string;
 }
 
+/** Places below the device, as they were opened. */
+export interface TierInfo {
+  hostBlocks: number;
+  disk: { dir: string; bytes: number; blocks: number; /** Blocks of an earlier process that are still good. */ found: number } | null;
+}
+
 export interface EngineInfo {
   modelName: string;
   modelPath: string;
@@ -225,6 +231,8 @@ export interface EngineInfo {
   sessionLen: number;
   device: { name: string; isa: string; threads: number };
   memory: MemorySplit;
+  /** Null: KV that leaves the device is computed again. */
+  tiers: TierInfo | null;
   /** Tokens one step may hold, as measured or set. */
   stepBudget: number;
   /** Default: hermes, not known. */

@@ -24,7 +24,7 @@ export interface DiskTierOptions {
   key: string;
   /** Told when the disk begins to fail, and when it works again. */
   onProblem?: (problem: string) => void;
-  /** Something ended; `poll` tells what. For an engine that sleeps. */
+  /** Something ended, for an engine that sleeps; not called by `poll`. */
   onWake?: () => void;
   /** The thread's program; tests have one whose disk fails. */
   program?: URL;
@@ -63,7 +63,10 @@ export class DiskTier {
     const workerData: DiskWorkerData = { fd, layout, crcs: scan.crcs, port: port2, lock: lock.handle };
     const program = options.program ?? new URL('./disk-worker.js', import.meta.url);
     this.#port = port1;
-    this.#port.on('message', (a: DiskAnswer) => this.#end(a));
+    this.#port.on('message', (a: DiskAnswer) => {
+      this.#end(a);
+      options.onWake?.();
+    });
     this.#port.unref();
     this.#worker = new Worker(program, { workerData, transferList: [port2], execArgv: [] });
     this.#worker.unref();
@@ -164,7 +167,6 @@ export class DiskTier {
     this.#waiting.delete(answer.id);
     if (this.#waiting.size === 0) this.#keepAlive(false);
     done?.(answer);
-    this.options.onWake?.();
   }
 
   /** A process is kept alive by what it waits for, and by nothing else. */
@@ -180,6 +182,7 @@ export class DiskTier {
     this.#ended = true;
     this.options.onProblem?.(`the disk cache is not used any more: ${e.message}`);
     for (const id of [...this.#waiting.keys()]) this.#end({ id, ok: false, ms: 0, error: e.message });
+    this.options.onWake?.();
   }
 
   /** A failed write makes a pause. */

@@ -1,3 +1,3 @@
-export type { FoundNode } from './disk-scan.js';
 export { DiskTier } from './disk-tier.js';
 export { Mover } from './mover.js';
+export { Tiers, type TiersOptions } from './tiers.js';

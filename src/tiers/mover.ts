@@ -46,8 +46,7 @@ export class Mover {
     this.#disk = disk;
     this.#host = slices(kv, hostSlots);
     if (disk) {
-      const count = Math.floor(STAGING_BYTES / kv.blockBytes);
-      this.#staging = slices(kv, Math.max(MIN_STAGING, Math.min(MAX_STAGING, count)));
+      this.#staging = slices(kv, stagingBuffers(kv.blockBytes));
     }
     this.#prefix = new Int32Array(sessionLen);
     this.#rate = {
@@ -159,6 +158,11 @@ export class Mover {
       then();
     }
   }
+}
+
+/** Buffers between disk and device. */
+export function stagingBuffers(blockBytes: number): number {
+  return Math.max(MIN_STAGING, Math.min(MAX_STAGING, Math.floor(STAGING_BYTES / blockBytes)));
 }
 
 function slices(kv: KvTransfers, count: number): Uint8Array[] {
