@@ -85,6 +85,7 @@ const core = new Core(
     weights: { path, tensors: gguf.tensors },
     config,
     fingerprint: '',
+    modelKey: '',
   },
   createCpuDevice(),
   {

@@ -217,7 +217,12 @@ export interface MemorySplit {
 /** Places below the device, as they were opened. */
 export interface TierInfo {
   hostBlocks: number;
-  disk: { dir: string; bytes: number; blocks: number; /** Blocks of an earlier process that are still good. */ found: number } | null;
+  disk: {
+    dir: string;
+    bytes: number;
+    blocks: number /** Blocks of an earlier process that are still good. */;
+    found: number;
+  } | null;
 }
 
 export interface EngineInfo {

@@ -5,6 +5,7 @@ import type { EngineConfig } from '../config.js';
 import type { Device, KvLayout, LoadedMemory, Program, StepLimits } from '../device/device.js';
 import { errors, type LongmindError } from '../errors.js';
 import { createJournal, type Journal } from '../journal/journal.js';
+import { Tiers } from '../tiers/index.js';
 import type { EngineSnapshot, EngineStats, MemorySplit } from '../types.js';
 import type { Admission } from './admission.js';
 import { type BatchEvents, PersistentBatch } from './batch.js';
@@ -13,7 +14,6 @@ import type { CoreInfo, Vocabulary, WorkerData } from './protocol.js';
 import type { Session } from './sessions.js';
 import { takeSnapshot } from './snapshot.js';
 import { StepBudget } from './step-budget.js';
-import { Tiers } from '../tiers/index.js';
 
 /** A step on the CPU should not take longer: whoever waits for a token waits for the step. */
 const TARGET_STEP_MS = 250;

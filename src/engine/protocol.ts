@@ -9,8 +9,8 @@ import type {
   EngineStats,
   MemorySplit,
   SessionInfo,
-  TierInfo,
   TensorSource,
+  TierInfo,
   TokenBytes,
   TokenLogprob,
 } from '../types.js';

@@ -50,10 +50,16 @@ export class Tiers {
     if (host === 0 && !disk) return null;
     const { blockBytes } = device.kv;
     if (host > 0 && !device.info.ownMemory)
-      throw errors.invalidOption('cacheHost', formatBytes(host), `0 with device '${device.info.name}', whose KV is in host memory already`);
+      throw errors.invalidOption(
+        'cacheHost',
+        formatBytes(host),
+        `0 with device '${device.info.name}', whose KV is in host memory already`,
+      );
     if (host > 0 && host < blockBytes)
       throw errors.invalidOption('cacheHost', formatBytes(host), `room for one KV block of ${formatBytes(blockBytes)}`);
-    const key = createHash('sha256').update(JSON.stringify([model, kv, device.info.kernels])).digest('hex');
+    const key = createHash('sha256')
+      .update(JSON.stringify([model, kv, device.info.kernels]))
+      .digest('hex');
     const { onProblem, onWake } = options;
     const tier = disk && DiskTier.open({ ...disk, blockBytes, blockLen: kv.blockLen, key, onProblem, onWake });
     return new Tiers(device, tier, options);
@@ -63,7 +69,12 @@ export class Tiers {
   serve(cache: CacheManager): Mover {
     const { device, disk } = this;
     this.#cache = cache;
-    this.#mover = new Mover(cache, { kv: device.kv, sessionLen: this.options.sessionLen, hostSlots: this.config.host, disk });
+    this.#mover = new Mover(cache, {
+      kv: device.kv,
+      sessionLen: this.options.sessionLen,
+      hostSlots: this.config.host,
+      disk,
+    });
     if (disk) cache.adopt(this.#found);
     this.#found = [];
     return this.#mover;
