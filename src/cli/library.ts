@@ -55,9 +55,10 @@ export interface ServerModule {
 
 export interface Library {
   readonly defaultModel: string;
-  createEngine(options: EngineOptions & Watch & { model: string }): Promise<Engine>;
-  inspectModel(ref: string, options: EngineOptions & Watch): Promise<ModelInspection>;
-  resolveModel(ref: string, options: Partial<HubConfig> & Watch): Promise<ModelFile>;
+  createEngine(options: EngineOptions & Watch & { model?: string }): Promise<Engine>;
+  inspectModel(ref: string | undefined, options: EngineOptions & Watch): Promise<ModelInspection>;
+  /** Without a reference the default model, or one that comes with the library where that cannot be had. */
+  resolveModel(ref: string | undefined, options: Partial<HubConfig> & Watch): Promise<ModelFile>;
   listModels(options: Partial<HubConfig>): Promise<ModelFile[]>;
   removeModel(ref: string, options: Partial<HubConfig>): Promise<ModelFile>;
   loadBench(): Promise<Bench>;

