@@ -18,9 +18,9 @@ export interface Context {
 
 export const JSON_FLAG = ['--json', 'print one JSON value on stdout'] as const;
 
-/** A command with the options that all have. */
+/** A command with the options that all have. Examples begin behind `longmind`, unless a pipe comes first. */
 export function newCommand(name: string, description: string, examples: readonly string[]): Command {
-  const text = `\nExamples:\n${examples.map((e) => `  $ longmind ${e}`).join('\n')}\n`;
+  const text = `\nExamples:\n${examples.map((e) => `  $ ${e.includes('longmind ') ? e : `longmind ${e}`}`).join('\n')}\n`;
   return new Command(name).description(description).addHelpText('after', text).allowExcessArguments(false);
 }
 

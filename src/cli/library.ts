@@ -1,6 +1,6 @@
 /** The part of the library that the command line uses; tests give it another. */
 import type * as bench from '../bench/index.js';
-import type { Engine, EngineOptions, HubConfig, MemorySplit, ServerConfig } from '../index.js';
+import type { Engine, EngineOptions, HubConfig, ModelInspection, ServerConfig } from '../index.js';
 
 export type OnProgress = (what: string, done: number, total: number) => void;
 
@@ -8,12 +8,6 @@ export interface ModelFile {
   ref: string;
   path: string;
   bytes: number;
-}
-
-export interface ModelInspection {
-  [field: string]: unknown;
-  name: string;
-  memory: MemorySplit;
 }
 
 /** Tells of what takes long. */

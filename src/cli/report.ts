@@ -1,9 +1,9 @@
 /** How an engine describes itself on the terminal. */
-import { type EngineInfo, formatBytes, type MemorySplit } from '../index.js';
+import { type EngineInfo, formatBytes, type MemorySplit, type ModelInspection } from '../index.js';
 import { type Terminal, table } from './terminal.js';
 
 export function parameterCount(n: number): string {
-  return n >= 1e9 ? `${(n / 1e9).toFixed(2)} B` : `${(n / 1e6).toFixed(1)} M`;
+  return n >= 1e9 ? `${(n / 1e9).toFixed(2)} B` : n >= 1e5 ? `${(n / 1e6).toFixed(1)} M` : `${n}`;
 }
 
 /** The three parts of memory with the arithmetic behind the KV cache. */
@@ -33,6 +33,27 @@ export function engineLines(info: EngineInfo): string {
     ['device', `${device.name} (${device.isa}), ${device.threads} threads`],
     ['length', `sessions of up to ${info.sessionLen} tokens`],
   ])}\n${memoryLines(info.memory)}`;
+}
+
+/** What a model is and needs: its shape, its tensors by type, memory. */
+export function inspectionLines(m: ModelInspection): string {
+  const { dims: d, quantisation: q } = m;
+  const heads = `${d.heads} heads (${d.kvHeads} KV) of ${d.headDim}`;
+  const types = Object.entries(q.byType).map(([type, t]) => [
+    ...['', type, String(t.tensors), parameterCount(t.parameters)],
+    formatBytes(t.bytes),
+  ]);
+  return [
+    table([
+      ['model', `${m.name}: ${m.architecture}, ${parameterCount(m.parameters)} parameters, ${q.name}`],
+      ['file', m.path],
+      ['shape', `${d.layers} layers of ${d.dim}, ${heads}, feed-forward ${d.ffDim}, vocabulary ${d.vocab}`],
+      ['length', `${m.contextLength} tokens of context, sessions of up to ${m.sessionLen}`],
+      ['KV', `${formatBytes(m.kvBytesPerToken)} a token`],
+    ]),
+    table([['tensors', 'type', 'count', 'parameters', 'in the file'], ...types]),
+    memoryLines(m.memory),
+  ].join('\n\n');
 }
 
 export function noteEngine(terminal: Terminal, info: EngineInfo): void {

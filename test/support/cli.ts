@@ -22,7 +22,7 @@ export async function longmind(
   const asked: Record<string, unknown>[] = [];
   const engines: FakeEngine[] = [];
   const io = {
-    stdin: Object.assign(new PassThrough(), { isTTY: false }),
+    stdin: Object.assign(new PassThrough(), { isTTY: tty }),
     stdout: Object.assign(new PassThrough(), { isTTY: tty }),
     stderr: Object.assign(new PassThrough(), { isTTY: tty, columns: 80 }),
     env: {},
@@ -75,7 +75,12 @@ function fakeLibrary(fake: FakeOptions, asked: Record<string, unknown>[], engine
     removeModel: async (ref) => file(ref),
     inspectModel: async (ref, options) => {
       asked.push({ ...options });
-      return { name: ref ?? 'small', dims: { layers: 2 }, memory: new FakeEngine().info.memory };
+      const { info } = new FakeEngine();
+      const { dims, memory, architecture, contextLength, sessionLen, parameters } = info;
+      const byType = { Q8_0: { tensors: 2, bytes: 1024, parameters: 1000 } };
+      const quantisation = { name: 'Q8_0', bytes: 1024, byType };
+      const shape = { dims, memory, architecture, contextLength, sessionLen, parameters };
+      return { name: ref ?? 'small', path: '/models/small.gguf', ...shape, quantisation, kvBytesPerToken: 4096 };
     },
   };
 }

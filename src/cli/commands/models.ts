@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import { engineOptions, formatBytes, hubOptions } from '../../index.js';
 import { type Context, JSON_FLAG, newCommand, watch } from '../context.js';
 import { addTable, given } from '../options.js';
-import { memoryLines } from '../report.js';
+import { inspectionLines } from '../report.js';
 import { table } from '../terminal.js';
 
 export function pullCommand(context: Context): Command {
@@ -73,15 +73,6 @@ export function inspectCommand(context: Context): Command {
       terminal.value(inspection);
       return;
     }
-    const { memory, ...rest } = inspection;
-    terminal.line(table(Object.entries(rest).map(([name, value]) => [name, show(value)])));
-    terminal.line(memoryLines(memory));
+    terminal.line(inspectionLines(inspection));
   });
 }
-
-const show = (value: unknown): string =>
-  typeof value === 'object' && value !== null
-    ? Object.entries(value)
-        .map(([k, v]) => `${k} ${show(v)}`)
-        .join(', ')
-    : String(value);
