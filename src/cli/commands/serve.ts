@@ -27,7 +27,9 @@ async function serve(context: Context, command: Command): Promise<void> {
   // what is wrong should be known before a model is loaded for nothing
   await checkAddress(checkServerOptions(options).config);
   await using engine = await loadEngine(context, command);
-  const servedModelName = (options.servedModelName as string | undefined) ?? servedName(context, command);
+  const names = (options.servedModelName ?? []) as string[];
+  // '*' alone leaves the name that is shown as it would be
+  const servedModelName = names.some((name) => name !== '*') ? names : [servedName(context, command), ...names];
   const server = await createServer(engine, { ...options, servedModelName, version: context.version });
   if (terminal.json) {
     const { url, modelName } = server;
