@@ -111,8 +111,11 @@ export interface RequestOptions extends Partial<SamplingParams>, Partial<Generat
   signal?: AbortSignal;
 }
 
+/** What chat templates know; 'ipython' is what Llama 3 calls the answers of tools. */
+export type ChatRole = 'system' | 'developer' | 'user' | 'assistant' | 'tool' | 'function' | 'ipython';
+
 export interface ChatMessage {
-  role: string;
+  role: ChatRole;
   content: string;
   [extra: string]: unknown;
 }

@@ -66,36 +66,30 @@ export class EngineClient {
     }
   }
 
-  generate(prompt: Prompt, options: RequestOptions): Generation {
-    return this.#start(options, null, () =>
-      encodePrompt(this.#text, prompt, options.sessionAppend ?? false, options.tools),
+  /** Never throws: what is wrong with `prompt` or `options` is how the generation ends. */
+  generate(prompt: () => Prompt, options: RequestOptions): Generation {
+    return this.#start(options, null, async () =>
+      encodePrompt(this.#text, prompt(), options.sessionAppend ?? false, options.tools),
     );
   }
 
   /** `forkOf`: a request with the same prompt, which `encode` gives too. */
   #start(options: RequestOptions, forkOf: number | null, encode: () => Promise<Encoded>): Generation {
+    const read = readOptions(options);
+    if (read instanceof LongmindError) return this.#refused(read);
+    const { sampling, limits } = read;
     const id = this.#nextId++;
-    const sampling = parseOptions(samplingOptions, pick(options, samplingOptions));
-    const limits = parseOptions(limitOptions, pick(options, limitOptions));
-    parseOptions({}, options as Record<string, unknown>, [
-      ...REQUEST_FIELDS,
-      ...Object.keys(samplingOptions),
-      ...Object.keys(limitOptions),
-    ]);
+    if (this.#dead || this.#closing) return this.#refused(this.#dead ?? errors.engineClosed());
     const { signal } = options;
     const onSignal = () => generation.abort();
     const generation = new RunningGeneration(id, limits.stop, this.#text.createDecoder(), {
       abort: () => this.#abort(id),
       fork: (other) => {
         if (options.sessionId !== undefined)
-          throw errors.invalidRequest('several answers cannot be one session', 'session_id');
+          return this.#refused(errors.invalidRequest('several answers cannot be one session', 'session_id'));
         return this.#start({ ...options, ...other }, id, () => encoded);
       },
     });
-    if (this.#dead || this.#closing) {
-      generation.fail(this.#dead ?? errors.engineClosed());
-      return generation;
-    }
     this.#generations.set(id, generation);
     const forget = () => signal?.removeEventListener('abort', onSignal);
     generation.result().then(forget, forget);
@@ -119,6 +113,17 @@ export class EngineClient {
         }),
       (e) => this.#fail(id, e),
     );
+    return generation;
+  }
+
+  /** A request that ended before it began. */
+  #refused(error: LongmindError): Generation {
+    const none = () => this.#refused(error);
+    const generation = new RunningGeneration(this.#nextId++, [], this.#text.createDecoder(), {
+      abort() {},
+      fork: none,
+    });
+    generation.fail(error);
     return generation;
   }
 
@@ -220,6 +225,20 @@ export class EngineClient {
   #die(error: LongmindError): void {
     this.#dead ??= error;
     for (const id of [...this.#generations.keys()]) this.#fail(id, this.#dead);
+  }
+}
+
+/** Options of a request by their tables; an error where one is wrong or not known. */
+function readOptions(options: RequestOptions) {
+  try {
+    const sampling = parseOptions(samplingOptions, pick(options, samplingOptions));
+    const limits = parseOptions(limitOptions, pick(options, limitOptions));
+    const known = [...REQUEST_FIELDS, ...Object.keys(samplingOptions), ...Object.keys(limitOptions)];
+    parseOptions({}, options as Record<string, unknown>, known);
+    return { sampling, limits };
+  } catch (e) {
+    if (e instanceof LongmindError) return e;
+    throw e;
   }
 }
 

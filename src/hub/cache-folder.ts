@@ -15,8 +15,8 @@ import {
   writeFileSync,
 } from 'node:fs';
 import path from 'node:path';
+import { earlierTemporaryCache, temporaryCache, userCache, writable } from '../base/folders.js';
 import { errors } from '../errors.js';
-import { earlierTemporaryCache, temporaryCache, userCache, writable } from '../folders.js';
 import { messageOf } from './http.js';
 import type { Reference } from './reference.js';
 import type { CachedModel, HubOptions } from './types.js';

@@ -2,6 +2,7 @@
 import { text as readAll } from 'node:stream/consumers';
 import type { Command } from 'commander';
 import {
+  type ChatMessage,
   type Engine,
   errors,
   type Generation,
@@ -66,7 +67,7 @@ function start(engine: Engine, command: Command, prompt: string, signal: AbortSi
     if (system !== undefined) throw errors.invalidOption('system', system, 'given together with --chat');
     return engine.complete({ prompt, ...options });
   }
-  const messages = [{ role: 'user', content: prompt }];
+  const messages: ChatMessage[] = [{ role: 'user', content: prompt }];
   if (system !== undefined) messages.unshift({ role: 'system', content: system });
   return engine.chat({ messages, ...options });
 }

@@ -4,9 +4,9 @@ import { createHash } from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { temporaryCache, userCache, writable } from '../../base/folders.js';
 import { withLockSync } from '../../base/lock.js';
 import { errors } from '../../errors.js';
-import { temporaryCache, userCache, writable } from '../../folders.js';
 import { abiHeader } from './layout.js';
 
 const COMPILERS = ['g++', 'clang++', 'c++'];
