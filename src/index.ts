@@ -125,6 +125,13 @@ export async function createEngine(options: CreateOptions = {}): Promise<Engine>
 function publicEngine(client: EngineClient, text: TokenizerClient, info: EngineInfo, system: string): Engine {
   const withSystem = (messages: ChatMessage[]): ChatMessage[] =>
     system === '' || messages[0]?.role === 'system' ? messages : [{ role: 'system', content: system }, ...messages];
+  // idle, it keeps no process alive; what is not on disk yet is written before the process ends
+  const atEnd = () => void close().catch(() => {});
+  const close = () => {
+    process.off('beforeExit', atEnd);
+    return client.close();
+  };
+  process.once('beforeExit', atEnd);
   return {
     info,
     complete: ({ prompt, ...options }: CompletionRequest) => client.generate(() => plainPrompt(prompt), options),
@@ -137,8 +144,8 @@ function publicEngine(client: EngineClient, text: TokenizerClient, info: EngineI
     snapshot: () => client.snapshot(),
     check: () => client.check(),
     onProblem: (listener) => client.onProblem(listener),
-    close: () => client.close(),
-    [Symbol.asyncDispose]: () => client.close(),
+    close,
+    [Symbol.asyncDispose]: close,
   };
 }
 

@@ -356,5 +356,9 @@ export interface Engine extends AsyncDisposable {
   onProblem(listener: (problem: string) => void): void;
   /** Checks every invariant of batch and cache; rejects if one is broken. */
   check(): Promise<void>;
+  /**
+   * Ends what runs and frees everything. An engine that is idle keeps no process alive: one that nobody closed is closed when
+   * the process has nothing else to do.
+   */
   close(): Promise<void>;
 }

@@ -25,6 +25,8 @@ export class EngineClient {
   );
   #nextId = 1;
   #cancel: Int32Array | null = null;
+  /** Calls that are not answered yet. */
+  #calls = 0;
   #closing: Promise<void> | null = null;
   #dead: LongmindError | null = null;
   #text!: TextSide;
@@ -58,6 +60,7 @@ export class EngineClient {
       thread.post({ type: 'vocabulary', vocabulary: { tokenBytes, endOfTurn: endTokens } });
       const { info, cancel } = await thread.ready;
       client.#cancel = cancel;
+      client.#stay();
       return { client, info };
     } catch (e) {
       const closed = Promise.resolve(opening).then((text) => text.close());
@@ -91,7 +94,11 @@ export class EngineClient {
       },
     });
     this.#generations.set(id, generation);
-    const forget = () => signal?.removeEventListener('abort', onSignal);
+    this.#stay();
+    const forget = () => {
+      signal?.removeEventListener('abort', onSignal);
+      this.#stay();
+    };
     generation.result().then(forget, forget);
     signal?.addEventListener('abort', onSignal, { once: true });
     if (signal?.aborted) this.#endUnsent(id);
@@ -159,6 +166,7 @@ export class EngineClient {
   /** Ends what runs, frees the device, ends the worker. */
   close(): Promise<void> {
     this.#closing ??= this.#close();
+    this.#stay();
     return this.#closing;
   }
 
@@ -172,6 +180,11 @@ export class EngineClient {
       await this.#thread.ended;
     }
     await this.#text.close();
+  }
+
+  /** The process stays while something is asked for or being closed; an idle engine keeps none alive. */
+  #stay(): void {
+    this.#thread.hold(this.#closing !== null || this.#generations.size + this.#calls > 0);
   }
 
   #abort(id: number): void {
@@ -218,7 +231,12 @@ export class EngineClient {
 
   #call<N extends keyof Calls>(name: N, args: Calls[N]['args']): Promise<Calls[N]['result']> {
     if (this.#dead || this.#closing) return Promise.reject(this.#dead ?? errors.engineClosed());
-    return this.#thread.call(name, args);
+    this.#calls++;
+    this.#stay();
+    return this.#thread.call(name, args).finally(() => {
+      this.#calls--;
+      this.#stay();
+    });
   }
 
   /** The worker is gone: everything in flight fails. */
