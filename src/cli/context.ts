@@ -18,6 +18,8 @@ export interface Context {
 
 export const JSON_FLAG = ['--json', 'print one JSON value on stdout'] as const;
 
+export const VERBOSE_FLAG = ['--verbose', 'show how the memory was divided, with the arithmetic'] as const;
+
 /** A command with the options that all have. Examples begin behind `longmind`, unless a pipe comes first. */
 export function newCommand(name: string, description: string, examples: readonly string[]): Command {
   const text = `\nExamples:\n${examples.map((e) => `  $ ${e.includes('longmind ') ? e : `longmind ${e}`}`).join('\n')}\n`;

@@ -15,9 +15,26 @@ export interface Ran {
   engines: FakeEngine[];
 }
 
+/** Somebody at a terminal. */
+export interface Person {
+  type(keys: string): void;
+  /** Waits until the screen shows it, after what was waited for before. */
+  sees(what: RegExp | string): Promise<void>;
+  engine(): FakeEngine;
+}
+
+export interface RunOptions {
+  fake?: FakeOptions;
+  stdin?: string;
+  tty?: boolean;
+  env?: Record<string, string>;
+  /** Sits at the terminal; afterwards its input ends. */
+  person?: (person: Person) => Promise<void>;
+}
+
 export async function longmind(
   argv: string[],
-  { fake = {}, stdin = '', tty = false }: { fake?: FakeOptions; stdin?: string; tty?: boolean } = {},
+  { fake = {}, stdin = '', person, tty = person !== undefined, env = {} }: RunOptions = {},
 ): Promise<Ran> {
   const asked: Record<string, unknown>[] = [];
   const engines: FakeEngine[] = [];
@@ -25,18 +42,42 @@ export async function longmind(
     stdin: Object.assign(new PassThrough(), { isTTY: tty }),
     stdout: Object.assign(new PassThrough(), { isTTY: tty }),
     stderr: Object.assign(new PassThrough(), { isTTY: tty, columns: 80 }),
-    env: {},
+    env,
   };
   const texts = { stdout: '', stderr: '' };
   for (const name of ['stdout', 'stderr'] as const)
     io[name].setEncoding('utf8').on('data', (d) => {
       texts[name] += d;
     });
-  io.stdin.end(stdin);
+  if (!person) io.stdin.end(stdin);
   const library = fakeLibrary(fake, asked, engines);
-  const code = await main(argv, library, () => import('../../src/server/index.js'), io);
+  const running = main(argv, library, () => import('../../src/server/index.js'), io);
+  if (person) {
+    await person(personAt(io.stdin, () => texts.stdout, engines));
+    io.stdin.end();
+  }
+  const code = await running;
   await new Promise((resolve) => setImmediate(resolve));
   return { code, ...texts, asked, engines };
+}
+
+function personAt(keyboard: PassThrough, screen: () => string, engines: FakeEngine[]): Person {
+  let seen = 0;
+  return {
+    type: (keys) => void keyboard.write(keys),
+    engine: () => engines[0]!,
+    async sees(what) {
+      for (const end = Date.now() + 5000; ; await new Promise((resolve) => setTimeout(resolve, 5))) {
+        const rest = screen().slice(seen);
+        const at = typeof what === 'string' ? rest.indexOf(what) : rest.search(what);
+        if (at >= 0) {
+          seen += at + (typeof what === 'string' ? what.length : what.exec(rest)![0].length);
+          return;
+        }
+        if (Date.now() > end) throw new Error(`never saw ${what}; the screen shows ${JSON.stringify(rest)}`);
+      }
+    },
+  };
 }
 
 /** A measurement that opens one engine and answers what it was asked; with seed 13, its answers differed. */

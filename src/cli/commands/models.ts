@@ -1,7 +1,7 @@
 /** longmind pull, list, rm, inspect: models on this machine. */
 import type { Command } from 'commander';
 import { engineOptions, formatBytes, hubOptions } from '../../index.js';
-import { type Context, JSON_FLAG, newCommand, watch } from '../context.js';
+import { type Context, JSON_FLAG, newCommand, VERBOSE_FLAG, watch } from '../context.js';
 import { addTable, given } from '../options.js';
 import { inspectionLines } from '../report.js';
 import { table } from '../terminal.js';
@@ -60,6 +60,7 @@ export function inspectCommand(context: Context): Command {
     ['inspect', 'inspect ./model.gguf --cache-max-entry-count 2GiB', 'inspect hf:org/repo:Q4_0 --json'],
   );
   command.argument('[REF]', `which model (default: ${library.defaultModel})`).option(...JSON_FLAG);
+  command.option(...VERBOSE_FLAG);
   addTable(command, hubOptions, 'Model:');
   addTable(command, engineOptions, 'Engine:', ['nativeLibrary', 'debugOps', 'sessionStore']);
   return command.action(async (ref: string | undefined) => {
@@ -73,6 +74,6 @@ export function inspectCommand(context: Context): Command {
       terminal.value(inspection);
       return;
     }
-    terminal.line(inspectionLines(inspection));
+    terminal.line(inspectionLines(inspection, command.getOptionValue('verbose') === true));
   });
 }
