@@ -115,7 +115,12 @@ test('a file without a template gets one by its special tokens, and says so', ()
   const metadata = asMetadata(smallSentencePiece());
   const llama2 = createChatTemplate(metadata, createTokenizer(metadata));
   assert.equal(llama2.instead, 'Llama 2');
-  const messages: ChatMessage[] = [{ role: 'system', content: 'S' }, user('a'), { role: 'assistant', content: 'b' }, user('c')];
+  const messages: ChatMessage[] = [
+    { role: 'system', content: 'S' },
+    user('a'),
+    { role: 'assistant', content: 'b' },
+    user('c'),
+  ];
   assert.equal(llama2.apply(messages).text, '<s>[INST] <<SYS>>\nS\n<</SYS>>\n\na [/INST] b </s><s>[INST] c [/INST]');
   assert.equal(llama2.apply(messages).ids[0], 1);
   // in the middle of a text SentencePiece puts no space in front
