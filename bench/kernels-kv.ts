@@ -137,7 +137,7 @@ class Attention {
       }
     }
     const started = performance.now();
-    this.device.submit(step);
+    this.device.wait(this.device.submit(step));
     return (performance.now() - started) / 1e3;
   }
 

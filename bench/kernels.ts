@@ -131,7 +131,7 @@ function runTokens(device: CpuDevice, step: Step, position: number, count: numbe
     step.positions[i] = position + i;
   }
   const start = performance.now();
-  device.submit(step);
+  device.wait(device.submit(step));
   return (performance.now() - start) / 1e3;
 }
 
@@ -166,7 +166,7 @@ function samples(): Row[] {
   step.rowCount = 1;
   step.logitCount = n;
   for (let i = 0; i < n; i++) step.logitRows[i] = i;
-  const s = step.sampling;
+  const s = step;
   const kinds: [string, () => void][] = [
     ['greedy', () => s.temperature.fill(0)],
     ['temperature', () => s.temperature.fill(1)],

@@ -32,7 +32,7 @@ const rule = {
   'src/weights': { may: base },
   'src/tokenizer': { may: base, faces: ['index', 'tokenizer'] },
   'src/grammar': { may: base },
-  'src/device': { may: base, faces: ['device'] },
+  'src/device': { may: base, faces: ['device', 'step'] },
   'src/device/cpu': { may: [...base, 'src/device'] },
   'src/device/null': { may: [...base, 'src/device'] },
   'src/model': { may: [...base, 'src/device'], faces: ['llama'] },

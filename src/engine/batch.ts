@@ -123,8 +123,7 @@ export class PersistentBatch {
     const submitted = this.#now();
     let result: StepResult;
     try {
-      this.device.submit(step);
-      result = this.device.wait();
+      result = this.device.wait(this.device.submit(step));
     } catch (e) {
       this.#failStep(e);
       return true;

@@ -72,8 +72,12 @@ export class StepBuilder {
 
   #want(r: LiveRequest, token: number): void {
     const i = this.step.logitCount++;
-    const s = this.step.sampling;
+    const s = this.step;
     const p = r.request.sampling;
+    // first what may move the arrays
+    const maskRow = r.matcher ? this.#addMask(r, r.matcher) : -1;
+    this.#addHistory(r, i);
+    this.#addBias(r, i);
     this.wanted.push(r);
     this.step.logitRows[i] = token;
     s.temperature[i] = p.temperature;
@@ -87,26 +91,24 @@ export class StepBuilder {
     s.seed[2 * i + 1] = r.seedHigh;
     s.topLogprobs[i] = p.logprobs ?? -1;
     s.scoreToken[i] = -1;
-    s.maskRow[i] = r.matcher ? this.#addMask(r, r.matcher) : -1;
-    this.#addHistory(r, i);
-    this.#addBias(r, i);
+    s.maskRow[i] = maskRow;
   }
 
   #addMask(r: LiveRequest, matcher: Matcher): number {
-    const s = this.step.sampling;
+    const s = this.step;
     const row = this.#masksUsed++;
-    s.masks = ensure(s.masks, this.#masksUsed * this.#maskWords);
+    s.reserve('masks', this.#masksUsed * this.#maskWords);
     if (!matcher.fillMask(s.masks, row * this.#maskWords, this.#maskWords)) this.deadEnds.add(r);
     return row;
   }
 
   #addHistory(r: LiveRequest, i: number): void {
-    const s = this.step.sampling;
+    const s = this.step;
     s.historyStart[i] = this.#historyUsed;
     const h = r.history;
     if (h) {
-      s.historyTokens = ensure(s.historyTokens, this.#historyUsed + h.size);
-      s.historyCounts = ensure(s.historyCounts, this.#historyUsed + h.size);
+      s.reserve('historyTokens', this.#historyUsed + h.size);
+      s.reserve('historyCounts', this.#historyUsed + h.size);
       s.historyTokens.set(h.tokens.subarray(0, h.size), this.#historyUsed);
       s.historyCounts.set(h.counts.subarray(0, h.size), this.#historyUsed);
       this.#historyUsed += h.size;
@@ -115,17 +117,13 @@ export class StepBuilder {
   }
 
   #addBias(r: LiveRequest, i: number): void {
-    const s = this.step.sampling;
+    const s = this.step;
     s.biasStart[i] = this.#biasUsed;
     const bans = r.generated < r.request.limits.minTokens ? r.bans.length : 0;
     const all = this.#biasUsed + r.biasTokens.length + bans;
     if (all > this.#biasUsed) {
-      s.biasTokens = ensure(s.biasTokens, all);
-      if (s.biasValues.length < s.biasTokens.length) {
-        const values = new Float32Array(s.biasTokens.length);
-        values.set(s.biasValues);
-        s.biasValues = values;
-      }
+      s.reserve('biasTokens', all);
+      s.reserve('biasValues', all);
       s.biasTokens.set(r.biasTokens, this.#biasUsed);
       s.biasValues.set(r.biasValues, this.#biasUsed);
       for (let b = 0; b < bans; b++) {
@@ -136,13 +134,6 @@ export class StepBuilder {
     }
     s.biasStart[i + 1] = this.#biasUsed;
   }
-}
-
-function ensure(a: Int32Array, size: number): Int32Array {
-  if (a.length >= size) return a;
-  const b = new Int32Array(Math.max(size, 2 * a.length));
-  b.set(a);
-  return b;
 }
 
 /** Log-probabilities of logit row i, as asked for by the request; null if it did not ask. */

@@ -7,6 +7,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { withLockSync } from '../../base/lock.js';
 import { errors } from '../../errors.js';
+import { abiHeader } from './layout.js';
 
 const COMPILERS = ['g++', 'clang++', 'c++'];
 const INSTALL = 'install a C++20 compiler, for example: apt-get install g++';
@@ -72,7 +73,7 @@ const digest = (...parts: (string | Buffer)[]): string => {
 /** Sources and flags; the compiler has its own part of the name. */
 function fingerprint(folder: string): string {
   const files = listSources(folder).flatMap((file) => [file, fs.readFileSync(path.join(folder, file))]);
-  return digest(JSON.stringify([process.platform, process.arch, FLAGS, KERNELS, CORE]), ...files);
+  return digest(JSON.stringify([process.platform, process.arch, FLAGS, KERNELS, CORE]), abiHeader(), ...files);
 }
 
 function writable(folder: string): boolean {
@@ -103,7 +104,7 @@ const quote = (s: string) => `'${s.replaceAll("'", `'\\''`)}'`;
  * however long the compiler takes.
  */
 function script(sources: string, temporary: string, compiler: string, lock: string): string {
-  const cc = `${quote(compiler)} ${FLAGS}`;
+  const cc = `${quote(compiler)} ${FLAGS} -I ${quote(temporary)}`;
   const kernels = KERNELS.filter((k) => !k.x64 || process.arch === 'x64').map(
     (k) =>
       `${cc} ${k.flags} -c ${quote(path.join(sources, 'kernels.cpp'))} -o ${quote(path.join(temporary, `${k.name}.o`))}`,
@@ -130,6 +131,7 @@ function builtBefore(folder: string, prefix: string): string | null {
 function compile(sources: string, folder: string, target: string, compiler: Compiler, lock: string): void {
   const temporary = fs.mkdtempSync(path.join(folder, 'tmp-'));
   try {
+    fs.writeFileSync(path.join(temporary, 'abi.gen.h'), abiHeader());
     const r = spawnSync('sh', ['-c', script(sources, temporary, compiler.command, lock)], { encoding: 'utf8' });
     if (r.status !== 0) {
       const text = (r.stderr || String(r.error ?? `exit status ${r.status}`)).trim();
