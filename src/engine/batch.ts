@@ -3,19 +3,21 @@
  * It owns no thread and no clock of its own, so that tests drive it step by step.
  */
 import type { CacheManager } from '../cache/types.js';
-import type { Device, StepLimits, StepResult } from '../device/device.js';
+import type { Device, Step, StepLimits, StepResult } from '../device/device.js';
 import { errors, invariant, LongmindError } from '../errors.js';
 import type { FinishReason, TokenLogprob } from '../types.js';
 import { type Admission, admit, historyOf } from './admission.js';
 import { Forks } from './forks.js';
 import { openMatcher } from './matchers.js';
 import { type EngineRequest, type FinishedRequest, LiveRequest } from './request.js';
+import { runRowByRow } from './row-by-row.js';
 import { createPlan, planAdmission, planRunning } from './scheduler.js';
 import { Sessions, type SessionsOptions } from './sessions.js';
 import type { StepBudget } from './step-budget.js';
 import { readLogprobs, StepBuilder } from './step-builder.js';
 import { StepTimes } from './step-times.js';
 import { StopDetector } from './stop-detector.js';
+import { type Turn, undoTurn } from './turn.js';
 
 export interface BatchOptions {
   limits: StepLimits;
@@ -90,14 +92,14 @@ export class PersistentBatch {
   submit(request: EngineRequest): void {
     if (this.#waiting.length >= this.options.maxQueue) throw errors.queueFull(this.options.maxQueue);
     const matcher = openMatcher(request, this.options.admission);
-    const { sequence, session, maxTokens, changedFrom } = admit(request, this.cache, this.sessions, this.options);
+    const { sequence, turn, maxTokens } = admit(request, this.cache, this.sessions, this.options);
     const live = new LiveRequest(request, sequence, this.cache, this.#now());
     live.maxTokens = maxTokens;
     live.promptTokens = live.known;
     live.matcher = matcher;
     if (live.usesPenalties) live.history = historyOf(this.cache, sequence);
-    live.changedFrom = changedFrom;
-    if (session) this.sessions.use(session, true);
+    live.turn = turn;
+    if (turn) this.sessions.use(turn.session, true);
     const { stop } = request.limits;
     if (stop.length > 0) this.#stops.set(request.id, new StopDetector(stop, this.options.admission.tokenBytes));
     this.#byId.set(request.id, live);
@@ -123,9 +125,9 @@ export class PersistentBatch {
     const submitted = this.#now();
     let result: StepResult;
     try {
-      result = this.device.wait(this.device.submit(step));
+      result = this.#run(step);
     } catch (e) {
-      this.#failStep(e);
+      this.#refused(e);
       return true;
     }
     const ran = this.#now() - submitted;
@@ -272,6 +274,20 @@ export class PersistentBatch {
     this.options.budget.observe(b.step.tokenCount, context / b.step.tokenCount, ms);
   }
 
+  /** The device refused the step, or failed: only the requests that it refuses alone get its error. */
+  #refused(error: unknown): void {
+    runRowByRow(this.#builder, error, {
+      run: (step) => this.#run(step),
+      commit: (result) => this.#commit(result),
+      failed: (r, e) =>
+        this.#fail(r, e instanceof LongmindError ? e : errors.engineFailed(e instanceof Error ? e.message : String(e))),
+    });
+  }
+
+  #run(step: Step): StepResult {
+    return this.device.wait(this.device.submit(step));
+  }
+
   #commit(result: StepResult): void {
     const b = this.#builder;
     for (let i = 0; i < b.rows.length; i++) this.cache.commit(b.rows[i]!.sequence, b.rows[i]!.computed + b.counts[i]!);
@@ -302,33 +318,36 @@ export class PersistentBatch {
   #finish(r: LiveRequest, reason: FinishReason, stopString: string | null): void {
     if (reason === 'abort') this.counters.aborted++;
     else this.counters.finished++;
-    this.#remove(r);
+    this.#takeOut(r);
+    if (r.turn) this.#endTurn(r.turn);
     this.events.finished(r.finished(reason, stopString));
   }
 
+  /** Its session is as it was before. */
   #fail(r: LiveRequest, error: LongmindError): void {
     this.counters.failed++;
-    this.#remove(r);
+    this.#takeOut(r);
+    if (r.turn) undoTurn(r.turn, this.cache, this.sessions);
     this.events.failed(r.request.id, error);
   }
 
   /** Out of the engine. A session keeps its sequence; any other sequence is forgotten (its blocks may serve as prefixes). */
-  #remove(r: LiveRequest): void {
-    const { id, sessionId, owner } = r.request;
+  #takeOut(r: LiveRequest): void {
     this.#forks.leave(r);
-    const mode = sessionId === null ? 'drop' : 'keep';
+    const mode = r.turn ? 'keep' : 'drop';
     if (r.slot >= 0) this.#leave(r, mode);
     else {
       this.#waiting.splice(this.#waiting.indexOf(r), 1);
       if (mode === 'drop' && this.cache.exists(r.sequence)) this.cache.release(r.sequence, 'drop');
     }
-    this.#byId.delete(id);
-    this.#stops.delete(id);
-    if (sessionId === null) return;
-    const session = this.sessions.find(sessionId, owner);
-    if (!session) return;
+    this.#byId.delete(r.request.id);
+    this.#stops.delete(r.request.id);
+  }
+
+  #endTurn({ session, keep }: Turn): void {
+    if (this.sessions.find(session.id, session.owner) !== session) return;
     this.sessions.use(session, false);
-    this.sessions.changed(session, r.changedFrom);
+    this.sessions.changed(session, keep);
   }
 
   #removeAborted(): void {
@@ -337,12 +356,6 @@ export class PersistentBatch {
         if (list[i]!.aborted) this.#finish(list[i]!, 'abort', null);
       }
     }
-  }
-
-  /** The device failed: the requests of the step get its error; nothing of the step is committed. */
-  #failStep(e: unknown): void {
-    const error = e instanceof LongmindError ? e : errors.engineFailed(e instanceof Error ? e.message : String(e));
-    for (const r of [...this.#builder.rows]) this.#fail(r, error);
   }
 
   /** One sequence alone in the batch and still no room: the device refused memory that was counted on. */

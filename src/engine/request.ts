@@ -3,6 +3,7 @@ import type { CacheManager, SequenceId } from '../cache/types.js';
 import type { Grammar, Matcher } from '../grammar/index.js';
 import type { FinishReason, GenerationLimits, SamplingParams } from '../types.js';
 import { rankOf, type Schedulable } from './scheduler.js';
+import type { Turn } from './turn.js';
 
 /** What the batch is asked for. */
 export interface EngineRequest {
@@ -90,8 +91,8 @@ export class LiveRequest implements Schedulable {
   /** Known tokens when the generation began. */
   promptTokens = 0;
   maxTokens = 0;
-  /** Known tokens of its session that were there before. */
-  changedFrom = 0;
+  /** What it changed of its session, if it has one. */
+  turn: Turn | null = null;
   history: TokenHistory | null = null;
   /** It waits for this one's prompt, and these wait for its own. See forks.ts. */
   leader: LiveRequest | null = null;

@@ -6,6 +6,7 @@ import type { Device, Program } from '../../src/device/device.js';
 import { createNullDevice, type NullDeviceOptions } from '../../src/device/null/index.js';
 import { PersistentBatch } from '../../src/engine/batch.js';
 import type { EngineRequest, FinishedRequest } from '../../src/engine/request.js';
+import type { Session } from '../../src/engine/sessions.js';
 import type { LongmindError } from '../../src/errors.js';
 import type { TokenLogprob } from '../../src/types.js';
 
@@ -30,6 +31,9 @@ export interface TestBatchOptions extends NullDeviceOptions {
   chunkSize?: number;
   maxQueue?: number;
   now?: () => number;
+  /** Token ids kept, all sequences together. */
+  maxTokens?: number;
+  onSessionChange?: (session: Readonly<Session>, from: number) => void;
   /** What tokens spell: letters (default), or the byte of their number minus 3. */
   vocab?: 'letters' | 'bytes';
 }
@@ -66,7 +70,7 @@ export class TestBatch {
       policy: o.policy ?? 'lru',
       prefixCaching: o.prefixCaching ?? true,
       maxSequences: 10_000,
-      maxTokens: 1_000_000,
+      maxTokens: o.maxTokens ?? 1_000_000,
       grow: (total) => this.device.growKv(total),
     });
     const spell = (t: number) => (o.vocab === 'bytes' ? Math.max(0, t - 3) & 255 : 97 + (t % 26));
@@ -82,7 +86,7 @@ export class TestBatch {
       {
         limits,
         maxQueue: o.maxQueue ?? 1000,
-        sessions: { max: 1000, shareAcrossOwners: true },
+        sessions: { max: 1000, shareAcrossOwners: true, onChange: o.onSessionChange },
         budget: { tokens: () => budget, observe: () => {} },
         admission: { vocab: VOCAB, tokenBytes, endOfTurn: new Set([EOS]) },
         now: o.now,

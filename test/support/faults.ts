@@ -6,6 +6,7 @@ import { unlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { Manager } from '../../src/cache/manager.js';
 import { PersistentBatch } from '../../src/engine/batch.js';
+import type { LiveRequest } from '../../src/engine/request.js';
 import { StepBuilder } from '../../src/engine/step-builder.js';
 
 function asked(fault: string): boolean {
@@ -29,6 +30,15 @@ const { abort } = PersistentBatch.prototype;
 PersistentBatch.prototype.abort = function (id) {
   if (asked('abort-throws')) throw new Error('broken on purpose');
   abort.call(this, id);
+};
+
+/** Every step in which this request has a row is refused by the native device. */
+const { addRow } = StepBuilder.prototype;
+let refused: LiveRequest | null = null;
+StepBuilder.prototype.addRow = function (r, count) {
+  addRow.call(this, r, count);
+  if (asked('bad-row')) refused = r;
+  if (r === refused) this.step.tokens[this.step.tokenCount - 1] = 2 ** 30;
 };
 
 /** The native device is given a token that no vocabulary has, and refuses the step. */
