@@ -120,6 +120,7 @@ export class Core {
   restart(error: LongmindError): void {
     const { batch, cache } = this;
     this.news.problem?.(`${error.message}\nthe requests in flight fail, sessions go on`);
+    batch.drain();
     const { running, waiting } = batch.view();
     const inFlight = [...running, ...waiting];
     const turns = new Map(inFlight.map((r) => [r.turn?.session as Readonly<Session> | undefined, r.turn]));
@@ -147,6 +148,7 @@ export class Core {
 
   /** Ends what it holds; what was journalled is on the disk then. */
   async close(): Promise<void> {
+    this.batch.drain();
     this.device.close();
     // a store that failed has said so
     await this.#journal?.close().catch(() => {});

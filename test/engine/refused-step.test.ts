@@ -24,7 +24,10 @@ test('an id beyond the vocabulary is refused at admission, by the name of its fi
     [{ stopTokens: [-1] }, 'stopTokens'],
   ] as const) {
     const refused = { code: 'invalid_request', status: 400, param, message: /vocabulary of 1000/ };
-    assert.throws(() => t.submit(tokens(10, 1), { ...options, stopTokens: [], sessionId: 's', ...options } as never), refused);
+    assert.throws(
+      () => t.submit(tokens(10, 1), { ...options, stopTokens: [], sessionId: 's', ...options } as never),
+      refused,
+    );
   }
   assert.equal(t.batch.sessions.size, 0);
   assert.equal(t.cache.stats().sequences.total, 0);

@@ -20,9 +20,9 @@ function asked(fault: string): boolean {
 
 /** Our own code throws in the middle of a step, between the device and the tokens. */
 const { commit } = Manager.prototype;
-Manager.prototype.commit = function (seq, computed) {
+Manager.prototype.commit = function (...args) {
   if (asked('commit-throws')) throw new Error('broken on purpose');
-  commit.call(this, seq, computed);
+  commit.apply(this, args);
 };
 
 /** And outside of steps. */
@@ -38,7 +38,8 @@ let refused: LiveRequest | null = null;
 StepBuilder.prototype.addRow = function (r, count) {
   addRow.call(this, r, count);
   if (asked('bad-row')) refused = r;
-  if (r === refused) this.step.tokens[this.step.tokenCount - 1] = 2 ** 30;
+  const { step } = this.flight;
+  if (r === refused) step.tokens[step.tokenCount - 1] = 2 ** 30;
 };
 
 /** The native device is given a token that no vocabulary has, and refuses the step. */
