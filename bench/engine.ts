@@ -1,4 +1,5 @@
 /** npm run bench:engine: time in JavaScript per step (scheduler, cache manager, step, events) over the null device. */
+import './plain-errors.js';
 import { parseArgs } from 'node:util';
 import { createCacheManager } from '../src/cache/index.js';
 import { greedySampling } from '../src/config.js';

@@ -3,6 +3,7 @@
  * Time of constrained decoding with the vocabulary of a real model: compiling, first masks, masks after warm-up.
  * Documents are tokenised with the model's own tokenizer and followed token by token in ROWS interleaved rows.
  */
+import './plain-errors.js';
 import { parseArgs } from 'node:util';
 import {
   compileJsonObject,

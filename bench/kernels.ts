@@ -2,6 +2,7 @@
  * Each kernel of the CPU device: time, and share of the limit that binds it (read bandwidth, int8 or f32 peak), both
  * measured in the same run. `node dist/bench/kernels.js [--json] [--isa avx512|avx2|portable] [--threads N]`
  */
+import './plain-errors.js';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';

@@ -198,7 +198,10 @@ export const hubOptions = {
 export const serverOptions = {
   serverName: text('127.0.0.1', 'address to listen on', 'HOST'),
   serverPort: integer(23333, 0, 65535, 'port to listen on (0 = any free one)', 'PORT'),
-  servedModelName: text('', "the model's name in the API (default: the reference it was given by)", 'NAME'),
+  servedModelName: list(
+    "the model's names in the API, the first for who names none; '*' takes any (default: the reference it was given by)",
+    'NAME,…',
+  ),
   apiKeys: list('keys that clients must send; without them only 127.0.0.1 may be bound', 'KEY,…'),
   allowOrigins: list('origins that browsers may call from (CORS)', 'URL,…'),
   allowRemoteWithoutKey: flag(false, 'listen on other addresses without API keys'),

@@ -111,8 +111,11 @@ export interface RequestOptions extends Partial<SamplingParams>, Partial<Generat
   signal?: AbortSignal;
 }
 
+/** What chat templates know; 'ipython' is what Llama 3 calls the answers of tools. */
+export type ChatRole = 'system' | 'developer' | 'user' | 'assistant' | 'tool' | 'function' | 'ipython';
+
 export interface ChatMessage {
-  role: string;
+  role: ChatRole;
   content: string;
   [extra: string]: unknown;
 }
@@ -353,5 +356,9 @@ export interface Engine extends AsyncDisposable {
   onProblem(listener: (problem: string) => void): void;
   /** Checks every invariant of batch and cache; rejects if one is broken. */
   check(): Promise<void>;
+  /**
+   * Ends what runs and frees everything. An engine that is idle keeps no process alive: one that nobody closed is closed when
+   * the process has nothing else to do.
+   */
   close(): Promise<void>;
 }

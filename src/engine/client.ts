@@ -25,6 +25,8 @@ export class EngineClient {
   );
   #nextId = 1;
   #cancel: Int32Array | null = null;
+  /** Calls that are not answered yet. */
+  #calls = 0;
   #closing: Promise<void> | null = null;
   #dead: LongmindError | null = null;
   #text!: TextSide;
@@ -58,6 +60,7 @@ export class EngineClient {
       thread.post({ type: 'vocabulary', vocabulary: { tokenBytes, endOfTurn: endTokens } });
       const { info, cancel } = await thread.ready;
       client.#cancel = cancel;
+      client.#stay();
       return { client, info };
     } catch (e) {
       const closed = Promise.resolve(opening).then((text) => text.close());
@@ -66,38 +69,36 @@ export class EngineClient {
     }
   }
 
-  generate(prompt: Prompt, options: RequestOptions): Generation {
-    return this.#start(options, null, () =>
-      encodePrompt(this.#text, prompt, options.sessionAppend ?? false, options.tools),
+  /** Never throws: what is wrong with `prompt` or `options` is how the generation ends. */
+  generate(prompt: () => Prompt, options: RequestOptions): Generation {
+    return this.#start(options, null, async () =>
+      encodePrompt(this.#text, prompt(), options.sessionAppend ?? false, options.tools),
     );
   }
 
   /** `forkOf`: a request with the same prompt, which `encode` gives too. */
   #start(options: RequestOptions, forkOf: number | null, encode: () => Promise<Encoded>): Generation {
+    const read = readOptions(options);
+    if (read instanceof LongmindError) return this.#refused(read);
+    const { sampling, limits } = read;
     const id = this.#nextId++;
-    const sampling = parseOptions(samplingOptions, pick(options, samplingOptions));
-    const limits = parseOptions(limitOptions, pick(options, limitOptions));
-    parseOptions({}, options as Record<string, unknown>, [
-      ...REQUEST_FIELDS,
-      ...Object.keys(samplingOptions),
-      ...Object.keys(limitOptions),
-    ]);
+    if (this.#dead || this.#closing) return this.#refused(this.#dead ?? errors.engineClosed());
     const { signal } = options;
     const onSignal = () => generation.abort();
     const generation = new RunningGeneration(id, limits.stop, this.#text.createDecoder(), {
       abort: () => this.#abort(id),
       fork: (other) => {
         if (options.sessionId !== undefined)
-          throw errors.invalidRequest('several answers cannot be one session', 'session_id');
+          return this.#refused(errors.invalidRequest('several answers cannot be one session', 'session_id'));
         return this.#start({ ...options, ...other }, id, () => encoded);
       },
     });
-    if (this.#dead || this.#closing) {
-      generation.fail(this.#dead ?? errors.engineClosed());
-      return generation;
-    }
     this.#generations.set(id, generation);
-    const forget = () => signal?.removeEventListener('abort', onSignal);
+    this.#stay();
+    const forget = () => {
+      signal?.removeEventListener('abort', onSignal);
+      this.#stay();
+    };
     generation.result().then(forget, forget);
     signal?.addEventListener('abort', onSignal, { once: true });
     if (signal?.aborted) this.#endUnsent(id);
@@ -119,6 +120,17 @@ export class EngineClient {
         }),
       (e) => this.#fail(id, e),
     );
+    return generation;
+  }
+
+  /** A request that ended before it began. */
+  #refused(error: LongmindError): Generation {
+    const none = () => this.#refused(error);
+    const generation = new RunningGeneration(this.#nextId++, [], this.#text.createDecoder(), {
+      abort() {},
+      fork: none,
+    });
+    generation.fail(error);
     return generation;
   }
 
@@ -154,6 +166,7 @@ export class EngineClient {
   /** Ends what runs, frees the device, ends the worker. */
   close(): Promise<void> {
     this.#closing ??= this.#close();
+    this.#stay();
     return this.#closing;
   }
 
@@ -167,6 +180,11 @@ export class EngineClient {
       await this.#thread.ended;
     }
     await this.#text.close();
+  }
+
+  /** The process stays while something is asked for or being closed; an idle engine keeps none alive. */
+  #stay(): void {
+    this.#thread.hold(this.#closing !== null || this.#generations.size + this.#calls > 0);
   }
 
   #abort(id: number): void {
@@ -213,13 +231,32 @@ export class EngineClient {
 
   #call<N extends keyof Calls>(name: N, args: Calls[N]['args']): Promise<Calls[N]['result']> {
     if (this.#dead || this.#closing) return Promise.reject(this.#dead ?? errors.engineClosed());
-    return this.#thread.call(name, args);
+    this.#calls++;
+    this.#stay();
+    return this.#thread.call(name, args).finally(() => {
+      this.#calls--;
+      this.#stay();
+    });
   }
 
   /** The worker is gone: everything in flight fails. */
   #die(error: LongmindError): void {
     this.#dead ??= error;
     for (const id of [...this.#generations.keys()]) this.#fail(id, this.#dead);
+  }
+}
+
+/** Options of a request by their tables; an error where one is wrong or not known. */
+function readOptions(options: RequestOptions) {
+  try {
+    const sampling = parseOptions(samplingOptions, pick(options, samplingOptions));
+    const limits = parseOptions(limitOptions, pick(options, limitOptions));
+    const known = [...REQUEST_FIELDS, ...Object.keys(samplingOptions), ...Object.keys(limitOptions)];
+    parseOptions({}, options as Record<string, unknown>, known);
+    return { sampling, limits };
+  } catch (e) {
+    if (e instanceof LongmindError) return e;
+    throw e;
   }
 }
 

@@ -23,7 +23,7 @@ export function perplexityCommand(context: Context): Command {
   return command.action(async () => {
     const { library, terminal } = context;
     const options = command.opts<Omit<bench.PerplexityOptions, 'model' | 'onProgress'> & { model?: string }>();
-    const found = await library.resolveModel(options.model ?? library.defaultModel, {
+    const found = await library.resolveModel(options.model, {
       ...given(command, hubOptions),
       ...watch(context),
     });

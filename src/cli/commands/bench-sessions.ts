@@ -135,7 +135,7 @@ function shared(context: Context, command: Command, options: Options) {
 /** Loads the model anew with other engine options. */
 function opener(context: Context, command: Command): bench.OpenEngine {
   const { library, terminal, interrupt } = context;
-  const model = (command.getOptionValue('model') as string | undefined) ?? library.defaultModel;
+  const model = command.getOptionValue('model') as string | undefined;
   const fixed = given(command, engineOptions, hubOptions);
   const onNote = (note: string) => terminal.note(note);
   return (own) => library.createEngine({ ...fixed, ...own, model, onNote, signal: interrupt.signal });

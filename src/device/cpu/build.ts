@@ -2,15 +2,16 @@
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import fs from 'node:fs';
-import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { temporaryCache, userCache, writable } from '../../base/folders.js';
 import { withLockSync } from '../../base/lock.js';
 import { errors } from '../../errors.js';
 import { abiHeader } from './layout.js';
 
 const COMPILERS = ['g++', 'clang++', 'c++'];
 const INSTALL = 'install a C++20 compiler, for example: apt-get install g++';
+const OWN_LIBRARY = 'or name a library that was built elsewhere with --native-library (nativeLibrary)';
 /** A lock that did not change for so long was left by a thread that ended. */
 const PATIENCE_MS = 30_000;
 const FLAGS =
@@ -76,25 +77,24 @@ function fingerprint(folder: string): string {
   return digest(JSON.stringify([process.platform, process.arch, FLAGS, KERNELS, CORE]), abiHeader(), ...files);
 }
 
-function writable(folder: string): boolean {
-  try {
-    fs.mkdirSync(folder, { recursive: true });
-    fs.accessSync(folder, fs.constants.W_OK);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-/** Beside the sources in a checkout, else in the user's cache folder (an installed package may be read-only or shared). */
-function cacheFolder(sources: string): string {
+/**
+ * Beside the sources in a checkout, else in the user's cache folder (an installed package may be read-only or shared), else
+ * among the temporary files of this user, and that is said.
+ */
+function cacheFolder(sources: string, tell?: (line: string) => void): string {
   const checkout = fs.existsSync(path.join(sources, '..', '..', '.git'));
   const local = path.join(sources, 'build');
   if (checkout && writable(local)) return local;
-  const base = process.env.XDG_CACHE_HOME || path.join(os.homedir(), '.cache');
-  const folder = path.join(base, 'longmind', 'native');
-  if (!writable(folder)) throw errors.nativeUnavailable([`${folder}: not writable`]);
-  return folder;
+  const folder = path.join(userCache(process.env), 'native');
+  if (writable(folder)) return folder;
+  try {
+    const temporary = path.join(temporaryCache(process.env), 'native');
+    if (!writable(temporary)) throw new Error(`${temporary}: not writable`);
+    tell?.(`'${folder}' cannot be written: the native library is kept in '${temporary}' instead`);
+    return temporary;
+  } catch (e) {
+    throw errors.nativeUnavailable([`${folder}: not writable`, (e as Error).message, OWN_LIBRARY]);
+  }
 }
 
 const quote = (s: string) => `'${s.replaceAll("'", `'\\''`)}'`;
@@ -151,13 +151,13 @@ function compile(sources: string, folder: string, target: string, compiler: Comp
  */
 export function buildNativeLibrary(onBuild?: (line: string) => void, into?: string): string {
   const sources = sourceFolder();
-  const folder = into ?? cacheFolder(sources);
+  const folder = into ?? cacheFolder(sources, onBuild);
   const prefix = `longmind-cpu-${fingerprint(sources)}-`;
   const compiler = findCompiler();
   if (Array.isArray(compiler)) {
     const earlier = builtBefore(folder, prefix);
     if (earlier) return earlier;
-    throw errors.nativeUnavailable(compiler);
+    throw errors.nativeUnavailable([...compiler, OWN_LIBRARY]);
   }
   const target = path.join(folder, `${prefix}${digest(compiler.version)}.so`);
   const ready = () => fs.existsSync(target);
@@ -169,4 +169,16 @@ export function buildNativeLibrary(onBuild?: (line: string) => void, into?: stri
     compile(sources, folder, target, compiler, lock);
   });
   return target;
+}
+
+/**
+ * For who is about to fetch a model that nothing could compute afterwards: is there a compiler, or a library that one made?
+ * @throws native_unavailable
+ */
+export function checkNativeLibrary(): void {
+  const compiler = findCompiler();
+  if (!Array.isArray(compiler)) return;
+  const sources = sourceFolder();
+  const prefix = `longmind-cpu-${fingerprint(sources)}-`;
+  if (!builtBefore(cacheFolder(sources), prefix)) throw errors.nativeUnavailable([...compiler, OWN_LIBRARY]);
 }

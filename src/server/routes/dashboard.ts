@@ -60,7 +60,7 @@ function engineRoutes(app: FastifyInstance, ctx: ServerContext): void {
     { schema: { tags: ['operations'], summary: 'What is running', response: { ...answers('Error'), 200: described } } },
     async () => {
       const { modelPath: _, ...info } = ctx.engine.info;
-      return { ...info, servedModelName: ctx.modelName } satisfies EngineAbout;
+      return { ...info, servedModelName: ctx.models.first } satisfies EngineAbout;
     },
   );
 
