@@ -98,7 +98,7 @@ async function together(server: ServerProcess, n: number): Promise<{ status: num
         max_tokens: 200,
       });
       const body = (await response.json()) as { choices?: { text: string }[]; error?: { code: string } };
-      return { status: response.status, text: body.choices?.[0]!.text ?? '', code: body.error?.code ?? '' };
+      return { status: response.status, text: body.choices?.[0]?.text ?? '', code: body.error?.code ?? '' };
     }),
   );
 }

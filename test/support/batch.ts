@@ -10,6 +10,12 @@ import type { Session } from '../../src/engine/sessions.js';
 import type { LongmindError } from '../../src/errors.js';
 import type { TokenLogprob } from '../../src/types.js';
 
+/** Steps in flight where a test does not say. See ahead.test.ts, which runs the tests of the batch at 2. */
+let depth = 1;
+export function setDepth(n: number): void {
+  depth = n;
+}
+
 export const VOCAB = 1000;
 export const EOS = 2;
 
@@ -58,7 +64,7 @@ export class TestBatch {
       maxLogits: maxRows,
       vocab: VOCAB,
     };
-    this.device = createNullDevice(o);
+    this.device = createNullDevice({ depth, ...o });
     const kv = { layers: 1, kvHeads: 1, headDim: 16, blockLen, bits: 16 as const };
     const program: Program = { dims: dims(sessionLen), buffers: [], ops: [] };
     this.device.load(program, { path: '', tensors: new Map() }, { limits, kv, maxBlocks: blocks });
