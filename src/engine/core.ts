@@ -113,19 +113,29 @@ export class Core {
     this.#admission.endOfTurn = new Set(endOfTurn);
   }
 
-  /** After a failure of our own code: batch and cache are made anew; sessions keep their tokens, what was in flight fails. */
+  /**
+   * After a failure of our own code: batch and cache are made anew; what was in flight fails, and sessions are as they were
+   * before it.
+   */
   restart(error: LongmindError): void {
     const { batch, cache } = this;
     this.news.problem?.(`${error.message}\nthe requests in flight fail, sessions go on`);
-    const sessions = [...batch.sessions.all()].map((s) => {
-      const tokens = new Int32Array(cache.known(s.sequence));
-      cache.readTokens(s.sequence, 0, tokens.length, tokens, 0);
-      return { ...s, tokens };
-    });
+    batch.drain();
+    const { running, waiting } = batch.view();
+    const inFlight = [...running, ...waiting];
+    const turns = new Map(inFlight.map((r) => [r.turn?.session as Readonly<Session> | undefined, r.turn]));
+    const sessions = [...batch.sessions.all()]
+      .filter((s) => !turns.get(s)?.opened)
+      .map((s) => {
+        const { keep, replaced } = turns.get(s) ?? { keep: cache.known(s.sequence), replaced: new Int32Array(0) };
+        const tokens = new Int32Array(keep + replaced.length);
+        cache.readTokens(s.sequence, 0, keep, tokens, 0);
+        tokens.set(replaced, keep);
+        return { ...s, tokens };
+      });
     this.#build();
     for (const s of sessions.reverse()) this.batch.sessions.restore(s.id, s.owner, s.tokens);
-    const { running, waiting } = batch.view();
-    for (const r of [...running, ...waiting]) this.events.failed(r.request.id, error);
+    for (const r of inFlight) this.events.failed(r.request.id, error);
   }
 
   stats(): EngineStats {
@@ -138,6 +148,7 @@ export class Core {
 
   /** Ends what it holds; what was journalled is on the disk then. */
   async close(): Promise<void> {
+    this.batch.drain();
     this.device.close();
     // a store that failed has said so
     await this.#journal?.close().catch(() => {});
