@@ -13,7 +13,7 @@ import { splitMemory } from './memory.js';
 import type { CoreInfo, Vocabulary, WorkerData } from './protocol.js';
 import type { Session } from './sessions.js';
 import { takeSnapshot } from './snapshot.js';
-import { StepBudget } from './step-budget.js';
+import { type Budget, fixedBudget, StepBudget } from './step-budget.js';
 
 /** A step on the CPU should not take longer: whoever waits for a token waits for the step. */
 const TARGET_STEP_MS = 250;
@@ -70,7 +70,7 @@ export class Core {
   cache!: CacheManager;
   readonly info: CoreInfo;
   readonly #plan: ModelPlan;
-  readonly #budget: Pick<StepBudget, 'tokens' | 'observe'>;
+  readonly #budget: Budget;
   readonly #admission: Admission;
   /** Null until the sessions of an earlier process are restored: they need not be written again. */
   #journal: Journal | null = null;
@@ -94,7 +94,7 @@ export class Core {
       onProgress: (done, total) => news.progress?.('loading weights', done, total),
     });
     this.#budget = config.maxPrefillTokenNum
-      ? { tokens: () => config.maxPrefillTokenNum, observe: () => {} }
+      ? fixedBudget(config.maxPrefillTokenNum)
       : new StepBudget(limits.maxTokens, TARGET_STEP_MS, 16);
     const nothing = { bytes: new Uint8Array(0), offsets: new Int32Array(limits.vocab + 1) };
     this.#admission = {
@@ -127,19 +127,29 @@ export class Core {
     this.#admission.endOfTurn = new Set(endOfTurn);
   }
 
-  /** After a failure of our own code: batch and cache are made anew; sessions keep their tokens, what was in flight fails. */
+  /**
+   * After a failure of our own code: batch and cache are made anew; what was in flight fails, and sessions are as they were
+   * before it.
+   */
   restart(error: LongmindError): void {
     const { batch, cache } = this;
     this.news.problem?.(`${error.message}\nthe requests in flight fail, sessions go on`);
-    const sessions = [...batch.sessions.all()].map((s) => {
-      const tokens = new Int32Array(cache.known(s.sequence));
-      cache.readTokens(s.sequence, 0, tokens.length, tokens, 0);
-      return { ...s, tokens };
-    });
+    batch.drain();
+    const { running, waiting } = batch.view();
+    const inFlight = [...running, ...waiting];
+    const turns = new Map(inFlight.map((r) => [r.turn?.session as Readonly<Session> | undefined, r.turn]));
+    const sessions = [...batch.sessions.all()]
+      .filter((s) => !turns.get(s)?.opened)
+      .map((s) => {
+        const { keep, replaced } = turns.get(s) ?? { keep: cache.known(s.sequence), replaced: new Int32Array(0) };
+        const tokens = new Int32Array(keep + replaced.length);
+        cache.readTokens(s.sequence, 0, keep, tokens, 0);
+        tokens.set(replaced, keep);
+        return { ...s, tokens };
+      });
     this.#build();
     for (const s of sessions.reverse()) this.batch.sessions.restore(s.id, s.owner, s.tokens);
-    const { running, waiting } = batch.view();
-    for (const r of [...running, ...waiting]) this.events.failed(r.request.id, error);
+    for (const r of inFlight) this.events.failed(r.request.id, error);
   }
 
   stats(): EngineStats {
@@ -152,6 +162,7 @@ export class Core {
 
   /** Ends what it holds; what was journalled is on the disk then. */
   async close(): Promise<void> {
+    this.batch.drain();
     await this.#tiers?.close();
     this.device.close();
     // a store that failed has said so

@@ -1,9 +1,11 @@
 /**
  * Bring back or compute? KV that left the device but lies in a place below it is brought back where that is faster than
- * computing it again, by the times measured of late. Whoever waits for a slow disk does not wait long: what did not come in
- * time is computed.
+ * computing it again, by the times measured of late. A request waits in the queue for what is on its way, with its blocks
+ * reserved, and others pass. Whoever waits for a slow disk does not wait long: what did not come in time is computed.
  */
-import type { CacheManager, RestoreCost, SequenceId } from '../cache/types.js';
+import type { CacheManager, RestoreCost } from '../cache/types.js';
+import type { LiveRequest } from './request.js';
+import type { Budget } from './step-budget.js';
 
 /** What moves the bytes. */
 export interface Moving {
@@ -16,17 +18,18 @@ export interface Moving {
 /** A restore that takes longer than this many times what computing would is given up. */
 const PATIENCE = 2;
 const MIN_PATIENCE_MS = 100;
+/** Before it is known what computing costs. */
+const LONGEST_PATIENCE_MS = 30_000;
 
 export class Restores {
-  /** Sequence → when its patience ends. */
-  readonly #deadlines = new Map<SequenceId, number>();
+  /** Who waits, and until when. */
+  readonly #deadlines = new Map<LiveRequest, number>();
   readonly #cost: RestoreCost = { host: 0, disk: 0 };
 
   constructor(
     private readonly cache: CacheManager,
     private readonly moving: Moving,
-    /** Milliseconds to compute so many tokens behind a context. */
-    private readonly prefillMs: (tokens: number, context: number) => number,
+    private readonly budget: Pick<Budget, 'prefillMs'>,
     private readonly now: () => number,
   ) {}
 
@@ -34,34 +37,42 @@ export class Restores {
     return this.#deadlines.size;
   }
 
-  /** After match(): true if the sequence now waits for KV that is on its way. */
-  begin(sequence: SequenceId): boolean {
-    const tokens = this.cache.restorable(sequence, this.#cost);
+  /** After match(). True: its KV is on its way, it waits. */
+  begin(r: LiveRequest): boolean {
+    const tokens = r.mayRestore ? this.cache.restorable(r.sequence, this.#cost) : 0;
     if (tokens === 0) return false;
-    const computing = this.prefillMs(tokens, this.cache.computed(sequence));
-    const moving = this.moving.restoreMs(this.#cost);
-    if (moving >= computing) {
+    const computing = this.budget.prefillMs(tokens, r.computed);
+    if (this.moving.restoreMs(this.#cost) >= computing) {
       this.moving.doubt();
       return false;
     }
-    if (!this.cache.restore(sequence, tokens)) return false;
-    this.#deadlines.set(sequence, this.now() + Math.max(MIN_PATIENCE_MS, PATIENCE * Math.min(computing, 1e9)));
+    if (!this.cache.restore(r.sequence, tokens)) return false;
+    const patience = Math.min(LONGEST_PATIENCE_MS, Math.max(MIN_PATIENCE_MS, PATIENCE * computing));
+    this.#deadlines.set(r, this.now() + patience);
     return true;
   }
 
-  /** False once what was waited for is there, or has taken too long: then match() again. */
-  waits(sequence: SequenceId): boolean {
-    if (!this.cache.restoring(sequence)) {
-      this.#deadlines.delete(sequence);
-      return false;
-    }
-    if (this.now() < this.#deadlines.get(sequence)!) return true;
-    this.cancel(sequence);
+  /** Still on its way? Once it is not, what arrived is cached, and the request is let in like any other. */
+  waits(r: LiveRequest): boolean {
+    const deadline = this.#deadlines.get(r);
+    if (deadline === undefined) return false;
+    if (this.cache.restoring(r.sequence) && this.now() < deadline) return true;
+    this.leave(r);
     return false;
   }
 
-  /** Nobody waits for it any more. */
-  cancel(sequence: SequenceId): void {
-    if (this.#deadlines.delete(sequence)) this.cache.cancelRestore(sequence);
+  /** Waits no longer. */
+  leave(r: LiveRequest): void {
+    if (!this.#deadlines.delete(r)) return;
+    // once for each time that it is let in: what did not come now is computed
+    r.mayRestore = false;
+    this.cache.release(r.sequence, 'keep');
+  }
+
+  /** Those who run need the blocks. False: nobody waits. */
+  giveUp(): boolean {
+    if (this.size === 0) return false;
+    for (const r of [...this.#deadlines.keys()]) this.leave(r);
+    return true;
   }
 }
