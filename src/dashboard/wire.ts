@@ -55,6 +55,23 @@ export interface EngineStats {
     copies: number;
     sequencesDropped: number;
     growRefusals: number;
+    tokensRestored: number;
+    tiers: {
+      host: { total: number; used: number };
+      disk: { total: number; used: number };
+      savedBlocks: number;
+      waiting: number;
+      outstanding: number;
+      saves: number;
+      demotions: number;
+      hostLoads: number;
+      diskLoads: number;
+      hostEvicted: number;
+      diskEvicted: number;
+      saveFailures: number;
+      loadFailures: number;
+      savesCancelled: number;
+    } | null;
   };
 }
 
