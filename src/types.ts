@@ -268,6 +268,10 @@ export interface CacheStats {
   sequencesDropped: number;
   /** How often the device refused to make more blocks usable. */
   growRefusals: number;
+  /** Tokens whose KV came back from a place below the device, instead of being computed again. */
+  tokensRestored: number;
+  /** null: there is no place below the device. */
+  tiers: TierStats | null;
 }
 
 /** Places below the device, and what moved between them. */
@@ -275,7 +279,7 @@ export interface TierStats {
   /** Slots; `used` ones hold a copy or will when an order is done. */
   host: { total: number; used: number };
   disk: { total: number; used: number };
-  /** Blocks on the device that have a copy below. */
+  /** Blocks on the device that have a copy below, or will when an order is done. */
   savedBlocks: number;
   /** Transfers that wait, and those under way. */
   waiting: number;

@@ -397,6 +397,8 @@ function fakeStats(running: number, started: number): EngineStats {
       copies: 0,
       sequencesDropped: 0,
       growRefusals: 0,
+      tokensRestored: 0,
+      tiers: null,
     },
   };
 }
