@@ -1,21 +1,28 @@
 /** The KV cache manager: see types.ts for what each operation promises, ARCHITECTURE.md for the picture. */
 import { errors, InvariantError, invariant } from '../errors.js';
-import { BlockPool } from './block-pool.js';
-import { BlockTree } from './block-tree.js';
-import { checkAll } from './check.js';
-import { PendingCopies } from './copies.js';
-import { Domains } from './domains.js';
-import { snapshotOf, statsOf } from './inspect.js';
-import { KeptSequences } from './kept-sequences.js';
-import { Leaders } from './leaders.js';
-import { createPolicy } from './policies.js';
+import { checkAll, snapshotOf, statsOf } from './inspect.js';
+import { createCursor, TokenArena } from './memory.js';
+import { AdaptivePolicy } from './policy/adaptive.js';
+import { LruPolicy } from './policy/policy.js';
+import { BlockPool, PendingCopies } from './pool.js';
 import { PrefixIndex } from './prefix-index.js';
-import { PrefixMatch } from './prefix-match.js';
-import { SequenceBlocks } from './sequence-blocks.js';
-import { ACTIVE, S, SequenceStore } from './sequence-store.js';
-import { createCursor, TokenArena } from './token-arena.js';
+import { Leaders, PrefixMatch, Prober, SequenceBlocks } from './sequence-blocks.js';
+import { ACTIVE, Namespaces, Retention, S, SequenceStore } from './sequences.js';
+import { Tiers } from './tiers.js';
 import { TokenRuns } from './token-runs.js';
-import type { CacheConfig, CacheManager, CacheSnapshot, CacheStats, SequenceId, SequenceState } from './types.js';
+import { BlockTree } from './tree.js';
+import type {
+  AdoptedNode,
+  CacheConfig,
+  CacheManager,
+  CacheSnapshot,
+  CacheStats,
+  Probe,
+  RestoreCost,
+  SequenceId,
+  SequenceState,
+  TransferOrder,
+} from './types.js';
 
 export class Manager implements CacheManager {
   readonly config: Readonly<CacheConfig>;
@@ -24,12 +31,15 @@ export class Manager implements CacheManager {
   readonly sequences: SequenceStore;
   readonly pool: BlockPool;
   readonly tree: BlockTree;
-  readonly domains: Domains;
+  readonly namespaces: Namespaces;
   readonly copies: PendingCopies;
   readonly blocks: SequenceBlocks;
-  readonly kept: KeptSequences;
+  readonly retention: Retention;
+  /** null: there is no place below the device. */
+  readonly tiers: Tiers | null;
   readonly #match: PrefixMatch;
   readonly #leaders: Leaders;
+  readonly #probe: Prober;
   readonly #index: PrefixIndex;
   readonly #blockLen: number;
   readonly #cursor = createCursor();
@@ -55,16 +65,23 @@ export class Manager implements CacheManager {
     const chunk = config.chunkSize === 0 ? Math.ceil(Math.sqrt(blocks)) : config.chunkSize;
     this.pool = new BlockPool(blocks, blockLen, chunk === -1 ? blocks : chunk, config.grow);
     this.#index = new PrefixIndex(this.pool, this.runs);
-    this.domains = new Domains((d) => this.#index.addDomain(d));
-    const policy = createPolicy(config.policy, this.pool);
-    this.tree = new BlockTree(this.pool, policy, this.#index, this.runs, this.sequences, this.domains);
+    this.namespaces = new Namespaces((d) => {
+      this.#index.addNamespace(d);
+      this.tiers?.index.addNamespace(d);
+    });
+    const policy = config.policy === 'lru' ? new LruPolicy(this.pool) : new AdaptivePolicy(this.pool);
+    this.tree = new BlockTree(this.pool, policy, this.#index, this.runs, this.sequences, this.namespaces);
     this.copies = new PendingCopies(this.pool);
-    const { pool, tree, sequences, runs, copies, domains } = this;
+    const { pool, tree, sequences, runs, copies, namespaces } = this;
     const index = this.#index;
     this.blocks = new SequenceBlocks(pool, tree, index, sequences, copies, config.prefixCaching, blocksPerSequence);
-    this.kept = new KeptSequences(config, sequences, runs, domains, this.blocks);
+    this.retention = new Retention(config, sequences, runs, namespaces, (s) => this.blocks.leave(s));
     this.#match = new PrefixMatch(pool, tree, index, sequences, runs, copies, this.blocks, blocksPerSequence);
     this.#leaders = new Leaders(blockLen, sequences, runs, index, this.blocks);
+    this.#probe = new Prober(pool, tree, index, sequences, this.#leaders, config.prefixCaching);
+    const { tiers } = config;
+    this.tiers = tiers && tiers.host + tiers.disk > 0 ? new Tiers(tiers, this, config.prefixCaching) : null;
+    this.tree.below = this.tiers;
     if (chunk === -1 && !this.pool.growTo(blocks)) {
       throw errors.invalidOption('cacheMaxEntryCount', blocks, 'a number of KV blocks that the device can provide');
     }
@@ -73,31 +90,31 @@ export class Manager implements CacheManager {
   // ---------------------------------------------------------------- sequence store
 
   create(options: { owner?: number; shared?: boolean } = {}): SequenceId {
-    this.kept.makeRoom(1, 0, -1);
+    this.retention.makeRoom(1, 0, -1);
     const { owner = 0, shared = true } = options;
-    const domain = this.config.prefixCaching ? this.domains.of(shared ? null : owner) : this.domains.private();
-    const s = this.kept.create(domain);
+    const namespace = this.config.prefixCaching ? this.namespaces.of(shared ? null : owner) : this.namespaces.private();
+    const s = this.retention.create(namespace);
     this.sequences.set(s, S.RUN, this.runs.createRoot(s));
     return this.sequences.idOf(s);
   }
 
   append(seq: SequenceId, ids: ArrayLike<number>, from = 0, to = ids.length): void {
     const q = this.sequences;
-    const s = q.slot(seq);
+    const s = q.indexOf(seq);
     if (to <= from) return;
     this.#checkLength(q.get(s, S.KNOWN) + to - from);
-    this.kept.makeRoom(0, to - from, s);
+    this.retention.makeRoom(0, to - from, s);
     this.runs.append(q.get(s, S.RUN), ids, from, to);
-    this.kept.addKnown(s, to - from);
+    this.retention.addKnown(s, to - from);
   }
 
   appendOne(seq: SequenceId, id: number): void {
     const q = this.sequences;
-    const s = q.slot(seq);
+    const s = q.indexOf(seq);
     this.#checkLength(q.get(s, S.KNOWN) + 1);
-    this.kept.makeRoomForOne(s);
+    this.retention.makeRoomForOne(s);
     this.runs.appendOne(q.get(s, S.RUN), id);
-    this.kept.addKnown(s, 1);
+    this.retention.addKnown(s, 1);
   }
 
   #checkLength(tokens: number): void {
@@ -105,16 +122,16 @@ export class Manager implements CacheManager {
   }
 
   known(seq: SequenceId): number {
-    return this.sequences.get(this.sequences.slot(seq), S.KNOWN);
+    return this.sequences.get(this.sequences.indexOf(seq), S.KNOWN);
   }
 
   computed(seq: SequenceId): number {
-    return this.sequences.get(this.sequences.slot(seq), S.COMPUTED);
+    return this.sequences.get(this.sequences.indexOf(seq), S.COMPUTED);
   }
 
   state(seq: SequenceId): SequenceState {
     const q = this.sequences;
-    const s = q.slot(seq);
+    const s = q.indexOf(seq);
     if (q.get(s, S.STATE) === ACTIVE) return 'active';
     return q.get(s, S.NODES) > 0 ? 'cached' : 'evicted';
   }
@@ -124,18 +141,18 @@ export class Manager implements CacheManager {
   }
 
   tokenAt(seq: SequenceId, index: number): number {
-    const s = this.#slotWith(seq, index + 1);
+    const s = this.#indexWith(seq, index + 1);
     return this.runs.token(this.sequences.get(s, S.RUN), index);
   }
 
   readTokens(seq: SequenceId, from: number, to: number, out: Int32Array, offset: number): void {
     if (from === to) return;
-    const s = this.#slotWith(seq, to);
+    const s = this.#indexWith(seq, to);
     this.runs.read(this.sequences.get(s, S.RUN), from, to, out, offset);
   }
 
-  #slotWith(seq: SequenceId, tokens: number): number {
-    const s = this.sequences.slot(seq);
+  #indexWith(seq: SequenceId, tokens: number): number {
+    const s = this.sequences.indexOf(seq);
     const known = this.sequences.get(s, S.KNOWN);
     if (tokens <= 0 || tokens > known) throw new InvariantError(`token ${tokens - 1} of a sequence of ${known}`);
     return s;
@@ -143,7 +160,7 @@ export class Manager implements CacheManager {
 
   commonPrefix(seq: SequenceId, ids: ArrayLike<number>): number {
     const q = this.sequences;
-    const s = q.slot(seq);
+    const s = q.indexOf(seq);
     const limit = Math.min(q.get(s, S.KNOWN), ids.length);
     return this.runs.common(q.get(s, S.RUN), 0, limit, ids, 0);
   }
@@ -152,8 +169,12 @@ export class Manager implements CacheManager {
 
   match(seq: SequenceId): number {
     const q = this.sequences;
-    const s = q.slot(seq);
+    const s = q.indexOf(seq);
     const wasActive = q.get(s, S.STATE) === ACTIVE;
+    if (wasActive && this.tiers !== null) {
+      if (this.tiers.isRestoring(s)) return q.get(s, S.COMPUTED);
+      this.tiers.endRestore(s);
+    }
     if (!wasActive) this.blocks.activate(s);
     const limit = Math.max(0, q.get(s, S.KNOWN) - 1);
     if (q.get(s, S.COMPUTED) > limit) this.blocks.cut(s, limit);
@@ -165,9 +186,15 @@ export class Manager implements CacheManager {
     return computed;
   }
 
+  probe(seq: SequenceId): Readonly<Probe> {
+    const s = this.sequences.indexOf(seq);
+    invariant(this.sequences.get(s, S.STATE) !== ACTIVE, 'probe() of a sequence that is active');
+    return this.#probe.run(s);
+  }
+
   leader(seq: SequenceId): SequenceId | -1 {
     if (!this.config.prefixCaching) return -1;
-    const s = this.sequences.slot(seq);
+    const s = this.sequences.indexOf(seq);
     invariant(this.sequences.get(s, S.STATE) === ACTIVE, 'leader() of a sequence that is not active');
     const leader = this.#leaders.of(s);
     return leader === -1 ? -1 : this.sequences.idOf(leader);
@@ -177,15 +204,16 @@ export class Manager implements CacheManager {
 
   needed(seq: SequenceId, length: number): number {
     const q = this.sequences;
-    const s = q.slot(seq);
+    const s = q.indexOf(seq);
     const more = Math.max(0, Math.ceil(length / this.#blockLen) - q.get(s, S.BLOCKS));
     return more + (this.blocks.mustCopy(s, length) && !this.blocks.mayKeep(s, more) ? 1 : 0);
   }
 
   reserve(seq: SequenceId, length: number): boolean {
     const q = this.sequences;
-    const s = q.slot(seq);
+    const s = q.indexOf(seq);
     invariant(q.get(s, S.STATE) === ACTIVE, 'reserve() for a sequence that is not active');
+    invariant(!this.tiers?.restoring.has(s), 'reserve() for a sequence that is being restored');
     if (!(length <= this.config.sessionLen))
       throw new InvariantError(`${length} tokens reserved, but the session length is shorter`);
     const more = Math.max(0, Math.ceil(length / this.#blockLen) - q.get(s, S.BLOCKS));
@@ -209,9 +237,11 @@ export class Manager implements CacheManager {
     const own = q.get(s, S.OWN_HIT);
     const prefix = q.get(s, S.PREFIX_HIT);
     const had = Math.min(q.get(s, S.STORED), q.get(s, S.KNOWN) - 1);
+    // what was restored is a hit, too
+    const found = Math.max(own + prefix, q.get(s, S.COMPUTED));
     if (had > 0) {
-      if (own + prefix >= had) c.hits++;
-      else if (own + prefix > 0) c.partialHits++;
+      if (found >= had) c.hits++;
+      else if (found > 0) c.partialHits++;
       else c.misses++;
     }
     c.tokensReused += own;
@@ -219,11 +249,12 @@ export class Manager implements CacheManager {
     q.set(s, S.OWN_HIT, -1);
   }
 
-  commit(seq: SequenceId, computed: number): void {
+  commit(seq: SequenceId, computed: number, writing = 0): void {
     const q = this.sequences;
-    const s = q.slot(seq);
+    const s = q.indexOf(seq);
     const before = q.get(s, S.COMPUTED);
     invariant(q.get(s, S.STATE) === ACTIVE, 'commit() for a sequence that is not active');
+    invariant(!this.tiers?.restoring.has(s), 'commit() for a sequence that is being restored');
     if (!(computed >= before && computed <= q.get(s, S.KNOWN) && computed <= q.get(s, S.BLOCKS) * this.#blockLen))
       throw new InvariantError(`commit of ${computed} tokens: ${before} were computed, ${q.get(s, S.KNOWN)} are known`);
     const copy = q.get(s, S.COPY);
@@ -231,7 +262,7 @@ export class Manager implements CacheManager {
       this.copies.cancel(q.block(s, copy));
       q.set(s, S.COPY, -1);
     }
-    q.set(s, S.RESERVED, 0);
+    q.set(s, S.RESERVED, writing > computed ? writing : 0);
     if (computed === before) return;
     const stored = q.get(s, S.STORED);
     this.#counters.tokensComputed += computed - before;
@@ -244,56 +275,128 @@ export class Manager implements CacheManager {
   // ---------------------------------------------------------------- release
 
   release(seq: SequenceId, mode: 'keep' | 'drop'): void {
-    const s = this.sequences.slot(seq);
-    if (this.sequences.get(s, S.STATE) === ACTIVE) this.blocks.deactivate(s, mode === 'drop');
-    if (mode === 'drop') this.kept.forget(s);
+    const s = this.sequences.indexOf(seq);
+    if (this.sequences.get(s, S.STATE) === ACTIVE) {
+      this.tiers?.endRestore(s);
+      this.blocks.deactivate(s, mode === 'drop');
+      this.tiers?.released(s, mode === 'drop');
+    }
+    if (mode === 'drop') this.retention.forget(s);
   }
 
   truncate(seq: SequenceId, length: number): void {
     const q = this.sequences;
-    const s = q.slot(seq);
+    const s = q.indexOf(seq);
     const known = q.get(s, S.KNOWN);
     if (length < 0) throw new InvariantError(`truncate to ${length}`);
     if (length >= known) return;
+    this.tiers?.endRestore(s);
     if (q.get(s, S.COMPUTED) > length) this.blocks.cut(s, length);
     q.set(s, S.RUN, this.runs.rewind(q.get(s, S.RUN), length));
     q.set(s, S.KNOWN, length);
     q.set(s, S.STORED, Math.min(q.get(s, S.STORED), length));
-    this.kept.tokens -= known - length;
+    this.retention.tokens -= known - length;
   }
 
   fork(seq: SequenceId, length?: number): SequenceId {
     const q = this.sequences;
-    const s = q.slot(seq);
+    const s = q.indexOf(seq);
     const known = length ?? q.get(s, S.KNOWN);
     if (!(known >= 0 && known <= q.get(s, S.KNOWN)))
       throw new InvariantError(`fork at ${known} of ${q.get(s, S.KNOWN)} tokens`);
-    this.kept.makeRoom(1, known, s);
-    const f = this.kept.create(q.get(s, S.DOMAIN));
+    this.retention.makeRoom(1, known, s);
+    const f = this.retention.create(q.get(s, S.NAMESPACE));
     q.set(f, S.RUN, this.runs.branch(q.get(s, S.RUN), known, f));
     q.set(f, S.KNOWN, known);
-    this.kept.tokens += known;
+    this.retention.tokens += known;
     this.blocks.shareBlocks(s, f, known);
     q.set(f, S.STORED, Math.min(q.get(s, S.STORED), known));
     this.#counters.forks++;
     return q.idOf(f);
   }
 
+  // ---------------------------------------------------------------- tiers
+
+  restorable(seq: SequenceId, cost?: RestoreCost): number {
+    if (this.tiers !== null) return this.tiers.restorable(this.#activeIndex(seq), cost);
+    if (cost) cost.host = cost.disk = 0;
+    return 0;
+  }
+
+  restore(seq: SequenceId, tokens: number): boolean {
+    return this.#lower().restore(this.#activeIndex(seq), tokens);
+  }
+
+  restoring(seq: SequenceId): boolean {
+    return this.tiers?.isRestoring(this.sequences.indexOf(seq)) ?? false;
+  }
+
+  cancelRestore(seq: SequenceId): void {
+    this.tiers?.endRestore(this.sequences.indexOf(seq));
+  }
+
+  #activeIndex(seq: SequenceId): number {
+    const s = this.sequences.indexOf(seq);
+    invariant(this.sequences.get(s, S.STATE) === ACTIVE, 'a sequence that is not active cannot be restored');
+    return s;
+  }
+
+  #lower(): Tiers {
+    if (this.tiers === null) throw new InvariantError('there is no place below the device');
+    return this.tiers;
+  }
+
+  takeOrders(out: TransferOrder[], max = Infinity): number {
+    return this.tiers === null ? 0 : this.tiers.takeOrders(out, max);
+  }
+
+  orderDone(id: number, ok: boolean): void {
+    this.#lower().orderDone(id, ok);
+  }
+
+  ordersWaiting(): number {
+    return this.tiers?.waiting ?? 0;
+  }
+
+  ordersOutstanding(): number {
+    return this.tiers?.orders.size ?? 0;
+  }
+
+  prefixTokens(node: number, out: Int32Array): number {
+    return this.#lower().prefixTokens(node, out);
+  }
+
+  namespaceOf(node: number): number {
+    return this.#lower().namespaceOf(node);
+  }
+
+  adopt(nodes: readonly AdoptedNode[]): number {
+    return this.#lower().adopt(nodes);
+  }
+
   // ---------------------------------------------------------------- tables and figures
 
   blockTable(seq: SequenceId, out: Int32Array, offset: number, first = 0): number {
-    const s = this.sequences.slot(seq);
+    const s = this.sequences.indexOf(seq);
     const blocks = this.sequences.get(s, S.BLOCKS);
     this.sequences.readTable(s, first, blocks, out, offset + first, this.#cursor);
     return blocks;
   }
 
   tableVersion(seq: SequenceId): number {
-    return this.sequences.get(this.sequences.slot(seq), S.VERSION);
+    return this.sequences.get(this.sequences.indexOf(seq), S.VERSION);
   }
 
   takeCopies(out: Int32Array): number {
     return this.copies.take(out);
+  }
+
+  copiesRan(): void {
+    this.copies.ran();
+  }
+
+  copiesLost(steps: number): void {
+    this.copies.lost(steps);
   }
 
   available(): number {

@@ -4,11 +4,10 @@
  * neighbour in that order shares the longest beginning, which is what partial sharing wants. Most blocks have one child:
  * then it is one comparison.
  *
- * A parent below 0 is a root: domain -1 - parent. Domains keep texts apart that must not be shared.
+ * A parent below 0 is a root: namespace -1 - parent. Namespaces keep texts apart that must not be shared.
  */
-import { BlockHints } from './block-hints.js';
-import { type BlockPool, LEFT, RIGHT } from './block-pool.js';
-import { createCursor } from './token-arena.js';
+import { createCursor } from './memory.js';
+import { LEFT, type NodeRecords, RIGHT } from './pool.js';
 import type { TokenRuns } from './token-runs.js';
 
 /** No node and no root. */
@@ -36,11 +35,11 @@ export class PrefixIndex {
   #pathOf = NOBODY;
 
   constructor(
-    private readonly pool: BlockPool,
+    private readonly pool: NodeRecords,
     private readonly runs: TokenRuns,
   ) {
     this.#siblings = pool.siblings;
-    this.#hints = new BlockHints(pool.blocks);
+    this.#hints = new BlockHints(pool.count);
     this.query = new Int32Array(pool.blockLen);
   }
 
@@ -58,20 +57,27 @@ export class PrefixIndex {
     return this.pool.isAlone(b) ? -1 : this.#siblings[2 * b + side]!;
   }
 
-  addDomain(domain: number): void {
-    if (domain >= this.#roots.length) {
-      const bigger = new Int32Array(2 * domain).fill(-1);
+  addNamespace(namespace: number): void {
+    if (namespace >= this.#roots.length) {
+      const bigger = new Int32Array(2 * namespace).fill(-1);
       bigger.set(this.#roots);
       this.#roots = bigger;
     }
-    this.#roots[domain] = -1;
+    this.#roots[namespace] = -1;
   }
 
-  /** Loads tokens [from, to) of a run as the query. */
-  load(run: number, from: number, to: number): void {
+  /** Loads tokens [from, to) of a run (of other runs than those of the nodes, perhaps) as the query. */
+  load(run: number, from: number, to: number, runs = this.runs): void {
     this.queryLength = to - from;
     this.#pathOf = NOBODY;
-    this.runs.read(run, from, to, this.query, 0);
+    runs.read(run, from, to, this.query, 0);
+  }
+
+  /** The query is `tokens`. */
+  use(tokens: Int32Array): void {
+    this.queryLength = tokens.length;
+    this.#pathOf = NOBODY;
+    this.query.set(tokens);
   }
 
   /** Looks for the query among the children of `parent`: sets best and bestLength. */
@@ -82,16 +88,16 @@ export class PrefixIndex {
     const root = this.root(parent);
     if (root === -1) return;
     const crowded = this.queryLength === this.pool.blockLen && !this.pool.isAlone(root);
-    const slot = crowded ? this.#hints.slot(parent, this.query, this.queryLength) : -1;
-    if (crowded && this.#tryHint(slot, parent)) return;
+    const bucket = crowded ? this.#hints.bucket(parent, this.query, this.queryLength) : -1;
+    if (crowded && this.#tryHint(bucket, parent)) return;
     this.#walk(parent, -1);
-    if (crowded && this.bestLength === this.pool.blockLen) this.#hints.set(slot, this.best);
+    if (crowded && this.bestLength === this.pool.blockLen) this.#hints.set(bucket, this.best);
   }
 
   /** The block that the hint names is the one looked for. */
-  #tryHint(slot: number, parent: number): boolean {
+  #tryHint(bucket: number, parent: number): boolean {
     const { pool } = this;
-    const b = this.#hints.get(slot);
+    const b = this.#hints.get(bucket);
     if (b === -1 || !pool.isNode(b) || pool.parent(b) !== parent || !pool.isFull(b)) return false;
     this.#compare(b, 0);
     if (this.#equal !== pool.blockLen) return false;
@@ -195,7 +201,7 @@ export class PrefixIndex {
 
   #insertBeside(b: number, parent: number, root: number): void {
     if (this.queryLength === this.pool.blockLen) {
-      this.#hints.set(this.#hints.slot(parent, this.query, this.queryLength), b);
+      this.#hints.set(this.#hints.bucket(parent, this.query, this.queryLength), b);
     }
     const links = this.#siblings;
     if (this.pool.isAlone(root)) {
@@ -311,4 +317,44 @@ function priority(b: number): number {
   let x = Math.imul(b + 1, 0x9e3779b1);
   x = Math.imul(x ^ (x >>> 15), 0x85ebca6b);
   return x ^ (x >>> 13);
+}
+
+/**
+ * Where among many siblings a text may be: a table from the hash of (parent, tokens) to a block, that forgets when two
+ * share a place. Only a hint: what it says is checked, token by token, and what it does not know is looked for in the
+ * treap; so nobody can do harm by choosing texts whose hashes are equal, and nothing has to be taken out.
+ */
+class BlockHints {
+  /** (buckets) block + 1, or 0. */
+  readonly #buckets: Int32Array;
+
+  constructor(blocks: number) {
+    this.#buckets = new Int32Array(2 ** Math.ceil(Math.log2(Math.max(2, blocks / 2))));
+  }
+
+  get bytes(): number {
+    return this.#buckets.byteLength;
+  }
+
+  /** The place for a text of `length` tokens below `parent`. */
+  bucket(parent: number, tokens: Int32Array, length: number): number {
+    // two sums side by side, since each multiplication waits for the one before
+    let a = parent ^ 0x811c9dc5;
+    let b = length;
+    for (let i = 0; i + 1 < length; i += 2) {
+      a = Math.imul(a ^ tokens[i]!, 0x01000193);
+      b = Math.imul(b ^ tokens[i + 1]!, 0x85ebca6b);
+    }
+    if (length & 1) a ^= tokens[length - 1]!;
+    a = Math.imul(a ^ (b >>> 15) ^ b, 0x9e3779b1);
+    return (a ^ (a >>> 15)) & (this.#buckets.length - 1);
+  }
+
+  get(bucket: number): number {
+    return this.#buckets[bucket]! - 1;
+  }
+
+  set(bucket: number, block: number): void {
+    this.#buckets[bucket] = block + 1;
+  }
 }

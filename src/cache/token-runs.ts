@@ -5,8 +5,7 @@
  * KV blocks whose last token lies in them (the prefix index compares with those tokens after the sequence is gone).
  */
 import { InvariantError } from '../errors.js';
-import { Records } from './records.js';
-import { type Cursor, classesFor, createCursor, type TokenArena } from './token-arena.js';
+import { type Cursor, classesFor, createCursor, Records, type TokenArena } from './memory.js';
 
 const REFS = 0;
 const PARENT = 1;
@@ -45,6 +44,11 @@ export class TokenRuns {
   /** A run that nobody continues yet, written by sequence `owner`. */
   createRoot(owner: number): number {
     return this.#create(-1, 0, owner);
+  }
+
+  /** A run of its own for a piece of text that begins at position `start`: nobody reads what came before through it. */
+  createPiece(start: number): number {
+    return this.#create(-1, start, -1);
   }
 
   #create(parent: number, start: number, owner: number): number {

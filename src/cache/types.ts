@@ -11,9 +11,9 @@
 
 import type { CacheSnapshot, CacheStats } from '../types.js';
 
-export type { CacheSnapshot, CacheStats } from '../types.js';
+export type { CacheSnapshot, CacheStats, TierStats } from '../types.js';
 
-/** A handle: dense slot plus generation, so that a stale one is noticed. */
+/** A handle: dense number plus generation, so that a stale one is noticed. */
 export type SequenceId = number;
 
 export type SequenceState = 'active' | 'cached' | 'evicted';
@@ -34,9 +34,113 @@ export interface CacheConfig {
   maxTokens: number;
   /** Asks the device to make blocks 0…total-1 usable; false = refused. */
   grow: (totalBlocks: number) => boolean;
+  /** Places below the device; none by default. */
+  tiers?: TierConfig;
 }
 
-export interface CacheManager {
+/** Each slot holds the KV of one block. 0 = no such place. */
+export interface TierConfig {
+  /** Slots in host memory. */
+  host: number;
+  /** Slots on disk. */
+  disk: number;
+  /** Saves and demotions handed out and not yet done, at most. Default 8, but at most a quarter of the blocks. */
+  maxWrites?: number;
+}
+
+/**
+ * What is to be moved. A *node* of the prefix tree is (parent, exact tokens); its KV never changes, so copies may be in
+ * several places at once: a *block* of the device, a *slot* in host memory, a *slot* on disk.
+ *
+ * - `save`: block → host, or, where no host slots are, block → disk: the other one is -1.
+ * - `demote`: host → disk. The copy in host memory stays valid.
+ * - `load`: host or disk (the other one is -1) → block.
+ * - `forget`: the record of slot `disk` must not be found any more after a restart. Node and block are -1.
+ *
+ * What an order names is not given to anybody else, and a block that is read is not written, until orderDone().
+ */
+export interface TransferOrder {
+  id: number;
+  kind: 'save' | 'load' | 'demote' | 'forget';
+  /** A number that may come again for another node when this one is gone. */
+  node: number;
+  block: number;
+  host: number;
+  disk: number;
+}
+
+/** Blocks to be moved for what restorable() says, by the place they would come from. */
+export interface RestoreCost {
+  host: number;
+  disk: number;
+}
+
+/** A record of the disk tier that survived the process. */
+export interface AdoptedNode {
+  /** Its slot. */
+  disk: number;
+  /** Index of its parent in the same list, where it stands before its children; -1: it begins a text. */
+  parent: number;
+  /** See namespaceOf(). */
+  namespace: number;
+  /** Its own tokens: at most a block, and exactly one if it is the parent of others. */
+  tokens: Int32Array;
+}
+
+/** The integer side of the tiers. What an order says is done by somebody else, whenever it can be. */
+export interface TierOperations {
+  /**
+   * Tokens of an active sequence beyond computed(seq) whose KV can be brought back, without a gap. Call it after match().
+   * 0 where there are no tiers. What is on its way for another sequence counts, but not in `cost`.
+   */
+  restorable(seq: SequenceId, cost?: RestoreCost): number;
+  /**
+   * Reserves blocks for `tokens` (at most restorable(seq); rounded up to whole nodes) and queues the orders. From now on
+   * the sequence is *restoring*: match() says what it said, reserve() and commit() are errors. False: does not fit now;
+   * nothing changed.
+   */
+  restore(seq: SequenceId, tokens: number): boolean;
+  /** True until all orders of the sequence have ended; then match() finds as computed what arrived without a gap. */
+  restoring(seq: SequenceId): boolean;
+  /**
+   * The sequence waits no longer. What arrived without a gap is found by match(); orders that end late do no harm.
+   * release() and truncate() imply it.
+   */
+  cancelRestore(seq: SequenceId): void;
+  /**
+   * Writes up to `max` orders to out[0 … n); returns n. Loads come first, then forgotten records, then saves and
+   * demotions, oldest first, at most `maxWrites` of those under way at a time. Call it between steps.
+   */
+  takeOrders(out: TransferOrder[], max?: number): number;
+  /**
+   * An order ended, in any order, at any time. Not `ok`: a save or demotion made no copy; what a load should have read
+   * is gone (it is tried from another place, else the sequence computes it again).
+   */
+  orderDone(id: number, ok: boolean): void;
+  /** Orders that takeOrders() would hand out sooner or later; those handed out and not done. */
+  ordersWaiting(): number;
+  ordersOutstanding(): number;
+  /** Writes the tokens [0, end) of a node's path to `out`; returns end. The node must be that of an order handed out. */
+  prefixTokens(node: number, out: Int32Array): number;
+  /** Who may use the node: -1 everybody, an owner's number (≥ 0), -2 one conversation (never to be adopted). */
+  namespaceOf(node: number): number;
+  /** At the start: what the disk holds. What cannot be (a slot twice, a parent missing) is left out. Returns how many were taken. */
+  adopt(nodes: readonly AdoptedNode[]): number;
+}
+
+export interface Probe {
+  computed: number;
+  /** Blocks that it would have. */
+  blocks: number;
+  /** Of these, the ones that are cached now: `available` would sink by so many. */
+  cached: number;
+  /** 1: its last block is read by others, so it would go on in a copy. */
+  copies: number;
+  /** See `leader`. */
+  leader: SequenceId | -1;
+}
+
+export interface CacheManager extends TierOperations {
   readonly config: Readonly<CacheConfig>;
 
   // ---- sequence store
@@ -68,14 +172,22 @@ export interface CacheManager {
    */
   match(seq: SequenceId): number;
   /**
+   * What `match` of an inactive sequence would find, without taking it and without telling the eviction policy: for asking
+   * again and again whether it fits. A part of a block that would be copied is left out.
+   */
+  probe(seq: SequenceId): Readonly<Probe>;
+  /**
    * Another active sequence, active for longer, that is about to compute this one's next full block (same tokens), or
    * -1. Wait for it outside the batch: release, and match again in a later step. When it leaves, the next one leads.
    */
   leader(seq: SequenceId): SequenceId | -1;
   /** Makes blocks for tokens [0, length) writable from `computed` on. False: does not fit now; nothing changed. */
   reserve(seq: SequenceId, length: number): boolean;
-  /** A step ran: tokens [0, computed) are stored. Publishes the full blocks among them. */
-  commit(seq: SequenceId, computed: number): void;
+  /**
+   * A step ran: tokens [0, computed) are stored. Publishes the full blocks among them. Steps in flight may be writing on, up
+   * to token `writing`: what lies between is not shared yet.
+   */
+  commit(seq: SequenceId, computed: number, writing?: number): void;
   /**
    * Leaves the batch: 'keep' → cached, 'drop' → forgotten (an inactive sequence may be dropped, too). Its full blocks
    * stay findable through the prefix index until they are evicted.
@@ -90,11 +202,16 @@ export interface CacheManager {
   /** Grows by one whenever the sequence's block list changes other than by appending. */
   tableVersion(seq: SequenceId): number;
   /**
-   * Block copies (from, to, tokens) that must run at the beginning of the next step, before anything is written; moved
-   * out. At most one for each active sequence; no block is both copied from and copied to, so their order is free. What
-   * a copy stored counts as computed for good with the sequence's next commit: released before that, it is forgotten.
+   * Block copies (from, to, tokens) that must run at the beginning of the next step, before anything is written. At most one
+   * for each active sequence; no block is both copied from and copied to, so their order is free. What a copy stored counts as
+   * computed for good with the sequence's next commit: released before that, it is forgotten.
+   * Each call is a step: `copiesRan` or `copiesLost` tells what became of it.
    */
   takeCopies(out: Int32Array): number;
+  /** The oldest of the steps that copies were taken for ran. */
+  copiesRan(): void;
+  /** The last `steps` of them will not run (cancelled, refused): the next `takeCopies` hands their copies out again. */
+  copiesLost(steps: number): void;
   /** Blocks that could be had now: free + cached that nobody pins. */
   available(): number;
   /** Blocks needed beyond those it holds so that `length` tokens fit. */

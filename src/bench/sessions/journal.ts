@@ -6,7 +6,7 @@
 import { mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { createJournal } from '../../cache/journal.js';
+import { createJournal } from '../../journal/journal.js';
 import { median, type OpenEngine, prepare } from './compare.js';
 import type { Load, LoadOptions, Turn } from './load.js';
 import { Player, warmUp } from './play.js';

@@ -1,0 +1,161 @@
+/**
+ * Sessions that outlive the process: an append-only file of what their tokens are, written by a thread of its own, so
+ * that the engine never waits for a disk. After a restart a session continues as if it had been evicted.
+ *
+ * What a crash loses: the process killed (kill -9) at any moment, at most what was not yet handed to the system, i.e. the
+ * turn in flight; the machine losing power, with fsync 'turn' the same, with 'interval' the last second, with 'off'
+ * whatever the system had not written. A torn or damaged end is cut off; what stands before it is kept.
+ */
+import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { type FileLock, HeldBy, takeLock } from '../base/lock.js';
+import { WorkerClient } from '../base/worker.js';
+import { errors, LongmindError } from '../errors.js';
+import { compacted, DROP, encode, type Replay, replay, type SavedSession, WRITE } from './journal-format.js';
+import type { JournalCalls, JournalMessage, JournalNews, JournalWorkerData } from './journal-worker.js';
+
+export type { SavedSession } from './journal-format.js';
+
+export interface JournalOptions {
+  /** A folder for this journal alone; made if it is missing. In use by another one: `session_store_in_use`. */
+  dir: string;
+  /** Of model and tokenizer: token ids of another model mean nothing. */
+  fingerprint: string;
+  fsync?: 'turn' | 'interval' | 'off';
+  /** Compaction starts beyond so many bytes, when the file has doubled. Default 4 MiB. */
+  compactAbove?: number;
+  /** Told once, when writing fails for the first time: from then on nothing is written. */
+  onFailure?: (error: Error) => void;
+}
+
+export interface Journal {
+  /** What the file held when it was opened, least recently used first. */
+  readonly recovered: SavedSession[];
+  /** Set if the file there was made with another model: it was put aside under this name. */
+  readonly putAside: string | null;
+  /** Bytes of a torn or damaged end that were cut off. */
+  readonly cutBytes: number;
+  /** The session's tokens from `from` on are now `ids` (none: it was rewound). Never waits. */
+  append(sessionId: string, owner: number, from: number, ids: ArrayLike<number>): void;
+  drop(sessionId: string, owner?: number): void;
+  /** Resolves when all before it is in the file (and on the disk, unless fsync is 'off'); rejects if writing failed. */
+  flush(): Promise<void>;
+  close(): Promise<void>;
+}
+
+const FILE = 'sessions.journal';
+const LOCK = 'sessions.lock';
+const COMPACT_ABOVE = 4 * 2 ** 20;
+
+export function createJournal(options: JournalOptions): Journal {
+  const { dir, fingerprint, fsync = 'interval', compactAbove = COMPACT_ABOVE, onFailure } = options;
+  const file = path.join(dir, FILE);
+  let lock: FileLock | null = null;
+  try {
+    mkdirSync(dir, { recursive: true });
+    const taken = takeLock(path.join(dir, LOCK));
+    if (taken instanceof HeldBy) throw errors.sessionStoreInUse(dir, taken.holder);
+    lock = taken;
+    const { old, putAside, bytes } = open(file, fingerprint);
+    const { validBytes } = old;
+    const data: JournalWorkerData = { file, fingerprint, fsync, validBytes, compactAbove, lock: lock.handle };
+    return new FileJournal([...old.sessions.values()], putAside, bytes - validBytes, lock, data, onFailure);
+  } catch (e) {
+    lock?.release();
+    if (e instanceof LongmindError) throw e;
+    throw errors.io(`the session store '${dir}' cannot be used`, (e as Error).message);
+  }
+}
+
+/** Reads the file there is, or starts a new one. What is not this model's journal is never overwritten. */
+function open(file: string, fingerprint: string): { old: Replay; putAside: string | null; bytes: number } {
+  const header = compacted(fingerprint, [])[0]!;
+  let putAside: string | null = null;
+  if (existsSync(file)) {
+    const content = readFileSync(file);
+    const old = replay(content);
+    if (old.fingerprint === fingerprint) return { old, putAside, bytes: content.length };
+    // shorter than a header: its own writing was interrupted
+    if (old.fingerprint !== null || content.length >= header.length) {
+      putAside = `${file}.${Date.now()}.old`;
+      renameSync(file, putAside);
+    }
+  }
+  writeFileSync(file, header);
+  return { old: { fingerprint, validBytes: header.length, sessions: new Map() }, putAside, bytes: header.length };
+}
+
+class FileJournal implements Journal {
+  readonly #thread: WorkerClient<JournalCalls, null, JournalMessage, JournalNews>;
+  /** Flushes that are waited for: this process stays for them. */
+  #flushes = 0;
+  #failure: Error | null = null;
+  #closed = false;
+
+  constructor(
+    readonly recovered: SavedSession[],
+    readonly putAside: string | null,
+    readonly cutBytes: number,
+    private readonly lock: FileLock,
+    data: JournalWorkerData,
+    private readonly onFailure?: (error: Error) => void,
+  ) {
+    const script = new URL('./journal-worker.js', import.meta.url);
+    this.#thread = new WorkerClient(
+      script,
+      { data, execArgv: [] },
+      {
+        onMessage: ({ message }) => this.#fail(errors.io('the session store', message)),
+        onEnd: ({ detail }) => this.#closed || this.#fail(errors.io('the session store', detail)),
+      },
+    );
+    this.#thread.hold(false);
+  }
+
+  append(sessionId: string, owner: number, from: number, ids: ArrayLike<number>): void {
+    this.#send(encode(WRITE, sessionId, owner, from, ids));
+  }
+
+  drop(sessionId: string, owner = 0): void {
+    this.#send(encode(DROP, sessionId, owner, 0, []));
+  }
+
+  #send(record: Uint8Array<ArrayBuffer>): void {
+    if (this.#closed || this.#failure) return;
+    this.#thread.post({ type: 'record', record }, [record.buffer]);
+  }
+
+  async flush(): Promise<void> {
+    if (this.#failure) throw this.#failure;
+    if (this.#closed) return;
+    this.#flushes++;
+    this.#thread.hold(true);
+    try {
+      await this.#thread.call('flush', null);
+    } catch (e) {
+      throw this.#failure ?? e;
+    } finally {
+      if (--this.#flushes === 0 && !this.#closed) this.#thread.hold(false);
+    }
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    const flushed = this.flush();
+    this.#closed = true;
+    try {
+      await flushed;
+    } finally {
+      this.#thread.hold(true);
+      this.#thread.post({ type: 'close' });
+      await this.#thread.ended;
+      this.lock.release();
+    }
+  }
+
+  #fail(e: Error): void {
+    if (this.#failure) return;
+    this.#failure = e;
+    this.onFailure?.(e);
+  }
+}

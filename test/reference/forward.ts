@@ -1,0 +1,220 @@
+/**
+ * The forward pass in plain TypeScript and f64: what every device must agree with, to rounding. One function an operation,
+ * no blocking, no tricks. It rounds only where the design says that bits are dropped: K and V as they are stored, and
+ * (if asked) activations as they meet quantised weights.
+ */
+import type { KvLayout, Op, Program, RopeConfig, Step } from '../../src/device/device.js';
+import { halfToNumber, numberToHalf } from './formats.js';
+
+export interface ReferenceTensor {
+  /** GGML type: quantised weights meet activations in int8. */
+  type: string;
+  /** (in, out) as in GGUF. */
+  shape: number[];
+  values: Float32Array;
+}
+
+export class Reference {
+  /** K and V by 'layer/place': kvHeads × headDim values each, as stored. */
+  readonly stored = new Map<string, { k: Float64Array; v: Float64Array }>();
+
+  constructor(
+    readonly program: Program,
+    readonly tensors: ReadonlyMap<string, ReferenceTensor>,
+    readonly kv: Pick<KvLayout, 'bits'>,
+    readonly quantiseActivations = true,
+    /** Names the place where a position of a slot's sequence is stored. */
+    private readonly place = (_step: Step, slot: number, position: number) => `${slot}/${position}`,
+  ) {}
+
+  /** Runs a step, whose tokens must all be ids. Returns (logits, vocab) of the rows in logitRows. */
+  step(step: Step): Float64Array[] {
+    const buffers = new Map<string, Float64Array[]>();
+    let logits: Float64Array[] = [];
+    for (const op of this.program.ops) {
+      if (op.op === 'sample') logits = buffers.get(op.in)!;
+      else this.#apply(op, step, buffers);
+    }
+    return logits;
+  }
+
+  #apply(op: Exclude<Op, { op: 'sample' }>, step: Step, buffers: Map<string, Float64Array[]>): void {
+    const rows = (name: string) => buffers.get(name)!;
+    switch (op.op) {
+      case 'embed': {
+        const { values, shape } = this.tensors.get(op.weight)!;
+        const tokens = [...step.tokens.subarray(0, step.tokenCount)];
+        buffers.set(
+          op.out,
+          tokens.map((t) => Float64Array.from(values.subarray(t * shape[0], (t + 1) * shape[0]))),
+        );
+        break;
+      }
+      case 'rmsNorm':
+        buffers.set(
+          op.out,
+          rows(op.in).map((x) => rmsNorm(x, this.tensors.get(op.weight)!.values, op.eps)),
+        );
+        break;
+      case 'linear':
+        this.#linear(op, buffers);
+        break;
+      case 'ropeAndStore':
+        this.#ropeAndStore(op, step, buffers);
+        break;
+      case 'attention':
+        buffers.set(
+          op.out,
+          rows(op.q).map((q, t) => this.#attend(op, q, step, t)),
+        );
+        break;
+      case 'siluMul':
+        buffers.set(
+          op.out,
+          rows(op.gate).map((g, t) => g.map((x, i) => (x / (1 + Math.exp(-x))) * rows(op.up)[t][i])),
+        );
+        break;
+      case 'gather':
+        buffers.set(
+          op.out,
+          [...step.logitRows.subarray(0, step.logitCount)].map((t) => rows(op.in)[t]),
+        );
+        break;
+    }
+  }
+
+  #linear(op: Extract<Op, { op: 'linear' }>, buffers: Map<string, Float64Array[]>): void {
+    const inputs = buffers.get(op.in)!;
+    const residual = op.residual === null ? null : buffers.get(op.residual)!;
+    for (const o of op.outputs) {
+      const w = this.tensors.get(o.weight)!;
+      const bias = o.bias === null ? null : this.tensors.get(o.bias)!.values;
+      // products that make logits have finer activations on every device
+      const fine = this.program.buffers.find((b) => b.name === op.in)!.perLogit;
+      const integer = this.quantiseActivations && !fine && w.type.startsWith('Q');
+      const products = inputs.map((x) => product(w, integer ? quantised(x) : x));
+      buffers.set(
+        o.out,
+        products.map((y, t) => y.map((v, i) => v + (bias?.[i] ?? 0) + (residual?.[t][i] ?? 0))),
+      );
+    }
+  }
+
+  #ropeAndStore(op: Extract<Op, { op: 'ropeAndStore' }>, step: Step, buffers: Map<string, Float64Array[]>): void {
+    const { headDim } = this.program.dims;
+    for (let t = 0; t < step.tokenCount; t++) {
+      const position = step.positions[t];
+      const k = buffers.get(op.k)![t];
+      const v = buffers.get(op.v)![t];
+      for (const x of [buffers.get(op.q)![t], k]) {
+        for (let h = 0; h < x.length; h += headDim) rotate(x.subarray(h, h + headDim), position, op.rope);
+      }
+      const slot = step.rowSlot[rowOf(step, t)];
+      const key = `${op.layer}/${this.place(step, slot, position)}`;
+      this.stored.set(key, { k: this.#store(k), v: this.#store(v) });
+    }
+  }
+
+  /** What comes back after storing: f16, or per head asymmetric with f16 scale and zero. */
+  #store(x: Float64Array): Float64Array {
+    const { headDim } = this.program.dims;
+    if (this.kv.bits === 16) return x.map(toHalf);
+    const out = new Float64Array(x.length);
+    const top = 2 ** this.kv.bits - 1;
+    for (let h = 0; h < x.length; h += headDim) {
+      const head = x.subarray(h, h + headDim);
+      const low = Math.min(...head);
+      const zero = toHalf(low);
+      const scale = toHalf((Math.max(...head) - low) / top);
+      head.forEach((v, i) => {
+        const q = scale > 0 ? Math.min(top, Math.max(0, Math.round((v - zero) / scale))) : 0;
+        out[h + i] = q * scale + zero;
+      });
+    }
+    return out;
+  }
+
+  #attend(op: Extract<Op, { op: 'attention' }>, q: Float64Array, step: Step, t: number): Float64Array {
+    const slot = step.rowSlot[rowOf(step, t)];
+    const position = step.positions[t];
+    const stored = Array.from({ length: position + 1 }, (_, p) => {
+      return this.stored.get(`${op.layer}/${this.place(step, slot, p)}`)!;
+    });
+    const { headDim, heads, kvHeads } = this.program.dims;
+    const out = new Float64Array(q.length);
+    for (let h = 0; h < heads; h++) {
+      const at = Math.floor(h / (heads / kvHeads)) * headDim;
+      const scores: number[] = [];
+      for (let p = 0; p <= position; p++) {
+        const { k } = stored[p];
+        let s = 0;
+        for (let d = 0; d < headDim; d++) s += q[h * headDim + d] * k[at + d];
+        scores.push(s * op.scale);
+      }
+      const top = Math.max(...scores);
+      const weights = scores.map((s) => Math.exp(s - top));
+      const total = weights.reduce((a, b) => a + b, 0);
+      for (let p = 0; p <= position; p++) {
+        const { v } = stored[p];
+        for (let d = 0; d < headDim; d++) out[h * headDim + d] += (weights[p] / total) * v[at + d];
+      }
+    }
+    return out;
+  }
+}
+
+const toHalf = (x: number) => halfToNumber(numberToHalf(x));
+
+function rowOf(step: Step, token: number): number {
+  let row = 0;
+  while (step.rowStart[row + 1] <= token) row++;
+  return row;
+}
+
+function rmsNorm(x: Float64Array, w: Float32Array, eps: number): Float64Array {
+  const mean = x.reduce((sum, v) => sum + v * v, 0) / x.length;
+  return x.map((v, i) => (v / Math.sqrt(mean + eps)) * w[i]);
+}
+
+function rotate(x: Float64Array, position: number, rope: RopeConfig): void {
+  const half = rope.dims / 2;
+  for (let i = 0; i < half; i++) {
+    const [a, b] = rope.neox ? [i, i + half] : [2 * i, 2 * i + 1];
+    const angle = position * rope.inverseFrequencies[i];
+    const c = Math.cos(angle) * rope.magnitude;
+    const s = Math.sin(angle) * rope.magnitude;
+    [x[a], x[b]] = [x[a] * c - x[b] * s, x[a] * s + x[b] * c];
+  }
+}
+
+/** Blocks of 32 as int8: d = max |x| / 127, q = round(x / d). Rounds where f32 arithmetic rounds. */
+export function quantised(x: Float64Array): Float64Array {
+  const out = new Float64Array(x.length);
+  for (let b = 0; b < x.length; b += 32) {
+    const block = x.subarray(b, b + 32);
+    const top = Math.fround(block.reduce((m, v) => Math.max(m, Math.abs(v)), 0));
+    const d = Math.fround(top * Math.fround(1 / 127));
+    const inverse = top > 0 ? Math.fround(127 / top) : 0;
+    block.forEach((v, i) => {
+      out[b + i] = roundEven(Math.fround(Math.fround(v) * inverse)) * d;
+    });
+  }
+  return out;
+}
+
+function roundEven(x: number): number {
+  const floor = Math.floor(x);
+  const rest = x - floor;
+  return rest > 0.5 || (rest === 0.5 && floor % 2 !== 0) ? floor + 1 : floor;
+}
+
+function product(w: ReferenceTensor, x: Float64Array): Float64Array {
+  const [inputs, outputs] = w.shape;
+  const out = new Float64Array(outputs);
+  for (let o = 0; o < outputs; o++) {
+    let sum = 0;
+    for (let i = 0; i < inputs; i++) sum += w.values[o * inputs + i] * x[i];
+    out[o] = sum;
+  }
+  return out;
+}
