@@ -90,9 +90,6 @@ export class Flights {
 
   /** A slot has another owner: what the block tables say of it is old. */
   clearSlot(slot: number): void {
-    for (const f of this.#all) {
-      f.tableLength[slot] = 0;
-      f.tableVersion[slot] = -1;
-    }
+    for (const f of this.#all) f.tableLength[slot] = 0;
   }
 }
