@@ -40,7 +40,7 @@ const rule = {
   'src/journal': { may: base, faces: ['journal'] },
   'src/engine': {
     may: [...base, 'src/cache', 'src/journal', 'src/device', 'src/grammar'],
-    faces: ['client', 'core', 'request', 'batch'],
+    faces: ['client', 'core', 'request', 'batch', 'prompt'],
   },
   // only here a device is chosen; everything else knows the interface alone
   'src/engine/worker': { may: [...base, ...devices, 'src/engine', 'src/device', 'src/grammar'], part: true },

@@ -19,8 +19,7 @@ import {
   hubOptions,
   parseOptions,
 } from './config.js';
-import { checkNativeLibrary } from './device/cpu/build.js';
-import { createCpuDevice } from './device/cpu/index.js';
+import { checkNativeLibrary, createCpuDevice } from './device/cpu/index.js';
 import { kvBytesPerToken, type Program } from './device/device.js';
 import { createNullDevice } from './device/null/index.js';
 import { EngineClient } from './engine/client.js';

@@ -23,6 +23,8 @@ import { defaultThreads, memoryFree } from './machine.js';
 import { type Handle, loadNative, type Native } from './native.js';
 import { HostTransfers } from './transfers.js';
 
+export { checkNativeLibrary } from './build.js';
+
 export interface CpuDeviceOptions {
   /** Default: the CPUs this process may run on, within the cgroup quota. */
   threads?: number;
