@@ -86,6 +86,7 @@ const core = new Core(
     weights: { path, tensors: gguf.tensors },
     config,
     fingerprint: '',
+    modelKey: '',
   },
   createCpuDevice(),
   {

@@ -151,6 +151,13 @@ export const errors = {
       `the session store '${dir}' is in use by ${holder}: stop that one, or give this one a folder of its own`,
       'sessionStore',
     ),
+  cacheDiskInUse: (dir: string, holder: string) =>
+    err(
+      'cache_disk_in_use',
+      500,
+      `the disk cache '${dir}' is in use by ${holder}: stop that one, or give this one a folder of its own`,
+      'cacheDisk',
+    ),
   // files and command line
   io: (what: string, detail: string) => err('io_error', 500, `${what}: ${detail}`),
 };

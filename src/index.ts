@@ -10,7 +10,7 @@
  * ```
  */
 import { createHash } from 'node:crypto';
-import { closeSync, openSync, readSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import {
   type EngineConfig,
   type EngineOptions,
@@ -100,9 +100,10 @@ export async function createEngine(options: CreateOptions = {}): Promise<Engine>
     weights: { path, tensors: gguf.tensors },
     config,
     fingerprint: config.sessionStore && fingerprintOf(gguf),
+    modelKey: config.cacheDisk ? weightsKeyOf(gguf) : '',
   };
   const { client, info } = await EngineClient.start(data, tokenizer, watch.onProgress);
-  const { sessionLen, device, memory, stepBudget } = info;
+  const { sessionLen, device, memory, tiers, stepBudget } = info;
   const loadMs = performance.now() - started;
   const text = await tokenizer;
   const { warnings, templateInstead } = text.info;
@@ -112,6 +113,7 @@ export async function createEngine(options: CreateOptions = {}): Promise<Engine>
     sessionLen,
     device,
     memory,
+    tiers,
     stepBudget,
     toolCalls,
     loadMs,
@@ -279,6 +281,29 @@ function fingerprintOf(gguf: GgufFile): string {
     closeSync(fd);
   }
   return createHash('sha256').update(header).digest('hex');
+}
+
+/** Pieces of so many bytes of each tensor are looked at: weights that were trained further differ everywhere. */
+const PIECE = 4096;
+
+/** Hash of the header, the file's size and time, and of pieces of every tensor: KV of other weights must never be taken. */
+function weightsKeyOf(gguf: GgufFile): string {
+  const hash = createHash('sha256').update(fingerprintOf(gguf));
+  const piece = Buffer.alloc(PIECE);
+  const fd = openSync(gguf.path, 'r');
+  try {
+    const { size, mtimeMs } = fstatSync(fd);
+    hash.update(`${size} ${mtimeMs}`);
+    for (const { offset, byteLength } of gguf.tensors.values()) {
+      for (const at of [0, Math.floor(byteLength / 2), Math.max(0, byteLength - PIECE)]) {
+        const n = readSync(fd, piece, 0, Math.min(PIECE, byteLength - at), offset + at);
+        hash.update(piece.subarray(0, n));
+      }
+    }
+  } finally {
+    closeSync(fd);
+  }
+  return hash.digest('hex');
 }
 
 function describeModel(ref: string, path: string, m: ModelConfig) {

@@ -217,6 +217,17 @@ export interface MemorySplit {
   arithmetic: string;
 }
 
+/** Places below the device, as they were opened. */
+export interface TierInfo {
+  hostBlocks: number;
+  disk: {
+    dir: string;
+    bytes: number;
+    blocks: number /** Blocks of an earlier process that are still good. */;
+    found: number;
+  } | null;
+}
+
 export interface EngineInfo {
   modelName: string;
   modelPath: string;
@@ -228,6 +239,8 @@ export interface EngineInfo {
   sessionLen: number;
   device: { name: string; isa: string; threads: number };
   memory: MemorySplit;
+  /** Null: KV that leaves the device is computed again. */
+  tiers: TierInfo | null;
   /** Tokens one step may hold, as measured or set. */
   stepBudget: number;
   /** Default: hermes, not known. */
@@ -255,6 +268,10 @@ export interface CacheStats {
   sequencesDropped: number;
   /** How often the device refused to make more blocks usable. */
   growRefusals: number;
+  /** Tokens whose KV came back from a place below the device, instead of being computed again. */
+  tokensRestored: number;
+  /** null: there is no place below the device. */
+  tiers: TierStats | null;
 }
 
 /** Places below the device, and what moved between them. */
@@ -262,7 +279,7 @@ export interface TierStats {
   /** Slots; `used` ones hold a copy or will when an order is done. */
   host: { total: number; used: number };
   disk: { total: number; used: number };
-  /** Blocks on the device that have a copy below. */
+  /** Blocks on the device that have a copy below, or will when an order is done. */
   savedBlocks: number;
   /** Transfers that wait, and those under way. */
   waiting: number;

@@ -33,6 +33,15 @@ export function createCacheManager(config: CacheConfig): CacheManager {
   whole('sessionLen', 1, 2 ** 20);
   whole('chunkSize', -1, MAX_BLOCKS);
   whole('maxSequences', 1, 2 ** 26);
+  const { host = 0, disk = 0, maxWrites = 8 } = config.tiers ?? {};
+  for (const [name, value, low] of [
+    ['host', host, 0],
+    ['disk', disk, 0],
+    ['maxWrites', maxWrites, 1],
+  ] as const) {
+    if (!Number.isInteger(value) || value < low || value > MAX_BLOCKS)
+      throw errors.invalidOption(`tiers.${name}`, value, `a whole number from ${low} to ${MAX_BLOCKS}`);
+  }
   if (!(config.maxTokens >= 1)) throw errors.invalidOption('maxTokens', config.maxTokens, 'at least 1');
   return new Manager(config);
 }

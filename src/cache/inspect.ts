@@ -1,7 +1,8 @@
 /** What can be seen of a cache manager from outside: figures, a picture, and every invariant from first principles. */
 import { invariant } from '../errors.js';
 import type { TokenArena } from './memory.js';
-import { type BlockPool, LEFT, type PendingCopies, RIGHT } from './pool.js';
+import { type BlockPool, LEFT, type NodeRecords, type PendingCopies, RIGHT } from './pool.js';
+import type { PrefixIndex } from './prefix-index.js';
 import type { SequenceBlocks } from './sequence-blocks.js';
 import {
   ACTIVE,
@@ -12,6 +13,7 @@ import {
   type SequenceList,
   type SequenceStore,
 } from './sequences.js';
+import { ARRIVED, IDLE, type Place, READING, type Tiers, WAITING } from './tiers.js';
 import type { TokenRuns } from './token-runs.js';
 import type { BlockTree } from './tree.js';
 import type { CacheConfig, CacheSnapshot, CacheStats } from './types.js';
@@ -28,6 +30,7 @@ export interface Parts {
   readonly copies: PendingCopies;
   readonly blocks: SequenceBlocks;
   readonly retention: Retention;
+  readonly tiers: Tiers | null;
 }
 
 const MAX_ORDER = 4096;
@@ -74,7 +77,8 @@ export type CacheCounters = Pick<
 
 export function statsOf(m: Parts, counters: CacheCounters): CacheStats {
   const { pool, sequences: q, tree, retention } = m;
-  const cached = tree.policy.size;
+  const { tiers } = m;
+  const cached = tree.policy.size + (tiers?.leavingBlocks() ?? 0);
   const free = pool.free + pool.blocks - pool.grown;
   return {
     blocks: { total: pool.blocks, free, cached, active: pool.blocks - free - cached, grown: pool.grown },
@@ -86,6 +90,8 @@ export function statsOf(m: Parts, counters: CacheCounters): CacheStats {
     blocksEvicted: tree.blocksEvicted,
     tokensEvicted: tree.tokensEvicted,
     growRefusals: pool.refusals,
+    tokensRestored: tiers?.tokensRestored ?? 0,
+    tiers: tiers?.stats() ?? null,
   };
 }
 
@@ -93,16 +99,17 @@ export function statsOf(m: Parts, counters: CacheCounters): CacheStats {
 export function checkAll(m: Parts): void {
   const holders = countHolders(m);
   checkBlocks(m, holders);
-  checkTree(m);
+  checkTrees(m);
   checkLastBlocks(m);
   checkRuns(m);
   m.tree.policy.check();
   m.copies.check();
+  if (m.tiers) checkTiers(m, m.tiers);
   const { arena } = m;
   invariant(arena.unitsUsed + arena.countFree() === arena.unitsReserved, 'the token arena lost memory');
 }
 
-/** Walks all sequences; returns how many active ones use each block. */
+/** Walks all sequences; returns how many active ones, or loads, use each block. */
 function countHolders(m: Parts): Int32Array {
   const { sequences: q, pool } = m;
   const uses = new Int32Array(pool.blocks);
@@ -118,6 +125,7 @@ function countHolders(m: Parts): Int32Array {
     checkSequence(m, s, active);
     if (active) for (let d = 0; d < q.get(s, S.BLOCKS); d++) uses[q.block(s, d)]!++;
   }
+  if (m.tiers) for (const b of m.tiers.target) if (b !== -1) uses[b]!++;
   invariant(used === q.size && used === q.active.size + q.inactive.size, 'a sequence is lost');
   invariant(listLength(m, q.active) === q.active.size, 'the list of active sequences is broken');
   invariant(listLength(m, q.inactive) === q.inactive.size, 'the list of inactive sequences is broken');
@@ -171,8 +179,12 @@ function checkBlocks(m: Parts, uses: Int32Array): void {
   let free = pool.check();
   let cached = 0;
   for (let b = 0; b < pool.touched; b++) {
-    invariant(pool.uses(b) === uses[b], `block ${b}: ${pool.uses(b)} uses, ${uses[b]} active sequences have it`);
-    const places = Number(pool.isFree(b)) + Number(pool.isCached(b)) + Number(uses[b]! > 0);
+    invariant(
+      pool.uses(b) === uses[b],
+      `block ${b}: ${pool.uses(b)} uses, ${uses[b]} active sequences or loads have it`,
+    );
+    const leaving = uses[b] === 0 && !pool.isNode(b) && pool.isSaving(b);
+    const places = Number(pool.isFree(b)) + Number(pool.isCached(b)) + Number(uses[b]! > 0) + Number(leaving);
     invariant(places === 1, `block ${b} is in ${places} places`);
     if (pool.isCached(b)) cached++;
     if (pool.isCached(b)) invariant(pool.isNode(b), `cached block ${b} is not in the tree`);
@@ -183,13 +195,19 @@ function checkBlocks(m: Parts, uses: Int32Array): void {
   invariant(free === pool.blocks - pool.touched, 'free + cached + active is not the total');
 }
 
-/** The tree of nodes: every node reachable once, children in order, an active node's parent active. */
-function checkTree(m: Parts): void {
-  const { pool } = m;
-  const seen = new Uint8Array(pool.blocks);
+/** A tree of nodes and where their tokens are: of the device, or of what lies below. */
+interface Tree {
+  nodes: NodeRecords;
+  index: PrefixIndex;
+  runs: TokenRuns;
+}
+
+/** Every node can be reached once, children in order. Calls back with each node and its parent. */
+function walk(tree: Tree, m: Parts, visit: (node: number, parent: number) => void): number {
+  const { nodes, index } = tree;
+  const seen = new Uint8Array(nodes.count);
   let reached = 0;
-  const namespaceRoots = new Int32Array(m.namespaces.high);
-  const visit = (parent: number, root: number) => {
+  const below = (parent: number, root: number) => {
     const stack: number[] = [];
     let b = root;
     let previous = -1;
@@ -197,46 +215,66 @@ function checkTree(m: Parts): void {
     while (b !== -1 || stack.length > 0) {
       while (b !== -1) {
         stack.push(b);
-        b = m.tree.index.sibling(b, LEFT);
+        b = index.sibling(b, LEFT);
       }
       b = stack.pop()!;
-      invariant(!seen[b] && pool.isNode(b) && pool.parent(b) === parent, `block ${b} hangs wrongly in the tree`);
+      invariant(!seen[b] && nodes.isNode(b) && nodes.parent(b) === parent, `node ${b} hangs wrongly in the tree`);
       seen[b] = 1;
       reached++;
       siblings++;
-      if (parent < 0) namespaceRoots[-1 - parent]!++;
-      else invariant(pool.uses(b) <= pool.uses(parent) && pool.isFull(parent), `block ${b}: its parent is not in use`);
-      if (previous !== -1) invariant(inOrder(m, previous, b), `blocks ${previous} and ${b} are out of order`);
+      invariant(parent < 0 || nodes.isFull(parent), `node ${b}: its parent is not full`);
+      visit(b, parent);
+      if (previous !== -1) invariant(inOrder(tree, previous, b), `nodes ${previous} and ${b} are out of order`);
       previous = b;
-      const child = pool.child(b);
-      if (child !== -1) visit(b, child);
-      b = m.tree.index.sibling(b, RIGHT);
+      const child = nodes.child(b);
+      if (child !== -1) below(b, child);
+      b = index.sibling(b, RIGHT);
     }
-    invariant(root === -1 || pool.isAlone(root) === (siblings === 1), `block ${root}: alone among ${siblings}`);
+    invariant(root === -1 || nodes.isAlone(root) === (siblings === 1), `node ${root}: alone among ${siblings}`);
   };
-  for (let d = 0; d < m.namespaces.high; d++) if (m.namespaces.members(d) > 0) visit(-1 - d, m.tree.index.root(-1 - d));
+  for (let d = 0; d < m.namespaces.high; d++) if (m.namespaces.members(d) > 0) below(-1 - d, index.root(-1 - d));
+  return reached;
+}
+
+/** The trees: every node reachable once, an active node's parent active; namespaces count what is in them. */
+function checkTrees(m: Parts): void {
+  const { pool, tiers } = m;
+  const members = new Int32Array(m.namespaces.high);
+  const device = { nodes: pool, index: m.tree.index, runs: m.runs };
+  const reached = walk(device, m, (b, parent) => {
+    if (parent < 0) members[-1 - parent]!++;
+    else invariant(pool.uses(b) <= pool.uses(parent), `block ${b}: its parent is not in use`);
+  });
   let nodes = 0;
   for (let b = 0; b < pool.touched; b++) if (pool.isNode(b)) nodes++;
   invariant(nodes === reached, `${nodes} nodes, ${reached} can be reached: orphans`);
-  for (let s = 0; s < m.sequences.high; s++) {
-    if (m.sequences.get(s, S.STATE) !== FREE) namespaceRoots[m.sequences.get(s, S.NAMESPACE)]!++;
+  if (tiers) {
+    const below = walk(tiers, m, (_, parent) => {
+      if (parent < 0) members[-1 - parent]!++;
+    });
+    invariant(below + tiers.free.size === tiers.nodes.count, `${below} nodes below, ${tiers.free.size} free`);
+    invariant(below === tiers.runs.size, `${below} nodes below, ${tiers.runs.size} texts`);
+    const { unitsUsed, unitsReserved } = tiers.arena;
+    invariant(unitsUsed + tiers.arena.countFree() === unitsReserved, 'the arena of the tiers lost memory');
   }
-  namespaceRoots[0]!++;
+  for (let s = 0; s < m.sequences.high; s++) {
+    if (m.sequences.get(s, S.STATE) !== FREE) members[m.sequences.get(s, S.NAMESPACE)]!++;
+  }
+  members[0]!++;
   for (let d = 0; d < m.namespaces.high; d++) {
-    invariant(m.namespaces.members(d) === namespaceRoots[d], `namespace ${d} has ${namespaceRoots[d]} members`);
+    invariant(m.namespaces.members(d) === members[d], `namespace ${d} has ${members[d]} members`);
   }
 }
 
-function inOrder(m: Parts, a: number, b: number): boolean {
-  const { pool, runs } = m;
-  const start = pool.start(a);
-  const left = new Int32Array(pool.end(a) - start);
-  runs.read(pool.run(a), start, pool.end(a), left, 0);
-  const shorter = Math.min(left.length, pool.end(b) - start);
-  const equal = runs.common(pool.run(b), start, start + shorter, left, 0);
-  if (equal < shorter) return left[equal]! < runs.token(pool.run(b), start + equal);
-  if (left.length !== pool.end(b) - start) return left.length === shorter;
-  return a < b && left.length < pool.blockLen;
+function inOrder({ nodes, runs }: Tree, a: number, b: number): boolean {
+  const start = nodes.start(a);
+  const left = new Int32Array(nodes.end(a) - start);
+  runs.read(nodes.run(a), start, nodes.end(a), left, 0);
+  const shorter = Math.min(left.length, nodes.end(b) - start);
+  const equal = runs.common(nodes.run(b), start, start + shorter, left, 0);
+  if (equal < shorter) return left[equal]! < runs.token(nodes.run(b), start + equal);
+  if (left.length !== nodes.end(b) - start) return left.length === shorter;
+  return a < b && left.length < nodes.blockLen;
 }
 
 /** Each sequence is in the list of its last block, and nobody else is. */
@@ -291,4 +329,100 @@ function checkRuns(m: Parts): void {
   });
   invariant(count === m.runs.size && refs.size === count, 'a token run is lost');
   invariant(units === m.arena.unitsUsed, `${units} units held, ${m.arena.unitsUsed} in use`);
+}
+
+function checkTiers(m: Parts, t: Tiers): void {
+  const { pool } = m;
+  const users = { host: new Int32Array(t.host.slots), disk: new Int32Array(t.disk.slots) };
+  const erased = new Set<number>(t.forgets);
+  const saving = new Set<number>();
+  const reading = new Set<number>();
+  let writes = 0;
+  for (const o of t.orders.values()) {
+    if (o.host !== -1) users.host[o.host]!++;
+    if (o.disk !== -1 && o.kind !== 'forget') users.disk[o.disk]!++;
+    if (o.kind === 'save' || o.kind === 'demote') writes++;
+    if (o.kind === 'save') saving.add(o.block);
+    if (o.kind === 'load') {
+      invariant(t.target[o.node] === o.block && t.phase[o.node] === READING, `order ${o.id}: another block is loaded`);
+      reading.add(o.node);
+    }
+    if (o.kind !== 'forget') continue;
+    invariant(!erased.has(o.disk), `slot ${o.disk} is erased twice`);
+    erased.add(o.disk);
+  }
+  invariant(writes <= t.maxWrites, `${writes} saves under way`);
+  for (const n of t.loads) (t.fromDisk[n] ? users.disk : users.host)[(t.fromDisk[n] ? t.diskOf : t.hostOf)[n]!]!++;
+  checkPlace(t, t.host, t.hostOf, users.host, new Set(), 'host');
+  checkPlace(t, t.disk, t.diskOf, users.disk, erased, 'disk');
+  for (let b = 0; b < pool.blocks; b++) {
+    invariant(
+      pool.isSaving(b) === saving.has(b) && t.saving.has(b) === saving.has(b),
+      `block ${b}: is it saved or not`,
+    );
+    if (saving.has(b)) invariant(!pool.isFree(b) && (pool.isNode(b) || pool.uses(b) === 0), `block ${b} is written`);
+    if (t.saves.has(b)) invariant(pool.isNode(b), `block ${b} waits to be saved, and is no node`);
+    const n = t.nodeOf[b]!;
+    if (n !== -1) checkLink(m, t, b, n);
+  }
+  const waiters = new Int32Array(t.nodes.count);
+  for (const [s, r] of t.restoring) {
+    invariant(m.sequences.get(s, S.STATE) === ACTIVE, `sequence ${s} is restored, but not active`);
+    for (const n of r.nodes) waiters[n]!++;
+  }
+  for (let n = 0; n < t.nodes.count; n++) checkNode(m, t, n, waiters[n]!, reading.has(n));
+}
+
+/** A slot is free, or to be erased, or has a node that knows it, and is listed before the slot of the node's parent. */
+function checkPlace(t: Tiers, p: Place, of: Int32Array, users: Int32Array, erased: Set<number>, name: string): void {
+  const listed = new Uint8Array(p.slots);
+  let count = 0;
+  for (let slot = p.first; slot !== -1; slot = p.next[slot]!) {
+    const parent = t.nodes.parent(p.node[slot]!);
+    invariant(!listed[slot], `${name} slot ${slot} is listed twice`);
+    invariant(parent < 0 || of[parent] === -1 || !listed[of[parent]!], `${name} slot ${slot} goes after its parent`);
+    listed[slot] = 1;
+    count++;
+  }
+  invariant(count === p.used, `${count} ${name} slots listed, ${p.used} counted`);
+  for (let slot = 0; slot < p.slots; slot++) {
+    const n = p.node[slot]!;
+    const places = Number(p.free.has(slot)) + Number(erased.has(slot)) + Number(n !== -1);
+    invariant(places === 1, `${name} slot ${slot} is in ${places} places`);
+    invariant((n !== -1) === (listed[slot] === 1) && (n === -1 || of[n] === slot), `${name} slot ${slot}: wrong node`);
+    invariant(p.users[slot] === users[slot], `${name} slot ${slot}: ${p.users[slot]} users, ${users[slot]} orders`);
+    invariant(n === -1 || p.good[slot] === 1 || users[slot]! > 0, `${name} slot ${slot} holds nothing`);
+  }
+}
+
+/** A block and the node below that is linked with it are the same text. */
+function checkLink(m: Parts, t: Tiers, b: number, n: number): void {
+  const { pool } = m;
+  invariant(t.blockOf[n] === b && t.nodes.isNode(n) && pool.isNode(b), `block ${b} is linked with node ${n}`);
+  invariant(pool.end(b) === t.nodes.end(n), `block ${b} and node ${n} end elsewhere`);
+  const above = pool.parent(b);
+  invariant((above < 0 ? above : t.nodeOf[above]) === t.nodes.parent(n), `block ${b} and node ${n} hang elsewhere`);
+  const start = pool.start(b);
+  const text = new Int32Array(pool.end(b) - start);
+  m.runs.read(pool.run(b), start, pool.end(b), text, 0);
+  const equal = t.runs.common(t.nodes.run(n), start, pool.end(b), text, 0);
+  invariant(equal === text.length, `block ${b} and node ${n} are of different text`);
+}
+
+function checkNode(m: Parts, t: Tiers, n: number, waiters: number, reading: boolean): void {
+  const [target, phase] = [t.target[n]!, t.phase[n]!];
+  invariant(t.waiters[n] === waiters, `node ${n}: ${t.waiters[n]} wait for it, ${waiters} sequences`);
+  invariant((target !== -1) === (phase !== IDLE), `node ${n}: phase ${phase}, block ${target}`);
+  invariant((phase === READING) === reading && (phase === WAITING) === t.loads.has(n), `node ${n}: a load is lost`);
+  if (phase === WAITING || phase === ARRIVED) invariant(waiters > 0, `node ${n} is loaded for nobody`);
+  if (target !== -1)
+    invariant(m.pool.uses(target) === 1 && !m.pool.isNode(target) && !m.pool.isSource(target), `load into ${target}`);
+  if (!t.nodes.isNode(n)) {
+    invariant(t.hostOf[n] === -1 && t.diskOf[n] === -1 && t.blockOf[n] === -1, `node ${n} is gone, but has copies`);
+    invariant(waiters === 0 && target === -1, `node ${n} is gone, but waited for`);
+    return;
+  }
+  const held = t.hostOf[n] !== -1 || t.diskOf[n] !== -1 || t.nodes.hasChildren(n) || waiters > 0 || target !== -1;
+  invariant(held, `node ${n} is kept for nothing`);
+  if (t.blockOf[n] !== -1) invariant(t.nodeOf[t.blockOf[n]!] === n, `node ${n}: its block does not know it`);
 }

@@ -8,16 +8,20 @@ import { BlockPool, PendingCopies } from './pool.js';
 import { PrefixIndex } from './prefix-index.js';
 import { Leaders, PrefixMatch, Prober, SequenceBlocks } from './sequence-blocks.js';
 import { ACTIVE, Namespaces, Retention, S, SequenceStore } from './sequences.js';
+import { Tiers } from './tiers.js';
 import { TokenRuns } from './token-runs.js';
 import { BlockTree } from './tree.js';
 import type {
+  AdoptedNode,
   CacheConfig,
   CacheManager,
   CacheSnapshot,
   CacheStats,
   Probe,
+  RestoreCost,
   SequenceId,
   SequenceState,
+  TransferOrder,
 } from './types.js';
 
 export class Manager implements CacheManager {
@@ -31,6 +35,8 @@ export class Manager implements CacheManager {
   readonly copies: PendingCopies;
   readonly blocks: SequenceBlocks;
   readonly retention: Retention;
+  /** null: there is no place below the device. */
+  readonly tiers: Tiers | null;
   readonly #match: PrefixMatch;
   readonly #leaders: Leaders;
   readonly #probe: Prober;
@@ -59,7 +65,10 @@ export class Manager implements CacheManager {
     const chunk = config.chunkSize === 0 ? Math.ceil(Math.sqrt(blocks)) : config.chunkSize;
     this.pool = new BlockPool(blocks, blockLen, chunk === -1 ? blocks : chunk, config.grow);
     this.#index = new PrefixIndex(this.pool, this.runs);
-    this.namespaces = new Namespaces((d) => this.#index.addNamespace(d));
+    this.namespaces = new Namespaces((d) => {
+      this.#index.addNamespace(d);
+      this.tiers?.index.addNamespace(d);
+    });
     const policy = config.policy === 'lru' ? new LruPolicy(this.pool) : new AdaptivePolicy(this.pool);
     this.tree = new BlockTree(this.pool, policy, this.#index, this.runs, this.sequences, this.namespaces);
     this.copies = new PendingCopies(this.pool);
@@ -70,6 +79,9 @@ export class Manager implements CacheManager {
     this.#match = new PrefixMatch(pool, tree, index, sequences, runs, copies, this.blocks, blocksPerSequence);
     this.#leaders = new Leaders(blockLen, sequences, runs, index, this.blocks);
     this.#probe = new Prober(pool, tree, index, sequences, this.#leaders, config.prefixCaching);
+    const { tiers } = config;
+    this.tiers = tiers && tiers.host + tiers.disk > 0 ? new Tiers(tiers, this, config.prefixCaching) : null;
+    this.tree.below = this.tiers;
     if (chunk === -1 && !this.pool.growTo(blocks)) {
       throw errors.invalidOption('cacheMaxEntryCount', blocks, 'a number of KV blocks that the device can provide');
     }
@@ -159,6 +171,10 @@ export class Manager implements CacheManager {
     const q = this.sequences;
     const s = q.indexOf(seq);
     const wasActive = q.get(s, S.STATE) === ACTIVE;
+    if (wasActive && this.tiers !== null) {
+      if (this.tiers.isRestoring(s)) return q.get(s, S.COMPUTED);
+      this.tiers.endRestore(s);
+    }
     if (!wasActive) this.blocks.activate(s);
     const limit = Math.max(0, q.get(s, S.KNOWN) - 1);
     if (q.get(s, S.COMPUTED) > limit) this.blocks.cut(s, limit);
@@ -197,6 +213,7 @@ export class Manager implements CacheManager {
     const q = this.sequences;
     const s = q.indexOf(seq);
     invariant(q.get(s, S.STATE) === ACTIVE, 'reserve() for a sequence that is not active');
+    invariant(!this.tiers?.restoring.has(s), 'reserve() for a sequence that is being restored');
     if (!(length <= this.config.sessionLen))
       throw new InvariantError(`${length} tokens reserved, but the session length is shorter`);
     const more = Math.max(0, Math.ceil(length / this.#blockLen) - q.get(s, S.BLOCKS));
@@ -220,9 +237,11 @@ export class Manager implements CacheManager {
     const own = q.get(s, S.OWN_HIT);
     const prefix = q.get(s, S.PREFIX_HIT);
     const had = Math.min(q.get(s, S.STORED), q.get(s, S.KNOWN) - 1);
+    // what was restored is a hit, too
+    const found = Math.max(own + prefix, q.get(s, S.COMPUTED));
     if (had > 0) {
-      if (own + prefix >= had) c.hits++;
-      else if (own + prefix > 0) c.partialHits++;
+      if (found >= had) c.hits++;
+      else if (found > 0) c.partialHits++;
       else c.misses++;
     }
     c.tokensReused += own;
@@ -235,6 +254,7 @@ export class Manager implements CacheManager {
     const s = q.indexOf(seq);
     const before = q.get(s, S.COMPUTED);
     invariant(q.get(s, S.STATE) === ACTIVE, 'commit() for a sequence that is not active');
+    invariant(!this.tiers?.restoring.has(s), 'commit() for a sequence that is being restored');
     if (!(computed >= before && computed <= q.get(s, S.KNOWN) && computed <= q.get(s, S.BLOCKS) * this.#blockLen))
       throw new InvariantError(`commit of ${computed} tokens: ${before} were computed, ${q.get(s, S.KNOWN)} are known`);
     const copy = q.get(s, S.COPY);
@@ -256,7 +276,11 @@ export class Manager implements CacheManager {
 
   release(seq: SequenceId, mode: 'keep' | 'drop'): void {
     const s = this.sequences.indexOf(seq);
-    if (this.sequences.get(s, S.STATE) === ACTIVE) this.blocks.deactivate(s, mode === 'drop');
+    if (this.sequences.get(s, S.STATE) === ACTIVE) {
+      this.tiers?.endRestore(s);
+      this.blocks.deactivate(s, mode === 'drop');
+      this.tiers?.released(s, mode === 'drop');
+    }
     if (mode === 'drop') this.retention.forget(s);
   }
 
@@ -266,6 +290,7 @@ export class Manager implements CacheManager {
     const known = q.get(s, S.KNOWN);
     if (length < 0) throw new InvariantError(`truncate to ${length}`);
     if (length >= known) return;
+    this.tiers?.endRestore(s);
     if (q.get(s, S.COMPUTED) > length) this.blocks.cut(s, length);
     q.set(s, S.RUN, this.runs.rewind(q.get(s, S.RUN), length));
     q.set(s, S.KNOWN, length);
@@ -288,6 +313,65 @@ export class Manager implements CacheManager {
     q.set(f, S.STORED, Math.min(q.get(s, S.STORED), known));
     this.#counters.forks++;
     return q.idOf(f);
+  }
+
+  // ---------------------------------------------------------------- tiers
+
+  restorable(seq: SequenceId, cost?: RestoreCost): number {
+    if (this.tiers !== null) return this.tiers.restorable(this.#activeIndex(seq), cost);
+    if (cost) cost.host = cost.disk = 0;
+    return 0;
+  }
+
+  restore(seq: SequenceId, tokens: number): boolean {
+    return this.#lower().restore(this.#activeIndex(seq), tokens);
+  }
+
+  restoring(seq: SequenceId): boolean {
+    return this.tiers?.isRestoring(this.sequences.indexOf(seq)) ?? false;
+  }
+
+  cancelRestore(seq: SequenceId): void {
+    this.tiers?.endRestore(this.sequences.indexOf(seq));
+  }
+
+  #activeIndex(seq: SequenceId): number {
+    const s = this.sequences.indexOf(seq);
+    invariant(this.sequences.get(s, S.STATE) === ACTIVE, 'a sequence that is not active cannot be restored');
+    return s;
+  }
+
+  #lower(): Tiers {
+    if (this.tiers === null) throw new InvariantError('there is no place below the device');
+    return this.tiers;
+  }
+
+  takeOrders(out: TransferOrder[], max = Infinity): number {
+    return this.tiers === null ? 0 : this.tiers.takeOrders(out, max);
+  }
+
+  orderDone(id: number, ok: boolean): void {
+    this.#lower().orderDone(id, ok);
+  }
+
+  ordersWaiting(): number {
+    return this.tiers?.waiting ?? 0;
+  }
+
+  ordersOutstanding(): number {
+    return this.tiers?.orders.size ?? 0;
+  }
+
+  prefixTokens(node: number, out: Int32Array): number {
+    return this.#lower().prefixTokens(node, out);
+  }
+
+  namespaceOf(node: number): number {
+    return this.#lower().namespaceOf(node);
+  }
+
+  adopt(nodes: readonly AdoptedNode[]): number {
+    return this.#lower().adopt(nodes);
   }
 
   // ---------------------------------------------------------------- tables and figures

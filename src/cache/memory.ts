@@ -345,6 +345,15 @@ export class NumberSet {
     if (before === 0) this.#mark(w);
   }
 
+  /** Takes x, which must be in the set, out. */
+  delete(x: number): void {
+    this.size--;
+    const w = x >>> 5;
+    const left = this.#words[w]! & ~(1 << (x & 31));
+    this.#words[w] = left;
+    if (left === 0) this.#unmark(w);
+  }
+
   /** Takes the smallest out. The set must not be empty. */
   takeSmallest(): number {
     this.size--;

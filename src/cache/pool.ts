@@ -1,11 +1,13 @@
 /**
- * Per-block state, laid out for the memory: what nearly every operation reads is one record of 32 bytes that never
+ * Records of blocks, laid out for the memory: what nearly every operation reads is one record of 32 bytes that never
  * crosses a cache line, so a block that was not used for long costs one read from memory; the links between siblings,
  * which most blocks do not have, lie apart (8 bytes).
  *
- * A block is in exactly one place: never used, free, in the policy (cached), or in use by active sequences.
- * A *node* is a block that holds finished text and hangs in the prefix tree; a *private* block is being written by one
- * active sequence and hangs nowhere.
+ * A block is in exactly one place: never used, free, in the policy (cached), in use by active sequences, or about to be
+ * free when it has been saved.
+ * A *node* is finished text that hangs in a prefix tree. On the device its number is that of the block that holds it; a
+ * *private* block is being written by one active sequence and hangs nowhere. Below the device nodes have numbers of their
+ * own (tiers.ts) and the same records.
  */
 import { InvariantError, invariant } from '../errors.js';
 import { alignedRecords, NumberSet, warm } from './memory.js';
@@ -33,35 +35,132 @@ const FLAG_FREE = 4;
 const FLAG_SOURCE = 8;
 /** A node that has no siblings (its links are not even set). */
 const FLAG_ALONE = 16;
-const USE_SHIFT = 5;
+/** A transfer reads it: it must not be written. */
+const FLAG_SAVING = 32;
+const USE_SHIFT = 6;
 const ONE_USE = 1 << USE_SHIFT;
 
-export class BlockPool implements BlockLinks {
-  readonly #hot: Int32Array;
-  /** (blocks, 2): see LEFT. */
+/** What a prefix tree knows of its nodes: `count` records at most. */
+export class NodeRecords {
+  protected readonly hot: Int32Array;
+  /** (count, 2): see LEFT. */
   readonly siblings: Int32Array;
+  #warmed = 0;
+
+  constructor(
+    readonly count: number,
+    readonly blockLen: number,
+  ) {
+    this.hot = alignedRecords(count, RECORD_SHIFT);
+    this.siblings = new Int32Array(2 * count);
+  }
+
+  /** Reads the records of blocks[from … to) early. */
+  warm(blocks: Int32Array, from: number, to: number): void {
+    this.#warmed = warm(this.hot, RECORD_SHIFT, blocks, from, to);
+  }
+
+  /** Something read at last, so that the reads are not optimised away. */
+  get warmed(): number {
+    return this.#warmed;
+  }
+
+  isNode(b: number): boolean {
+    return (this.hot[(b << RECORD_SHIFT) + USE]! & FLAG_NODE) !== 0;
+  }
+
+  setNode(b: number, on: boolean): void {
+    this.flag(b, FLAG_NODE, on);
+  }
+
+  protected flag(b: number, flag: number, on: boolean): void {
+    if (on) this.hot[(b << RECORD_SHIFT) + USE]! |= flag;
+    else this.hot[(b << RECORD_SHIFT) + USE]! &= ~flag;
+  }
+
+  /** Position after the block's last token, for a node. */
+  end(b: number): number {
+    return this.hot[(b << RECORD_SHIFT) + END]!;
+  }
+
+  setEnd(b: number, end: number): void {
+    this.hot[(b << RECORD_SHIFT) + END] = end;
+  }
+
+  /** Position of a node's first token. */
+  start(b: number): number {
+    const last = this.hot[(b << RECORD_SHIFT) + END]! - 1;
+    return last - (last % this.blockLen);
+  }
+
+  depth(b: number): number {
+    return Math.floor((this.hot[(b << RECORD_SHIFT) + END]! - 1) / this.blockLen);
+  }
+
+  isFull(b: number): boolean {
+    return this.hot[(b << RECORD_SHIFT) + END]! % this.blockLen === 0;
+  }
+
+  parent(b: number): number {
+    return this.hot[(b << RECORD_SHIFT) + PARENT]!;
+  }
+
+  setParent(b: number, parent: number): void {
+    this.hot[(b << RECORD_SHIFT) + PARENT] = parent;
+  }
+
+  /** First of the blocks below it (the top of their treap), or -1. */
+  child(b: number): number {
+    return this.hot[(b << RECORD_SHIFT) + CHILD]!;
+  }
+
+  setChild(b: number, child: number): void {
+    this.hot[(b << RECORD_SHIFT) + CHILD] = child;
+  }
+
+  hasChildren(b: number): boolean {
+    return this.hot[(b << RECORD_SHIFT) + CHILD]! !== -1;
+  }
+
+  isAlone(b: number): boolean {
+    return (this.hot[(b << RECORD_SHIFT) + USE]! & FLAG_ALONE) !== 0;
+  }
+
+  setAlone(b: number, on: boolean): void {
+    this.flag(b, FLAG_ALONE, on);
+  }
+
+  /** The run that holds the last token of a node's text. */
+  run(b: number): number {
+    return this.hot[(b << RECORD_SHIFT) + RUN]!;
+  }
+
+  setRun(b: number, run: number): void {
+    this.hot[(b << RECORD_SHIFT) + RUN] = run;
+  }
+}
+
+export class BlockPool extends NodeRecords implements BlockLinks {
   /** Blocks that were used before and are free. */
   readonly #free: NumberSet;
   /** Blocks that the device gave, and how many of them were ever used. */
   #grown = 0;
   #fresh = 0;
   #refused = false;
-  #warmed = 0;
   refusals = 0;
 
   constructor(
     readonly blocks: number,
-    readonly blockLen: number,
+    blockLen: number,
     private readonly chunk: number,
     private readonly grow: (total: number) => boolean,
   ) {
-    this.#hot = alignedRecords(blocks, RECORD_SHIFT);
-    this.siblings = new Int32Array(2 * blocks);
+    super(blocks, blockLen);
     this.#free = new NumberSet(blocks);
   }
 
   get bytes(): number {
-    return this.#hot.byteLength + this.siblings.byteLength + this.#free.bytes;
+    return this.hot.byteLength + this.siblings.byteLength + this.#free.bytes;
   }
 
   get grown(): number {
@@ -97,16 +196,6 @@ export class BlockPool implements BlockLinks {
     return !this.#refused;
   }
 
-  /** Reads the records of blocks[from … to) early. */
-  warm(blocks: Int32Array, from: number, to: number): void {
-    this.#warmed = warm(this.#hot, RECORD_SHIFT, blocks, from, to);
-  }
-
-  /** Something read at last, so that the reads are not optimised away. */
-  get warmed(): number {
-    return this.#warmed;
-  }
-
   /** A free block, low ones first, or -1. The caller owns it with one use. */
   take(): number {
     if (this.free === 0) return -1;
@@ -124,156 +213,92 @@ export class BlockPool implements BlockLinks {
 
   /** Makes an unused block the caller's: private, one use. A pending copy out of it stays noted. */
   adopt(b: number): void {
-    this.#hot[(b << RECORD_SHIFT) + USE] = ONE_USE | (this.#hot[(b << RECORD_SHIFT) + USE]! & FLAG_SOURCE);
-    this.#hot[(b << RECORD_SHIFT) + END] = 0;
+    this.hot[(b << RECORD_SHIFT) + USE] = ONE_USE | (this.hot[(b << RECORD_SHIFT) + USE]! & FLAG_SOURCE);
+    this.hot[(b << RECORD_SHIFT) + END] = 0;
   }
 
   /** The block is free. */
   give(b: number): void {
     const at = (b << RECORD_SHIFT) + USE;
-    if ((this.#hot[at]! & FLAG_FREE) !== 0) throw new InvariantError(`block ${b} is freed twice`);
-    this.#hot[at] = FLAG_FREE | (this.#hot[at]! & FLAG_SOURCE);
+    if ((this.hot[at]! & (FLAG_FREE | FLAG_SAVING)) !== 0)
+      throw new InvariantError(`block ${b} is freed twice, or while it is saved`);
+    this.hot[at] = FLAG_FREE | (this.hot[at]! & FLAG_SOURCE);
     this.#free.add(b);
   }
 
   // ---------------------------------------------------------------- fields
 
   uses(b: number): number {
-    return this.#hot[(b << RECORD_SHIFT) + USE]! >>> USE_SHIFT;
+    return this.hot[(b << RECORD_SHIFT) + USE]! >>> USE_SHIFT;
   }
 
   /** Adds a use; true if the block was cached until now. */
   pin(b: number): boolean {
-    const u = this.#hot[(b << RECORD_SHIFT) + USE]!;
-    this.#hot[(b << RECORD_SHIFT) + USE] = (u + ONE_USE) & ~FLAG_CACHED;
+    const u = this.hot[(b << RECORD_SHIFT) + USE]!;
+    this.hot[(b << RECORD_SHIFT) + USE] = (u + ONE_USE) & ~FLAG_CACHED;
     return (u & FLAG_CACHED) !== 0;
   }
 
   /** Takes a use of a node back; true if it was the last: from now on the block is cached. */
   unpin(b: number): boolean {
-    const u = this.#hot[(b << RECORD_SHIFT) + USE]! - ONE_USE;
+    const u = this.hot[(b << RECORD_SHIFT) + USE]! - ONE_USE;
     const last = u < ONE_USE;
-    this.#hot[(b << RECORD_SHIFT) + USE] = last ? u | FLAG_CACHED : u;
+    this.hot[(b << RECORD_SHIFT) + USE] = last ? u | FLAG_CACHED : u;
     return last;
   }
 
-  isNode(b: number): boolean {
-    return (this.#hot[(b << RECORD_SHIFT) + USE]! & FLAG_NODE) !== 0;
-  }
-
   isCached(b: number): boolean {
-    return (this.#hot[(b << RECORD_SHIFT) + USE]! & FLAG_CACHED) !== 0;
+    return (this.hot[(b << RECORD_SHIFT) + USE]! & FLAG_CACHED) !== 0;
   }
 
   isFree(b: number): boolean {
-    return (this.#hot[(b << RECORD_SHIFT) + USE]! & FLAG_FREE) !== 0;
+    return (this.hot[(b << RECORD_SHIFT) + USE]! & FLAG_FREE) !== 0;
   }
 
   isSource(b: number): boolean {
-    return (this.#hot[(b << RECORD_SHIFT) + USE]! & FLAG_SOURCE) !== 0;
-  }
-
-  setNode(b: number, on: boolean): void {
-    this.#flag(b, FLAG_NODE, on);
+    return (this.hot[(b << RECORD_SHIFT) + USE]! & FLAG_SOURCE) !== 0;
   }
 
   /** A cached block leaves the policy. */
   uncache(b: number): void {
-    this.#flag(b, FLAG_CACHED, false);
+    this.flag(b, FLAG_CACHED, false);
+  }
+
+  /** A transfer reads the block. */
+  isSaving(b: number): boolean {
+    return (this.hot[(b << RECORD_SHIFT) + USE]! & FLAG_SAVING) !== 0;
+  }
+
+  setSaving(b: number, on: boolean): void {
+    this.flag(b, FLAG_SAVING, on);
   }
 
   setSource(b: number, on: boolean): void {
-    this.#flag(b, FLAG_SOURCE, on);
-  }
-
-  #flag(b: number, flag: number, on: boolean): void {
-    if (on) this.#hot[(b << RECORD_SHIFT) + USE]! |= flag;
-    else this.#hot[(b << RECORD_SHIFT) + USE]! &= ~flag;
-  }
-
-  /** Position after the block's last token, for a node. */
-  end(b: number): number {
-    return this.#hot[(b << RECORD_SHIFT) + END]!;
-  }
-
-  setEnd(b: number, end: number): void {
-    this.#hot[(b << RECORD_SHIFT) + END] = end;
-  }
-
-  /** Position of a node's first token. */
-  start(b: number): number {
-    const last = this.#hot[(b << RECORD_SHIFT) + END]! - 1;
-    return last - (last % this.blockLen);
-  }
-
-  depth(b: number): number {
-    return Math.floor((this.#hot[(b << RECORD_SHIFT) + END]! - 1) / this.blockLen);
-  }
-
-  isFull(b: number): boolean {
-    return this.#hot[(b << RECORD_SHIFT) + END]! % this.blockLen === 0;
+    this.flag(b, FLAG_SOURCE, on);
   }
 
   previous(b: number): number {
-    return this.#hot[(b << RECORD_SHIFT) + PREVIOUS]!;
+    return this.hot[(b << RECORD_SHIFT) + PREVIOUS]!;
   }
 
   next(b: number): number {
-    return this.#hot[(b << RECORD_SHIFT) + NEXT]!;
+    return this.hot[(b << RECORD_SHIFT) + NEXT]!;
   }
 
   setPrevious(b: number, value: number): void {
-    this.#hot[(b << RECORD_SHIFT) + PREVIOUS] = value;
+    this.hot[(b << RECORD_SHIFT) + PREVIOUS] = value;
   }
 
   setNext(b: number, value: number): void {
-    this.#hot[(b << RECORD_SHIFT) + NEXT] = value;
-  }
-
-  parent(b: number): number {
-    return this.#hot[(b << RECORD_SHIFT) + PARENT]!;
-  }
-
-  setParent(b: number, parent: number): void {
-    this.#hot[(b << RECORD_SHIFT) + PARENT] = parent;
-  }
-
-  /** First of the blocks below it (the top of their treap), or -1. */
-  child(b: number): number {
-    return this.#hot[(b << RECORD_SHIFT) + CHILD]!;
-  }
-
-  setChild(b: number, child: number): void {
-    this.#hot[(b << RECORD_SHIFT) + CHILD] = child;
-  }
-
-  hasChildren(b: number): boolean {
-    return this.#hot[(b << RECORD_SHIFT) + CHILD]! !== -1;
-  }
-
-  isAlone(b: number): boolean {
-    return (this.#hot[(b << RECORD_SHIFT) + USE]! & FLAG_ALONE) !== 0;
-  }
-
-  setAlone(b: number, on: boolean): void {
-    this.#flag(b, FLAG_ALONE, on);
-  }
-
-  /** The run that holds the last token of a node's text. */
-  run(b: number): number {
-    return this.#hot[(b << RECORD_SHIFT) + RUN]!;
-  }
-
-  setRun(b: number, run: number): void {
-    this.#hot[(b << RECORD_SHIFT) + RUN] = run;
+    this.hot[(b << RECORD_SHIFT) + NEXT] = value;
   }
 
   endingIn(b: number): number {
-    return this.#hot[(b << RECORD_SHIFT) + ENDING]!;
+    return this.hot[(b << RECORD_SHIFT) + ENDING]!;
   }
 
   setEndingIn(b: number, sequence: number): void {
-    this.#hot[(b << RECORD_SHIFT) + ENDING] = sequence;
+    this.hot[(b << RECORD_SHIFT) + ENDING] = sequence;
   }
 
   /** The free blocks are what the flags say. Returns how many blocks are free, growable ones included. */

@@ -6,9 +6,8 @@
  *
  * A parent below 0 is a root: namespace -1 - parent. Namespaces keep texts apart that must not be shared.
  */
-
 import { createCursor } from './memory.js';
-import { type BlockPool, LEFT, RIGHT } from './pool.js';
+import { LEFT, type NodeRecords, RIGHT } from './pool.js';
 import type { TokenRuns } from './token-runs.js';
 
 /** No node and no root. */
@@ -36,11 +35,11 @@ export class PrefixIndex {
   #pathOf = NOBODY;
 
   constructor(
-    private readonly pool: BlockPool,
+    private readonly pool: NodeRecords,
     private readonly runs: TokenRuns,
   ) {
     this.#siblings = pool.siblings;
-    this.#hints = new BlockHints(pool.blocks);
+    this.#hints = new BlockHints(pool.count);
     this.query = new Int32Array(pool.blockLen);
   }
 
@@ -67,11 +66,18 @@ export class PrefixIndex {
     this.#roots[namespace] = -1;
   }
 
-  /** Loads tokens [from, to) of a run as the query. */
-  load(run: number, from: number, to: number): void {
+  /** Loads tokens [from, to) of a run (of other runs than those of the nodes, perhaps) as the query. */
+  load(run: number, from: number, to: number, runs = this.runs): void {
     this.queryLength = to - from;
     this.#pathOf = NOBODY;
-    this.runs.read(run, from, to, this.query, 0);
+    runs.read(run, from, to, this.query, 0);
+  }
+
+  /** The query is `tokens`. */
+  use(tokens: Int32Array): void {
+    this.queryLength = tokens.length;
+    this.#pathOf = NOBODY;
+    this.query.set(tokens);
   }
 
   /** Looks for the query among the children of `parent`: sets best and bestLength. */

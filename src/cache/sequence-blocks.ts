@@ -96,7 +96,7 @@ export class SequenceBlocks {
     this.tree.policy.remove(b);
     this.pool.uncache(b);
     this.tree.unpublish(b);
-    this.pool.give(b);
+    this.tree.giveUp(b);
     return true;
   }
 
@@ -139,14 +139,14 @@ export class SequenceBlocks {
     if (length <= computed || computed >= nodes * this.#blockLen) return false;
     const b = q.block(s, nodes - 1);
     const uses = q.get(s, S.STATE) === ACTIVE ? 1 : 0;
-    return this.pool.uses(b) > uses || !this.tree.endsAlone(s, b) || this.pool.hasChildren(b);
+    return this.pool.uses(b) > uses || this.pool.isSaving(b) || !this.tree.endsAlone(s, b) || this.pool.hasChildren(b);
   }
 
   /** … but no active one does, and there is no block for a copy: the inactive ones must give it up. */
   mayKeep(s: number, more: number): boolean {
     const b = this.lastBlock(s, this.sequences.get(s, S.NODES));
     const uses = this.sequences.get(s, S.STATE) === ACTIVE ? 1 : 0;
-    return this.pool.uses(b) === uses && more >= this.tree.available();
+    return this.pool.uses(b) === uses && !this.pool.isSaving(b) && more >= this.tree.available();
   }
 
   takeBlocks(s: number, count: number): void {

@@ -276,6 +276,11 @@ export class Namespaces {
     this.#free.push(d);
   }
 
+  /** -1: shared by all, -2: one conversation's, else the owner. */
+  ownerOf(d: number): number {
+    return d === 0 ? -1 : (this.#owner[d] ?? -2);
+  }
+
   members(d: number): number {
     return this.#members[d]!;
   }

@@ -46,6 +46,11 @@ export class TokenRuns {
     return this.#create(-1, 0, owner);
   }
 
+  /** A run of its own for a piece of text that begins at position `start`: nobody reads what came before through it. */
+  createPiece(start: number): number {
+    return this.#create(-1, start, -1);
+  }
+
   #create(parent: number, start: number, owner: number): number {
     const r = this.#records;
     const run = r.alloc(PARENT);

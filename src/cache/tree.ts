@@ -13,7 +13,16 @@ import type { TokenRuns } from './token-runs.js';
 /** A refused device is asked again after so many evictions. */
 const RETRY_GROWTH = 4096;
 
+/** What lies below the device, as far as the tree must know it (tiers.ts). */
+export interface Below {
+  /** Cached blocks that are being saved: they cannot be had now. */
+  heldBlocks(): number;
+  /** Block b is no node any more. */
+  left(b: number): void;
+}
+
 export class BlockTree {
+  below: Below | null = null;
   blocksEvicted = 0;
   tokensEvicted = 0;
 
@@ -27,18 +36,22 @@ export class BlockTree {
   ) {}
 
   available(): number {
-    return this.pool.free + this.policy.size + this.pool.growable;
+    return this.pool.free + this.#evictable() + this.pool.growable;
   }
 
   /** True if `count` blocks can be taken now. Grows, but evicts nothing. */
   canTake(count: number): boolean {
     if (count > this.pool.free && count <= this.pool.blocks) this.#grow(count);
-    return count <= this.pool.free + this.policy.size;
+    return count <= this.pool.free + this.#evictable();
+  }
+
+  #evictable(): number {
+    return this.below === null ? this.policy.size : this.policy.size - this.below.heldBlocks();
   }
 
   #grow(count: number): void {
     const { pool } = this;
-    const retry = this.policy.size < count || this.blocksEvicted % RETRY_GROWTH === 0;
+    const retry = this.#evictable() < count || this.blocksEvicted % RETRY_GROWTH === 0;
     if (pool.growable > 0 || (pool.grown < pool.blocks && retry)) pool.ensureFree(count);
   }
 
@@ -61,8 +74,21 @@ export class BlockTree {
     return other;
   }
 
+  /** A block that is no node any more is free, at the latest when it has been saved. */
+  giveUp(b: number): void {
+    if (!this.pool.isSaving(b)) this.pool.give(b);
+  }
+
   /** Takes the policy's next block out of the cache; the caller owns it, or gives it to the pool. */
   evict(): number {
+    for (;;) {
+      const b = this.#evictNext();
+      // one that is being saved is not ours yet: it is free when it has been
+      if (b === -1 || !this.pool.isSaving(b)) return b;
+    }
+  }
+
+  #evictNext(): number {
     const { pool } = this;
     const b = this.policy.victim();
     if (b === -1) return -1;
@@ -140,6 +166,7 @@ export class BlockTree {
     if (pool.hasChildren(b)) throw new InvariantError(`block ${b} leaves the tree before its children`);
     const parent = pool.parent(b);
     const run = pool.run(b);
+    if (this.below !== null) this.below.left(b);
     this.index.remove(b);
     const end = pool.end(b);
     pool.setNode(b, false);

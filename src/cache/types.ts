@@ -11,7 +11,7 @@
 
 import type { CacheSnapshot, CacheStats } from '../types.js';
 
-export type { CacheSnapshot, CacheStats } from '../types.js';
+export type { CacheSnapshot, CacheStats, TierStats } from '../types.js';
 
 /** A handle: dense number plus generation, so that a stale one is noticed. */
 export type SequenceId = number;
@@ -44,7 +44,7 @@ export interface TierConfig {
   host: number;
   /** Slots on disk. */
   disk: number;
-  /** Saves and demotions handed out and not yet done, at most. Default 8. */
+  /** Saves and demotions handed out and not yet done, at most. Default 8, but at most a quarter of the blocks. */
   maxWrites?: number;
 }
 
@@ -108,9 +108,8 @@ export interface TierOperations {
    */
   cancelRestore(seq: SequenceId): void;
   /**
-   * Moves up to `max` orders out to out[0 … n), whose objects are used again; returns n. Loads come first, then
-   * forgotten records, then saves and demotions, oldest first, at most `maxWrites` of those at a time. Take them after a
-   * step was committed and before the next is submitted.
+   * Writes up to `max` orders to out[0 … n); returns n. Loads come first, then forgotten records, then saves and
+   * demotions, oldest first, at most `maxWrites` of those under way at a time. Call it between steps.
    */
   takeOrders(out: TransferOrder[], max?: number): number;
   /**
@@ -118,7 +117,7 @@ export interface TierOperations {
    * is gone (it is tried from another place, else the sequence computes it again).
    */
   orderDone(id: number, ok: boolean): void;
-  /** Orders that takeOrders() would hand out sooner or later, and those handed out and not done. */
+  /** Orders that takeOrders() would hand out sooner or later; those handed out and not done. */
   ordersWaiting(): number;
   ordersOutstanding(): number;
   /** Writes the tokens [0, end) of a node's path to `out`; returns end. The node must be that of an order handed out. */
@@ -141,7 +140,7 @@ export interface Probe {
   leader: SequenceId | -1;
 }
 
-export interface CacheManager {
+export interface CacheManager extends TierOperations {
   readonly config: Readonly<CacheConfig>;
 
   // ---- sequence store

@@ -22,6 +22,18 @@ export function memoryLines(m: MemorySplit, verbose: boolean): string {
   ])}${verbose ? `\n\n${m.arithmetic}` : ''}`;
 }
 
+/** Where KV goes that has to leave the device. */
+function tierLines({ tiers, memory }: EngineInfo): string {
+  if (!tiers) return '';
+  const { hostBlocks, disk } = tiers;
+  const room = (blocks: number) =>
+    `${formatBytes(blocks * memory.blockBytes)}, ${blocks} blocks: ${blocks * memory.blockLen} tokens`;
+  const lines = [];
+  if (hostBlocks > 0) lines.push(`host cache  ${room(hostBlocks)}`);
+  if (disk) lines.push(`disk cache  ${room(disk.blocks)} in ${disk.dir}, ${disk.found} blocks found there`);
+  return `\n${lines.join('\n')}`;
+}
+
 export function engineLines(info: EngineInfo, verbose: boolean): string {
   const { dims: d, device } = info;
   return `${table([
@@ -32,7 +44,7 @@ export function engineLines(info: EngineInfo, verbose: boolean): string {
     ['', `${d.layers} layers of ${d.dim}, ${d.heads} heads (${d.kvHeads} KV), vocabulary ${d.vocab}`],
     ['device', `${device.name} (${device.isa}), ${device.threads} threads`],
     ['length', `sessions of up to ${info.sessionLen} tokens`],
-  ])}\n${memoryLines(info.memory, verbose)}`;
+  ])}\n${memoryLines(info.memory, verbose)}${tierLines(info)}`;
 }
 
 /** What a model is and needs: its shape, its tensors by type, memory. */

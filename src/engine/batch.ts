@@ -9,6 +9,7 @@
 import type { CacheManager } from '../cache/types.js';
 import type { Device, StepLimits, StepResult } from '../device/device.js';
 import { errors, invariant, LongmindError } from '../errors.js';
+import type { Mover } from '../tiers/index.js';
 import type { FinishReason, TokenLogprob } from '../types.js';
 import { type Admission, admit, historyOf } from './admission.js';
 import { type Flight, Flights } from './flight.js';
@@ -17,10 +18,11 @@ import { openMatcher } from './matchers.js';
 import { Planner } from './planner.js';
 import { PrefixWaits } from './prefix-waits.js';
 import { type EngineRequest, type FinishedRequest, LiveRequest } from './request.js';
+import { Restores } from './restores.js';
 import { Roster } from './roster.js';
 import { type LostRow, runRowByRow } from './row-by-row.js';
 import { Sessions, type SessionsOptions } from './sessions.js';
-import type { StepBudget } from './step-budget.js';
+import type { Budget } from './step-budget.js';
 import { readLogprobs, StepBuilder } from './step-builder.js';
 import { StepTimes } from './step-times.js';
 import { StopDetector } from './stop-detector.js';
@@ -30,7 +32,9 @@ export interface BatchOptions {
   limits: StepLimits;
   maxQueue: number;
   sessions: SessionsOptions;
-  budget: Pick<StepBudget, 'tokens' | 'observe'>;
+  budget: Budget;
+  /** Moves KV between the device and the places below it, if there are any. */
+  mover?: Mover | null;
   admission: Admission;
   now?: () => number;
 }
@@ -61,6 +65,7 @@ export class PersistentBatch {
   readonly #flights: Flights;
   readonly #forks: Forks;
   readonly #waits: PrefixWaits;
+  readonly #restores: Restores | null;
   readonly #builder: StepBuilder;
   readonly #planner: Planner;
   readonly #now: () => number;
@@ -80,13 +85,15 @@ export class PersistentBatch {
     this.#roster = new Roster(cache, limits.maxRows, (slot) => this.#flights.clearSlot(slot));
     this.#forks = new Forks(cache);
     this.#waits = new PrefixWaits(cache);
+    this.#now = options.now ?? (() => performance.now());
+    this.#restores = options.mover ? new Restores(cache, options.mover, budget, this.#now) : null;
     this.#builder = new StepBuilder(limits, cache);
-    this.#planner = new Planner(limits, budget, cache, this.#roster, this.#waits, this.#builder, {
+    const waits = { prefix: this.#waits, restores: this.#restores };
+    this.#planner = new Planner(limits, budget, cache, this.#roster, waits, this.#builder, {
       fail: (r, error) => this.#fail(r, error),
       preempted: () => this.counters.preemptions++,
       admitted: (r) => this.#admitted(r),
     });
-    this.#now = options.now ?? (() => performance.now());
   }
 
   get waiting(): number {
@@ -127,14 +134,20 @@ export class PersistentBatch {
     if (r) r.aborted = true;
   }
 
+  /** KV is on its way, and nothing but looking for it again tells when it is there. */
+  get watching(): boolean {
+    return (this.#restores?.size ?? 0) > 0 || (this.options.mover?.copying ?? false);
+  }
+
   /** One step. False if there was nothing to do. */
   step(): boolean {
     const start = this.#now();
+    this.options.mover?.pump();
     this.#deviceMs = 0;
     this.#removeAborted();
     if (this.idle && this.#flights.count === 0) return false;
     while (this.#launch());
-    if (this.#flights.count === 0) return !this.idle;
+    if (this.#flights.count === 0) return !this.idle && !this.watching;
     if (!this.#land()) return true;
     this.counters.steps++;
     this.lastStepMs = this.#now() - start;
@@ -157,11 +170,13 @@ export class PersistentBatch {
   check(): void {
     this.cache.check();
     const stats = this.cache.stats();
+    const restoring = this.#restores?.size ?? 0;
     invariant(
-      stats.sequences.active === this.running,
-      `${stats.sequences.active} active sequences, ${this.running} in the batch`,
+      stats.sequences.active === this.running + restoring,
+      `${stats.sequences.active} active sequences, ${this.running} in the batch, ${restoring} wait for their KV`,
     );
-    if (this.running === 0) invariant(stats.blocks.active === 0, `idle, but ${stats.blocks.active} blocks active`);
+    if (this.running + restoring === 0)
+      invariant(stats.blocks.active === 0, `idle, but ${stats.blocks.active} blocks active`);
     this.#roster.check(this.#flights.count > 0);
   }
 
@@ -340,6 +355,7 @@ export class PersistentBatch {
   #takeOut(r: LiveRequest): void {
     this.#forks.leave(r);
     this.#waits.leave(r);
+    this.#restores?.leave(r);
     this.#roster.remove(r, r.turn ? 'keep' : 'drop');
   }
 

@@ -5,6 +5,7 @@ import type { EngineConfig } from '../config.js';
 import type { Device, KvLayout, LoadedMemory, Program, StepLimits } from '../device/device.js';
 import { errors, type LongmindError } from '../errors.js';
 import { createJournal, type Journal } from '../journal/journal.js';
+import { Tiers } from '../tiers/index.js';
 import type { EngineSnapshot, EngineStats, MemorySplit } from '../types.js';
 import type { Admission } from './admission.js';
 import { type BatchEvents, PersistentBatch } from './batch.js';
@@ -12,7 +13,7 @@ import { splitMemory } from './memory.js';
 import type { CoreInfo, Vocabulary, WorkerData } from './protocol.js';
 import type { Session } from './sessions.js';
 import { takeSnapshot } from './snapshot.js';
-import { StepBudget } from './step-budget.js';
+import { type Budget, fixedBudget, StepBudget } from './step-budget.js';
 
 /** A step on the CPU should not take longer: whoever waits for a token waits for the step. */
 const TARGET_STEP_MS = 250;
@@ -60,6 +61,8 @@ export function planModel(program: Program, weightBytes: number, config: EngineC
 export interface CoreNews {
   progress?: (what: string, done: number, total: number) => void;
   problem?: (problem: string) => void;
+  /** There is work again for an engine that sleeps. */
+  wake?: () => void;
 }
 
 export class Core {
@@ -67,11 +70,12 @@ export class Core {
   cache!: CacheManager;
   readonly info: CoreInfo;
   readonly #plan: ModelPlan;
-  readonly #budget: Pick<StepBudget, 'tokens' | 'observe'>;
+  readonly #budget: Budget;
   readonly #admission: Admission;
   /** Null until the sessions of an earlier process are restored: they need not be written again. */
   #journal: Journal | null = null;
   #storeFailure: string | null = null;
+  readonly #tiers: Tiers | null;
 
   constructor(
     private readonly data: WorkerData,
@@ -90,7 +94,7 @@ export class Core {
       onProgress: (done, total) => news.progress?.('loading weights', done, total),
     });
     this.#budget = config.maxPrefillTokenNum
-      ? { tokens: () => config.maxPrefillTokenNum, observe: () => {} }
+      ? fixedBudget(config.maxPrefillTokenNum)
       : new StepBudget(limits.maxTokens, TARGET_STEP_MS, 16);
     const nothing = { bytes: new Uint8Array(0), offsets: new Int32Array(limits.vocab + 1) };
     this.#admission = {
@@ -98,11 +102,21 @@ export class Core {
       tokenBytes: { ...nothing, special: new Uint8Array(limits.vocab) },
       endOfTurn: new Set(),
     };
+    this.#tiers = Tiers.open(device, {
+      host: config.cacheHost,
+      disk: config.cacheDisk,
+      model: data.modelKey,
+      kv,
+      sessionLen,
+      onProblem: (problem) => news.problem?.(problem),
+      onWake: () => news.wake?.(),
+    });
     this.#build();
     if (config.sessionStore) this.#journal = this.#openJournal(config.sessionStore);
     this.info = {
       device: device.info,
       memory: withLoaded(memory, loaded),
+      tiers: this.#tiers?.info ?? null,
       sessionLen,
       stepBudget: this.#budget.tokens(0),
     };
@@ -149,6 +163,7 @@ export class Core {
   /** Ends what it holds; what was journalled is on the disk then. */
   async close(): Promise<void> {
     this.batch.drain();
+    await this.#tiers?.close();
     this.device.close();
     // a store that failed has said so
     await this.#journal?.close().catch(() => {});
@@ -188,7 +203,9 @@ export class Core {
       maxSequences: config.maxSessions + config.maxQueue + config.maxBatchSize,
       maxTokens: config.maxSessionTokens,
       grow: (total) => this.device.growKv(total),
+      tiers: this.#tiers?.config,
     });
+    const mover = this.#tiers?.serve(this.cache) ?? null;
     const options = {
       limits,
       maxQueue: config.maxQueue,
@@ -199,6 +216,7 @@ export class Core {
         onGone: (id: string, owner: number) => this.#journal?.drop(id, owner),
       },
       budget: this.#budget,
+      mover,
       admission: this.#admission,
     };
     this.batch = new PersistentBatch(this.device, this.cache, options, this.events);

@@ -4,6 +4,7 @@ import { errors, type LongmindError } from '../errors.js';
 import type { Flight } from './flight.js';
 import type { PrefixWaits } from './prefix-waits.js';
 import type { LiveRequest } from './request.js';
+import type { Restores } from './restores.js';
 import type { Roster } from './roster.js';
 import { createPlan, planAdmission, planRunning } from './scheduler.js';
 import type { StepBudget } from './step-budget.js';
@@ -24,7 +25,7 @@ export class Planner {
     private readonly budget: Pick<StepBudget, 'tokens'>,
     private readonly cache: CacheManager,
     private readonly roster: Roster,
-    private readonly waits: PrefixWaits,
+    private readonly waits: { prefix: PrefixWaits; restores: Restores | null },
     private readonly builder: StepBuilder,
     private readonly report: PlannerReport,
   ) {
@@ -45,13 +46,14 @@ export class Planner {
       if (!plan.preemptLast && this.#reserve(flight)) break;
       this.builder.begin(flight);
       if (inFlight) return;
+      if (this.waits.restores?.giveUp()) continue;
       const last = running[running.length - 1]!;
       if (running.length === 1) {
         // alone, and still no room: the device refused memory that was counted on
         this.report.fail(last, this.#outOfMemory(last));
         return;
       }
-      this.waits.leave(last);
+      this.waits.prefix.leave(last);
       this.roster.preempt(last);
       this.report.preempted(last);
       preempted = true;
@@ -85,7 +87,7 @@ export class Planner {
     const plan = this.#plan;
     for (let i = 0; i < waiting.length && this.roster.hasSlot && plan.budgetLeft > 0; ) {
       const r = waiting[i]!;
-      if (r.leader || r.waitsFor) {
+      if (r.leader || r.waitsFor || this.waits.restores?.waits(r)) {
         i++;
         continue;
       }
@@ -103,7 +105,9 @@ export class Planner {
           continue;
         }
       }
-      if (!this.#admit(r, i)) return;
+      const answer = this.#admit(r, i);
+      if (answer === 'no room') return;
+      if (answer === 'waits') i++;
     }
   }
 
@@ -114,7 +118,7 @@ export class Planner {
     if (found.leader !== -1) {
       const leader = this.roster.running.find((x) => x.sequence === found.leader);
       if (leader) {
-        this.waits.add(r, leader);
+        this.waits.prefix.add(r, leader);
         return 'waits';
       }
     }
@@ -130,23 +134,25 @@ export class Planner {
     return planAdmission(asked, { budgetLeft, blocksLeft }, blockLen, false) > 0 ? 'fits' : 'no room';
   }
 
-  #admit(r: LiveRequest, waitingIndex: number): boolean {
+  #admit(r: LiveRequest, waitingIndex: number): 'in' | 'waits' | 'no room' {
     const { running } = this.roster;
     const plan = this.#plan;
     r.scheduled = this.cache.match(r.sequence);
     plan.blocksLeft = Math.min(plan.blocksLeft, this.cache.available());
-    const tokens = planAdmission(r, plan, this.cache.config.blockLen, running.length === 0);
+    const alone = running.length === 0 && !this.waits.restores?.size;
+    const tokens = planAdmission(r, plan, this.cache.config.blockLen, alone);
+    if (tokens > 0 && this.waits.restores?.begin(r)) return 'waits';
     if (tokens === 0 || !this.cache.reserve(r.sequence, r.scheduled + tokens)) {
       this.cache.release(r.sequence, 'keep');
-      if (running.length === 0 && tokens > 0) this.report.fail(r, this.#outOfMemory(r));
-      return false;
+      if (alone && tokens > 0) this.report.fail(r, this.#outOfMemory(r));
+      return 'no room';
     }
     this.roster.enter(r, waitingIndex);
     this.report.admitted(r);
     plan.budgetLeft -= tokens;
     plan.blocksLeft -= r.needed(r.known);
     this.builder.addRow(r, tokens);
-    return true;
+    return 'in';
   }
 
   #outOfMemory(r: LiveRequest): LongmindError {

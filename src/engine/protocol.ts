@@ -10,6 +10,7 @@ import type {
   MemorySplit,
   SessionInfo,
   TensorSource,
+  TierInfo,
   TokenBytes,
   TokenLogprob,
 } from '../types.js';
@@ -21,6 +22,8 @@ export interface WorkerData {
   config: EngineConfig;
   /** Of model and tokenizer: kept sessions of another are of no use. */
   fingerprint: string;
+  /** Of the model file with its weights: KV of another is of no use. */
+  modelKey: string;
 }
 
 /** What the engine must know of the vocabulary. Comes once, before the first request: weights load meanwhile. */
@@ -32,6 +35,7 @@ export interface Vocabulary {
 export interface CoreInfo {
   device: DeviceInfo;
   memory: MemorySplit;
+  tiers: TierInfo | null;
   sessionLen: number;
   stepBudget: number;
 }

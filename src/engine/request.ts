@@ -109,6 +109,8 @@ export class LiveRequest implements Schedulable {
   waitsFor: LiveRequest | null = null;
   waitsUntil = 0;
   readonly waiters: LiveRequest[] = [];
+  /** KV that lies below the device may be waited for. See restores.ts. */
+  mayRestore = true;
   stops: StopDetector | null = null;
   /** Follows the grammar, token by token. */
   matcher: Matcher | null = null;

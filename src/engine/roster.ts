@@ -43,6 +43,7 @@ export class Roster {
     this.taken(r.slot);
     r.scheduled = r.computed;
     r.drawing = 0;
+    r.mayRestore = true;
     insertByRank(this.running, r);
   }
 

@@ -68,6 +68,9 @@ function createDevice(data: WorkerData, say: (m: FromWorker) => void): Device {
   });
 }
 
+/** While KV is on its way it is looked for so often. */
+const WATCH_MS = 1;
+
 const answers: Answers<Calls, Core> = {
   stats: (_, core) => core.stats(),
   snapshot: (_, core) => core.snapshot(),
@@ -134,9 +137,11 @@ function serve(port: MessagePort, data: WorkerData): Ready {
   const say = (m: FromWorker) => port.postMessage(m);
   const outbox = new Outbox(port);
   const device = createDevice(data, say);
+  let wake = (): void => {};
   const core = new Core(data, device, outbox, {
     progress: (what, done, total) => say({ type: 'progress', what, done, total }),
     problem: (problem) => say({ type: 'problem', problem }),
+    wake: () => wake(),
   });
   const grammars = new Map<number, Grammar>();
   let closing = false;
@@ -170,10 +175,14 @@ function serve(port: MessagePort, data: WorkerData): Ready {
       for (let m = receiveMessageOnPort(port); m; m = receiveMessageOnPort(port)) handle(m.message as ToWorker);
     }
     outbox.flush();
-    if (!closing) return;
+    if (!closing) {
+      if (core.batch.watching) setTimeout(run, WATCH_MS).unref();
+      return;
+    }
     core.close().finally(() => port.close());
   };
 
+  wake = run;
   port.on('message', (m: ToWorker) => {
     handle(m);
     run();

@@ -16,7 +16,11 @@ export type Command =
   | { op: 'serve'; who: number }
   | { op: 'twin'; who: number }
   | { op: 'step'; fail: 'no' | 'cancelled' | 'broken' }
-  | { op: 'device'; grants: number };
+  | { op: 'device'; grants: number }
+  | { op: 'restore'; who: number; share: number }
+  | { op: 'cancelRestore'; who: number }
+  | { op: 'orders'; max: number }
+  | { op: 'ends'; which: number; count: number; ok: boolean };
 
 const who = fc.nat(11);
 const share = fc.nat(255);
@@ -39,7 +43,7 @@ export const command: fc.Arbitrary<Command> = fc.oneof(
   },
   { weight: 2, arbitrary: fc.record({ op: fc.constant('append' as const), who, tokens: tokens(7) }) },
   { weight: 5, arbitrary: fc.record({ op: fc.constant('match' as const), who }) },
-  { weight: 1, arbitrary: fc.record({ op: fc.constant('leader' as const), who }) },
+  { weight: 2, arbitrary: fc.record({ op: fc.constant('leader' as const), who }) },
   { weight: 6, arbitrary: fc.record({ op: fc.constant('reserve' as const), who, share }) },
   { weight: 6, arbitrary: fc.record({ op: fc.constant('serve' as const), who }) },
   { weight: 2, arbitrary: fc.record({ op: fc.constant('twin' as const), who }) },
@@ -56,6 +60,18 @@ export const command: fc.Arbitrary<Command> = fc.oneof(
   { weight: 1, arbitrary: fc.record({ op: fc.constant('drop' as const), who }) },
   { weight: 2, arbitrary: fc.record({ op: fc.constant('truncate' as const), who, share }) },
   { weight: 1, arbitrary: fc.record({ op: fc.constant('fork' as const), who, share }) },
+  { weight: 6, arbitrary: fc.record({ op: fc.constant('restore' as const), who, share }) },
+  { weight: 2, arbitrary: fc.record({ op: fc.constant('cancelRestore' as const), who }) },
+  { weight: 5, arbitrary: fc.record({ op: fc.constant('orders' as const), max: fc.constantFrom(1, 2, Infinity) }) },
+  {
+    weight: 6,
+    arbitrary: fc.record({
+      op: fc.constant('ends' as const),
+      which: fc.nat(20),
+      count: fc.constantFrom(1, 1, 2, 20),
+      ok: fc.constantFrom(true, true, true, true, true, false),
+    }),
+  },
   {
     weight: 1,
     arbitrary: fc.record({ op: fc.constant('device' as const), grants: fc.constantFrom(0, 1, 2, Infinity, Infinity) }),
@@ -70,6 +86,17 @@ export const config = fc.record({
   prefixCaching: fc.constantFrom(true, true, true, false),
   maxSequences: fc.constantFrom(3, 10, 30),
   maxTokens: fc.constantFrom(60, 1000, 1000),
+  tiers: fc.constantFrom(
+    undefined,
+    undefined,
+    { host: 0, disk: 1 },
+    { host: 0, disk: 3 },
+    { host: 0, disk: 40, maxWrites: 2 },
+    { host: 1, disk: 0 },
+    { host: 1, disk: 1, maxWrites: 1 },
+    { host: 2, disk: 5, maxWrites: 4 },
+    { host: 30, disk: 30, maxWrites: 30 },
+  ),
 });
 
 /** Names of all operations, for counting them. */
@@ -87,12 +114,18 @@ export const OPERATIONS: readonly Command['op'][] = [
   'twin',
   'step',
   'device',
+  'restore',
+  'cancelRestore',
+  'orders',
+  'ends',
 ];
 
 export function run(world: World, c: Command): void {
   if (c.op === 'create') world.create(c.owner, c.tokens);
   else if (c.op === 'step') world.step(c.fail);
   else if (c.op === 'device') world.grants = c.grants;
+  else if (c.op === 'orders') world.mover?.take(c.max);
+  else if (c.op === 'ends') for (let n = 0; n < c.count; n++) world.mover?.end(c.which + n, c.ok);
   else if (world.sequences.length > 0) runOn(world, world.sequences[c.who % world.sequences.length]!, c);
 }
 
@@ -102,6 +135,8 @@ function runOn(world: World, r: Reference, c: Extract<Command, { who: number }>)
   else if (c.op === 'leader') checkLeader(world, r);
   else if (c.op === 'serve') serve(world, r);
   else if (c.op === 'twin') twin(world, r);
+  else if (c.op === 'restore') world.restore(r, c.share / 255);
+  else if (c.op === 'cancelRestore') world.cancelRestore(r);
   else if (c.op === 'keep') world.release(r, 'keep');
   else if (c.op === 'drop') world.release(r, 'drop');
   else if (c.op === 'truncate') world.truncate(r, scale(c.share, r.tokens.length));

@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import { command, config, OPERATIONS, run } from './commands.js';
 import { World } from './world.js';
 
-const RUNS = 900;
+const RUNS = 2000;
 const COMMANDS = 300;
 
 test('100,000 random commands over every operation and policy keep every invariant and every token', () => {
@@ -24,12 +24,24 @@ test('100,000 random commands over every operation and policy keep every invaria
       }
       const s = world.manager.stats();
       const { hits, partialHits, misses, forks, copies, blocksEvicted, growRefusals, sequencesDropped } = s;
-      const { refusedReserves, followers } = world;
+      const { refusedReserves, followers, restores, refusedRestores } = world;
       const seen = { hits, partialHits, misses, forks, copies, blocksEvicted, growRefusals, sequencesDropped };
       for (const [name, n] of Object.entries({ ...seen, refusedReserves, followers })) add(`${c.policy} ${name}`, n);
+      if (s.tiers === null) return;
+      const { saves, demotions, hostLoads, diskLoads, hostEvicted, diskEvicted, saveFailures, loadFailures } = s.tiers;
+      const below = { saves, demotions, hostLoads, diskLoads, hostEvicted, diskEvicted, saveFailures, loadFailures };
+      const { savesCancelled } = s.tiers;
+      const { tokensRestored } = s;
+      const all = { ...below, savesCancelled, tokensRestored, restores, refusedRestores };
+      for (const [name, n] of Object.entries(all)) add(`${c.policy} ${name}`, n);
     },
   );
-  fc.assert(property, { numRuns: RUNS, seed: 20260303, includeErrorInReport: true });
+  fc.assert(property, {
+    numRuns: RUNS,
+    seed: Number(process.env.SEED ?? 20260303),
+    endOnFailure: process.env.SEED !== undefined,
+    includeErrorInReport: true,
+  });
   assert.ok(count >= 100_000, `${count} commands`);
   // nothing that is to be tested is left out
   for (const policy of ['lru', 'adaptive']) {

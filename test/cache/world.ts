@@ -5,8 +5,10 @@
 import assert from 'node:assert/strict';
 import { createCacheManager } from '../../src/cache/index.js';
 import type { Manager } from '../../src/cache/manager.js';
+import { S } from '../../src/cache/sequences.js';
 import type { CacheConfig, SequenceId } from '../../src/cache/types.js';
-import { LongmindError } from '../../src/errors.js';
+import { InvariantError, LongmindError } from '../../src/errors.js';
+import { FakeMover } from './mover.js';
 
 export interface Reference {
   id: SequenceId;
@@ -18,12 +20,16 @@ export interface Reference {
   family: number;
   /** Tokens reserved and not yet run. */
   reserved: number;
+  /** It is being restored: what must be computed in the end, if no load fails, and how many had failed at its beginning. */
+  restoring: { expected: number; failed: number } | null;
 }
 
 export const textOf = (tokens: ArrayLike<number>, length: number) => Array.from(tokens).slice(0, length).join(',');
 
 export class World {
   readonly manager: Manager;
+  /** null: there is nothing below the device. */
+  readonly mover: FakeMover | null;
   /** (blocks, blockLen) */
   readonly memory: (string | undefined)[];
   readonly sequences: Reference[] = [];
@@ -35,6 +41,8 @@ export class World {
   /** What was seen, so that a test can tell that it happens. */
   refusedReserves = 0;
   followers = 0;
+  restores = 0;
+  refusedRestores = 0;
   #families = 0;
 
   constructor(config: Partial<CacheConfig>) {
@@ -56,6 +64,7 @@ export class World {
     };
     this.manager = createCacheManager(full) as Manager;
     this.memory = new Array(full.blocks * full.blockLen);
+    this.mover = this.manager.tiers ? new FakeMover(this.manager, this.memory) : null;
   }
 
   get config(): Readonly<CacheConfig> {
@@ -69,7 +78,7 @@ export class World {
     try {
       const id = this.manager.create(owner === null ? {} : { owner, shared: false });
       assert.ok(room, 'create() succeeded beyond the limits');
-      const r = { id, tokens: [], active: false, owner, family: this.#families++, reserved: 0 };
+      const r = { id, tokens: [], active: false, owner, family: this.#families++, reserved: 0, restoring: null };
       this.sequences.push(r);
       this.recency.push(r);
       this.append(r, tokens);
@@ -100,7 +109,7 @@ export class World {
       const before = this.manager.computed(r.id);
       const id = this.manager.fork(r.id, length);
       assert.ok(room, 'fork() succeeded beyond the limits');
-      const f = { ...r, id, tokens: r.tokens.slice(0, length), active: false, reserved: 0 };
+      const f = { ...r, id, tokens: r.tokens.slice(0, length), active: false, reserved: 0, restoring: null };
       this.sequences.push(f);
       this.recency.push(f);
       assert.ok(this.manager.computed(id) <= Math.min(before, length));
@@ -113,11 +122,13 @@ export class World {
 
   truncate(r: Reference, length: number): void {
     this.manager.truncate(r.id, length);
+    if (length < r.tokens.length) r.restoring = null;
     r.tokens.length = Math.min(length, r.tokens.length);
     r.reserved = 0;
   }
 
   match(r: Reference): number {
+    if (r.restoring) return this.#matchRestored(r, r.restoring);
     const { manager } = this;
     const own = Math.min(manager.computed(r.id), Math.max(0, r.tokens.length - 1));
     const best = this.#longestShared(r);
@@ -136,7 +147,91 @@ export class World {
     return computed;
   }
 
+  /** Nothing changes while it waits; then all that was ordered is computed, unless a load failed. */
+  #matchRestored(r: Reference, { expected, failed }: NonNullable<Reference['restoring']>): number {
+    const { manager } = this;
+    const before = manager.computed(r.id);
+    const waits = manager.restoring(r.id);
+    const computed = manager.match(r.id);
+    assert.ok(computed >= before);
+    if (waits) assert.equal(computed, before, 'match() of a sequence that is being restored');
+    else {
+      if (this.mover!.failedLoads === failed) assert.ok(computed >= expected, `${computed} restored, not ${expected}`);
+      r.restoring = null;
+      if (manager.copies.count === 0) this.checkMemory(r);
+      assert.equal(manager.match(r.id), computed, 'match() is not idempotent');
+    }
+    return computed;
+  }
+
+  /** Brings back a share (0…1) of what lies below. */
+  restore(r: Reference, share: number): void {
+    const { manager, mover } = this;
+    if (!r.active) this.match(r);
+    if (r.restoring || !mover) return;
+    const computed = this.match(r);
+    const cost = { host: 0, disk: 0 };
+    const tokens = manager.restorable(r.id, cost);
+    this.#checkRestorable(r, computed, tokens);
+    const wanted = Math.ceil(tokens * share);
+    if (wanted === 0) return;
+    const before = JSON.stringify(this.observe());
+    const { available } = this;
+    const copies = manager.copies.count;
+    const refusals = manager.stats().growRefusals;
+    if (!manager.restore(r.id, wanted)) {
+      this.refusedRestores++;
+      assert.equal(JSON.stringify(this.observe()), before, 'a failed restore changed something');
+      const enough = cost.host + cost.disk <= available;
+      assert.ok(copies > 0 || manager.stats().growRefusals > refusals || !enough, 'it would have fitted');
+      return;
+    }
+    this.restores++;
+    // what others hold is not pinned: it may go before the sequence gets it
+    const { blockLen } = this.config;
+    const nodes = Math.ceil((computed + tokens) / blockLen) - Math.floor(computed / blockLen);
+    // and of two that wait for a part of a block one gets it
+    const whole = Math.max(computed, computed + wanted - ((computed + wanted) % blockLen));
+    const expected = cost.host + cost.disk === nodes ? whole : computed;
+    r.restoring = { expected, failed: mover.failedLoads };
+    r.reserved = 0;
+    assert.throws(() => manager.reserve(r.id, r.tokens.length), InvariantError);
+  }
+
+  get available(): number {
+    return this.manager.available();
+  }
+
+  cancelRestore(r: Reference): void {
+    this.manager.cancelRestore(r.id);
+    r.restoring = null;
+    assert.equal(this.manager.restoring(r.id), false);
+  }
+
+  /** Without a gap, whole blocks at least; and never more than there is. */
+  #checkRestorable(r: Reference, computed: number, tokens: number): void {
+    const { manager, mover } = this;
+    const { blockLen } = this.config;
+    const t = manager.tiers!;
+    const limit = r.tokens.length - 1;
+    const below = mover!.reach(r.tokens, this.#root(r), computed, limit);
+    // of parts of a block it looks at the longest only, which may not be there yet
+    const whole = Math.max(computed, below - (below % blockLen));
+    assert.ok(computed + tokens >= whole, `${tokens} after ${computed} restorable, but ${whole} tokens lie below`);
+    const onItsWay = t.target.some((b) => b !== -1) || t.blockOf.some((b) => b !== -1);
+    if (!onItsWay) assert.ok(computed + tokens <= below, `${tokens} after ${computed} restorable, ${below} lie below`);
+  }
+
+  #root(r: Reference): number {
+    const { sequences } = this.manager;
+    return -1 - sequences.get(sequences.indexOf(r.id), S.NAMESPACE);
+  }
+
   reserve(r: Reference, length: number): boolean {
+    if (r.restoring) {
+      if (this.manager.restoring(r.id)) return false;
+      this.match(r);
+    }
     const { manager } = this;
     const before = JSON.stringify(this.observe());
     const needed = manager.needed(r.id, length);
@@ -190,6 +285,7 @@ export class World {
   release(r: Reference, mode: 'keep' | 'drop'): void {
     this.manager.release(r.id, mode);
     r.reserved = 0;
+    r.restoring = null;
     if (mode === 'drop') this.#remove(r);
     else if (r.active) this.recency.push(r);
     r.active = false;
@@ -203,7 +299,8 @@ export class World {
     const { blocks } = manager.stats();
     assert.equal(blocks.free + blocks.cached + blocks.active, blocks.total);
     assert.ok(blocks.grown <= this.granted);
-    if (this.sequences.every((r) => !r.active)) assert.equal(blocks.active, 0, 'idle, but blocks are active');
+    const loading = manager.tiers ? manager.tiers.target.reduce((n, b) => n + Number(b !== -1), 0) : 0;
+    if (this.sequences.every((r) => !r.active)) assert.equal(blocks.active, loading, 'idle, but blocks are active');
     assert.equal(manager.stats().sequences.total, this.sequences.length);
     for (const r of this.sequences) {
       assert.ok(manager.exists(r.id));
@@ -214,6 +311,30 @@ export class World {
       if (!r.active) this.checkMemory(r);
     }
     this.#checkNodes();
+    if (this.mover) this.#checkBelow(this.mover);
+  }
+
+  /** What the manager takes for a good copy is one: the text of the node, letter by letter. */
+  #checkBelow(mover: FakeMover): void {
+    const t = this.manager.tiers!;
+    for (const [place, held] of [
+      [t.host, mover.host],
+      [t.disk, mover.disk],
+    ] as const) {
+      for (let slot = 0; slot < place.slots; slot++) {
+        if (place.good[slot] === 0) continue;
+        const n = place.node[slot]!;
+        const tokens = new Int32Array(this.config.sessionLen);
+        const end = this.manager.prefixTokens(n, tokens);
+        for (let p = t.nodes.start(n); p < end; p++) {
+          assert.equal(
+            held.get(slot)?.text[p - t.nodes.start(n)],
+            textOf(tokens, p + 1),
+            `slot ${slot}, position ${p}`,
+          );
+        }
+      }
+    }
   }
 
   /** What the sequence claims as computed is in the blocks of its table. */

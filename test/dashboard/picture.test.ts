@@ -40,6 +40,8 @@ const stats = (steps: number, change: Partial<EngineStats['cache']> = {}): Engin
     copies: 0,
     sequencesDropped: 0,
     growRefusals: 0,
+    tokensRestored: 0,
+    tiers: null,
     ...change,
   },
 });

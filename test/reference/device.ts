@@ -29,6 +29,7 @@ export class ReferenceDevice implements Device, KvTransfers {
     threads: 1,
     memoryFree: 2 ** 30,
     depth: 1,
+    ownMemory: false,
     kernels: 'reference-1',
   };
   readonly cancel = new Int32Array(new SharedArrayBuffer(4));

@@ -93,7 +93,7 @@ export class TestBatch {
         limits,
         maxQueue: o.maxQueue ?? 1000,
         sessions: { max: 1000, shareAcrossOwners: true, onChange: o.onSessionChange },
-        budget: { tokens: () => budget, observe: () => {} },
+        budget: { tokens: () => budget, observe: () => {}, prefillMs: () => 0 },
         admission: { vocab: VOCAB, tokenBytes, endOfTurn: new Set([EOS]) },
         now: o.now,
       },

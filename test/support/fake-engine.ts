@@ -361,6 +361,7 @@ function fakeInfo(): EngineInfo {
       bytesPerToken: 2 ** 12,
       arithmetic: '0.8 x what is left',
     },
+    tiers: null,
     stepBudget: 64,
     loadMs: 1,
   };
@@ -396,6 +397,8 @@ function fakeStats(running: number, started: number): EngineStats {
       copies: 0,
       sequencesDropped: 0,
       growRefusals: 0,
+      tokensRestored: 0,
+      tiers: null,
     },
   };
 }

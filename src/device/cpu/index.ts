@@ -62,6 +62,7 @@ export function createCpuDevice(options: CpuDeviceOptions = {}): CpuDevice {
     isa: name,
     threads,
     depth: 1,
+    ownMemory: false,
     kernels: `cpu-${name}-${KERNELS}`,
   });
 }

@@ -84,7 +84,7 @@ class NullDevice implements Device, KvTransfers {
   constructor(private readonly options: NullDeviceOptions) {
     const depth = options.depth ?? 1;
     const memoryFree = options.memoryFree ?? 2 ** 30;
-    this.info = { name: 'null', isa: 'none', threads: 1, memoryFree, depth, kernels: 'null-1' };
+    this.info = { name: 'null', isa: 'none', threads: 1, memoryFree, ownMemory: true, depth, kernels: 'null-1' };
     this.#flights = new Array<Flight | null>(depth).fill(null);
   }
 

@@ -1,0 +1,160 @@
+/**
+ * Moves what the cache manager orders between a fake device and places that remember the text behind every position, as
+ * the device does. Adversarial: an order takes effect at its end, in any order; until then its target holds garbage.
+ */
+import assert from 'node:assert/strict';
+import type { Manager } from '../../src/cache/manager.js';
+import type { AdoptedNode, TransferOrder } from '../../src/cache/types.js';
+
+type Text = (string | undefined)[];
+
+interface Copy {
+  text: Text;
+  /** Of the node, as the manager says: see namespaceOf(). A conversation's own ones are told apart by what began them. */
+  namespace: number;
+  root: number;
+  tokens: number[];
+}
+
+interface Pending {
+  order: TransferOrder;
+  /** What the source held when the order was handed out. */
+  source: Text;
+  copy: Omit<Copy, 'text'> | null;
+}
+
+export class FakeMover {
+  /** Good copies, by slot. */
+  readonly host = new Map<number, Copy>();
+  readonly disk = new Map<number, Copy>();
+  readonly pending: Pending[] = [];
+  failedLoads = 0;
+  done = 0;
+
+  constructor(
+    private readonly manager: Manager,
+    private readonly memory: Text,
+  ) {}
+
+  take(max: number): number {
+    const out: TransferOrder[] = [];
+    const n = this.manager.takeOrders(out, max);
+    assert.equal(out.length, n);
+    for (const order of out) this.#begin({ ...order });
+    return n;
+  }
+
+  #begin(order: TransferOrder): void {
+    const { kind, host, disk, block } = order;
+    if (kind === 'forget') this.disk.delete(disk);
+    if (kind === 'demote') this.disk.delete(disk);
+    if (kind === 'save') (host === -1 ? this.disk : this.host).delete(Math.max(host, disk));
+    this.pending.push({ order, source: this.#source(order), copy: kind === 'forget' ? null : this.#about(order.node) });
+    if (kind === 'load')
+      for (let i = 0; i < this.#blockLen; i++) this.memory[this.#at(block) + i] = `loading ${order.id}`;
+  }
+
+  #about(node: number): Omit<Copy, 'text'> {
+    const { manager } = this;
+    const tokens = new Int32Array(manager.config.sessionLen);
+    const end = manager.prefixTokens(node, tokens);
+    let root = node;
+    while (root >= 0) root = manager.tiers!.nodes.parent(root);
+    return { namespace: manager.namespaceOf(node), root, tokens: [...tokens.subarray(0, end)] };
+  }
+
+  get #blockLen(): number {
+    return this.manager.config.blockLen;
+  }
+
+  #at(block: number): number {
+    return block * this.#blockLen;
+  }
+
+  #source({ kind, host, disk, block }: TransferOrder): Text {
+    if (kind === 'forget') return [];
+    if (kind === 'save') return this.memory.slice(this.#at(block), this.#at(block) + this.#blockLen);
+    const copy = kind === 'load' && host === -1 ? this.disk.get(disk) : this.host.get(host);
+    assert.ok(copy, `order ${kind} reads a slot without a copy`);
+    return copy.text;
+  }
+
+  /** Ends one of the orders under way. */
+  end(which: number, ok: boolean): void {
+    if (this.pending.length === 0) return;
+    const [{ order, source, copy }] = this.pending.splice(which % this.pending.length, 1) as [Pending];
+    const { kind, host, disk, block } = order;
+    // a load found out meanwhile that the copy is bad
+    const bad = kind === 'demote' && !this.host.has(host);
+    if (copy && !bad) {
+      const length = ((copy.tokens.length - 1) % this.#blockLen) + 1;
+      assert.deepEqual(
+        this.#source(order).slice(0, length),
+        source.slice(0, length),
+        `the source of a ${kind} was written`,
+      );
+    }
+    if (kind === 'load') this.#endLoad(order, source, ok);
+    else if (kind === 'save' && ok)
+      (host === -1 ? this.disk : this.host).set(Math.max(host, disk), { ...copy!, text: source });
+    else if (kind === 'demote' && ok && !bad) this.disk.set(disk, { ...copy!, text: source });
+    if (kind === 'load' && !ok) {
+      this.failedLoads++;
+      (host === -1 ? this.disk : this.host).delete(Math.max(host, disk));
+    }
+    this.manager.orderDone(order.id, ok);
+    this.done++;
+    if (kind === 'save') assert.ok(!this.manager.pool.isSaving(block));
+  }
+
+  #endLoad({ id, block }: TransferOrder, source: Text, ok: boolean): void {
+    for (let i = 0; i < this.#blockLen; i++) {
+      const at = this.#at(block) + i;
+      assert.equal(this.memory[at], `loading ${id}`, 'a block was written, or used, while it was loaded');
+      this.memory[at] = ok ? source[i] : undefined;
+    }
+  }
+
+  /** Everything that is ordered is done. */
+  drain(ok = true): void {
+    for (let n = 0; this.take(Infinity) + this.pending.length > 0; n++) {
+      assert.ok(n < 10_000, 'orders without end');
+      while (this.pending.length > 0) this.end(0, ok);
+    }
+  }
+
+  /** How many tokens of a text lie in good copies below, from `from` on without a gap. */
+  reach(tokens: readonly number[], root: number, from: number, limit: number): number {
+    const { host, disk } = this.manager.tiers!;
+    const known = (place: typeof host) => (entry: [number, Copy]) => place.good[entry[0]] === 1;
+    const copies = [...[...this.host].filter(known(host)), ...[...this.disk].filter(known(disk))].map(
+      ([, copy]) => copy,
+    );
+    const held = (p: number) => {
+      const text = tokens.slice(0, p + 1).join();
+      return copies.some((copy) => {
+        // it holds the last block of its path only
+        const start = copy.tokens.length - 1 - ((copy.tokens.length - 1) % this.#blockLen);
+        return copy.root === root && p >= start && copy.tokens.slice(0, p + 1).join() === text;
+      });
+    };
+    let p = from;
+    while (p < limit && held(p)) p++;
+    return p;
+  }
+
+  /** What a process that starts again finds on the disk: records whose parents are there, too. */
+  records(): AdoptedNode[] {
+    const all = [...this.disk.entries()].sort((a, b) => a[1].tokens.length - b[1].tokens.length);
+    const index = new Map<string, number>();
+    const out: AdoptedNode[] = [];
+    for (const [slot, { tokens, namespace }] of all) {
+      const start = tokens.length - 1 - ((tokens.length - 1) % this.#blockLen);
+      const parent = start === 0 ? -1 : (index.get(`${namespace}:${tokens.slice(0, start).join()}`) ?? null);
+      if (parent === null) continue;
+      index.set(`${namespace}:${tokens.join()}`, out.length);
+      out.push({ disk: slot, parent, namespace, tokens: Int32Array.from(tokens.slice(start)) });
+    }
+    return out;
+  }
+}
