@@ -22,6 +22,8 @@ export class Flight {
   readonly tableVersion: Int32Array;
   ticket: Ticket = -1;
   submittedAt = 0;
+  /** Time that it took, without what ran before it. */
+  ms = 0;
   /** Mean context of its tokens. */
   context = 0;
 
