@@ -1,4 +1,4 @@
-/** npm run bench:engine: time in JavaScript per step (scheduler, cache manager, step, events) over the null device. */
+/** npm run bench:engine [-- --depth 2]: time in JavaScript per step (scheduler, cache manager, step, events) over the null device. */
 import './plain-errors.js';
 import { parseArgs } from 'node:util';
 import { createCacheManager } from '../src/cache/index.js';
@@ -6,7 +6,9 @@ import { greedySampling } from '../src/config.js';
 import { createNullDevice } from '../src/device/null/index.js';
 import { PersistentBatch } from '../src/engine/batch.js';
 
-const { values: args } = parseArgs({ options: { json: { type: 'boolean', default: false } } });
+const { values: args } = parseArgs({
+  options: { json: { type: 'boolean', default: false }, depth: { type: 'string', default: '1' } },
+});
 
 function measure(sequences: number): { median: number; p99: number } {
   const sessionLen = 4096;
@@ -19,7 +21,7 @@ function measure(sequences: number): { median: number; p99: number } {
     maxLogits: sequences,
     vocab: 49152,
   };
-  const device = createNullDevice({ thorough: false });
+  const device = createNullDevice({ thorough: false, depth: Number(args.depth) });
   const kv = { layers: 1, kvHeads: 1, headDim: 16, blockLen, bits: 16 as const };
   const dims = {
     layers: 1,
@@ -89,7 +91,7 @@ function measure(sequences: number): { median: number; p99: number } {
 }
 
 const rows = [1, 16, 64, 256].map((sequences) => ({ sequences, ...measure(sequences) }));
-if (args.json) console.log(JSON.stringify({ rows }));
+if (args.json) console.log(JSON.stringify({ depth: Number(args.depth), rows }));
 else {
   console.log('sequences  JavaScript per step, median    P99   (microseconds; targets: 60 at 16, 250 at 256)');
   for (const r of rows)

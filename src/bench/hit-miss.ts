@@ -11,6 +11,7 @@ import { Core } from '../engine/core.js';
 import type { EngineRequest } from '../engine/request.js';
 import type { LongmindError } from '../errors.js';
 import type { TensorSource } from '../types.js';
+import { DelayedDevice } from './delayed-device.js';
 import { uniform } from './random.js';
 
 export interface HitMissModel {
@@ -79,12 +80,20 @@ export function variants(o: HitMissOptions): Variant[] {
   ];
 }
 
+export function openCpu({ threads, isa }: EngineConfig): Device {
+  return createCpuDevice({ threads: threads || undefined, isa });
+}
+
+/** The CPU as a device that takes so many steps at a time, so that the engine runs ahead of it. */
+export function openDelayed(depth: number): (config: EngineConfig) => Device {
+  return (config) => (depth === 1 ? openCpu(config) : new DelayedDevice(openCpu(config), depth));
+}
+
 export function runVariant(
   model: HitMissModel,
   variant: Variant,
   o: HitMissOptions,
-  openDevice: (config: EngineConfig) => Device = (c) =>
-    createCpuDevice({ threads: c.threads || undefined, isa: c.isa }),
+  openDevice: (config: EngineConfig) => Device = openCpu,
 ): HitMissRun {
   const config = parseOptions(engineOptions, { ...variant.config, sessionLen: sessionLength(model, o) });
   const vocab = model.program.dims.vocab;

@@ -8,7 +8,7 @@
  */
 import type { CacheManager } from '../cache/types.js';
 import type { Device, StepLimits, StepResult } from '../device/device.js';
-import { errors, invariant, LongmindError } from '../errors.js';
+import { errors, invariant, type LongmindError } from '../errors.js';
 import type { Mover } from '../tiers/index.js';
 import type { FinishReason, TokenLogprob } from '../types.js';
 import { type Admission, admit, historyOf } from './admission.js';
@@ -20,7 +20,7 @@ import { PrefixWaits } from './prefix-waits.js';
 import { type EngineRequest, type FinishedRequest, LiveRequest } from './request.js';
 import { Restores } from './restores.js';
 import { Roster } from './roster.js';
-import { type LostRow, runRowByRow } from './row-by-row.js';
+import { StepRunner } from './runner.js';
 import { Sessions, type SessionsOptions } from './sessions.js';
 import { Speculator } from './speculation/speculator.js';
 import type { Budget } from './step-budget.js';
@@ -67,16 +67,11 @@ export class PersistentBatch {
   lastStepMs = 0;
   lastStepJsMs = 0;
   readonly #roster: Roster;
-  readonly #flights: Flights;
+  readonly #runner: StepRunner;
   readonly #forks: Forks;
   readonly #waits: PrefixWaits;
   readonly #restores: Restores | null;
-  readonly #builder: StepBuilder;
-  readonly #planner: Planner;
   readonly #now: () => number;
-  /** Of this call of step(): time in the device. */
-  #deviceMs = 0;
-  #landedAt = 0;
 
   constructor(
     device: Device,
@@ -86,29 +81,25 @@ export class PersistentBatch {
   ) {
     const { limits, budget } = options;
     this.sessions = new Sessions(cache, options.sessions);
-    this.#flights = new Flights(device, limits);
-    this.#roster = new Roster(cache, limits.maxRows, (slot) => this.#flights.clearSlot(slot));
+    const flights = new Flights(device, limits);
+    this.#roster = new Roster(cache, limits.maxRows, (slot) => flights.clearSlot(slot));
     this.#forks = new Forks(cache);
     this.#waits = new PrefixWaits(cache);
     this.#now = options.now ?? (() => performance.now());
     this.#restores = options.mover ? new Restores(cache, options.mover, budget, this.#now) : null;
-    this.#builder = new StepBuilder(limits, cache);
+    const builder = new StepBuilder(limits, cache);
     this.speculator = options.speculation === 'off' ? null : new Speculator(cache, budget);
     const waits = { prefix: this.#waits, restores: this.#restores };
-    this.#planner = new Planner(
-      limits,
-      budget,
-      cache,
-      this.#roster,
-      waits,
-      this.#builder,
-      {
-        fail: (r, error) => this.#fail(r, error),
-        preempted: () => this.counters.preemptions++,
-        admitted: (r) => this.#admitted(r),
-      },
-      this.speculator,
-    );
+    const report = {
+      fail: (r: LiveRequest, error: LongmindError) => this.#fail(r, error),
+      preempted: () => this.counters.preemptions++,
+      admitted: (r: LiveRequest) => this.#admitted(r),
+    };
+    const planner = new Planner(limits, budget, cache, this.#roster, waits, builder, report, this.speculator);
+    this.#runner = new StepRunner(flights, planner, builder, cache, this.#roster, budget, this.#now, {
+      commit: (flight, result) => this.#commit(flight, result),
+      fail: (r, error) => this.#fail(r, error),
+    });
   }
 
   get waiting(): number {
@@ -158,22 +149,23 @@ export class PersistentBatch {
   step(): boolean {
     const start = this.#now();
     this.options.mover?.pump();
-    this.#deviceMs = 0;
+    const runner = this.#runner;
+    runner.deviceMs = 0;
     this.#removeAborted();
-    if (this.idle && this.#flights.count === 0) return false;
-    while (this.#launch());
-    if (this.#flights.count === 0) return !this.idle && !this.watching;
-    if (!this.#land()) return true;
+    if (this.idle && runner.inFlight === 0) return false;
+    while (runner.launch());
+    if (runner.inFlight === 0) return !this.idle && !this.watching;
+    if (!runner.land()) return true;
     this.counters.steps++;
     this.lastStepMs = this.#now() - start;
     this.stepTimes.observe(this.lastStepMs);
-    this.lastStepJsMs = this.lastStepMs - this.#deviceMs;
+    this.lastStepJsMs = this.lastStepMs - runner.deviceMs;
     return true;
   }
 
   /** Waits for what is in flight and forgets it: another batch takes the device over, or it is closed. */
   drain(): void {
-    this.#flights.drain();
+    this.#runner.drain();
   }
 
   /** The batch and the queue, in order. */
@@ -192,113 +184,7 @@ export class PersistentBatch {
     );
     if (this.running + restoring === 0)
       invariant(stats.blocks.active === 0, `idle, but ${stats.blocks.active} blocks active`);
-    this.#roster.check(this.#flights.count > 0);
-  }
-
-  // ---------------------------------------------------------------- out and back
-
-  /** Plans a step and submits it. False: as many are in flight as may be, or there is nothing to compute. */
-  #launch(): boolean {
-    const flight = this.#flights.next;
-    if (!flight) return false;
-    this.#planner.fill(flight, this.#flights.count > 0);
-    if (flight.rows.length === 0) return false;
-    try {
-      this.#submit(flight);
-    } catch (e) {
-      const lost = lostRows(flight);
-      // what is in flight comes first
-      while (this.#flights.count > 0) this.#land();
-      this.#rowByRow(lost, e);
-      return false;
-    }
-    return true;
-  }
-
-  /** Throws what the device says; then nothing has happened. */
-  #submit(flight: Flight): void {
-    this.#builder.end();
-    let context = 0;
-    for (let i = 0; i < flight.rows.length; i++)
-      context += (flight.counts[i]! + flight.drafts[i]!) * flight.rows[i]!.scheduled;
-    flight.context = context / flight.step.tokenCount;
-    flight.submittedAt = this.#now();
-    try {
-      this.#flights.submit(flight);
-    } catch (e) {
-      this.cache.copiesLost(1);
-      throw e;
-    } finally {
-      this.#deviceMs += this.#now() - flight.submittedAt;
-    }
-    for (let i = 0; i < flight.rows.length; i++) {
-      const r = flight.rows[i]!;
-      r.drafting = flight.drafts[i]!;
-      r.scheduled += flight.counts[i]! + r.drafting;
-      if (flight.logits[i] === flight.logits[i + 1]) continue;
-      r.drawing++;
-      r.drawnBy = flight.logits[i]!;
-    }
-  }
-
-  /** Waits for the oldest step and commits it. False if the device failed it. */
-  #land(): boolean {
-    const flight = this.#flights.oldest;
-    const asked = this.#now();
-    let result: StepResult;
-    try {
-      result = this.#flights.wait();
-    } catch (e) {
-      const lost = lostRows(flight);
-      this.#loseAll();
-      this.#rowByRow(lost, e);
-      return false;
-    }
-    const landed = this.#now();
-    this.#deviceMs += landed - asked;
-    if (result.completed) {
-      const ran = landed - Math.max(flight.submittedAt, this.#landedAt);
-      this.options.budget.observe(flight.step.tokenCount, flight.context, ran);
-      this.cache.copiesRan();
-      this.#commit(flight, result);
-    } else this.#loseAll();
-    this.#landedAt = landed;
-    return true;
-  }
-
-  /** The step that was waited for did not run, and takes those behind it along: all of it is to be scheduled again. */
-  #loseAll(): void {
-    const steps = 1 + this.#flights.count;
-    this.#flights.drain();
-    this.cache.copiesLost(steps);
-    this.#roster.unschedule();
-  }
-
-  /** The device refused a step, or failed: only the requests that it refuses alone get its error. */
-  #rowByRow(rows: readonly LostRow[], error: unknown): void {
-    runRowByRow(rows, error, {
-      run: ({ request, count }) => {
-        const flight = this.#flights.next!;
-        this.#builder.begin(flight);
-        this.#builder.addRow(request, count);
-        this.#submit(flight);
-        let result: StepResult;
-        try {
-          result = this.#flights.wait();
-        } catch (e) {
-          this.#loseAll();
-          throw e;
-        }
-        if (!result.completed) {
-          this.#loseAll();
-          return false;
-        }
-        this.cache.copiesRan();
-        this.#commit(flight, result);
-        return true;
-      },
-      failed: (r, e) => this.#fail(r, e instanceof LongmindError ? e : errors.engineFailed(messageOf(e))),
-    });
+    this.#roster.check(this.#runner.inFlight > 0);
   }
 
   // ---------------------------------------------------------------- results
@@ -413,9 +299,3 @@ export class PersistentBatch {
     }
   }
 }
-
-function lostRows(flight: Flight): LostRow[] {
-  return flight.rows.map((request, i) => ({ request, count: flight.counts[i]! }));
-}
-
-const messageOf = (e: unknown) => (e instanceof Error ? e.message : String(e));

@@ -24,6 +24,8 @@ export class Flight {
   readonly tableVersion: Int32Array;
   ticket: Ticket = -1;
   submittedAt = 0;
+  /** Time that it took, without what ran before it. */
+  ms = 0;
   /** Mean context of its tokens. */
   context = 0;
 
@@ -93,9 +95,6 @@ export class Flights {
 
   /** A slot has another owner: what the block tables say of it is old. */
   clearSlot(slot: number): void {
-    for (const f of this.#all) {
-      f.tableLength[slot] = 0;
-      f.tableVersion[slot] = -1;
-    }
+    for (const f of this.#all) f.tableLength[slot] = 0;
   }
 }

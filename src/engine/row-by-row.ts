@@ -2,6 +2,7 @@
  * The second line of defence against a step that the device refuses: one bad row must not fail the others. What a caller
  * may ask for is checked at admission; this is for what was not thought of there.
  */
+import type { StepResult } from '../device/device.js';
 import type { LiveRequest } from './request.js';
 
 /** Part of a step that did not run: the next `count` tokens of a request. */
@@ -11,8 +12,10 @@ export interface LostRow {
 }
 
 export interface RowByRow {
-  /** Runs a step of this row alone, and commits it. False: it was cancelled. Throws what the device says. */
-  run(row: LostRow): boolean;
+  /** Runs a step of this row alone. Throws what the device says. */
+  run(row: LostRow): StepResult;
+  /** That step is over. False: it was cancelled. */
+  settle(result: StepResult): boolean;
   failed(request: LiveRequest, error: unknown): void;
 }
 
@@ -21,7 +24,7 @@ export interface RowByRow {
  * stay reserved and a row's result depends on its own tokens alone, so the others get the tokens that they would have had.
  * Nothing of the refused step was committed, and nothing is in flight.
  */
-export function runRowByRow(rows: readonly LostRow[], error: unknown, { run, failed }: RowByRow): void {
+export function runRowByRow(rows: readonly LostRow[], error: unknown, { run, settle, failed }: RowByRow): void {
   if (rows.length === 1) {
     if (!rows[0]!.request.ended) failed(rows[0]!.request, error);
     return;
@@ -29,11 +32,14 @@ export function runRowByRow(rows: readonly LostRow[], error: unknown, { run, fai
   for (const row of rows) {
     // it may have ended with a step that was still in flight
     if (row.request.ended) continue;
+    let result: StepResult;
     try {
-      // cancelled: what is left is run by the steps to come
-      if (!run(row)) return;
+      result = run(row);
     } catch (e) {
       failed(row.request, e);
+      continue;
     }
+    // cancelled: what is left is run by the steps to come
+    if (!settle(result)) return;
   }
 }

@@ -38,6 +38,60 @@ for (const policy of POLICIES) {
     serve(w, running);
   });
 
+  test(`${policy}: a block that a step in flight writes is not shared by a fork`, () => {
+    const w = new World({ policy, blocks: 8 });
+    const { manager } = w;
+    const r = session(w, text(10));
+    manager.match(r.id);
+    // steps n (10 tokens) and n + 1 (one more) are on their way when n is committed
+    assert.ok(manager.reserve(r.id, 10) && manager.reserve(r.id, 11));
+    manager.commit(r.id, 10, 11);
+    const { blockLen } = manager.config;
+    const early = manager.fork(r.id, 10);
+    assert.equal(manager.computed(early), 10 - (10 % blockLen), 'the partly filled block is still written');
+    manager.appendOne(r.id, 77);
+    manager.commit(r.id, 11);
+    const late = manager.fork(r.id, 11);
+    assert.equal(manager.computed(late), 11);
+    manager.check();
+  });
+
+  test(`${policy}: copies of a step that did not run are handed out again, those of one that ran are not`, () => {
+    const w = new World({ policy, blocks: 12 });
+    const { manager } = w;
+    const first = session(w, text(10));
+    serve(w, first);
+    w.release(first, 'keep');
+    const out = new Int32Array(30);
+    // two sequences that share a part of a block, each in a step of its own
+    const [a, b] = [session(w, [...text(9), 50]), session(w, [...text(9), 60])];
+    manager.match(a.id);
+    assert.ok(manager.reserve(a.id, 10));
+    assert.equal(manager.takeCopies(out), 1);
+    const copyOfA = [...out.subarray(0, 3)];
+    manager.match(b.id);
+    assert.ok(manager.reserve(b.id, 10));
+    assert.equal(manager.takeCopies(out), 1);
+    const copyOfB = [...out.subarray(0, 3)];
+    // the second did not run
+    manager.copiesLost(1);
+    assert.equal(manager.takeCopies(out), 1);
+    assert.deepEqual([...out.subarray(0, 3)], copyOfB);
+    // the first was cancelled, and the second with it
+    manager.copiesLost(2);
+    assert.equal(manager.takeCopies(out), 2);
+    assert.deepEqual([...out.subarray(0, 6)], [...copyOfA, ...copyOfB]);
+    manager.copiesRan();
+    manager.check();
+    manager.copiesLost(0);
+    assert.equal(manager.takeCopies(out), 0);
+    // a sequence that leaves takes its copy along
+    manager.copiesLost(1);
+    manager.release(a.id, 'keep');
+    manager.release(b.id, 'keep');
+    manager.check();
+  });
+
   test(`${policy}: a pool pinned at 100% refuses, changes nothing, and works on`, () => {
     const w = new World({ policy, blocks: 4 });
     const [a, b] = [session(w, text(8)), session(w, text(8, 100))];

@@ -6,7 +6,9 @@ import os from 'node:os';
 import path from 'node:path';
 import { after, describe, it } from 'node:test';
 import { buildNativeLibrary } from '../../src/device/cpu/build.js';
+import { ABI } from '../../src/device/cpu/layout.js';
 import { cpuQuota, defaultThreads, memoryFree } from '../../src/device/cpu/machine.js';
+import { loadNative } from '../../src/device/cpu/native.js';
 
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'longmind-build-'));
 after(() => fs.rmSync(folder, { recursive: true, force: true }));
@@ -36,6 +38,21 @@ describe('the native library', () => {
       built,
     );
     assert.deepEqual(lines, []);
+  });
+
+  it('one that was made from another table of steps or numbers is refused', () => {
+    const code = path.join(folder, 'old.c');
+    for (const abi of [1, ABI + 1]) {
+      const library = path.join(folder, `old-${abi}.so`);
+      fs.writeFileSync(code, `int lm_abi(void) { return ${abi}; }\n`);
+      assert.equal(spawnSync('cc', ['-shared', '-fPIC', '-o', library, code]).status, 0);
+      const refused = {
+        code: 'native_unavailable',
+        message: new RegExp(`another version of longmind.* ${abi},.* ${ABI}`),
+      };
+      assert.throws(() => loadNative(library), refused);
+    }
+    assert.ok(loadNative(built).isaAvailable() > 0);
   });
 
   it('without a compiler: one error that says what to install', () => {

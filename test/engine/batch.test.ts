@@ -284,3 +284,91 @@ test('a grammar that the vocabulary cannot spell fails the request, not the batc
   assert.equal(t.outcomes.get(id)!.error?.code, 'grammar_dead_end');
   assert.equal(t.outcomes.get(other)!.finished?.reason, 'length');
 });
+
+/** Counts the calls of a method of the cache manager. */
+function calls(t: TestBatch, name: 'match' | 'probe'): { count: number } {
+  const counter = { count: 0 };
+  const method = t.cache[name].bind(t.cache) as (seq: number) => never;
+  t.cache[name] = (seq: number) => {
+    counter.count++;
+    return method(seq);
+  };
+  return counter;
+}
+
+test('a cancelled step keeps its block copies: they run with the next step', () => {
+  let cancelled = 0;
+  const seen = new Set<string>();
+  const t: TestBatch = new TestBatch({
+    onStep: (step) => {
+      // every step with a copy that was not cancelled before
+      const copies = String(step.copies.subarray(0, 3 * step.copyCount));
+      if (step.copyCount === 0 || seen.has(copies)) return;
+      seen.add(copies);
+      cancelled++;
+      Atomics.store(t.device.cancel, 0, 1);
+    },
+  });
+  const prompt = tokens(40, 1);
+  const first = t.submit(prompt);
+  const forks = [1, 2, 3].map((seed) => t.submit(prompt, { forkOf: first, sampling: sampling(2 * seed + 1) }));
+  t.run();
+  const branch = [...prompt.slice(0, 37), ...tokens(9, 2)];
+  const shared = t.complete(branch);
+  assert.ok(cancelled >= 2, `${cancelled} steps with copies`);
+  const fresh = new TestBatch();
+  forks.forEach((id, i) => {
+    const want = fresh.complete(prompt, { sampling: sampling(2 * i + 3) }).tokens;
+    assert.deepEqual(t.outcomes.get(id)!.tokens, want);
+  });
+  assert.deepEqual(shared.tokens, new TestBatch().complete(branch).tokens);
+});
+
+test('a request that waits for room does not take its prefix up at every step: the policy learns of nothing', () => {
+  const t = new TestBatch({ blocks: 20, maxRows: 4, policy: 'adaptive' });
+  const prompt = tokens(100, 1);
+  t.complete(prompt);
+  const long = t.submit(tokens(150, 2), { limits: { maxTokens: 120 } });
+  t.batch.step();
+  t.batch.step();
+  const match = calls(t, 'match');
+  const probe = calls(t, 'probe');
+  const waits = t.submit([...prompt, ...tokens(60, 3)], { limits: { maxTokens: 5 } });
+  for (let i = 0; i < 60; i++) t.batch.step();
+  assert.equal(t.batch.waiting, 1);
+  assert.equal(match.count, 0);
+  assert.ok(probe.count >= 50, 'it was asked again and again');
+  t.run();
+  assert.equal(match.count, 1);
+  for (const id of [long, waits]) assert.equal(t.outcomes.get(id)!.finished?.reason, 'length');
+});
+
+test('who waits for what another computes is asked when it is there, not at every step', () => {
+  const t = new TestBatch({ budget: 16, blocks: 400, sessionLen: 4096 });
+  const prompt = tokens(1600, 5);
+  t.submit(prompt);
+  t.batch.step();
+  const match = calls(t, 'match');
+  const probe = calls(t, 'probe');
+  const followers = [1, 2, 3].map((n) => t.submit([...prompt, 70 + n]));
+  for (let i = 0; i < 90; i++) t.batch.step();
+  assert.equal(t.batch.waiting, 3);
+  assert.ok(match.count === 0 && probe.count <= 3, `${match.count} matches, ${probe.count} probes`);
+  t.run();
+  assert.ok(match.count <= 4 && probe.count <= 12, `${match.count} matches, ${probe.count} probes`);
+  for (const id of followers) assert.ok(t.outcomes.get(id)!.finished!.cachedTokens >= 1584);
+});
+
+test('who waits for another goes on alone when that one leaves', () => {
+  const t = new TestBatch({ budget: 16, blocks: 400, sessionLen: 4096 });
+  const prompt = tokens(800, 5);
+  const first = t.submit(prompt);
+  t.batch.step();
+  const others = [1, 2].map((n) => t.submit([...prompt, 70 + n]));
+  for (let i = 0; i < 5; i++) t.batch.step();
+  t.batch.abort(first);
+  t.batch.abort(others[0]!);
+  t.run();
+  const alone = new TestBatch({ blocks: 400, sessionLen: 4096 }).complete([...prompt, 72]);
+  assert.deepEqual(t.outcomes.get(others[1]!)!.tokens, alone.tokens);
+});

@@ -7,25 +7,28 @@ import { errors, InvariantError } from '../../src/errors.js';
 import { tokens } from '../support/batch.js';
 import { openCore, program, request } from '../support/core.js';
 
-test('when our own code fails, what was in flight fails, and sessions continue with their tokens', () => {
-  const { core, run, failed, out } = openCore({ cacheMaxEntryCount: 50, cacheBlockSeqLen: 16 });
-  const prompt = tokens(40, 1);
-  const first = run(request(1, prompt, 'a'));
-  core.cache.commit = () => {
-    throw new InvariantError('broken on purpose');
-  };
-  out.set(2, []);
-  core.batch.submit(request(2, tokens(30, 2), 'b'));
-  assert.throws(() => core.batch.step(), /broken on purpose/);
-  core.restart(errors.engineFailed('broken on purpose'));
-  assert.deepEqual(failed, [2]);
-  core.batch.check();
-  const turn = [...prompt, ...first, 5, 6, 7];
-  const again = run(request(3, turn, 'a'));
-  const fresh = openCore({ cacheMaxEntryCount: 50 });
-  assert.deepEqual(again, fresh.run(request(1, turn, null)));
-  assert.equal(core.batch.sessions.get('a', 0).busy, false);
-});
+for (const depth of [1, 2]) {
+  test(`when our own code fails, what was in flight fails, and sessions continue with their tokens (${depth} in flight)`, () => {
+    const options = { cacheMaxEntryCount: 50, cacheBlockSeqLen: 16 };
+    const { core, run, failed, out } = openCore(options, 'a model', depth);
+    const prompt = tokens(40, 1);
+    const first = run(request(1, prompt, 'a'));
+    core.cache.commit = () => {
+      throw new InvariantError('broken on purpose');
+    };
+    out.set(2, []);
+    core.batch.submit(request(2, tokens(30, 2), 'b'));
+    assert.throws(() => core.batch.step(), /broken on purpose/);
+    core.restart(errors.engineFailed('broken on purpose'));
+    assert.deepEqual(failed, [2]);
+    core.batch.check();
+    const turn = [...prompt, ...first, 5, 6, 7];
+    const again = run(request(3, turn, 'a'));
+    const fresh = openCore({ cacheMaxEntryCount: 50 });
+    assert.deepEqual(again, fresh.run(request(1, turn, null)));
+    assert.equal(core.batch.sessions.get('a', 0).busy, false);
+  });
+}
 
 test('statistics: sessions by state without the requests that have none, and every step in the histogram', () => {
   const { core, run, out } = openCore({ cacheMaxEntryCount: 50, cacheBlockSeqLen: 16 });

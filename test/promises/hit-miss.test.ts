@@ -1,7 +1,7 @@
 /** DESIGN §5 on a real model: a hit and a miss give the same bits. The long form is bench/hit-miss.ts. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { firstDifference, runVariant, variants } from '../../src/bench/hit-miss.js';
+import { firstDifference, openDelayed, runVariant, variants } from '../../src/bench/hit-miss.js';
 import type { EngineConfig } from '../../src/config.js';
 import { createCpuDevice } from '../../src/device/cpu/index.js';
 import { type Device, kvBlockBytes, type LoadOptions, type Program, type Step } from '../../src/device/device.js';
@@ -31,6 +31,16 @@ test('the same ids and log-probabilities, whatever the room, the company, the ch
     preemptions += run.preemptions;
   }
   assert.ok(preemptions > 0, 'nothing was preempted');
+});
+
+test('the same, one step ahead of the device: what is planned while a step runs changes no bit', async (t) => {
+  const model = await openModelFile();
+  if (!model) return t.skip('no real model can be had here: neither the bundled one nor the default one');
+  const base = runVariant(model, variants(load)[0]!, load);
+  for (const i of [0, 2, 5, 7]) {
+    const variant = variants(load)[i]!;
+    assert.equal(firstDifference(base, runVariant(model, variant, load, openDelayed(2))), -1, variant.name);
+  }
 });
 
 /** A device that changes the lowest bit of one K value of each token that came in a chunk of several: of the prefill path. */

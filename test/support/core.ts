@@ -24,12 +24,12 @@ export function request(id: number, prompt: number[], sessionId: string | null):
   };
 }
 
-export function openCore(options: Record<string, unknown>, fingerprint = 'a model') {
+export function openCore(options: Record<string, unknown>, fingerprint = 'a model', depth = 1) {
   const out = new Map<number, number[]>();
   const failed: number[] = [];
   const config = parseOptions(engineOptions, { device: 'null', ...options });
   const data = { program, weights: { path: '', tensors: new Map() }, config, fingerprint, modelKey: fingerprint };
-  const core = new Core(data, createNullDevice(), {
+  const core = new Core(data, createNullDevice({ depth }), {
     token: (r, token) => out.get(r.id)!.push(token),
     finished: () => {},
     failed: (id) => failed.push(id),
