@@ -47,5 +47,6 @@ test('100,000 random commands over every operation and policy keep every invaria
   for (const policy of ['lru', 'adaptive']) {
     for (const op of OPERATIONS) assert.ok(tally.get(`${policy} ${op}`)! >= 1500, `${policy} ${op}: too few`);
   }
+  if (process.env.TALLY) console.log(Object.fromEntries(tally));
   for (const [name, n] of tally) assert.ok(n >= 200, `${name}: only ${n}`);
 });
