@@ -8,6 +8,7 @@
  * model, over the device that computes nothing. Schemathesis is installed from PyPI into
  * node_modules/.cache. Exit status 3: it cannot be installed here.
  */
+import '../dist/bench/plain-errors.js';
 import { spawn, spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import path from 'node:path';

@@ -2,6 +2,7 @@
  * `node dist/bench/cache.js [--blocks N,…] [--policies P,…] [--sessions N] [--json | --markdown] [--chart FILE.svg]`: see
  * src/bench/cache.ts. `--markdown` prints the rows of the tables in docs/cache.md.
  */
+import './plain-errors.js';
 import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { type CacheBenchResult, type CacheBenchRow, runCacheBench } from '../src/bench/cache.js';

@@ -1,4 +1,5 @@
 /** npm run bench:engine: time in JavaScript per step (scheduler, cache manager, step, events) over the null device. */
+import './plain-errors.js';
 import { parseArgs } from 'node:util';
 import { createCacheManager } from '../src/cache/index.js';
 import { greedySampling } from '../src/config.js';
@@ -50,7 +51,7 @@ function measure(sequences: number): { median: number; p99: number } {
       limits,
       maxQueue: 1000,
       sessions: { max: 1000, shareAcrossOwners: true },
-      budget: { tokens: () => 2048, observe: () => {} },
+      budget: { tokens: () => 2048, observe: () => {}, prefillMs: () => 0 },
       admission: { vocab: 49152, tokenBytes: table, endOfTurn: new Set() },
     },
     {

@@ -3,6 +3,7 @@
  * Time of constrained decoding with the vocabulary of a real model: compiling, first masks, masks after warm-up.
  * Documents are tokenised with the model's own tokenizer and followed token by token in ROWS interleaved rows.
  */
+import './plain-errors.js';
 import { parseArgs } from 'node:util';
 import {
   compileJsonObject,
@@ -11,9 +12,9 @@ import {
   createMatcher,
   type Grammar,
   prepareVocabulary,
-  type TokenBytes,
 } from '../src/grammar/index.js';
 import { createTokenizer } from '../src/tokenizer/tokenizer.js';
+import type { TokenBytes } from '../src/types.js';
 import { readGguf } from '../src/weights/index.js';
 
 const { values: args, positionals } = parseArgs({

@@ -1,4 +1,5 @@
 /** npm run bench:hit-miss -- MODEL.gguf [--sessions 32] [--json]: the long form of test/promises/hit-miss.test.ts. */
+import './plain-errors.js';
 import { parseArgs } from 'node:util';
 import { firstDifference, runVariant, variants } from '../src/bench/hit-miss.js';
 import { llama } from '../src/model/llama.js';

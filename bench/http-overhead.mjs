@@ -6,6 +6,7 @@
  *
  * Prompts are new in every round and equally long in both, so that neither finds more in the cache.
  */
+import '../dist/bench/plain-errors.js';
 import os from 'node:os';
 import { parseArgs } from 'node:util';
 import { newConnections, startServer, stream } from './load-client.mjs';

@@ -3,6 +3,7 @@
  * block is written before it is read (pages never touched would all be read from the one page of zeros).
  * Rows of `npm run bench:kernels`; alone: `node dist/bench/kernels-kv.js [--json] [--isa …] [--threads N] [--runs N]`.
  */
+import './plain-errors.js';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
@@ -137,7 +138,7 @@ class Attention {
       }
     }
     const started = performance.now();
-    this.device.submit(step);
+    this.device.wait(this.device.submit(step));
     return (performance.now() - started) / 1e3;
   }
 

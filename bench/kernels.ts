@@ -2,14 +2,15 @@
  * Each kernel of the CPU device: time, and share of the limit that binds it (read bandwidth, int8 or f32 peak), both
  * measured in the same run. `node dist/bench/kernels.js [--json] [--isa avx512|avx2|portable] [--threads N]`
  */
+import './plain-errors.js';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { type CpuDevice, type CpuDeviceOptions, createCpuDevice } from '../src/device/cpu/index.js';
 import { createStep, type Op, type Program, type Step } from '../src/device/device.js';
-import { FORMATS } from '../src/device/reference/formats.js';
 import type { TensorInfo, TensorSource } from '../src/types.js';
+import { FORMATS } from '../test/reference/formats.js';
 import { kvAttentions } from './kernels-kv.js';
 
 const { values: args } = parseArgs({
@@ -131,7 +132,7 @@ function runTokens(device: CpuDevice, step: Step, position: number, count: numbe
     step.positions[i] = position + i;
   }
   const start = performance.now();
-  device.submit(step);
+  device.wait(device.submit(step));
   return (performance.now() - start) / 1e3;
 }
 
@@ -166,7 +167,7 @@ function samples(): Row[] {
   step.rowCount = 1;
   step.logitCount = n;
   for (let i = 0; i < n; i++) step.logitRows[i] = i;
-  const s = step.sampling;
+  const s = step;
   const kinds: [string, () => void][] = [
     ['greedy', () => s.temperature.fill(0)],
     ['temperature', () => s.temperature.fill(1)],

@@ -16,6 +16,8 @@ export async function startServer(engineOptions, profile) {
       else waiting.get(m.id).resolve(m.value);
     });
     child.once('exit', (code) => {
+      // it has said why
+      if (code === 2) process.exit(2);
       const error = new Error(`the server's process ended with ${code}`);
       reject(error);
       for (const w of waiting.values()) w.reject(error);

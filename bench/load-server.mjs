@@ -2,6 +2,7 @@
  * The server of the load measurements, in a process of its own: only what it does counts as its load. Forked by load.mjs
  * and http-overhead.mjs; takes commands over IPC and answers each with one message.
  */
+import '../dist/bench/plain-errors.js';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { Session } from 'node:inspector/promises';
 import { monitorEventLoopDelay } from 'node:perf_hooks';

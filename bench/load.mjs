@@ -8,6 +8,7 @@
  *
  * Exit status 1: a stream was malformed, something was left over, or an abort took more than a step.
  */
+import '../dist/bench/plain-errors.js';
 import os from 'node:os';
 import { parseArgs } from 'node:util';
 import { uniform } from '../dist/src/bench/random.js';

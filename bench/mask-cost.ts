@@ -3,6 +3,7 @@
  * every row constrained, six schemas in turn. As in the server, equal schemas are one grammar, which is new to the engine
  * when its first request comes; with --fresh every request has a grammar of which nothing was learned.
  */
+import './plain-errors.js';
 import { parseArgs } from 'node:util';
 import { engineOptions, greedySampling, parseOptions } from '../src/config.js';
 import { createCpuDevice } from '../src/device/cpu/index.js';
@@ -85,6 +86,7 @@ const core = new Core(
     weights: { path, tensors: gguf.tensors },
     config,
     fingerprint: '',
+    modelKey: '',
   },
   createCpuDevice(),
   {

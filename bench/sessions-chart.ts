@@ -2,9 +2,10 @@
  * Charts of a capacity sweep: `longmind bench sessions --sweep --json > SWEEP.json`, then
  * `node dist/bench/sessions-chart.js SWEEP.json [FOLDER]` writes sessions-capacity.svg and sessions-ttft.svg there (docs).
  */
+import './plain-errors.js';
 import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import type { bench } from '../src/index.js';
+import type * as bench from '../src/bench/index.js';
 import { lineChart } from './svg.js';
 
 const [file, folder = 'docs'] = process.argv.slice(2);

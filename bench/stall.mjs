@@ -1,6 +1,7 @@
 // npm run bench:stall [-- --json --only TEXT --prompts N --models DIR]: does a long prompt stall those who are being answered?
 // Four sequences generate; a prompt of 4,096 tokens arrives. Times between two tokens of the four, until its first token.
 // About 40 s for the 1 B shape (and as long again the first time, for writing the model), 10 s for the 135 M shape.
+import '../dist/bench/plain-errors.js';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';

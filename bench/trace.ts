@@ -2,6 +2,7 @@
  * `node dist/bench/trace.js FILE --policy P --capacity-blocks N --json`: one replay.
  * `node dist/bench/trace.js FILE --sweep [--no-bound] [--chart FILE.svg]`: both policies at 0.3 … 30% of the blocks.
  */
+import './plain-errors.js';
 import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { runTraceBench, type TraceBenchOptions, type TraceBenchResult } from '../src/bench/trace.js';

@@ -136,6 +136,43 @@ const cacheSize: OptionSpec<CacheSize> = {
   },
 };
 
+/** Bytes; 0 = none. */
+const size = (help: string): OptionSpec<number> => ({
+  default: 0,
+  value: 'SIZE',
+  help,
+  expected: 'a size such as 4GiB (0 = none)',
+  parse: (raw) => {
+    const bytes = raw === 0 || raw === '0' ? 0 : typeof raw === 'number' ? raw : parseSize(String(raw));
+    return bytes !== undefined && Number.isSafeInteger(bytes) && bytes >= 0 ? bytes : undefined;
+  },
+});
+
+/** A folder and what may be kept in it. */
+export interface DiskSpace {
+  dir: string;
+  bytes: number;
+}
+
+const diskSpace = (help: string): OptionSpec<DiskSpace | null> => ({
+  default: null,
+  value: 'DIR:SIZE',
+  help,
+  expected: 'a folder and a size, such as /var/cache/longmind:50GiB',
+  parse: (raw) => {
+    if (raw === null || raw === '') return null;
+    if (typeof raw === 'object') {
+      const { dir, bytes } = raw as Partial<DiskSpace>;
+      return typeof dir === 'string' && dir !== '' && Number.isSafeInteger(bytes) && bytes! > 0
+        ? { dir, bytes: bytes! }
+        : undefined;
+    }
+    const at = typeof raw === 'string' ? raw.lastIndexOf(':') : -1;
+    const bytes = at > 0 ? parseSize((raw as string).slice(at + 1)) : undefined;
+    return bytes ? { dir: (raw as string).slice(0, at), bytes } : undefined;
+  },
+});
+
 /** Tokens a block; 0 stands for 'session' (one slot per sequence). */
 const blockSeqLen: OptionSpec<number> = {
   default: 64,
@@ -160,6 +197,8 @@ export const engineOptions = {
     2 ** 31 - 1,
     'blocks taken from the device at a time: -1 all at start, 0 = square root, n',
   ),
+  cacheHost: size('host memory for KV that left the device (only for devices with memory of their own)'),
+  cacheDisk: diskSpace('disk space for KV that left the device; conversations go on from there, also after a restart'),
   cachePolicy: choice('lru', ['lru', 'adaptive'] as const, 'which cached blocks go first'),
   enablePrefixCaching: flag(true, 'share the KV of equal beginnings between sequences'),
   isolateOwners: flag(false, 'never share KV between requests of different API keys'),
@@ -198,7 +237,10 @@ export const hubOptions = {
 export const serverOptions = {
   serverName: text('127.0.0.1', 'address to listen on', 'HOST'),
   serverPort: integer(23333, 0, 65535, 'port to listen on (0 = any free one)', 'PORT'),
-  servedModelName: text('', "the model's name in the API (default: the reference it was given by)", 'NAME'),
+  servedModelName: list(
+    "the model's names in the API, the first for who names none; '*' takes any (default: the reference it was given by)",
+    'NAME,…',
+  ),
   apiKeys: list('keys that clients must send; without them only 127.0.0.1 may be bound', 'KEY,…'),
   allowOrigins: list('origins that browsers may call from (CORS)', 'URL,…'),
   allowRemoteWithoutKey: flag(false, 'listen on other addresses without API keys'),

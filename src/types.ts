@@ -19,6 +19,43 @@ export interface TensorSource {
   tensors: ReadonlyMap<string, TensorInfo>;
 }
 
+// ---------------------------------------------------------------- models
+
+export interface ModelDims {
+  layers: number;
+  dim: number;
+  heads: number;
+  kvHeads: number;
+  headDim: number;
+  ffDim: number;
+  vocab: number;
+  contextLength: number;
+}
+
+/** What each token stands for. Token t's bytes are bytes[offsets[t]] … bytes[offsets[t+1]-1]. */
+export interface TokenBytes {
+  bytes: Uint8Array;
+  /** (vocab + 1) */
+  offsets: Int32Array;
+  /** (vocab) 1 = special: never part of a text; its bytes are its name. */
+  special: Uint8Array;
+}
+
+/**
+ * How a chat template writes calls.
+ * 'hermes' (Qwen): `<tool_call>\n{"name": …, "arguments": {…}}\n</tool_call>`, repeated for parallel calls.
+ * 'smollm2': `<tool_call>[{"name": …, "arguments": {…}}, …]</tool_call>`.
+ * 'llama3': the whole message is `{"name": …, "parameters": {…}}`.
+ */
+export type ToolFormat = 'hermes' | 'smollm2' | 'llama3';
+
+/** How a model writes function calls, as its chat template tells. */
+export interface ToolTemplate {
+  format: ToolFormat;
+  /** The template itself describes tools, writes calls and shows results; otherwise messages must. */
+  known: boolean;
+}
+
 // ---------------------------------------------------------------- requests
 
 /** How the next token is chosen. Missing fields take the defaults of `samplingOptions` in config.ts. */
@@ -74,8 +111,11 @@ export interface RequestOptions extends Partial<SamplingParams>, Partial<Generat
   signal?: AbortSignal;
 }
 
+/** What chat templates know; 'ipython' is what Llama 3 calls the answers of tools. */
+export type ChatRole = 'system' | 'developer' | 'user' | 'assistant' | 'tool' | 'function' | 'ipython';
+
 export interface ChatMessage {
-  role: string;
+  role: ChatRole;
   content: string;
   [extra: string]: unknown;
 }
@@ -177,21 +217,34 @@ export interface MemorySplit {
   arithmetic: string;
 }
 
+/** Places below the device, as they were opened. */
+export interface TierInfo {
+  hostBlocks: number;
+  disk: {
+    dir: string;
+    bytes: number;
+    blocks: number /** Blocks of an earlier process that are still good. */;
+    found: number;
+  } | null;
+}
+
 export interface EngineInfo {
   modelName: string;
   modelPath: string;
   architecture: string;
-  dims: { layers: number; dim: number; heads: number; kvHeads: number; headDim: number; ffDim: number; vocab: number };
+  dims: Omit<ModelDims, 'contextLength'>;
   parameters: number;
   quantisation: string;
   contextLength: number;
   sessionLen: number;
   device: { name: string; isa: string; threads: number };
   memory: MemorySplit;
+  /** Null: KV that leaves the device is computed again. */
+  tiers: TierInfo | null;
   /** Tokens one step may hold, as measured or set. */
   stepBudget: number;
-  /** How the model writes function calls, and whether its chat template renders tools itself; default: hermes, no. */
-  toolCalls?: { format: 'hermes' | 'smollm2' | 'llama3'; known: boolean };
+  /** Default: hermes, not known. */
+  toolCalls?: ToolTemplate;
   loadMs: number;
 }
 
@@ -320,5 +373,9 @@ export interface Engine extends AsyncDisposable {
   onProblem(listener: (problem: string) => void): void;
   /** Checks every invariant of batch and cache; rejects if one is broken. */
   check(): Promise<void>;
+  /**
+   * Ends what runs and frees everything. An engine that is idle keeps no process alive: one that nobody closed is closed when
+   * the process has nothing else to do.
+   */
   close(): Promise<void>;
 }

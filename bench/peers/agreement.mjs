@@ -2,6 +2,7 @@
 // too (many minutes); --fixture FILE only writes the peer's answers (for CI)
 // Our logits against llama.cpp's on one GGUF, teacher-forced over mixed English, code and Chinese text. The yardstick is how
 // far llama.cpp agrees with itself (flash attention on and off, batches of 1 and of 512).
+import '../../dist/bench/plain-errors.js';
 import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';

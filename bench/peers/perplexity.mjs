@@ -1,6 +1,7 @@
 // npm run bench:perplexity -- [--model REF] [--file TEXT] [--window N] [--limit N] [--bits 16,8,4] [--flash on,off] [--json]
 // Perplexity of one text on one GGUF: ours (KV of 16, 8 and 4 bits) and node-llama-cpp's (its default, KV in f16; flash
 // attention on and off), teacher-forced over the same token ids in the same windows; every token but a window's first is scored.
+import '../../dist/bench/plain-errors.js';
 import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';

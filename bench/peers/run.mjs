@@ -1,6 +1,7 @@
 // npm run bench:peers [-- --help]
 // Ours and node-llama-cpp's (and llama.cpp's, built for this machine) on the same files. Each side of a row is a process of
 // its own; they take turns, `runs` times; medians, and the median of the ratios of neighbouring runs.
+import '../../dist/bench/plain-errors.js';
 import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';

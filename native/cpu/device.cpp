@@ -67,7 +67,7 @@ struct Bump {
 };
 
 static int32_t sizes_check(const int32_t *s) {
-  for (int i = 0; i < LM_SIZES; i++)
+  for (int i = 0; i < LM_S_COUNT; i++)
     if (s[i] < (i == LM_S_ROPES || i == LM_S_LAYERS ? 0 : 1)) return LM_E_ARGUMENT;
   if (s[LM_S_BLOCK_LEN] % 16 || s[LM_S_HEAD_DIM] % 16 || s[LM_S_HEAD_DIM] > 512) return LM_E_ARGUMENT;
   if (s[LM_S_HEADS] % s[LM_S_KV_HEADS]) return LM_E_ARGUMENT;
@@ -115,6 +115,8 @@ static void place(Device *d, Bump *b, const int32_t *s, const int32_t *buffers, 
   scratch = scratch > widest + 64 ? scratch : widest + 64;
   scratch = scratch > 2048 ? scratch : 2048;
   for (int i = 0; i < d->pool.threads; i++) d->scratch[i] = (float *)b->take(scratch * 4);
+  d->tokens = (int32_t *)b->take(tokens * 4);
+  d->drawn = (int32_t *)b->take(logits * 4);
   int64_t phases = s[LM_S_OPS] + 1 > LM_FEW_PHASES ? s[LM_S_OPS] + 1 : LM_FEW_PHASES;
   d->phases = (Phase *)b->take(phases * sizeof(Phase));
   d->totals = (int32_t *)b->take(phases * 4);
@@ -313,6 +315,26 @@ extern "C" int32_t lm_grow(Device *d, int32_t blocks) {
   int64_t bytes = (d->kvShape.blockBytes * blocks + 4095) & ~(int64_t)4095;
   if (d->kv && mprotect(d->kv, (size_t)(bytes < d->kvReserved ? bytes : d->kvReserved), PROT_READ | PROT_WRITE)) return LM_E_MEMORY;
   d->kvBlocks = blocks;
+  return LM_OK;
+}
+
+/** Where the block lies, or null. */
+static uint8_t *block_at(const Device *d, int32_t block, int64_t bytes) {
+  if (!d->configured || block < 0 || block >= d->kvBlocks || bytes != d->kvShape.blockBytes) return nullptr;
+  return d->kv + block * d->kvShape.blockBytes;
+}
+
+extern "C" int32_t lm_read_block(Device *d, int32_t block, uint8_t *out, int64_t bytes) {
+  const uint8_t *p = block_at(d, block, bytes);
+  if (!p || !out) return LM_E_ARGUMENT;
+  memcpy(out, p, (size_t)bytes);
+  return LM_OK;
+}
+
+extern "C" int32_t lm_write_block(Device *d, int32_t block, const uint8_t *in, int64_t bytes) {
+  uint8_t *p = block_at(d, block, bytes);
+  if (!p || !in) return LM_E_ARGUMENT;
+  memcpy(p, in, (size_t)bytes);
   return LM_OK;
 }
 

@@ -21,9 +21,9 @@ struct TensorInfo {
   int32_t isVector;
 };
 
-/** The arrays of one step, as they were passed. */
-struct StepArrays {
-  const int32_t *counts, *tokens, *positions, *rowStart, *rowSlot, *tables, *logitRows, *copies;
+/** One step and where its result goes, as they were passed. */
+struct StepArrays : LmStep {
+  LmResult out;
   LmSampling sampling;
   LmSampled result;
   const int32_t *cancel;
@@ -32,7 +32,7 @@ struct StepArrays {
 struct Device {
   Pool pool;
   const LmKernels *k;
-  int32_t sizes[LM_SIZES];
+  int32_t sizes[LM_S_COUNT];
   bool configured;
   Buffer *buffers;
   LmOp *ops;
@@ -73,9 +73,12 @@ struct Device {
   int32_t logitsBuffer;
   int32_t lastLogits;
   StepArrays step;  // of the step being run
+  int32_t *tokens;  // of the step being run, references replaced
+  int32_t *drawn;   // by the logit rows of the last step that ran to its end
+  int32_t drawnCount;
 };
 
-int step_check(const Device *d, const StepArrays *s, int32_t *detail);
+int step_check(const Device *d, const StepArrays *s);
 int step_run(Device *d, int from, int to);
 /** Fills d->linears; after configuration. */
 void step_prepare(Device *d);

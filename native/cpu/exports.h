@@ -3,6 +3,7 @@
 #include "device.h"
 #pragma GCC visibility push(default)
 extern "C" {
+/** Hash of all that this library and TypeScript must agree on. */
 int32_t lm_abi(void);
 /** Bit i: instruction set i of LmIsa can run here. */
 int32_t lm_isa_available(void);
@@ -21,18 +22,17 @@ double lm_workspace(Device *d, const int32_t *sizes, const int32_t *buffers, con
 int32_t lm_configure(Device *d, const int32_t *sizes, const int32_t *buffers, const int32_t *ops, const int32_t *ropes,
                      const float *ropeValues);
 int32_t lm_grow(Device *d, int32_t blocks);
-/** Runs operations [from, to) of the compiled program; `detail` gets (operation or index at fault, value). */
-int32_t lm_step(Device *d, int32_t from, int32_t to, const int32_t *counts, const int32_t *tokens,
-                const int32_t *positions, const int32_t *rowStart, const int32_t *rowSlot, const int32_t *tables,
-                const int32_t *logitRows, const int32_t *copies, const float *temperature, const int32_t *topK,
-                const float *topP, const float *minP, const float *repetition, const float *presence,
-                const float *frequency, const uint32_t *seed, const int32_t *topLogprobs, const int32_t *scoreToken,
-                const int32_t *historyStart, const int32_t *historyTokens, const int32_t *historyCounts,
-                const int32_t *biasStart, const int32_t *biasTokens, const float *biasValues, const int32_t *maskRow,
-                const int32_t *masks, int32_t *outTokens, int32_t *outStatus, float *outLogprobs, float *outScores,
-                int32_t *outTopTokens, float *outTopLogprobs, const int32_t *cancel, int32_t *detail);
+/**
+ * Runs operations [from, to) of the compiled program on a step (see src/device/step.ts), whose buffers are checked against their
+ * lengths; the result's header gets (index at fault, value) of a step that is refused.
+ */
+int32_t lm_step(Device *d, int32_t from, int32_t to, const void *step, int64_t stepBytes, void *result,
+                int64_t resultBytes, const int32_t *cancel);
 /** Copies row i of the last step's logits. */
 int32_t lm_logits(Device *d, int32_t i, float *out, int32_t count);
+/** Copies block `block` out and in; `bytes` must be those of a block. */
+int32_t lm_read_block(Device *d, int32_t block, uint8_t *out, int64_t bytes);
+int32_t lm_write_block(Device *d, int32_t block, const uint8_t *in, int64_t bytes);
 /** Test: flips one bit of the stored KV, counted from the beginning of block 0. */
 int32_t lm_flip_kv(Device *d, double byte, int32_t bit);
 /** Bench: bytes a second all threads together read from `bytes` of memory; operations a second of all threads (int8 dot

@@ -6,29 +6,39 @@
 
 // ---------------------------------------------------------------- checks
 
-static int check_rows(const Device *d, const StepArrays *s, int32_t *detail) {
-  const int32_t *c = s->counts, *z = d->sizes;
+/** Notes what is at fault, for the message. */
+static int fault(const StepArrays *s, int code, int32_t index, int32_t value) {
+  s->out.header[LM_RESULT_FAULT_INDEX] = index;
+  s->out.header[LM_RESULT_FAULT_VALUE] = value;
+  return code;
+}
+
+/** A token id, or a reference to what a logit row of the step before drew. */
+static int token_ok(const Device *d, int32_t token) {
+  return token >= 0 ? token < d->sizes[LM_S_VOCAB] : -1 - token < d->drawnCount;
+}
+
+static int check_rows(const Device *d, const StepArrays *s) {
+  const int32_t *z = d->sizes;
   int32_t next = 0;
-  for (int32_t r = 0; r < c[LM_C_ROWS]; r++) {
+  for (int32_t r = 0; r < s->rowCount; r++) {
     int32_t from = s->rowStart[r], to = s->rowStart[r + 1], slot = s->rowSlot[r];
-    detail[0] = r;
-    if (from != next || to <= from || to > c[LM_C_TOKENS]) return LM_E_ROWS;
+    if (from != next || to <= from || to > s->tokenCount) return fault(s, LM_E_ROWS, r, from);
     next = to;
-    if (slot < 0 || slot >= z[LM_S_MAX_ROWS]) return LM_E_SLOT;
-    int64_t end = (int64_t)s->positions[from] + (to - from);
-    if (s->positions[from] < 0 || end > (int64_t)z[LM_S_MAX_BLOCKS_PER_ROW] * z[LM_S_BLOCK_LEN]) return LM_E_POSITION;
+    if (slot < 0 || slot >= z[LM_S_MAX_ROWS]) return fault(s, LM_E_SLOT, r, slot);
+    int32_t first = s->positions[from];
+    int64_t end = (int64_t)first + (to - from);
+    if (first < 0 || end > (int64_t)z[LM_S_MAX_BLOCKS_PER_ROW] * z[LM_S_BLOCK_LEN])
+      return fault(s, LM_E_POSITION, r, first);
     for (int32_t t = from; t < to; t++) {
-      detail[1] = t;
-      if (s->tokens[t] < 0 || s->tokens[t] >= z[LM_S_VOCAB]) return LM_E_TOKEN;
-      if (s->positions[t] != s->positions[from] + (t - from)) return LM_E_POSITION;
+      if (!token_ok(d, s->tokens[t])) return fault(s, LM_E_TOKEN, t, s->tokens[t]);
+      if (s->positions[t] != first + (t - from)) return fault(s, LM_E_POSITION, r, s->positions[t]);
     }
-    const int32_t *table = s->tables + (int64_t)slot * z[LM_S_MAX_BLOCKS_PER_ROW];
-    for (int64_t b = 0; b * z[LM_S_BLOCK_LEN] < end; b++) {
-      detail[1] = table[b];
-      if (table[b] < 0 || table[b] >= d->kvBlocks) return LM_E_BLOCK;
-    }
+    const int32_t *table = s->blockTables + (int64_t)slot * z[LM_S_MAX_BLOCKS_PER_ROW];
+    for (int64_t b = 0; b * z[LM_S_BLOCK_LEN] < end; b++)
+      if (table[b] < 0 || table[b] >= d->kvBlocks) return fault(s, LM_E_BLOCK, r, table[b]);
   }
-  return next == c[LM_C_TOKENS] ? LM_OK : LM_E_ROWS;
+  return next == s->tokenCount ? LM_OK : fault(s, LM_E_ROWS, s->rowCount, next);
 }
 
 static int check_range(const int32_t *start, int32_t n, int32_t capacity) {
@@ -38,51 +48,73 @@ static int check_range(const int32_t *start, int32_t n, int32_t capacity) {
   return start[n] <= capacity;
 }
 
-static int check_sampling(const Device *d, const StepArrays *s, int32_t *detail) {
-  const int32_t *c = s->counts;
+static int32_t least(int32_t a, int32_t b) { return a < b ? a : b; }
+
+static int check_sampling(const Device *d, const StepArrays *s) {
   const LmSampling *p = &s->sampling;
-  int32_t n = c[LM_C_LOGITS], vocab = d->sizes[LM_S_VOCAB], words = (vocab + 31) / 32;
-  if (!check_range(p->historyStart, n, c[LM_C_CAP_HISTORY])) return LM_E_HISTORY;
-  if (!check_range(p->biasStart, n, c[LM_C_CAP_BIAS])) return LM_E_BIAS;
+  int32_t n = s->logitCount, vocab = d->sizes[LM_S_VOCAB], words = (vocab + 31) / 32;
+  if (!check_range(p->historyStart, n, least(s->historyTokensLength, s->historyCountsLength)))
+    return fault(s, LM_E_HISTORY, 0, p->historyStart[n]);
+  if (!check_range(p->biasStart, n, least(s->biasTokensLength, s->biasValuesLength)))
+    return fault(s, LM_E_BIAS, 0, p->biasStart[n]);
   for (int32_t i = 0; i < n; i++) {
-    detail[0] = i;
     if (!(p->temperature[i] >= 0) || p->topLogprobs[i] < -1 || p->topLogprobs[i] > LM_MAX_TOP ||
         p->scoreToken[i] < -1 || p->scoreToken[i] >= vocab || !(p->repetition[i] > 0) || !(p->topP[i] >= 0) ||
         !(p->minP[i] >= 0 && p->minP[i] <= 1))
-      return LM_E_SAMPLING;
-    if (p->maskRow[i] < -1 || (p->maskRow[i] >= 0 && (p->maskRow[i] + (int64_t)1) * words > c[LM_C_CAP_MASKS])) return LM_E_MASK;
+      return fault(s, LM_E_SAMPLING, i, 0);
+    if (p->maskRow[i] < -1 || (p->maskRow[i] >= 0 && (p->maskRow[i] + (int64_t)1) * words > s->masksLength))
+      return fault(s, LM_E_MASK, i, p->maskRow[i]);
   }
   for (int32_t i = p->historyStart[0]; i < p->historyStart[n]; i++)
-    if (p->historyTokens[i] < 0 || p->historyTokens[i] >= vocab) return LM_E_HISTORY;
+    if (p->historyTokens[i] < 0 || p->historyTokens[i] >= vocab) return fault(s, LM_E_HISTORY, i, p->historyTokens[i]);
   for (int32_t i = p->biasStart[0]; i < p->biasStart[n]; i++)
-    if (p->biasTokens[i] < 0 || p->biasTokens[i] >= vocab) return LM_E_BIAS;
+    if (p->biasTokens[i] < 0 || p->biasTokens[i] >= vocab) return fault(s, LM_E_BIAS, i, p->biasTokens[i]);
   return LM_OK;
 }
 
-int step_check(const Device *d, const StepArrays *s, int32_t *detail) {
-  const int32_t *c = s->counts, *z = d->sizes;
-  int32_t rows = c[LM_C_ROWS], tokens = c[LM_C_TOKENS], logits = c[LM_C_LOGITS], copies = c[LM_C_COPIES];
-  detail[0] = detail[1] = 0;
-  if (rows < 0 || rows > z[LM_S_MAX_ROWS] || tokens < 0 || tokens > z[LM_S_MAX_TOKENS] || logits < 0 ||
-      logits > z[LM_S_MAX_LOGITS] || copies < 0)
-    return LM_E_COUNTS;
-  if (c[LM_C_CAP_TOKENS] < tokens || c[LM_C_CAP_POSITIONS] < tokens || c[LM_C_CAP_ROW_START] < rows + 1 ||
-      c[LM_C_CAP_ROW_SLOT] < rows || c[LM_C_CAP_LOGIT_ROWS] < logits || c[LM_C_CAP_COPIES] / 3 < copies ||
-      c[LM_C_CAP_SAMPLING] < logits || c[LM_C_CAP_TABLES] < (int64_t)z[LM_S_MAX_ROWS] * z[LM_S_MAX_BLOCKS_PER_ROW])
-    return LM_E_COUNTS;
-  int code = check_rows(d, s, detail);
+/** Every array is as long as the counts say. */
+static int check_lengths(const Device *d, const StepArrays *s) {
+  const int32_t *z = d->sizes;
+  const LmResult *o = &s->out;
+  int32_t tokens = s->tokenCount, rows = s->rowCount, n = s->logitCount;
+  const int32_t perLogit[] = {
+      s->logitRowsLength, s->temperatureLength, s->topKLength, s->topPLength, s->minPLength, s->repetitionPenaltyLength,
+      s->presencePenaltyLength, s->frequencyPenaltyLength, s->seedLength / 2, s->topLogprobsLength, s->scoreTokenLength,
+      s->maskRowLength, s->historyStartLength - 1, s->biasStartLength - 1, o->tokensLength, o->statusLength,
+      o->logprobsLength, o->scoreLogprobsLength, o->topTokensLength / LM_MAX_TOP, o->topLogprobsLength / LM_MAX_TOP};
+  for (int32_t length : perLogit)
+    if (length < n) return 0;
+  return s->tokensLength >= tokens && s->positionsLength >= tokens && s->rowStartLength > rows && s->rowSlotLength >= rows &&
+         s->copiesLength / 3 >= s->copyCount &&
+         s->blockTablesLength >= (int64_t)z[LM_S_MAX_ROWS] * z[LM_S_MAX_BLOCKS_PER_ROW];
+}
+
+int step_check(const Device *d, const StepArrays *s) {
+  const int32_t *z = d->sizes;
+  int32_t tokens = s->tokenCount;
+  if (s->rowCount < 0 || s->rowCount > z[LM_S_MAX_ROWS] || tokens < 0 || tokens > z[LM_S_MAX_TOKENS] ||
+      s->logitCount < 0 || s->logitCount > z[LM_S_MAX_LOGITS] || s->copyCount < 0 || !check_lengths(d, s))
+    return fault(s, LM_E_COUNTS, s->rowCount, tokens);
+  int code = check_rows(d, s);
   if (code != LM_OK) return code;
-  for (int32_t i = 0; i < logits; i++) {
-    detail[0] = i;
-    detail[1] = s->logitRows[i];
-    if (s->logitRows[i] < 0 || s->logitRows[i] >= tokens || (i && s->logitRows[i] <= s->logitRows[i - 1])) return LM_E_LOGIT_ROW;
+  for (int32_t i = 0; i < s->logitCount; i++) {
+    int32_t t = s->logitRows[i];
+    if (t < 0 || t >= tokens || (i && t <= s->logitRows[i - 1])) return fault(s, LM_E_LOGIT_ROW, i, t);
   }
-  for (int32_t i = 0; i < copies; i++) {
+  for (int32_t i = 0; i < s->copyCount; i++) {
     const int32_t *p = s->copies + 3 * i;
-    detail[0] = i;
-    if (p[0] < 0 || p[0] >= d->kvBlocks || p[1] < 0 || p[1] >= d->kvBlocks || p[2] < 0 || p[2] > z[LM_S_BLOCK_LEN]) return LM_E_COPY;
+    if (p[0] < 0 || p[0] >= d->kvBlocks || p[1] < 0 || p[1] >= d->kvBlocks || p[2] < 0 || p[2] > z[LM_S_BLOCK_LEN])
+      return fault(s, LM_E_COPY, i, p[0]);
   }
-  return check_sampling(d, s, detail);
+  return check_sampling(d, s);
+}
+
+/** Token ids of the step. A row that drew nothing (its status says so) stands for token 0: nobody uses what follows it. */
+static void resolve_tokens(Device *d, const StepArrays *s) {
+  for (int32_t t = 0; t < s->tokenCount; t++) {
+    int32_t token = s->tokens[t] < 0 ? d->drawn[-1 - s->tokens[t]] : s->tokens[t];
+    d->tokens[t] = token < 0 ? 0 : token;
+  }
 }
 
 // ---------------------------------------------------------------- what is computed once a step
@@ -92,11 +124,11 @@ static void plan_attention(Device *d, const StepArrays *s) {
   const int32_t *z = d->sizes;
   int32_t kvHeads = z[LM_S_KV_HEADS], most = d->k->attention_tokens(z[LM_S_HEADS] / kvHeads);
   int32_t entries = 0, splits = 0;
-  for (int32_t r = 0; r < s->counts[LM_C_ROWS]; r++) entries += (s->rowStart[r + 1] - s->rowStart[r] + most - 1) / most;
+  for (int32_t r = 0; r < s->rowCount; r++) entries += (s->rowStart[r + 1] - s->rowStart[r] + most - 1) / most;
   bool few = entries * kvHeads < 8 * d->pool.threads && d->pool.threads > 1;
   d->taskCount = 0;
-  for (int32_t r = 0; r < s->counts[LM_C_ROWS]; r++) {
-    const int32_t *table = s->tables + (int64_t)s->rowSlot[r] * z[LM_S_MAX_BLOCKS_PER_ROW];
+  for (int32_t r = 0; r < s->rowCount; r++) {
+    const int32_t *table = s->blockTables + (int64_t)s->rowSlot[r] * z[LM_S_MAX_BLOCKS_PER_ROW];
     for (int32_t t = s->rowStart[r]; t < s->rowStart[r + 1]; t += most) {
       int32_t n = s->rowStart[r + 1] - t < most ? s->rowStart[r + 1] - t : most;
       int32_t spans = (s->positions[t] + n + LM_SPAN - 1) / LM_SPAN;
@@ -123,7 +155,7 @@ static void plan_attention(Device *d, const StepArrays *s) {
 static void set_angles(Device *d, const StepArrays *s, int part, int parts) {
   for (int i = 0; i < d->sizes[LM_S_ROPES]; i++) {
     const Rope *r = d->ropes + i;
-    for (int32_t t = part; t < s->counts[LM_C_TOKENS]; t += parts) {
+    for (int32_t t = part; t < s->tokenCount; t += parts) {
       float *out = r->angles + (int64_t)t * r->dims;
       for (int j = 0; j < r->dims / 2; j++) {
         double a = (double)s->positions[t] * (double)r->inverse[j];
@@ -138,7 +170,7 @@ static void set_angles(Device *d, const StepArrays *s, int part, int parts) {
 static void copy_blocks(Device *d, const StepArrays *s, int part, int parts) {
   const LmKv *kv = &d->kvShape;
   int64_t heads = (int64_t)d->sizes[LM_S_LAYERS] * kv->heads, half = kv->headBytes / 2;
-  for (int32_t i = 0; i < s->counts[LM_C_COPIES]; i++) {
+  for (int32_t i = 0; i < s->copyCount; i++) {
     const int32_t *c = s->copies + 3 * i;
     int64_t bytes = (c[2] + 15) / 16 * kv->tileBytes;
     if (c[0] == c[1] || !bytes) continue;
@@ -230,7 +262,7 @@ static void run_rope_store(Device *d, const StepArrays *s, const LmOp *o, int32_
   int32_t row = 0;
   for (int32_t t = from; t < to; t++) {
     while (s->rowStart[row + 1] <= t) row++;
-    d->k->rope_store(&r, s->tables + (int64_t)s->rowSlot[row] * d->sizes[LM_S_MAX_BLOCKS_PER_ROW], t, s->positions[t]);
+    d->k->rope_store(&r, s->blockTables + (int64_t)s->rowSlot[row] * d->sizes[LM_S_MAX_BLOCKS_PER_ROW], t, s->positions[t]);
   }
 }
 
@@ -240,7 +272,7 @@ static void run_rows(Device *d, const StepArrays *s, const LmOp *o, int32_t n, i
   const TensorInfo *w = o->weight >= 0 ? d->tensors + o->weight : nullptr;
   switch (o->kind) {
     case LM_OP_EMBED:
-      for (int32_t t = from; t < to; t++) d->k->embed(&w->t, s->tokens[t], out->data + (int64_t)t * out->width);
+      for (int32_t t = from; t < to; t++) d->k->embed(&w->t, d->tokens[t], out->data + (int64_t)t * out->width);
       break;
     case LM_OP_NORM:
       for (int32_t t = from; t < to; t++)
@@ -273,7 +305,7 @@ static void run_rows(Device *d, const StepArrays *s, const LmOp *o, int32_t n, i
 
 static int32_t rows_of(const StepArrays *s, const LmOp *o) {
   bool perLogit = (o->flags & LM_PER_LOGIT) || o->kind == LM_OP_GATHER || o->kind == LM_OP_SAMPLE;
-  return s->counts[perLogit ? LM_C_LOGITS : LM_C_TOKENS];
+  return perLogit ? s->logitCount : s->tokenCount;
 }
 
 /** Units and piece of operation i, and what of it depends on the step. */
@@ -318,6 +350,7 @@ static void run_phase(void *context, int p, int from, int to, int member) {
 int step_run(Device *d, int from, int to) {
   int first = from == 0 ? 0 : from + 1;
   if (from == 0) {
+    resolve_tokens(d, &d->step);
     plan_attention(d, &d->step);
     ahead_step(d);
     d->totals[0] = d->pool.threads;
@@ -328,28 +361,32 @@ int step_run(Device *d, int from, int to) {
   return done ? LM_OK : LM_CANCELLED;
 }
 
-extern "C" int32_t lm_step(Device *d, int32_t from, int32_t to, const int32_t *counts, const int32_t *tokens,
-                           const int32_t *positions, const int32_t *rowStart, const int32_t *rowSlot, const int32_t *tables,
-                           const int32_t *logitRows, const int32_t *copies, const float *temperature, const int32_t *topK,
-                           const float *topP, const float *minP, const float *repetition, const float *presence,
-                           const float *frequency, const uint32_t *seed, const int32_t *topLogprobs,
-                           const int32_t *scoreToken, const int32_t *historyStart, const int32_t *historyTokens,
-                           const int32_t *historyCounts, const int32_t *biasStart, const int32_t *biasTokens,
-                           const float *biasValues, const int32_t *maskRow, const int32_t *masks, int32_t *outTokens,
-                           int32_t *outStatus, float *outLogprobs, float *outScores, int32_t *outTopTokens,
-                           float *outTopLogprobs, const int32_t *cancel, int32_t *detail) {
-  StepArrays s = {counts, tokens, positions, rowStart, rowSlot, tables, logitRows, copies,
-                  {temperature, topK, topP, minP, repetition, presence, frequency, seed, topLogprobs, scoreToken,
-                   historyStart, historyTokens, historyCounts, biasStart, biasTokens, biasValues, maskRow, masks},
-                  {outTokens, outStatus, outLogprobs, outScores, outTopTokens, outTopLogprobs},
-                  cancel};
+/** What a later step may refer to. */
+static void keep_drawn(Device *d) {
+  if (d->logitsBuffer < 0) return;
+  d->drawnCount = d->step.logitCount;
+  memcpy(d->drawn, d->step.result.tokens, 4 * (size_t)d->drawnCount);
+}
+
+extern "C" int32_t lm_step(Device *d, int32_t from, int32_t to, const void *step, int64_t stepBytes, void *result,
+                           int64_t resultBytes, const int32_t *cancel) {
+  StepArrays s;
   if (!d->configured) return LM_E_STATE;
+  if (!lm_read_step(step, stepBytes, &s) || !lm_read_result(result, resultBytes, &s.out)) return LM_E_LAYOUT;
+  s.sampling = {s.temperature, s.topK, s.topP, s.minP, s.repetitionPenalty, s.presencePenalty, s.frequencyPenalty, s.seed,
+                s.topLogprobs, s.scoreToken, s.historyStart, s.historyTokens, s.historyCounts, s.biasStart, s.biasTokens,
+                s.biasValues, s.maskRow, s.masks};
+  s.result = {s.out.tokens, s.out.status, s.out.logprobs, s.out.scoreLogprobs, s.out.topTokens, s.out.topLogprobs};
+  s.cancel = cancel;
   for (int i = 0; i < d->tensorCount; i++)
     if (!d->tensors[i].t.data && !d->tensors[i].t.vector) return LM_E_STATE;
   if (from < 0 || to > d->sizes[LM_S_OPS] || from > to) return LM_E_ARGUMENT;
-  int code = step_check(d, &s, detail);
+  int code = step_check(d, &s);
   if (code != LM_OK) return code;
-  d->lastLogits = counts[LM_C_LOGITS];
+  d->lastLogits = s.logitCount;
   d->step = s;
-  return step_run(d, from, to);
+  code = step_run(d, from, to);
+  if (code != LM_OK) d->drawnCount = 0;
+  else if (to == d->sizes[LM_S_OPS]) keep_drawn(d);
+  return code;
 }

@@ -90,7 +90,7 @@ export function runVariant(
   const vocab = model.program.dims.vocab;
   const outcomes = new Map<number, HitMissRun['answers'][number]>();
   const failures: LongmindError[] = [];
-  const data = { program: model.program, weights: model.weights, config, fingerprint: '' };
+  const data = { program: model.program, weights: model.weights, config, fingerprint: '', modelKey: '' };
   const core = new Core(data, openDevice(config), {
     token: (r, tokenId, logprob) => {
       const a = outcomes.get(r.id)!;

@@ -207,11 +207,10 @@ class WindowReader {
         step.tokens[i] = ids[at + i]!;
         step.positions[i] = at + i;
         step.logitRows[i] = i;
-        step.sampling.topLogprobs[i] = 0;
-        step.sampling.scoreToken[i] = ids[at + i + 1]!;
+        step.topLogprobs[i] = 0;
+        step.scoreToken[i] = ids[at + i + 1]!;
       }
-      this.#device.submit(step);
-      out.set(this.#device.wait().scoreLogprobs.subarray(0, n), at);
+      out.set(this.#device.wait(this.#device.submit(step)).scoreLogprobs.subarray(0, n), at);
     }
     return out;
   }

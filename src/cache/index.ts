@@ -8,6 +8,7 @@ export type {
   CacheManager,
   CacheSnapshot,
   CacheStats,
+  Probe,
   RestoreCost,
   SequenceId,
   SequenceState,

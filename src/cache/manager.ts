@@ -6,7 +6,7 @@ import { AdaptivePolicy } from './policy/adaptive.js';
 import { LruPolicy } from './policy/policy.js';
 import { BlockPool, PendingCopies } from './pool.js';
 import { PrefixIndex } from './prefix-index.js';
-import { Leaders, PrefixMatch, SequenceBlocks } from './sequence-blocks.js';
+import { Leaders, PrefixMatch, Prober, SequenceBlocks } from './sequence-blocks.js';
 import { ACTIVE, Namespaces, Retention, S, SequenceStore } from './sequences.js';
 import { Tiers } from './tiers.js';
 import { TokenRuns } from './token-runs.js';
@@ -17,6 +17,7 @@ import type {
   CacheManager,
   CacheSnapshot,
   CacheStats,
+  Probe,
   RestoreCost,
   SequenceId,
   SequenceState,
@@ -38,6 +39,7 @@ export class Manager implements CacheManager {
   readonly tiers: Tiers | null;
   readonly #match: PrefixMatch;
   readonly #leaders: Leaders;
+  readonly #probe: Prober;
   readonly #index: PrefixIndex;
   readonly #blockLen: number;
   readonly #cursor = createCursor();
@@ -76,6 +78,7 @@ export class Manager implements CacheManager {
     this.retention = new Retention(config, sequences, runs, namespaces, (s) => this.blocks.leave(s));
     this.#match = new PrefixMatch(pool, tree, index, sequences, runs, copies, this.blocks, blocksPerSequence);
     this.#leaders = new Leaders(blockLen, sequences, runs, index, this.blocks);
+    this.#probe = new Prober(pool, tree, index, sequences, this.#leaders, config.prefixCaching);
     const { tiers } = config;
     this.tiers = tiers && tiers.host + tiers.disk > 0 ? new Tiers(tiers, this, config.prefixCaching) : null;
     this.tree.below = this.tiers;
@@ -183,6 +186,12 @@ export class Manager implements CacheManager {
     return computed;
   }
 
+  probe(seq: SequenceId): Readonly<Probe> {
+    const s = this.sequences.indexOf(seq);
+    invariant(this.sequences.get(s, S.STATE) !== ACTIVE, 'probe() of a sequence that is active');
+    return this.#probe.run(s);
+  }
+
   leader(seq: SequenceId): SequenceId | -1 {
     if (!this.config.prefixCaching) return -1;
     const s = this.sequences.indexOf(seq);
@@ -240,7 +249,7 @@ export class Manager implements CacheManager {
     q.set(s, S.OWN_HIT, -1);
   }
 
-  commit(seq: SequenceId, computed: number): void {
+  commit(seq: SequenceId, computed: number, writing = 0): void {
     const q = this.sequences;
     const s = q.indexOf(seq);
     const before = q.get(s, S.COMPUTED);
@@ -253,7 +262,7 @@ export class Manager implements CacheManager {
       this.copies.cancel(q.block(s, copy));
       q.set(s, S.COPY, -1);
     }
-    q.set(s, S.RESERVED, 0);
+    q.set(s, S.RESERVED, writing > computed ? writing : 0);
     if (computed === before) return;
     const stored = q.get(s, S.STORED);
     this.#counters.tokensComputed += computed - before;
@@ -380,6 +389,14 @@ export class Manager implements CacheManager {
 
   takeCopies(out: Int32Array): number {
     return this.copies.take(out);
+  }
+
+  copiesRan(): void {
+    this.copies.ran();
+  }
+
+  copiesLost(steps: number): void {
+    this.copies.lost(steps);
   }
 
   available(): number {

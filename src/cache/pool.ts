@@ -314,11 +314,17 @@ export class BlockPool extends NodeRecords implements BlockLinks {
   }
 }
 
-/** Block copies that the next step runs before anything else. At most one waits for each active sequence. */
+/**
+ * Block copies that a step runs before anything else. At most one waits for each active sequence. One that was taken for a step
+ * stays noted until the step ran: if it did not, the copy waits again. Until then nothing is copied into its source.
+ */
 export class PendingCopies {
-  /** (count, 3): from, to, tokens. */
-  #list = new Int32Array(3 * 16);
+  /** (count, 4): from, to, tokens, number of the step that it was taken for (0: none yet). */
+  #list = new Int32Array(4 * 16);
   #count = 0;
+  /** Steps that copies were taken for, and how many of them ran. */
+  #taken = 0;
+  #ran = 0;
 
   constructor(private readonly pool: BlockPool) {}
 
@@ -327,33 +333,38 @@ export class PendingCopies {
   }
 
   add(from: number, to: number, tokens: number): void {
-    if (3 * this.#count === this.#list.length) {
+    if (4 * this.#count === this.#list.length) {
       const bigger = new Int32Array(2 * this.#list.length);
       bigger.set(this.#list);
       this.#list = bigger;
     }
-    const at = 3 * this.#count++;
+    const at = 4 * this.#count++;
     this.#list[at] = from;
     this.#list[at + 1] = to;
     this.#list[at + 2] = tokens;
+    this.#list[at + 3] = 0;
     this.pool.setSource(from, true);
   }
 
-  /** The copy into `to` is not needed any more (it may have been taken already). */
+  /** The copy into `to` is not needed any more (its step may be on its way, or over). */
   cancel(to: number): void {
-    const list = this.#list;
     for (let i = 0; i < this.#count; i++) {
-      if (list[3 * i + 1] !== to) continue;
-      const from = list[3 * i]!;
-      list.copyWithin(3 * i, 3 * i + 3, 3 * this.#count);
-      this.#count--;
-      this.pool.setSource(from, this.#reads(from));
+      if (this.#list[4 * i + 1] !== to) continue;
+      this.#remove(i);
       return;
     }
   }
 
+  #remove(i: number): void {
+    const list = this.#list;
+    const from = list[4 * i]!;
+    list.copyWithin(4 * i, 4 * (i + 1), 4 * this.#count);
+    this.#count--;
+    this.pool.setSource(from, this.#reads(from));
+  }
+
   #reads(from: number): boolean {
-    for (let i = 0; i < this.#count; i++) if (this.#list[3 * i] === from) return true;
+    for (let i = 0; i < this.#count; i++) if (this.#list[4 * i] === from) return true;
     return false;
   }
 
@@ -361,37 +372,54 @@ export class PendingCopies {
   idleSources(): number {
     let n = 0;
     for (let i = 0; i < this.#count; i++) {
-      const from = this.#list[3 * i]!;
+      const from = this.#list[4 * i]!;
       let first = true;
-      for (let k = 0; k < i; k++) if (this.#list[3 * k] === from) first = false;
+      for (let k = 0; k < i; k++) if (this.#list[4 * k] === from) first = false;
       if (first && (this.pool.isFree(from) || this.pool.isCached(from))) n++;
     }
     return n;
   }
 
-  /** Moves all out; returns how many. */
+  /** Hands those that wait to a step, as triples; returns how many. */
   take(out: Int32Array): number {
-    const n = this.#count;
-    if (out.length < 3 * n) throw new InvariantError(`${n} block copies do not fit into an array of ${out.length}`);
-    for (let i = 0; i < n; i++) {
-      for (let k = 0; k < 3; k++) out[3 * i + k] = this.#list[3 * i + k]!;
-      this.pool.setSource(this.#list[3 * i]!, false);
+    let n = 0;
+    this.#taken++;
+    for (let at = 0; at < 4 * this.#count; at += 4) {
+      if (this.#list[at + 3] !== 0) continue;
+      if (out.length < 3 * (n + 1)) throw new InvariantError(`block copies do not fit into an array of ${out.length}`);
+      for (let k = 0; k < 3; k++) out[3 * n + k] = this.#list[at + k]!;
+      this.#list[at + 3] = this.#taken;
+      n++;
     }
-    this.#count = 0;
     return n;
   }
 
-  /** No block is both read and written by the copies of one step, and none is written twice. */
+  /** The oldest step ran. */
+  ran(): void {
+    this.#ran++;
+    for (let i = this.#count - 1; i >= 0; i--) {
+      const step = this.#list[4 * i + 3]!;
+      if (step !== 0 && step <= this.#ran) this.#remove(i);
+    }
+  }
+
+  /** The last `steps` steps will not run. */
+  lost(steps: number): void {
+    this.#taken -= steps;
+    for (let at = 3; at < 4 * this.#count; at += 4) if (this.#list[at]! > this.#taken) this.#list[at] = 0;
+  }
+
+  /** No block is both read and written by copies that have not run, and none is written twice. */
   check(): void {
     const to = new Set<number>();
     for (let i = 0; i < this.#count; i++) {
-      const t = this.#list[3 * i + 1]!;
+      const t = this.#list[4 * i + 1]!;
       invariant(!to.has(t), `block ${t} is the target of two copies`);
       invariant(this.pool.uses(t) === 1 && !this.pool.isNode(t), `copy into block ${t}, which is not private`);
       to.add(t);
     }
     for (let i = 0; i < this.#count; i++) {
-      const from = this.#list[3 * i]!;
+      const from = this.#list[4 * i]!;
       invariant(!to.has(from), `block ${from} is copied from and to`);
       invariant(this.pool.isSource(from), `block ${from} is not marked as a copy's source`);
     }

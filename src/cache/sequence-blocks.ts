@@ -8,6 +8,7 @@ import type { PrefixIndex } from './prefix-index.js';
 import { ACTIVE, INACTIVE, S, type SequenceStore } from './sequences.js';
 import type { TokenRuns } from './token-runs.js';
 import type { BlockTree } from './tree.js';
+import type { Probe } from './types.js';
 
 /** Blocks that a match looks ahead, when it can guess them. */
 const AHEAD = 32;
@@ -400,15 +401,19 @@ export class Leaders {
 
   /** The active sequence, active for longer than s, that is about to compute the next full block of s; -1: none is. */
   of(s: number): number {
+    const d = Math.floor(this.sequences.get(s, S.COMPUTED) / this.blockLen);
+    return this.find(s, d, this.blocks.parentOf(s, d));
+  }
+
+  /** The same for block d of s, which would hang below `parent`; any active sequence if s is not active. */
+  find(s: number, d: number, parent: number): number {
     const q = this.sequences;
     const { blockLen } = this;
-    const d = Math.floor(q.get(s, S.COMPUTED) / blockLen);
     const start = d * blockLen;
     const end = start + blockLen;
     if (q.get(s, S.KNOWN) < end) return -1;
-    const parent = this.blocks.parentOf(s, d);
     let loaded = false;
-    for (let l = q.active.first; l !== s; l = q.get(l, S.NEXT)) {
+    for (let l = q.active.first; l !== s && l !== -1; l = q.get(l, S.NEXT)) {
       const computed = q.get(l, S.COMPUTED);
       if (computed < start || computed >= end || q.get(l, S.KNOWN) < end) continue;
       if (this.blocks.parentOf(l, d) !== parent) continue;
@@ -417,5 +422,65 @@ export class Leaders {
       if (this.runs.common(q.get(l, S.RUN), start, end, this.index.query, 0) === blockLen) return l;
     }
     return -1;
+  }
+}
+
+/** What a match would find, without taking anything. */
+export class Prober {
+  readonly #found: Probe = { computed: 0, blocks: 0, cached: 0, copies: 0, leader: -1 };
+
+  constructor(
+    private readonly pool: BlockPool,
+    private readonly tree: BlockTree,
+    private readonly index: PrefixIndex,
+    private readonly sequences: SequenceStore,
+    private readonly leaders: Leaders,
+    private readonly prefixes: boolean,
+  ) {}
+
+  /** Of an inactive sequence. The answer is one object, used again. */
+  run(s: number): Readonly<Probe> {
+    const { pool, sequences: q } = this;
+    const { blockLen } = pool;
+    const found = this.#found;
+    const limit = Math.max(0, q.get(s, S.KNOWN) - 1);
+    found.computed = Math.min(q.get(s, S.COMPUTED), limit);
+    found.blocks = Math.ceil(found.computed / blockLen);
+    found.cached = 0;
+    found.copies = 0;
+    found.leader = -1;
+    let parent = -1 - q.get(s, S.NAMESPACE);
+    for (let i = 0; i < found.blocks; i++) {
+      parent = q.block(s, i);
+      if (pool.isCached(parent)) found.cached++;
+    }
+    if (found.computed % blockLen !== 0) {
+      const shared = pool.uses(parent) > 0 || !this.tree.endsAlone(s, parent) || pool.hasChildren(parent);
+      found.copies = shared ? 1 : 0;
+      return found;
+    }
+    if (!this.prefixes) return found;
+    parent = this.#onward(s, parent, limit);
+    const leader = this.leaders.find(s, found.blocks, parent);
+    if (leader !== -1) found.leader = q.idOf(leader);
+    return found;
+  }
+
+  /** Full blocks of others after its own; returns the last. */
+  #onward(s: number, own: number, limit: number): number {
+    const { pool } = this;
+    const found = this.#found;
+    const run = this.sequences.get(s, S.RUN);
+    let parent = own;
+    this.index.forget();
+    while ((found.blocks + 1) * pool.blockLen <= limit) {
+      const b = this.index.findFull(parent, run, found.blocks * pool.blockLen);
+      if (b === -1) break;
+      if (pool.isCached(b)) found.cached++;
+      found.blocks++;
+      parent = b;
+    }
+    found.computed = found.blocks * pool.blockLen;
+    return parent;
   }
 }

@@ -128,6 +128,18 @@ export interface TierOperations {
   adopt(nodes: readonly AdoptedNode[]): number;
 }
 
+export interface Probe {
+  computed: number;
+  /** Blocks that it would have. */
+  blocks: number;
+  /** Of these, the ones that are cached now: `available` would sink by so many. */
+  cached: number;
+  /** 1: its last block is read by others, so it would go on in a copy. */
+  copies: number;
+  /** See `leader`. */
+  leader: SequenceId | -1;
+}
+
 export interface CacheManager extends TierOperations {
   readonly config: Readonly<CacheConfig>;
 
@@ -160,14 +172,22 @@ export interface CacheManager extends TierOperations {
    */
   match(seq: SequenceId): number;
   /**
+   * What `match` of an inactive sequence would find, without taking it and without telling the eviction policy: for asking
+   * again and again whether it fits. A part of a block that would be copied is left out.
+   */
+  probe(seq: SequenceId): Readonly<Probe>;
+  /**
    * Another active sequence, active for longer, that is about to compute this one's next full block (same tokens), or
    * -1. Wait for it outside the batch: release, and match again in a later step. When it leaves, the next one leads.
    */
   leader(seq: SequenceId): SequenceId | -1;
   /** Makes blocks for tokens [0, length) writable from `computed` on. False: does not fit now; nothing changed. */
   reserve(seq: SequenceId, length: number): boolean;
-  /** A step ran: tokens [0, computed) are stored. Publishes the full blocks among them. */
-  commit(seq: SequenceId, computed: number): void;
+  /**
+   * A step ran: tokens [0, computed) are stored. Publishes the full blocks among them. Steps in flight may be writing on, up
+   * to token `writing`: what lies between is not shared yet.
+   */
+  commit(seq: SequenceId, computed: number, writing?: number): void;
   /**
    * Leaves the batch: 'keep' → cached, 'drop' → forgotten (an inactive sequence may be dropped, too). Its full blocks
    * stay findable through the prefix index until they are evicted.
@@ -182,11 +202,16 @@ export interface CacheManager extends TierOperations {
   /** Grows by one whenever the sequence's block list changes other than by appending. */
   tableVersion(seq: SequenceId): number;
   /**
-   * Block copies (from, to, tokens) that must run at the beginning of the next step, before anything is written; moved
-   * out. At most one for each active sequence; no block is both copied from and copied to, so their order is free. What
-   * a copy stored counts as computed for good with the sequence's next commit: released before that, it is forgotten.
+   * Block copies (from, to, tokens) that must run at the beginning of the next step, before anything is written. At most one
+   * for each active sequence; no block is both copied from and copied to, so their order is free. What a copy stored counts as
+   * computed for good with the sequence's next commit: released before that, it is forgotten.
+   * Each call is a step: `copiesRan` or `copiesLost` tells what became of it.
    */
   takeCopies(out: Int32Array): number;
+  /** The oldest of the steps that copies were taken for ran. */
+  copiesRan(): void;
+  /** The last `steps` of them will not run (cancelled, refused): the next `takeCopies` hands their copies out again. */
+  copiesLost(steps: number): void;
   /** Blocks that could be had now: free + cached that nobody pins. */
   available(): number;
   /** Blocks needed beyond those it holds so that `length` tokens fit. */

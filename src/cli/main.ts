@@ -25,7 +25,7 @@ export async function main(
   io: Io = process,
 ): Promise<number> {
   const terminal = new Terminal(io, argv.includes('--json'));
-  const interrupt = new Interrupt();
+  const interrupt = new Interrupt(io.env.npm_lifecycle_event !== undefined);
   const context: Context = { terminal, library, loadServer, interrupt, version: packageVersion(), exitCode: OK };
   // `longmind … | head` closes our stdout: nothing is left to say
   const onPipe = (e: NodeJS.ErrnoException) => {

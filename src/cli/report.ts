@@ -1,13 +1,13 @@
 /** How an engine describes itself on the terminal. */
-import { type EngineInfo, formatBytes, type MemorySplit } from '../index.js';
-import { type Terminal, table } from './terminal.js';
+import { type EngineInfo, formatBytes, type MemorySplit, type ModelInspection } from '../index.js';
+import { table } from './terminal.js';
 
 export function parameterCount(n: number): string {
-  return n >= 1e9 ? `${(n / 1e9).toFixed(2)} B` : `${(n / 1e6).toFixed(1)} M`;
+  return n >= 1e9 ? `${(n / 1e9).toFixed(2)} B` : n >= 1e5 ? `${(n / 1e6).toFixed(1)} M` : `${n}`;
 }
 
-/** The three parts of memory with the arithmetic behind the KV cache. */
-export function memoryLines(m: MemorySplit): string {
+/** The three parts of memory; `verbose`: with the arithmetic behind the KV cache. */
+export function memoryLines(m: MemorySplit, verbose: boolean): string {
   const sequences = Math.floor((m.kvBlocks * m.blockLen) / 1024);
   return `${table([
     ['memory', formatBytes(m.freeBytes), 'free before loading'],
@@ -19,10 +19,22 @@ export function memoryLines(m: MemorySplit): string {
       `${m.kvBlocks} blocks of ${m.blockLen} tokens, ${formatBytes(m.bytesPerToken)} a token: ` +
         `${m.kvBlocks * m.blockLen} tokens${sequences >= 2 ? `, ${sequences} conversations of 1024` : ''}`,
     ],
-  ])}\n            ${m.arithmetic}`;
+  ])}${verbose ? `\n\n${m.arithmetic}` : ''}`;
 }
 
-export function engineLines(info: EngineInfo): string {
+/** Where KV goes that has to leave the device. */
+function tierLines({ tiers, memory }: EngineInfo): string {
+  if (!tiers) return '';
+  const { hostBlocks, disk } = tiers;
+  const room = (blocks: number) =>
+    `${formatBytes(blocks * memory.blockBytes)}, ${blocks} blocks: ${blocks * memory.blockLen} tokens`;
+  const lines = [];
+  if (hostBlocks > 0) lines.push(`host cache  ${room(hostBlocks)}`);
+  if (disk) lines.push(`disk cache  ${room(disk.blocks)} in ${disk.dir}, ${disk.found} blocks found there`);
+  return `\n${lines.join('\n')}`;
+}
+
+export function engineLines(info: EngineInfo, verbose: boolean): string {
   const { dims: d, device } = info;
   return `${table([
     [
@@ -32,9 +44,26 @@ export function engineLines(info: EngineInfo): string {
     ['', `${d.layers} layers of ${d.dim}, ${d.heads} heads (${d.kvHeads} KV), vocabulary ${d.vocab}`],
     ['device', `${device.name} (${device.isa}), ${device.threads} threads`],
     ['length', `sessions of up to ${info.sessionLen} tokens`],
-  ])}\n${memoryLines(info.memory)}`;
+  ])}\n${memoryLines(info.memory, verbose)}${tierLines(info)}`;
 }
 
-export function noteEngine(terminal: Terminal, info: EngineInfo): void {
-  terminal.note(engineLines(info));
+/** What a model is and needs: its shape, its tensors by type, memory. */
+export function inspectionLines(m: ModelInspection, verbose: boolean): string {
+  const { dims: d, quantisation: q } = m;
+  const heads = `${d.heads} heads (${d.kvHeads} KV) of ${d.headDim}`;
+  const types = Object.entries(q.byType).map(([type, t]) => [
+    ...['', type, String(t.tensors), parameterCount(t.parameters)],
+    formatBytes(t.bytes),
+  ]);
+  return [
+    table([
+      ['model', `${m.name}: ${m.architecture}, ${parameterCount(m.parameters)} parameters, ${q.name}`],
+      ['file', m.path],
+      ['shape', `${d.layers} layers of ${d.dim}, ${heads}, feed-forward ${d.ffDim}, vocabulary ${d.vocab}`],
+      ['length', `${m.contextLength} tokens of context, sessions of up to ${m.sessionLen}`],
+      ['KV', `${formatBytes(m.kvBytesPerToken)} a token`],
+    ]),
+    table([['tensors', 'type', 'count', 'parameters', 'in the file'], ...types]),
+    memoryLines(m.memory, verbose),
+  ].join('\n\n');
 }

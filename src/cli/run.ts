@@ -4,4 +4,4 @@ import type { ServerModule } from './library.js';
 import { main } from './main.js';
 
 export const run = (argv: readonly string[], loadServer: () => Promise<ServerModule>): Promise<number> =>
-  main(argv, longmind, loadServer);
+  main(argv, { ...longmind, loadBench: () => import('../bench/index.js') }, loadServer);

@@ -1,10 +1,23 @@
 /**
- * The one interface between the engine and whatever computes: cpu, cuda, null.
+ * The one interface between the engine and whatever computes: cpu, null; cuda to come.
  *
- * The model is a Program: plain data recorded by `model/*.ts`. A device compiles it once (`load`), then runs whole steps.
- * All arrays of a Step are allocated once by `createStep` and reused; a device may hold on to them.
+ * The model is a Program: plain data recorded by `model/*.ts`. A device compiles it once (`load`), then runs whole steps
+ * (step.ts), as many at a time as its depth says.
  */
-import type { TensorSource } from '../types.js';
+import type { ModelDims, TensorSource } from '../types.js';
+import type { Step, StepLimits, StepResult } from './step.js';
+
+export {
+  createResult,
+  createStep,
+  MAX_TOP_LOGPROBS,
+  type MutableResult,
+  STEP_LAYOUT,
+  type Step,
+  type StepLimits,
+  type StepResult,
+  type StepSampling,
+} from './step.js';
 
 // ---------------------------------------------------------------- the model as data
 
@@ -46,17 +59,6 @@ export type Op =
   /** Logits → tokens by Step.sampling. Always last. */
   | { op: 'sample'; in: string };
 
-export interface ModelDims {
-  layers: number;
-  dim: number;
-  heads: number;
-  kvHeads: number;
-  headDim: number;
-  ffDim: number;
-  vocab: number;
-  contextLength: number;
-}
-
 export interface Program {
   dims: ModelDims;
   /** Named activation buffers: `width` f32 values a row; `perLogit` rows follow logitRows instead of tokens. */
@@ -88,103 +90,6 @@ export function kvBlockBytes(kv: KvLayout): number {
   return kvBytesPerToken(kv) * kv.blockLen;
 }
 
-// ---------------------------------------------------------------- Step
-
-export const MAX_TOP_LOGPROBS = 20;
-
-/** Sizes a step may have; a device sizes its workspace by them. */
-export interface StepLimits {
-  /** Tokens in one step, all rows together. */
-  maxTokens: number;
-  /** Sequences in one step = number of slots. */
-  maxRows: number;
-  /** Columns of the block table: ceil(sessionLength / blockLen). */
-  maxBlocksPerRow: number;
-  /** Rows of logits in one step. */
-  maxLogits: number;
-  vocab: number;
-}
-
-/**
- * One unit of work, plain data. Row r (a sequence) owns tokens rowStart[r] … rowStart[r+1]-1, at consecutive positions;
- * its context is everything stored at smaller positions in the blocks of its slot.
- */
-export interface Step {
-  rowCount: number;
-  tokenCount: number;
-  logitCount: number;
-  copyCount: number;
-  /** (maxTokens) token ids. */
-  tokens: Int32Array;
-  /** (maxTokens) absolute positions. */
-  positions: Int32Array;
-  /** (maxRows + 1) first token of each row. */
-  rowStart: Int32Array;
-  /** (maxRows) which row of `blockTables` belongs to the sequence. */
-  rowSlot: Int32Array;
-  /** (maxRows, maxBlocksPerRow) block numbers by slot. A slot's row changes only when its blocks do. */
-  blockTables: Int32Array;
-  /** (maxLogits) indexes into `tokens` whose logits are wanted, ascending. */
-  logitRows: Int32Array;
-  /** (2 × maxRows, 3) triples (from block, to block, leading tokens to copy), done before anything else in the step. */
-  copies: Int32Array;
-  sampling: StepSampling;
-}
-
-/** Parallel arrays over the wanted logits. Order of work: bias and mask, penalties, temperature, top-k, top-p, min-p, draw. */
-export interface StepSampling {
-  /** (maxLogits); 0 = greedy (argmax, lowest id wins ties). */
-  temperature: Float32Array;
-  /** (maxLogits); 0 = off. */
-  topK: Int32Array;
-  /** (maxLogits); 1 = off. */
-  topP: Float32Array;
-  /** (maxLogits); 0 = off. */
-  minP: Float32Array;
-  /** (maxLogits); 1 = off. Divides positive and multiplies negative logits of tokens in the history. */
-  repetitionPenalty: Float32Array;
-  /** (maxLogits); 0 = off. Subtracted once from tokens of the history whose count is above 0. */
-  presencePenalty: Float32Array;
-  /** (maxLogits); 0 = off. Subtracted count times. */
-  frequencyPenalty: Float32Array;
-  /** (maxLogits, 2) seed; the random number is a function of (seed, position of the token being drawn) only. */
-  seed: Uint32Array;
-  /** (maxLogits) -1: no log-probabilities; 0…20: that many alternatives. They are of the model's raw distribution. */
-  topLogprobs: Int32Array;
-  /** (maxLogits) a token whose raw log-probability is wanted too, or -1. */
-  scoreToken: Int32Array;
-  /** (maxLogits + 1) offsets into historyTokens / historyCounts: distinct tokens, how often each was generated (0 = prompt only). */
-  historyStart: Int32Array;
-  historyTokens: Int32Array;
-  historyCounts: Int32Array;
-  /** (maxLogits + 1) offsets into biasTokens / biasValues (added to logits; -Infinity bans). */
-  biasStart: Int32Array;
-  biasTokens: Int32Array;
-  biasValues: Float32Array;
-  /** (maxLogits) row of `masks` that limits the choice, or -1. */
-  maskRow: Int32Array;
-  /** (rows, ceil(vocab / 32)) bit t of a row set = token t allowed. */
-  masks: Int32Array;
-}
-
-/** Result of a step, arrays reused by the next one. Row i belongs to logitRows[i]. */
-export interface StepResult {
-  /** False if the cancel flag stopped the step half-way: nothing of it may be committed. */
-  completed: boolean;
-  logitCount: number;
-  /** (maxLogits) drawn token. */
-  tokens: Int32Array;
-  /** (maxLogits) 0 = good, 1 = the logits hold NaN or no allowed token is finite. */
-  status: Int32Array;
-  /** (maxLogits) raw log-probability of the drawn token; NaN where not asked for. */
-  logprobs: Float32Array;
-  /** (maxLogits) raw log-probability of scoreToken; NaN where not asked for. */
-  scoreLogprobs: Float32Array;
-  /** (maxLogits, MAX_TOP_LOGPROBS) */
-  topTokens: Int32Array;
-  topLogprobs: Float32Array;
-}
-
 // ---------------------------------------------------------------- Device
 
 export interface DeviceInfo {
@@ -194,6 +99,15 @@ export interface DeviceInfo {
   threads: number;
   /** Bytes that the device could give now, e.g. MemAvailable within the cgroup limit. */
   memoryFree: number;
+  /** Its memory is not the host's: KV may go there when there is no room on the device. */
+  ownMemory: boolean;
+  /** Steps that may be in flight: submitted and not yet waited for. */
+  depth: number;
+  /**
+   * Family of kernels: devices of one name store the same KV bits for the same tokens. Part of the key of KV that outlives
+   * the process, so it changes whenever the arithmetic does.
+   */
+  kernels: string;
 }
 
 export interface LoadOptions {
@@ -211,6 +125,37 @@ export interface LoadedMemory {
   workspaceBytes: number;
 }
 
+/** 0, 1, 2 …, one for each submitted step. */
+export type Ticket = number;
+
+/** A copy of a block under way. */
+export type Transfer = number;
+
+/**
+ * KV of whole blocks ↔ host memory. Transfers stand in one line with the steps: each comes after the steps submitted before
+ * it and before those submitted after it.
+ */
+export interface KvTransfers {
+  readonly blockBytes: number;
+  /** Host memory that the device copies from and to fastest (pinned on a GPU, a SharedArrayBuffer elsewhere, so that a worker can read files into it). */
+  allocateHost(bytes: number): Uint8Array;
+  /**
+   * Starts to copy a block into host memory (blockBytes). It sees what the steps submitted before it stored. The block must
+   * not be given to anybody else before it is done.
+   */
+  read(block: number, host: Uint8Array): Transfer;
+  /** Starts to copy host memory into a block. Steps submitted after it see it. `host` must stay as it is until it is done. */
+  write(block: number, host: Uint8Array): Transfer;
+  /** Never waits. */
+  done(transfer: Transfer): boolean;
+}
+
+/**
+ * Steps run one after another, in the order of their submission: what a step stores, a later one may read, and a block may be
+ * given to somebody else as soon as the last step that uses it was submitted.
+ *
+ * A step that did not complete (cancelled) or failed takes those in flight behind it along: none of them completes.
+ */
 export interface Device {
   readonly info: DeviceInfo;
   /** Bytes of workspace that `load` would allocate for these limits. */
@@ -221,53 +166,26 @@ export interface Device {
   load(program: Program, source: TensorSource, options: LoadOptions): LoadedMemory;
   /** Makes blocks 0 … total-1 usable. False if the device has not enough memory; then nothing changed. */
   growKv(total: number): boolean;
-  /** Starts a step. A device with its own queue returns at once; the CPU may do all the work here. */
-  submit(step: Step): void;
-  /** Ends the step begun by `submit`. */
-  wait(): StepResult;
-  /** (1) shared flag: any thread stores 1 to stop the running step between two operations; the next submit clears it. */
+  /**
+   * Starts a step; at most `info.depth` are in flight. The step's buffer belongs to the device until `wait` returned. A device
+   * with its own queue returns at once; the CPU does all the work here.
+   * @throws native_error if the step is malformed or the device failed; then it was not submitted, and those in flight go on
+   */
+  submit(step: Step): Ticket;
+  /**
+   * Ends the oldest step in flight, which the ticket must name. The result is valid until `info.depth` more steps were
+   * submitted.
+   * @throws native_error if the device failed; the step is over then, too
+   */
+  wait(ticket: Ticket): StepResult;
+  /** After `load`. */
+  readonly kv: KvTransfers;
+  /**
+   * (1) shared flag: any thread stores 1 to stop the running step between two operations; a submit with nothing else in
+   * flight clears it.
+   */
   readonly cancel: Int32Array;
-  /** Raw logits (vocab) of row i of the last step, for tests and comparisons. */
+  /** Raw logits (vocab) of row i of the last step that ended, for tests and comparisons. */
   logits(i: number): Float32Array;
   close(): void;
-}
-
-/** Allocates a step for these limits. Histories and biases grow on demand (`ensureCapacity`). */
-export function createStep(limits: StepLimits): Step {
-  const { maxTokens, maxRows, maxBlocksPerRow, maxLogits, vocab } = limits;
-  const i32 = (n: number) => new Int32Array(n);
-  const f32 = (n: number) => new Float32Array(n);
-  return {
-    rowCount: 0,
-    tokenCount: 0,
-    logitCount: 0,
-    copyCount: 0,
-    tokens: i32(maxTokens),
-    positions: i32(maxTokens),
-    rowStart: i32(maxRows + 1),
-    rowSlot: i32(maxRows),
-    blockTables: i32(maxRows * maxBlocksPerRow),
-    logitRows: i32(maxLogits),
-    copies: i32(6 * maxRows),
-    sampling: {
-      temperature: f32(maxLogits),
-      topK: i32(maxLogits),
-      topP: f32(maxLogits).fill(1),
-      minP: f32(maxLogits),
-      repetitionPenalty: f32(maxLogits).fill(1),
-      presencePenalty: f32(maxLogits),
-      frequencyPenalty: f32(maxLogits),
-      seed: new Uint32Array(2 * maxLogits),
-      topLogprobs: i32(maxLogits).fill(-1),
-      scoreToken: i32(maxLogits).fill(-1),
-      historyStart: i32(maxLogits + 1),
-      historyTokens: i32(1024),
-      historyCounts: i32(1024),
-      biasStart: i32(maxLogits + 1),
-      biasTokens: i32(256),
-      biasValues: f32(256),
-      maskRow: i32(maxLogits).fill(-1),
-      masks: i32(Math.ceil(vocab / 32)),
-    },
-  };
 }

@@ -2,9 +2,11 @@
 import type { CacheManager, SequenceId } from '../cache/types.js';
 import { DEFAULT_MAX_TOKENS } from '../config.js';
 import { errors } from '../errors.js';
-import { type Alignment, alignHistory, type TokenBytes } from './align.js';
+import type { TokenBytes } from '../types.js';
+import { type Alignment, alignHistory } from './align.js';
 import { type EngineRequest, TokenHistory } from './request.js';
 import type { Sessions, SessionsOptions } from './sessions.js';
+import { type Turn, tailOf, undoTurn } from './turn.js';
 
 export interface Admission {
   vocab: number;
@@ -15,10 +17,9 @@ export interface Admission {
 
 export interface Admitted {
   sequence: SequenceId;
-  session: ReturnType<Sessions['open']> | null;
+  /** Of its session, if it has one. */
+  turn: Turn | null;
   maxTokens: number;
-  /** Known tokens of the session that stayed as they were. */
-  changedFrom: number;
 }
 
 export function admit(
@@ -31,17 +32,29 @@ export function admit(
   if (session?.busy) throw errors.sessionBusy(session.id);
   const kept = session ? cache.known(session.sequence) : 0;
   const tokens = kept > 0 && request.continuation ? request.continuation : request.tokens;
-  checkTokens(tokens, a.vocab);
+  checkTokens(tokens, 'prompt', a.vocab);
+  checkTokens(request.stopTokens, 'stopTokens', a.vocab);
+  checkTokens(Object.keys(request.sampling.logitBias).map(Number), 'logitBias', a.vocab);
   const { keep, from } = session ? place(request, tokens, cache, session.sequence, kept, a) : { keep: 0, from: 0 };
   const known = keep + tokens.length - from;
   if (known === 0) throw errors.invalidRequest('the prompt is empty', 'prompt');
   const maxTokens = roomFor(request, known, cache);
 
-  const open = request.sessionId === null ? null : (session ?? sessions.open(request.sessionId, request.owner));
-  const sequence = open ? open.sequence : cache.create({ owner: request.owner, shared: shareAcrossOwners });
-  if (keep < kept) cache.truncate(sequence, keep);
-  cache.append(sequence, tokens, from);
-  return { sequence, session: open, maxTokens, changedFrom: keep };
+  if (request.sessionId === null) {
+    const sequence = cache.create({ owner: request.owner, shared: shareAcrossOwners });
+    cache.append(sequence, tokens, from);
+    return { sequence, turn: null, maxTokens };
+  }
+  const open = session ?? sessions.open(request.sessionId, request.owner);
+  const turn = { session: open, opened: session === null, keep, replaced: tailOf(cache, open.sequence, keep) };
+  try {
+    cache.truncate(open.sequence, keep);
+    cache.append(open.sequence, tokens, from);
+  } catch (e) {
+    undoTurn(turn, cache, sessions);
+    throw e;
+  }
+  return { sequence: open.sequence, turn, maxTokens };
 }
 
 /** Where the tokens go: after what the session holds, or over it from the first difference on. */
@@ -65,11 +78,12 @@ function place(
   return { keep: common + rest.keep, from: common + rest.from };
 }
 
-function checkTokens(tokens: Int32Array, vocab: number): void {
-  for (const t of tokens) {
-    if (!(t >= 0 && t < vocab)) {
-      throw errors.invalidRequest(`token id ${t} is not in the vocabulary of ${vocab} tokens`, 'prompt');
-    }
+/** Every id that comes from outside: the device refuses a whole step for one that it does not have. */
+function checkTokens(tokens: ArrayLike<number>, param: string, vocab: number): void {
+  for (let i = 0; i < tokens.length; i++) {
+    const t = tokens[i]!;
+    if (!(t >= 0 && t < vocab))
+      throw errors.invalidRequest(`token id ${t} is not in the vocabulary of ${vocab} tokens`, param);
   }
 }
 

@@ -4,14 +4,7 @@
  * tokens stand for themselves: text that merely spells one is different.
  */
 
-/** What each token stands for. Token t's bytes are bytes[offsets[t]] … bytes[offsets[t+1]-1]. */
-export interface TokenBytes {
-  bytes: Uint8Array;
-  /** (vocab + 1) */
-  offsets: Int32Array;
-  /** (vocab) 1 = special. */
-  special: Uint8Array;
-}
+import type { TokenBytes } from '../types.js';
 
 export interface Alignment {
   /** Leading kept tokens that stay. */

@@ -1,27 +1,40 @@
 /**
- * The persistent batch. Requests join and leave at any step; `step()` is: admit, plan, reserve, run, commit, tell.
+ * The persistent batch. Requests join and leave at any step; `step()` is: plan, submit, wait, commit, tell. On a device that
+ * takes two steps it runs ahead: step n+1 is planned and submitted while step n runs, and its rows compute tokens that are
+ * still being drawn. What is learned late (a request ended, a step was cancelled) costs the row that ran ahead, no more: what
+ * it drew is discarded, and what it stored lies beyond the end of its sequence.
+ *
  * It owns no thread and no clock of its own, so that tests drive it step by step.
  */
 import type { CacheManager } from '../cache/types.js';
 import type { Device, StepLimits, StepResult } from '../device/device.js';
 import { errors, invariant, LongmindError } from '../errors.js';
+import type { Mover } from '../tiers/index.js';
 import type { FinishReason, TokenLogprob } from '../types.js';
 import { type Admission, admit, historyOf } from './admission.js';
+import { type Flight, Flights } from './flight.js';
 import { Forks } from './forks.js';
 import { openMatcher } from './matchers.js';
+import { Planner } from './planner.js';
+import { PrefixWaits } from './prefix-waits.js';
 import { type EngineRequest, type FinishedRequest, LiveRequest } from './request.js';
-import { createPlan, planAdmission, planRunning } from './scheduler.js';
+import { Restores } from './restores.js';
+import { Roster } from './roster.js';
+import { type LostRow, runRowByRow } from './row-by-row.js';
 import { Sessions, type SessionsOptions } from './sessions.js';
-import type { StepBudget } from './step-budget.js';
+import type { Budget } from './step-budget.js';
 import { readLogprobs, StepBuilder } from './step-builder.js';
 import { StepTimes } from './step-times.js';
 import { StopDetector } from './stop-detector.js';
+import { type Turn, undoTurn } from './turn.js';
 
 export interface BatchOptions {
   limits: StepLimits;
   maxQueue: number;
   sessions: SessionsOptions;
-  budget: Pick<StepBudget, 'tokens' | 'observe'>;
+  budget: Budget;
+  /** Moves KV between the device and the places below it, if there are any. */
+  mover?: Mover | null;
   admission: Admission;
   now?: () => number;
 }
@@ -48,327 +61,321 @@ export class PersistentBatch {
   readonly stepTimes = new StepTimes();
   lastStepMs = 0;
   lastStepJsMs = 0;
-  /** In rank order, both. */
-  readonly #running: LiveRequest[] = [];
-  readonly #waiting: LiveRequest[] = [];
-  readonly #byId = new Map<number, LiveRequest>();
-  readonly #stops = new Map<number, StopDetector>();
+  readonly #roster: Roster;
+  readonly #flights: Flights;
   readonly #forks: Forks;
-  readonly #freeSlots: number[] = [];
+  readonly #waits: PrefixWaits;
+  readonly #restores: Restores | null;
   readonly #builder: StepBuilder;
-  readonly #plan;
+  readonly #planner: Planner;
   readonly #now: () => number;
+  /** Of this call of step(): time in the device. */
+  #deviceMs = 0;
+  #landedAt = 0;
 
   constructor(
-    private readonly device: Device,
+    device: Device,
     private readonly cache: CacheManager,
     private readonly options: BatchOptions,
     private readonly events: BatchEvents,
   ) {
-    const rows = options.limits.maxRows;
+    const { limits, budget } = options;
     this.sessions = new Sessions(cache, options.sessions);
+    this.#flights = new Flights(device, limits);
+    this.#roster = new Roster(cache, limits.maxRows, (slot) => this.#flights.clearSlot(slot));
     this.#forks = new Forks(cache);
-    this.#builder = new StepBuilder(options.limits, cache);
-    this.#plan = createPlan(rows);
+    this.#waits = new PrefixWaits(cache);
     this.#now = options.now ?? (() => performance.now());
-    for (let s = rows - 1; s >= 0; s--) this.#freeSlots.push(s);
+    this.#restores = options.mover ? new Restores(cache, options.mover, budget, this.#now) : null;
+    this.#builder = new StepBuilder(limits, cache);
+    const waits = { prefix: this.#waits, restores: this.#restores };
+    this.#planner = new Planner(limits, budget, cache, this.#roster, waits, this.#builder, {
+      fail: (r, error) => this.#fail(r, error),
+      preempted: () => this.counters.preemptions++,
+      admitted: (r) => this.#admitted(r),
+    });
   }
 
   get waiting(): number {
-    return this.#waiting.length;
+    return this.#roster.waiting.length;
   }
 
   get running(): number {
-    return this.#running.length;
+    return this.#roster.running.length;
   }
 
+  /** No request is in the engine. A step that was planned for those that have ended may still be on its way. */
   get idle(): boolean {
-    return this.#running.length === 0 && this.#waiting.length === 0;
+    return this.#roster.size === 0;
   }
 
   /** Takes a request in, or throws the caller's error; then nothing changed. */
   submit(request: EngineRequest): void {
-    if (this.#waiting.length >= this.options.maxQueue) throw errors.queueFull(this.options.maxQueue);
+    if (this.waiting >= this.options.maxQueue) throw errors.queueFull(this.options.maxQueue);
     const matcher = openMatcher(request, this.options.admission);
-    const { sequence, session, maxTokens, changedFrom } = admit(request, this.cache, this.sessions, this.options);
+    const { sequence, turn, maxTokens } = admit(request, this.cache, this.sessions, this.options);
     const live = new LiveRequest(request, sequence, this.cache, this.#now());
     live.maxTokens = maxTokens;
     live.promptTokens = live.known;
     live.matcher = matcher;
     if (live.usesPenalties) live.history = historyOf(this.cache, sequence);
-    live.changedFrom = changedFrom;
-    if (session) this.sessions.use(session, true);
+    live.turn = turn;
+    if (turn) this.sessions.use(turn.session, true);
     const { stop } = request.limits;
-    if (stop.length > 0) this.#stops.set(request.id, new StopDetector(stop, this.options.admission.tokenBytes));
-    this.#byId.set(request.id, live);
-    insertByRank(this.#waiting, live);
-    const other = request.forkOf === null ? undefined : this.#byId.get(request.forkOf);
+    if (stop.length > 0) live.stops = new StopDetector(stop, this.options.admission.tokenBytes);
+    const other = request.forkOf === null ? undefined : this.#roster.find(request.forkOf);
+    this.#roster.add(live);
     if (other) this.#forks.join(live, other);
   }
 
   /** The request ends by the next step. Unknown ids (ended already) are fine. */
   abort(id: number): void {
-    const r = this.#byId.get(id);
+    const r = this.#roster.find(id);
     if (r) r.aborted = true;
+  }
+
+  /** KV is on its way, and nothing but looking for it again tells when it is there. */
+  get watching(): boolean {
+    return (this.#restores?.size ?? 0) > 0 || (this.options.mover?.copying ?? false);
   }
 
   /** One step. False if there was nothing to do. */
   step(): boolean {
     const start = this.#now();
+    this.options.mover?.pump();
+    this.#deviceMs = 0;
     this.#removeAborted();
-    if (this.idle) return false;
-    this.#schedule();
-    const step = this.#builder.end();
-    if (step.rowCount === 0) return !this.idle;
-    const submitted = this.#now();
-    let result: StepResult;
-    try {
-      this.device.submit(step);
-      result = this.device.wait();
-    } catch (e) {
-      this.#failStep(e);
-      return true;
-    }
-    const ran = this.#now() - submitted;
-    if (result.completed) {
-      this.#observe(ran);
-      this.#commit(result);
-    }
+    if (this.idle && this.#flights.count === 0) return false;
+    while (this.#launch());
+    if (this.#flights.count === 0) return !this.idle && !this.watching;
+    if (!this.#land()) return true;
     this.counters.steps++;
     this.lastStepMs = this.#now() - start;
     this.stepTimes.observe(this.lastStepMs);
-    this.lastStepJsMs = this.lastStepMs - ran;
+    this.lastStepJsMs = this.lastStepMs - this.#deviceMs;
     return true;
+  }
+
+  /** Waits for what is in flight and forgets it: another batch takes the device over, or it is closed. */
+  drain(): void {
+    this.#flights.drain();
   }
 
   /** The batch and the queue, in order. */
   view(): { running: readonly LiveRequest[]; waiting: readonly LiveRequest[] } {
-    return { running: this.#running, waiting: this.#waiting };
+    return this.#roster;
   }
 
   /** Every invariant of batch and cache. */
   check(): void {
     this.cache.check();
     const stats = this.cache.stats();
+    const restoring = this.#restores?.size ?? 0;
     invariant(
-      stats.sequences.active === this.#running.length,
-      `${stats.sequences.active} active sequences, ${this.#running.length} in the batch`,
+      stats.sequences.active === this.running + restoring,
+      `${stats.sequences.active} active sequences, ${this.running} in the batch, ${restoring} wait for their KV`,
     );
-    if (this.#running.length === 0)
+    if (this.running + restoring === 0)
       invariant(stats.blocks.active === 0, `idle, but ${stats.blocks.active} blocks active`);
-    const slots = new Set(this.#running.map((r) => r.slot));
-    invariant(slots.size === this.#running.length && !slots.has(-1), 'two sequences share a slot');
-    invariant(slots.size + this.#freeSlots.length === this.options.limits.maxRows, 'a slot is lost');
-    invariant(this.#byId.size === this.#running.length + this.#waiting.length, 'a request is lost');
+    this.#roster.check(this.#flights.count > 0);
   }
 
-  // ---------------------------------------------------------------- scheduling
+  // ---------------------------------------------------------------- out and back
 
-  /** Fills the step builder. Whatever it holds afterwards has its blocks. */
-  #schedule(): void {
-    const plan = this.#plan;
-    const budget = this.#budget();
-    let preempted = false;
-    for (;;) {
-      planRunning(this.#running, budget, this.cache.available(), plan);
-      if (!plan.preemptLast) {
-        if (this.#reservePlanned()) break;
-      }
-      if (this.#running.length === 1) {
-        this.#failAlone();
-        return;
-      }
-      this.#preempt(this.#running[this.#running.length - 1]!);
-      preempted = true;
-    }
-    if (!preempted) this.#admitWaiting();
-  }
-
-  #reservePlanned(): boolean {
-    this.#builder.begin();
-    for (let i = 0; i < this.#running.length; i++) {
-      const tokens = this.#plan.tokens[i]!;
-      if (tokens === 0) continue;
-      const r = this.#running[i]!;
-      if (!this.cache.reserve(r.sequence, r.computed + tokens)) return false;
-      this.#builder.addRow(r, tokens);
+  /** Plans a step and submits it. False: as many are in flight as may be, or there is nothing to compute. */
+  #launch(): boolean {
+    const flight = this.#flights.next;
+    if (!flight) return false;
+    this.#planner.fill(flight, this.#flights.count > 0);
+    if (flight.rows.length === 0) return false;
+    try {
+      this.#submit(flight);
+    } catch (e) {
+      const lost = lostRows(flight);
+      // what is in flight comes first
+      while (this.#flights.count > 0) this.#land();
+      this.#rowByRow(lost, e);
+      return false;
     }
     return true;
   }
 
-  /** Tokens for this step, given the context that its prefill (if any) would see. */
-  #budget(): number {
-    const prefill = this.#running.find((r) => r.known - r.computed > 1) ?? this.#waiting[0];
-    const tokens = this.options.budget.tokens(prefill ? prefill.computed : 0);
-    return Math.min(this.options.limits.maxTokens, Math.max(tokens, this.#running.length));
-  }
-
-  #admitWaiting(): void {
-    const plan = this.#plan;
-    for (let i = 0; i < this.#waiting.length && this.#freeSlots.length > 0 && plan.budgetLeft > 0; ) {
-      const r = this.#waiting[i]!;
-      if (r.leader) {
-        i++;
-        continue;
-      }
-      if (!this.cache.exists(r.sequence)) {
-        this.#fail(r, errors.tooManySessions(this.cache.config.maxSequences));
-        continue;
-      }
-      this.cache.match(r.sequence);
-      if (this.cache.leader(r.sequence) !== -1) {
-        // another sequence is computing this one's next block: wait outside, let others pass
-        this.cache.release(r.sequence, 'keep');
-        i++;
-        continue;
-      }
-      plan.blocksLeft = Math.min(plan.blocksLeft, this.cache.available());
-      const tokens = planAdmission(r, plan, this.cache.config.blockLen, this.#running.length === 0);
-      if (tokens === 0 || !this.cache.reserve(r.sequence, r.computed + tokens)) {
-        this.cache.release(r.sequence, 'keep');
-        if (this.#running.length === 0 && tokens > 0) this.#fail(r, this.#outOfMemory(r));
-        return;
-      }
-      this.#enter(r, i, tokens);
+  /** Throws what the device says; then nothing has happened. */
+  #submit(flight: Flight): void {
+    this.#builder.end();
+    let context = 0;
+    for (let i = 0; i < flight.rows.length; i++) context += flight.counts[i]! * flight.rows[i]!.scheduled;
+    flight.context = context / flight.step.tokenCount;
+    flight.submittedAt = this.#now();
+    try {
+      this.#flights.submit(flight);
+    } catch (e) {
+      this.cache.copiesLost(1);
+      throw e;
+    } finally {
+      this.#deviceMs += this.#now() - flight.submittedAt;
+    }
+    for (let i = 0; i < flight.rows.length; i++) {
+      const r = flight.rows[i]!;
+      r.scheduled += flight.counts[i]!;
+      if (flight.logits[i] === flight.logits[i + 1]) continue;
+      r.drawing++;
+      r.drawnBy = flight.logits[i]!;
     }
   }
 
-  #enter(r: LiveRequest, waitingIndex: number, tokens: number): void {
-    this.#waiting.splice(waitingIndex, 1);
-    if (r.admittedAt < 0) {
-      r.admittedAt = this.#now();
-      r.cachedTokens = Math.min(r.computed, r.promptTokens);
-      this.counters.prompt += r.promptTokens;
-      this.counters.cached += r.cachedTokens;
+  /** Waits for the oldest step and commits it. False if the device failed it. */
+  #land(): boolean {
+    const flight = this.#flights.oldest;
+    const asked = this.#now();
+    let result: StepResult;
+    try {
+      result = this.#flights.wait();
+    } catch (e) {
+      const lost = lostRows(flight);
+      this.#loseAll();
+      this.#rowByRow(lost, e);
+      return false;
     }
-    r.slot = this.#freeSlots.pop()!;
-    r.tableLength = 0;
-    r.tableVersion = -1;
-    insertByRank(this.#running, r);
-    this.#plan.budgetLeft -= tokens;
-    this.#plan.blocksLeft -= r.needed(r.known);
-    this.#builder.addRow(r, tokens);
+    const landed = this.#now();
+    this.#deviceMs += landed - asked;
+    if (result.completed) {
+      const ran = landed - Math.max(flight.submittedAt, this.#landedAt);
+      this.options.budget.observe(flight.step.tokenCount, flight.context, ran);
+      this.cache.copiesRan();
+      this.#commit(flight, result);
+    } else this.#loseAll();
+    this.#landedAt = landed;
+    return true;
   }
 
-  #preempt(r: LiveRequest): void {
-    this.counters.preemptions++;
-    this.#leave(r, 'keep');
-    insertByRank(this.#waiting, r);
+  /** The step that was waited for did not run, and takes those behind it along: all of it is to be scheduled again. */
+  #loseAll(): void {
+    const steps = 1 + this.#flights.count;
+    this.#flights.drain();
+    this.cache.copiesLost(steps);
+    this.#roster.unschedule();
   }
 
-  /** Out of the batch; its blocks are given back. */
-  #leave(r: LiveRequest, mode: 'keep' | 'drop'): void {
-    this.#running.splice(this.#running.indexOf(r), 1);
-    this.#freeSlots.push(r.slot);
-    r.slot = -1;
-    this.cache.release(r.sequence, mode);
+  /** The device refused a step, or failed: only the requests that it refuses alone get its error. */
+  #rowByRow(rows: readonly LostRow[], error: unknown): void {
+    runRowByRow(rows, error, {
+      run: ({ request, count }) => {
+        const flight = this.#flights.next!;
+        this.#builder.begin(flight);
+        this.#builder.addRow(request, count);
+        this.#submit(flight);
+        let result: StepResult;
+        try {
+          result = this.#flights.wait();
+        } catch (e) {
+          this.#loseAll();
+          throw e;
+        }
+        if (!result.completed) {
+          this.#loseAll();
+          return false;
+        }
+        this.cache.copiesRan();
+        this.#commit(flight, result);
+        return true;
+      },
+      failed: (r, e) => this.#fail(r, e instanceof LongmindError ? e : errors.engineFailed(messageOf(e))),
+    });
   }
 
   // ---------------------------------------------------------------- results
 
-  #observe(ms: number): void {
-    const b = this.#builder;
-    let context = 0;
-    for (let i = 0; i < b.rows.length; i++) context += b.counts[i]! * b.rows[i]!.computed;
-    this.options.budget.observe(b.step.tokenCount, context / b.step.tokenCount, ms);
+  /** Rows of requests that have ended meanwhile are passed over. */
+  #commit(flight: Flight, result: StepResult): void {
+    const { rows, counts, logits } = flight;
+    for (let i = 0; i < rows.length; i++) {
+      const r = rows[i]!;
+      if (!r.ended) this.cache.commit(r.sequence, r.computed + counts[i]!, r.scheduled);
+    }
+    for (const r of rows) {
+      if (r.ended) continue;
+      this.#forks.computed(r);
+      this.#waits.computed(r);
+    }
+    for (let i = 0; i < rows.length; i++) {
+      const r = rows[i]!;
+      if (logits[i] === logits[i + 1] || r.ended) continue;
+      r.drawing--;
+      this.#accept(r, result, logits[i]!, flight);
+    }
   }
 
-  #commit(result: StepResult): void {
-    const b = this.#builder;
-    for (let i = 0; i < b.rows.length; i++) this.cache.commit(b.rows[i]!.sequence, b.rows[i]!.computed + b.counts[i]!);
-    for (const r of b.rows) this.#forks.computed(r);
-    for (let i = 0; i < b.wanted.length; i++) this.#accept(b.wanted[i]!, result, i);
-  }
-
-  #accept(r: LiveRequest, result: StepResult, i: number): void {
-    const b = this.#builder;
+  #accept(r: LiveRequest, result: StepResult, i: number, flight: Flight): void {
     if (result.status[i] !== 0) {
-      this.#fail(r, b.deadEnds.has(r) ? errors.deadEnd() : errors.nanLogits(r.known - 1));
+      this.#fail(r, flight.deadEnds.has(r) ? errors.deadEnd() : errors.nanLogits(r.known - 1));
       return;
     }
     const token = result.tokens[i]!;
-    const { limits, sampling } = r.request;
+    const { limits, sampling, stopTokens } = r.request;
     this.cache.appendOne(r.sequence, token);
+    r.known++;
+    r.lastToken = token;
     r.history?.add(token);
     if (r.matcher) invariant(r.matcher.accept(token), `token ${token} was drawn against the mask`);
     r.generated++;
     this.counters.generated++;
     this.events.token(r.request, token, readLogprobs(result, i, sampling.logprobs));
-    const stopString = this.#stops.get(r.request.id)?.push(token) ?? null;
+    const stopString = r.stops?.push(token) ?? null;
     const enough = r.generated >= limits.minTokens;
-    if (enough && (stopString !== null || r.request.stopTokens.includes(token))) this.#finish(r, 'stop', stopString);
+    if (enough && (stopString !== null || stopTokens.includes(token))) this.#finish(r, 'stop', stopString);
     else if (r.generated >= r.maxTokens) this.#finish(r, 'length', null);
+  }
+
+  #admitted(r: LiveRequest): void {
+    if (r.admittedAt >= 0) return;
+    r.admittedAt = this.#now();
+    r.cachedTokens = Math.min(r.scheduled, r.promptTokens);
+    this.counters.prompt += r.promptTokens;
+    this.counters.cached += r.cachedTokens;
   }
 
   #finish(r: LiveRequest, reason: FinishReason, stopString: string | null): void {
     if (reason === 'abort') this.counters.aborted++;
     else this.counters.finished++;
-    this.#remove(r);
+    this.#takeOut(r);
+    if (r.turn) this.#endTurn(r.turn);
     this.events.finished(r.finished(reason, stopString));
   }
 
+  /** Its session is as it was before. */
   #fail(r: LiveRequest, error: LongmindError): void {
     this.counters.failed++;
-    this.#remove(r);
+    this.#takeOut(r);
+    if (r.turn) undoTurn(r.turn, this.cache, this.sessions);
     this.events.failed(r.request.id, error);
   }
 
-  /** Out of the engine. A session keeps its sequence; any other sequence is forgotten (its blocks may serve as prefixes). */
-  #remove(r: LiveRequest): void {
-    const { id, sessionId, owner } = r.request;
+  /** Out of the engine. A session keeps its sequence; any other sequence is forgotten. */
+  #takeOut(r: LiveRequest): void {
     this.#forks.leave(r);
-    const mode = sessionId === null ? 'drop' : 'keep';
-    if (r.slot >= 0) this.#leave(r, mode);
-    else {
-      this.#waiting.splice(this.#waiting.indexOf(r), 1);
-      if (mode === 'drop' && this.cache.exists(r.sequence)) this.cache.release(r.sequence, 'drop');
-    }
-    this.#byId.delete(id);
-    this.#stops.delete(id);
-    if (sessionId === null) return;
-    const session = this.sessions.find(sessionId, owner);
-    if (!session) return;
+    this.#waits.leave(r);
+    this.#restores?.leave(r);
+    this.#roster.remove(r, r.turn ? 'keep' : 'drop');
+  }
+
+  #endTurn({ session, keep }: Turn): void {
+    if (this.sessions.find(session.id, session.owner) !== session) return;
     this.sessions.use(session, false);
-    this.sessions.changed(session, r.changedFrom);
+    this.sessions.changed(session, keep);
   }
 
   #removeAborted(): void {
-    for (const list of [this.#running, this.#waiting]) {
+    for (const list of [this.#roster.running, this.#roster.waiting]) {
       for (let i = list.length - 1; i >= 0; i--) {
         if (list[i]!.aborted) this.#finish(list[i]!, 'abort', null);
       }
     }
   }
-
-  /** The device failed: the requests of the step get its error; nothing of the step is committed. */
-  #failStep(e: unknown): void {
-    const error = e instanceof LongmindError ? e : errors.engineFailed(e instanceof Error ? e.message : String(e));
-    for (const r of [...this.#builder.rows]) this.#fail(r, error);
-  }
-
-  /** One sequence alone in the batch and still no room: the device refused memory that was counted on. */
-  #failAlone(): void {
-    this.#builder.begin();
-    const r = this.#running[0]!;
-    this.#fail(r, this.#outOfMemory(r));
-  }
-
-  #outOfMemory(r: LiveRequest): LongmindError {
-    const { total, grown } = this.cache.stats().blocks;
-    return errors.invalidRequest(
-      `the device gave only ${grown} of ${total} KV blocks, and ${r.known} tokens do not fit into them`,
-    );
-  }
 }
 
-function insertByRank(list: LiveRequest[], r: LiveRequest): void {
-  let low = 0;
-  let high = list.length;
-  while (low < high) {
-    const mid = (low + high) >> 1;
-    const other = list[mid]!;
-    if (other.rank < r.rank || (other.rank === r.rank && other.request.id < r.request.id)) low = mid + 1;
-    else high = mid;
-  }
-  list.splice(low, 0, r);
+function lostRows(flight: Flight): LostRow[] {
+  return flight.rows.map((request, i) => ({ request, count: flight.counts[i]! }));
 }
+
+const messageOf = (e: unknown) => (e instanceof Error ? e.message : String(e));

@@ -1,118 +1,104 @@
 /** The engine as the main thread sees it: requests go to the worker, token events come back, one message a step. */
 import { randomInt } from 'node:crypto';
-import { Worker } from 'node:worker_threads';
+import { WorkerClient } from '../base/worker.js';
 import { limitOptions, parseOptions, samplingOptions } from '../config.js';
-import { errors, invariant, LongmindError, reviveError } from '../errors.js';
+import { errors, LongmindError, reviveError } from '../errors.js';
 import type { EngineSnapshot, EngineStats, Generation, RequestOptions, SessionInfo } from '../types.js';
 import { RunningGeneration } from './generation.js';
 import { Outgoing } from './outgoing.js';
 import { type Encoded, encodePrompt, type Prompt, type TextSide } from './prompt.js';
-import type { CallName, Calls, CoreInfo, FromWorker, ToWorker, WorkerData } from './protocol.js';
+import type { Calls, CoreInfo, FromWorker, Ready, ToWorker, WorkerData } from './protocol.js';
 
 /** Request options beside the sampling and limit tables. */
 const REQUEST_FIELDS = ['sessionId', 'sessionAppend', 'priority', 'owner', 'signal', 'grammar', 'tools'] as const;
 
+type OnProgress = (what: string, done: number, total: number) => void;
+type Thread = WorkerClient<Calls, Ready, ToWorker, FromWorker>;
+
 export class EngineClient {
+  readonly #thread: Thread;
   readonly #generations = new Map<number, RunningGeneration>();
-  readonly #calls = new Map<number, { resolve: (v: never) => void; reject: (e: unknown) => void }>();
   readonly #onProblem: ((problem: string) => void)[] = [];
   readonly #outgoing = new Outgoing(
-    (m) => this.#post(m),
+    (m) => this.#thread.post(m),
     (id) => this.#generations.has(id),
   );
   #nextId = 1;
   #cancel: Int32Array | null = null;
+  /** Calls that are not answered yet. */
+  #calls = 0;
   #closing: Promise<void> | null = null;
-  #onClosed: (() => void) | null = null;
   #dead: LongmindError | null = null;
-
   #text!: TextSide;
 
-  private constructor(private readonly worker: Worker) {}
+  private constructor(data: WorkerData, onProgress?: OnProgress) {
+    this.#thread = new WorkerClient(
+      new URL('./worker.js', import.meta.url),
+      { data },
+      {
+        onMessage: (m) => {
+          if (m.type === 'step') this.#receive(m);
+          else if (m.type === 'progress') onProgress?.(m.what, m.done, m.total);
+          else for (const tell of this.#onProblem) tell(m.problem);
+        },
+        onEnd: ({ error }) => this.#die(error),
+      },
+    );
+  }
 
   /** `opening`: the tokenizer, which starts while the weights load. Closed with the engine, also if that fails to start. */
   static async start(
     data: WorkerData,
     opening: TextSide | Promise<TextSide>,
-    onProgress?: (what: string, done: number, total: number) => void,
+    onProgress?: OnProgress,
   ): Promise<{ client: EngineClient; info: CoreInfo }> {
-    const worker = new Worker(new URL('./worker.js', import.meta.url), { workerData: data });
-    const client = new EngineClient(worker);
-    const loading = client.#listen(onProgress);
-    loading.catch(() => {});
+    const client = new EngineClient(data, onProgress);
+    const thread = client.#thread;
     try {
       client.#text = await opening;
       const { tokenBytes, endTokens } = client.#text;
-      client.#post({ type: 'vocabulary', vocabulary: { tokenBytes, endOfTurn: endTokens } });
-      return { client, info: await loading };
+      thread.post({ type: 'vocabulary', vocabulary: { tokenBytes, endOfTurn: endTokens } });
+      const { info, cancel } = await thread.ready;
+      client.#cancel = cancel;
+      client.#stay();
+      return { client, info };
     } catch (e) {
-      await Promise.all([
-        worker.terminate(),
-        Promise.resolve(opening)
-          .then((text) => text.close())
-          .catch(() => {}),
-      ]);
+      const closed = Promise.resolve(opening).then((text) => text.close());
+      await Promise.all([thread.terminate(), closed.catch(() => {})]);
       throw e;
     }
   }
 
-  /** Resolves when the worker is ready. */
-  #listen(onProgress?: (what: string, done: number, total: number) => void): Promise<CoreInfo> {
-    const { worker } = this;
-    return new Promise<CoreInfo>((resolve, reject) => {
-      worker.on('message', (m: FromWorker) => {
-        if (m.type === 'progress') onProgress?.(m.what, m.done, m.total);
-        else if (m.type === 'problem') for (const tell of this.#onProblem) tell(m.problem);
-        else if (m.type === 'ready') {
-          this.#cancel = m.cancel;
-          resolve(m.info);
-        } else if (m.type === 'fatal') reject(reviveError(m.error));
-        else this.#receive(m);
-      });
-      const end = (error: LongmindError) => {
-        reject(error);
-        this.#die(error);
-      };
-      worker.on('error', (e) => end(errors.engineFailed(e.message)));
-      worker.on('exit', () => {
-        end(errors.engineClosed());
-        this.#onClosed?.();
-      });
-    });
-  }
-
-  generate(prompt: Prompt, options: RequestOptions): Generation {
-    return this.#start(options, null, () =>
-      encodePrompt(this.#text, prompt, options.sessionAppend ?? false, options.tools),
+  /** Never throws: what is wrong with `prompt` or `options` is how the generation ends. */
+  generate(prompt: () => Prompt, options: RequestOptions): Generation {
+    return this.#start(options, null, async () =>
+      encodePrompt(this.#text, prompt(), options.sessionAppend ?? false, options.tools),
     );
   }
 
   /** `forkOf`: a request with the same prompt, which `encode` gives too. */
   #start(options: RequestOptions, forkOf: number | null, encode: () => Promise<Encoded>): Generation {
+    const read = readOptions(options);
+    if (read instanceof LongmindError) return this.#refused(read);
+    const { sampling, limits } = read;
     const id = this.#nextId++;
-    const sampling = parseOptions(samplingOptions, pick(options, samplingOptions));
-    const limits = parseOptions(limitOptions, pick(options, limitOptions));
-    parseOptions({}, options as Record<string, unknown>, [
-      ...REQUEST_FIELDS,
-      ...Object.keys(samplingOptions),
-      ...Object.keys(limitOptions),
-    ]);
+    if (this.#dead || this.#closing) return this.#refused(this.#dead ?? errors.engineClosed());
     const { signal } = options;
     const onSignal = () => generation.abort();
     const generation = new RunningGeneration(id, limits.stop, this.#text.createDecoder(), {
       abort: () => this.#abort(id),
       fork: (other) => {
         if (options.sessionId !== undefined)
-          throw errors.invalidRequest('several answers cannot be one session', 'session_id');
+          return this.#refused(errors.invalidRequest('several answers cannot be one session', 'session_id'));
         return this.#start({ ...options, ...other }, id, () => encoded);
       },
     });
-    if (this.#dead || this.#closing) {
-      generation.fail(this.#dead ?? errors.engineClosed());
-      return generation;
-    }
     this.#generations.set(id, generation);
-    const forget = () => signal?.removeEventListener('abort', onSignal);
+    this.#stay();
+    const forget = () => {
+      signal?.removeEventListener('abort', onSignal);
+      this.#stay();
+    };
     generation.result().then(forget, forget);
     signal?.addEventListener('abort', onSignal, { once: true });
     if (signal?.aborted) this.#endUnsent(id);
@@ -134,6 +120,17 @@ export class EngineClient {
         }),
       (e) => this.#fail(id, e),
     );
+    return generation;
+  }
+
+  /** A request that ended before it began. */
+  #refused(error: LongmindError): Generation {
+    const none = () => this.#refused(error);
+    const generation = new RunningGeneration(this.#nextId++, [], this.#text.createDecoder(), {
+      abort() {},
+      fork: none,
+    });
+    generation.fail(error);
     return generation;
   }
 
@@ -169,6 +166,7 @@ export class EngineClient {
   /** Ends what runs, frees the device, ends the worker. */
   close(): Promise<void> {
     this.#closing ??= this.#close();
+    this.#stay();
     return this.#closing;
   }
 
@@ -177,24 +175,22 @@ export class EngineClient {
   async #close(): Promise<void> {
     for (const id of [...this.#generations.keys()]) this.#fail(id, errors.engineClosed());
     if (!this.#dead) {
-      const closed = new Promise<void>((resolve) => {
-        this.#onClosed = resolve;
-      });
       if (this.#cancel) Atomics.store(this.#cancel, 0, 1);
-      this.#post({ type: 'close' });
-      await closed;
+      this.#thread.post({ type: 'close' });
+      await this.#thread.ended;
     }
     await this.#text.close();
   }
 
-  #post(m: ToWorker): void {
-    this.worker.postMessage(m);
+  /** The process stays while something is asked for or being closed; an idle engine keeps none alive. */
+  #stay(): void {
+    this.#thread.hold(this.#closing !== null || this.#generations.size + this.#calls > 0);
   }
 
   #abort(id: number): void {
     if (!this.#outgoing.sent.has(id)) this.#endUnsent(id);
     else {
-      this.#post({ type: 'abort', id });
+      this.#thread.post({ type: 'abort', id });
       // the only request there is: do not even finish the step
       if (this.#outgoing.sent.size === 1 && this.#cancel) Atomics.store(this.#cancel, 0, 1);
     }
@@ -221,32 +217,25 @@ export class EngineClient {
     this.#outgoing.sent.delete(id);
   }
 
-  #receive(m: FromWorker): void {
-    if (m.type === 'step') {
-      for (let i = 0; i < m.tokens.length; i += 2) {
-        this.#generations.get(m.tokens[i]!)?.token(m.tokens[i + 1]!, m.logprobs?.[i / 2] ?? null);
-      }
-      for (const f of m.finished) {
-        this.#generations.get(f.id)?.finish(f);
-        this.#generations.delete(f.id);
-        this.#outgoing.sent.delete(f.id);
-      }
-      for (const f of m.failed) this.#fail(f.id, reviveError(f.error));
-    } else if (m.type === 'reply' || m.type === 'refused') {
-      const call = this.#calls.get(m.call);
-      invariant(call, `an answer to unknown call ${m.call}`);
-      this.#calls.delete(m.call);
-      if (m.type === 'reply') call.resolve(m.value as never);
-      else call.reject(reviveError(m.error));
+  #receive({ tokens, logprobs, finished, failed }: Extract<FromWorker, { type: 'step' }>): void {
+    for (let i = 0; i < tokens.length; i += 2) {
+      this.#generations.get(tokens[i]!)?.token(tokens[i + 1]!, logprobs?.[i / 2] ?? null);
     }
+    for (const f of finished) {
+      this.#generations.get(f.id)?.finish(f);
+      this.#generations.delete(f.id);
+      this.#outgoing.sent.delete(f.id);
+    }
+    for (const f of failed) this.#fail(f.id, reviveError(f.error));
   }
 
-  #call<N extends CallName>(name: N, args: Calls[N]['args']): Promise<Calls[N]['result']> {
+  #call<N extends keyof Calls>(name: N, args: Calls[N]['args']): Promise<Calls[N]['result']> {
     if (this.#dead || this.#closing) return Promise.reject(this.#dead ?? errors.engineClosed());
-    const call = this.#nextId++;
-    return new Promise((resolve, reject) => {
-      this.#calls.set(call, { resolve, reject });
-      this.#post({ type: 'call', call, name, args });
+    this.#calls++;
+    this.#stay();
+    return this.#thread.call(name, args).finally(() => {
+      this.#calls--;
+      this.#stay();
     });
   }
 
@@ -254,8 +243,20 @@ export class EngineClient {
   #die(error: LongmindError): void {
     this.#dead ??= error;
     for (const id of [...this.#generations.keys()]) this.#fail(id, this.#dead);
-    for (const call of this.#calls.values()) call.reject(this.#dead);
-    this.#calls.clear();
+  }
+}
+
+/** Options of a request by their tables; an error where one is wrong or not known. */
+function readOptions(options: RequestOptions) {
+  try {
+    const sampling = parseOptions(samplingOptions, pick(options, samplingOptions));
+    const limits = parseOptions(limitOptions, pick(options, limitOptions));
+    const known = [...REQUEST_FIELDS, ...Object.keys(samplingOptions), ...Object.keys(limitOptions)];
+    parseOptions({}, options as Record<string, unknown>, known);
+    return { sampling, limits };
+  } catch (e) {
+    if (e instanceof LongmindError) return e;
+    throw e;
   }
 }
 

@@ -5,6 +5,7 @@ import type { EngineConfig } from '../config.js';
 import type { Device, KvLayout, LoadedMemory, Program, StepLimits } from '../device/device.js';
 import { errors, type LongmindError } from '../errors.js';
 import { createJournal, type Journal } from '../journal/journal.js';
+import { Tiers } from '../tiers/index.js';
 import type { EngineSnapshot, EngineStats, MemorySplit } from '../types.js';
 import type { Admission } from './admission.js';
 import { type BatchEvents, PersistentBatch } from './batch.js';
@@ -12,7 +13,7 @@ import { splitMemory } from './memory.js';
 import type { CoreInfo, Vocabulary, WorkerData } from './protocol.js';
 import type { Session } from './sessions.js';
 import { takeSnapshot } from './snapshot.js';
-import { StepBudget } from './step-budget.js';
+import { type Budget, fixedBudget, StepBudget } from './step-budget.js';
 
 /** A step on the CPU should not take longer: whoever waits for a token waits for the step. */
 const TARGET_STEP_MS = 250;
@@ -60,6 +61,8 @@ export function planModel(program: Program, weightBytes: number, config: EngineC
 export interface CoreNews {
   progress?: (what: string, done: number, total: number) => void;
   problem?: (problem: string) => void;
+  /** There is work again for an engine that sleeps. */
+  wake?: () => void;
 }
 
 export class Core {
@@ -67,11 +70,12 @@ export class Core {
   cache!: CacheManager;
   readonly info: CoreInfo;
   readonly #plan: ModelPlan;
-  readonly #budget: Pick<StepBudget, 'tokens' | 'observe'>;
+  readonly #budget: Budget;
   readonly #admission: Admission;
   /** Null until the sessions of an earlier process are restored: they need not be written again. */
   #journal: Journal | null = null;
   #storeFailure: string | null = null;
+  readonly #tiers: Tiers | null;
 
   constructor(
     private readonly data: WorkerData,
@@ -90,7 +94,7 @@ export class Core {
       onProgress: (done, total) => news.progress?.('loading weights', done, total),
     });
     this.#budget = config.maxPrefillTokenNum
-      ? { tokens: () => config.maxPrefillTokenNum, observe: () => {} }
+      ? fixedBudget(config.maxPrefillTokenNum)
       : new StepBudget(limits.maxTokens, TARGET_STEP_MS, 16);
     const nothing = { bytes: new Uint8Array(0), offsets: new Int32Array(limits.vocab + 1) };
     this.#admission = {
@@ -98,11 +102,21 @@ export class Core {
       tokenBytes: { ...nothing, special: new Uint8Array(limits.vocab) },
       endOfTurn: new Set(),
     };
+    this.#tiers = Tiers.open(device, {
+      host: config.cacheHost,
+      disk: config.cacheDisk,
+      model: data.modelKey,
+      kv,
+      sessionLen,
+      onProblem: (problem) => news.problem?.(problem),
+      onWake: () => news.wake?.(),
+    });
     this.#build();
     if (config.sessionStore) this.#journal = this.#openJournal(config.sessionStore);
     this.info = {
       device: device.info,
       memory: withLoaded(memory, loaded),
+      tiers: this.#tiers?.info ?? null,
       sessionLen,
       stepBudget: this.#budget.tokens(0),
     };
@@ -113,19 +127,29 @@ export class Core {
     this.#admission.endOfTurn = new Set(endOfTurn);
   }
 
-  /** After a failure of our own code: batch and cache are made anew; sessions keep their tokens, what was in flight fails. */
+  /**
+   * After a failure of our own code: batch and cache are made anew; what was in flight fails, and sessions are as they were
+   * before it.
+   */
   restart(error: LongmindError): void {
     const { batch, cache } = this;
     this.news.problem?.(`${error.message}\nthe requests in flight fail, sessions go on`);
-    const sessions = [...batch.sessions.all()].map((s) => {
-      const tokens = new Int32Array(cache.known(s.sequence));
-      cache.readTokens(s.sequence, 0, tokens.length, tokens, 0);
-      return { ...s, tokens };
-    });
+    batch.drain();
+    const { running, waiting } = batch.view();
+    const inFlight = [...running, ...waiting];
+    const turns = new Map(inFlight.map((r) => [r.turn?.session as Readonly<Session> | undefined, r.turn]));
+    const sessions = [...batch.sessions.all()]
+      .filter((s) => !turns.get(s)?.opened)
+      .map((s) => {
+        const { keep, replaced } = turns.get(s) ?? { keep: cache.known(s.sequence), replaced: new Int32Array(0) };
+        const tokens = new Int32Array(keep + replaced.length);
+        cache.readTokens(s.sequence, 0, keep, tokens, 0);
+        tokens.set(replaced, keep);
+        return { ...s, tokens };
+      });
     this.#build();
     for (const s of sessions.reverse()) this.batch.sessions.restore(s.id, s.owner, s.tokens);
-    const { running, waiting } = batch.view();
-    for (const r of [...running, ...waiting]) this.events.failed(r.request.id, error);
+    for (const r of inFlight) this.events.failed(r.request.id, error);
   }
 
   stats(): EngineStats {
@@ -138,6 +162,8 @@ export class Core {
 
   /** Ends what it holds; what was journalled is on the disk then. */
   async close(): Promise<void> {
+    this.batch.drain();
+    await this.#tiers?.close();
     this.device.close();
     // a store that failed has said so
     await this.#journal?.close().catch(() => {});
@@ -177,7 +203,9 @@ export class Core {
       maxSequences: config.maxSessions + config.maxQueue + config.maxBatchSize,
       maxTokens: config.maxSessionTokens,
       grow: (total) => this.device.growKv(total),
+      tiers: this.#tiers?.config,
     });
+    const mover = this.#tiers?.serve(this.cache) ?? null;
     const options = {
       limits,
       maxQueue: config.maxQueue,
@@ -188,6 +216,7 @@ export class Core {
         onGone: (id: string, owner: number) => this.#journal?.drop(id, owner),
       },
       budget: this.#budget,
+      mover,
       admission: this.#admission,
     };
     this.batch = new PersistentBatch(this.device, this.cache, options, this.events);

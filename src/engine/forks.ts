@@ -13,7 +13,7 @@ export class Forks {
   join(r: LiveRequest, other: LiveRequest): void {
     const leader = other.leader ?? other;
     if (!this.#samePrompt(r, leader)) return;
-    if (leader.generated > 0) this.#fork(r, leader);
+    if (leader.generated > 0 && leader.scheduled === leader.computed) this.#fork(r, leader);
     else {
       r.leader = leader;
       leader.followers.push(r);
@@ -22,7 +22,10 @@ export class Forks {
 
   /** A step computed some of `leader`. */
   computed(leader: LiveRequest): void {
-    if (leader.followers.length === 0 || leader.computed < leader.promptTokens) return;
+    if (leader.followers.length === 0) return;
+    const { computed } = leader;
+    // what is in flight may still write the block that they would share
+    if (computed < leader.promptTokens || leader.scheduled > computed) return;
     for (const r of leader.followers.splice(0)) {
       r.leader = null;
       this.#fork(r, leader);

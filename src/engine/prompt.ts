@@ -1,6 +1,5 @@
 /** From what a caller says to token ids; text work happens off this thread. */
-import type { ChatMessage } from '../types.js';
-import type { TokenBytes } from './align.js';
+import type { ChatMessage, TokenBytes } from '../types.js';
 import type { TextDecoder } from './generation.js';
 import type { EngineRequest } from './request.js';
 

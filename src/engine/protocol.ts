@@ -1,10 +1,19 @@
 /** What the main thread and the engine worker say to each other. Plain data; token events go back in one message a step. */
+import type { CallMessage } from '../base/worker.js';
 import type { EngineConfig } from '../config.js';
 import type { DeviceInfo, Program } from '../device/device.js';
 import type { SerializedError } from '../errors.js';
 import type { Grammar } from '../grammar/index.js';
-import type { EngineSnapshot, EngineStats, MemorySplit, SessionInfo, TensorSource, TokenLogprob } from '../types.js';
-import type { TokenBytes } from './align.js';
+import type {
+  EngineSnapshot,
+  EngineStats,
+  MemorySplit,
+  SessionInfo,
+  TensorSource,
+  TierInfo,
+  TokenBytes,
+  TokenLogprob,
+} from '../types.js';
 import type { FinishedRequest, SentRequest } from './request.js';
 
 export interface WorkerData {
@@ -13,6 +22,8 @@ export interface WorkerData {
   config: EngineConfig;
   /** Of model and tokenizer: kept sessions of another are of no use. */
   fingerprint: string;
+  /** Of the model file with its weights: KV of another is of no use. */
+  modelKey: string;
 }
 
 /** What the engine must know of the vocabulary. Comes once, before the first request: weights load meanwhile. */
@@ -24,8 +35,15 @@ export interface Vocabulary {
 export interface CoreInfo {
   device: DeviceInfo;
   memory: MemorySplit;
+  tiers: TierInfo | null;
   sessionLen: number;
   stepBudget: number;
+}
+
+export interface Ready {
+  info: CoreInfo;
+  /** Set to 1, the step in flight is given up. */
+  cancel: Int32Array;
 }
 
 /** Questions that are answered once. */
@@ -40,7 +58,6 @@ export interface Calls {
   truncateSession: { args: { id: string; length: number; owner: number }; result: SessionInfo };
   deleteSession: { args: { id: string; owner: number }; result: null };
 }
-export type CallName = keyof Calls;
 
 export type ToWorker =
   | { type: 'vocabulary'; vocabulary: Vocabulary }
@@ -49,13 +66,12 @@ export type ToWorker =
   /** A grammar that requests will name; null: none will any more. */
   | { type: 'grammar'; id: number; grammar: Grammar | null }
   | { type: 'abort'; id: number }
-  | { type: 'call'; call: number; name: CallName; args: Calls[CallName]['args'] }
+  | CallMessage<Calls>
   | { type: 'close' };
 
 export type FromWorker =
   | { type: 'progress'; what: string; done: number; total: number }
   | { type: 'problem'; problem: string }
-  | { type: 'ready'; info: CoreInfo; cancel: Int32Array }
   | {
       type: 'step';
       /** (2 × tokens) request id, token id. */
@@ -63,8 +79,4 @@ export type FromWorker =
       logprobs: (TokenLogprob | null)[] | null;
       finished: FinishedRequest[];
       failed: { id: number; error: SerializedError }[];
-    }
-  | { type: 'reply'; call: number; value: Calls[CallName]['result'] }
-  | { type: 'refused'; call: number; error: SerializedError }
-  | { type: 'closed' }
-  | { type: 'fatal'; error: SerializedError };
+    };

@@ -3,6 +3,8 @@ import type { CacheManager, SequenceId } from '../cache/types.js';
 import type { Grammar, Matcher } from '../grammar/index.js';
 import type { FinishReason, GenerationLimits, SamplingParams } from '../types.js';
 import { rankOf, type Schedulable } from './scheduler.js';
+import type { StopDetector } from './stop-detector.js';
+import type { Turn } from './turn.js';
 
 /** What the batch is asked for. */
 export interface EngineRequest {
@@ -80,22 +82,36 @@ export class LiveRequest implements Schedulable {
   readonly rank: number;
   /** Row of the block tables while in the batch; -1 outside. */
   slot = -1;
-  /** Block-table entries of the slot that are up to date, and the version of the list they came from. */
-  tableLength = 0;
-  tableVersion = -1;
+  /** Ids that a caller may see. */
+  known: number;
+  lastToken: number;
+  /** Tokens that were submitted to the device while it is in the batch: those computed, and those in flight. */
+  scheduled = 0;
+  /** Tokens that steps in flight draw (0 or 1), and the logit row of the last step submitted that draws one. */
+  drawing = 0;
+  drawnBy = -1;
   aborted = false;
+  /** Out of the engine; a step in flight may still hold a row of it. */
+  ended = false;
   admittedAt = -1;
   cachedTokens = 0;
   generated = 0;
   /** Known tokens when the generation began. */
   promptTokens = 0;
   maxTokens = 0;
-  /** Known tokens of its session that were there before. */
-  changedFrom = 0;
+  /** What it changed of its session, if it has one. */
+  turn: Turn | null = null;
   history: TokenHistory | null = null;
   /** It waits for this one's prompt, and these wait for its own. See forks.ts. */
   leader: LiveRequest | null = null;
   readonly followers: LiveRequest[] = [];
+  /** It waits until this one has computed so much, and these wait for it. See prefix-waits.ts. */
+  waitsFor: LiveRequest | null = null;
+  waitsUntil = 0;
+  readonly waiters: LiveRequest[] = [];
+  /** KV that lies below the device may be waited for. See restores.ts. */
+  mayRestore = true;
+  stops: StopDetector | null = null;
   /** Follows the grammar, token by token. */
   matcher: Matcher | null = null;
   readonly bans: Int32Array;
@@ -111,6 +127,8 @@ export class LiveRequest implements Schedulable {
     readonly arrival: number,
   ) {
     this.rank = rankOf(arrival, request.priority);
+    this.known = cache.known(sequence);
+    this.lastToken = cache.tokenAt(sequence, this.known - 1);
     this.bans = Int32Array.from(request.stopTokens);
     const bias = Object.entries(request.sampling.logitBias);
     this.biasTokens = Int32Array.from(bias, ([t]) => Number(t));
@@ -119,8 +137,19 @@ export class LiveRequest implements Schedulable {
     this.seedHigh = Math.floor(request.sampling.seed / 2 ** 32) >>> 0;
   }
 
-  get known(): number {
-    return this.cache.known(this.sequence);
+  /** Tokens that may be scheduled: the known ones, and the one being drawn if the row after it needs no more than its id. */
+  get length(): number {
+    return this.drawing > 0 && this.#runsAhead ? this.known + this.drawing : this.known;
+  }
+
+  /** Masks and penalties of the next token depend on this one; followers wait for the prompt's end; the last needs no KV. */
+  get #runsAhead(): boolean {
+    return (
+      this.matcher === null &&
+      this.history === null &&
+      this.followers.length === 0 &&
+      this.generated + this.drawing < this.maxTokens
+    );
   }
 
   get computed(): number {

@@ -1,6 +1,6 @@
 /**
  * The scheduler: pure functions from (batch, free blocks, budget) to a plan. There is no prefill phase and no decode
- * phase: a step lets *computed* catch up with *known*, as far as the token budget and the blocks reach.
+ * phase: a step lets *scheduled* catch up with *length*, as far as the token budget and the blocks reach.
  *
  * Order is by rank = arrival − priority × AGEING_MS: a priority is worth a head start of so many milliseconds. So the order
  * of two requests never changes while they wait, the lower priority gets its turn in bounded time, and equal priorities
@@ -16,8 +16,10 @@ export function rankOf(arrivalMs: number, priority: number): number {
 
 /** A sequence as the scheduler sees it. */
 export interface Schedulable {
-  readonly known: number;
-  readonly computed: number;
+  /** Ids that it has or will have when the step runs. */
+  readonly length: number;
+  /** Of these, the ones computed by then. */
+  readonly scheduled: number;
   /** Tokens it may have in the end. */
   readonly limit: number;
   /** Blocks it lacks so that `length` tokens fit. */
@@ -44,8 +46,8 @@ export function planRunning(running: readonly Schedulable[], budget: number, ava
   let blocks = available;
   for (let i = 0; i < running.length && budget > 0; i++) {
     const s = running[i]!;
-    if (s.known - s.computed !== 1) continue;
-    const need = s.needed(s.known);
+    if (s.length - s.scheduled !== 1) continue;
+    const need = s.needed(s.length);
     if (need > blocks) return preemption(plan, running);
     blocks -= need;
     budget--;
@@ -53,14 +55,14 @@ export function planRunning(running: readonly Schedulable[], budget: number, ava
   }
   for (let i = 0; i < running.length; i++) {
     const s = running[i]!;
-    if (s.known - s.computed === 1) continue;
-    const tokens = Math.min(s.known - s.computed, budget);
+    if (s.length - s.scheduled === 1) continue;
+    const tokens = Math.min(s.length - s.scheduled, budget);
     if (tokens > 0) {
-      if (s.needed(s.computed + tokens) > blocks) return preemption(plan, running);
+      if (s.needed(s.scheduled + tokens) > blocks) return preemption(plan, running);
       plan.tokens[i] = tokens;
       budget -= tokens;
     }
-    blocks -= s.needed(s.known);
+    blocks -= s.needed(s.length);
   }
   plan.budgetLeft = budget;
   plan.blocksLeft = Math.max(0, blocks);
@@ -87,8 +89,8 @@ export function planAdmission(
   alone: boolean,
 ): number {
   if (plan.budgetLeft <= 0) return 0;
-  const need = s.needed(alone ? s.known : Math.max(s.known, Math.min(s.known + blockLen, s.limit)));
-  return need > plan.blocksLeft ? 0 : Math.min(s.known - s.computed, plan.budgetLeft);
+  const need = s.needed(alone ? s.length : Math.max(s.length, Math.min(s.length + blockLen, s.limit)));
+  return need > plan.blocksLeft ? 0 : Math.min(s.length - s.scheduled, plan.budgetLeft);
 }
 
 export function createPlan(maxRows: number): Plan {

@@ -3,6 +3,19 @@ const FIRST = 32;
 /** Steps of fewer tokens tell the fixed cost. */
 const SMALL = 8;
 
+/** What a step may hold, and what computing costs. */
+export type Budget = Pick<StepBudget, 'tokens' | 'observe' | 'prefillMs'>;
+
+/** The caller says how many tokens a step may hold; what they cost is measured all the same. */
+export function fixedBudget(tokens: number): Budget {
+  const measured = new StepBudget(tokens, Number.POSITIVE_INFINITY, tokens);
+  return {
+    tokens: () => tokens,
+    observe: (...step) => measured.observe(...step),
+    prefillMs: (n, context) => measured.prefillMs(n, context),
+  };
+}
+
 /**
  * How many tokens a step may hold so that it takes about `targetMs`. The cost of a step is modelled as
  *
@@ -57,6 +70,13 @@ export class StepBudget {
     const n = Math.max(0.2 * this.targetMs, 0.85 * this.targetMs - this.#fixed) / each;
     // multiples of 16 suit the kernels' tiles
     return Math.max(this.min, Math.min(this.max, n >= 16 ? Math.floor(n / 16) * 16 : Math.floor(n)));
+  }
+
+  /** Milliseconds that computing so many tokens behind a context takes; Infinity before anything was measured. */
+  prefillMs(tokens: number, context: number): number {
+    if (this.#samples === 0) return Number.POSITIVE_INFINITY;
+    const each = this.#perToken + (this.#perContext * (context + tokens / 2)) / 1024;
+    return this.#fixed * Math.ceil(tokens / this.tokens(context)) + tokens * each;
   }
 
   #solve(): void {

@@ -1,19 +1,14 @@
-/** Fills the reused Step from what the scheduler planned. */
+/** Fills a step from what the scheduler planned. */
 import type { CacheManager } from '../cache/types.js';
-import { createStep, MAX_TOP_LOGPROBS, type Step, type StepLimits, type StepResult } from '../device/device.js';
+import { MAX_TOP_LOGPROBS, type Step, type StepLimits, type StepResult } from '../device/device.js';
 import type { Matcher } from '../grammar/index.js';
 import type { TokenLogprob } from '../types.js';
+import type { Flight } from './flight.js';
 import type { LiveRequest } from './request.js';
 
 export class StepBuilder {
-  readonly step: Step;
-  /** Requests whose logits are wanted, in the order of logitRows. */
-  readonly wanted: LiveRequest[] = [];
-  readonly rows: LiveRequest[] = [];
-  /** (rows) tokens of each row. */
-  readonly counts: Int32Array;
-  /** Requests whose grammar allows no token of this vocabulary: their rows fail. */
-  readonly deadEnds = new Set<LiveRequest>();
+  /** What is being filled. */
+  flight!: Flight;
   readonly #maskWords: number;
   #historyUsed = 0;
   #biasUsed = 0;
@@ -23,59 +18,82 @@ export class StepBuilder {
     private readonly limits: StepLimits,
     private readonly cache: CacheManager,
   ) {
-    this.step = createStep(limits);
-    this.counts = new Int32Array(limits.maxRows);
     this.#maskWords = Math.ceil(limits.vocab / 32);
   }
 
-  begin(): void {
-    this.rows.length = 0;
-    this.wanted.length = 0;
+  /** Begins a step; what the flight held is forgotten. */
+  begin(flight: Flight): void {
+    this.flight = flight;
+    flight.rows.length = 0;
+    flight.deadEnds.clear();
     this.#historyUsed = 0;
     this.#biasUsed = 0;
     this.#masksUsed = 0;
-    this.deadEnds.clear();
-    const s = this.step;
+    const s = flight.step;
     s.rowCount = s.tokenCount = s.logitCount = s.copyCount = 0;
   }
 
-  /** Adds `count` tokens of a sequence whose blocks are reserved. */
+  /** Adds the next `count` tokens of a sequence whose blocks are reserved. */
   addRow(r: LiveRequest, count: number): void {
-    const s = this.step;
-    const first = r.computed;
+    const f = this.flight;
+    const s = f.step;
+    const row = f.rows.length;
     const at = s.tokenCount;
-    this.counts[this.rows.length] = count;
-    this.rows.push(r);
-    s.rowStart[s.rowCount] = at;
-    s.rowSlot[s.rowCount] = r.slot;
-    this.cache.readTokens(r.sequence, first, first + count, s.tokens, at);
-    for (let i = 0; i < count; i++) s.positions[at + i] = first + i;
-    s.tokenCount = at + count;
-    s.rowStart[++s.rowCount] = s.tokenCount;
+    const end = at + count;
+    f.counts[row] = count;
+    f.rows.push(r);
+    s.rowStart[row] = at;
+    s.rowStart[row + 1] = end;
+    s.rowSlot[row] = r.slot;
+    s.rowCount = row + 1;
+    s.tokenCount = end;
+    this.#setTokens(r, count, at);
     this.#updateTable(r);
-    if (first + count === r.known) this.#want(r, s.tokenCount - 1);
+    f.logits[row] = s.logitCount;
+    if (r.scheduled + count === r.length) this.#want(r, end - 1);
+    f.logits[row + 1] = s.logitCount;
   }
 
   /** Last: block copies that fork and partial sharing asked for. */
   end(): Step {
-    this.step.copyCount = this.cache.takeCopies(this.step.copies);
-    return this.step;
+    const { step } = this.flight;
+    step.copyCount = this.cache.takeCopies(step.copies);
+    return step;
+  }
+
+  /** The last one may be still on its way: then it is what its logit row draws. */
+  #setTokens(r: LiveRequest, count: number, at: number): void {
+    const { tokens, positions } = this.flight.step;
+    const first = r.scheduled;
+    if (count === 1) {
+      tokens[at] =
+        r.drawing > 0 ? -1 - r.drawnBy : first === r.known - 1 ? r.lastToken : this.cache.tokenAt(r.sequence, first);
+      positions[at] = first;
+      return;
+    }
+    this.cache.readTokens(r.sequence, first, first + count, tokens, at);
+    for (let i = 0; i < count; i++) positions[at + i] = first + i;
   }
 
   #updateTable(r: LiveRequest): void {
+    const f = this.flight;
+    const { slot } = r;
     const version = this.cache.tableVersion(r.sequence);
-    const first = version === r.tableVersion ? r.tableLength : 0;
-    const offset = r.slot * this.limits.maxBlocksPerRow;
-    r.tableLength = this.cache.blockTable(r.sequence, this.step.blockTables, offset, first);
-    r.tableVersion = version;
+    const first = version === f.tableVersion[slot] ? f.tableLength[slot]! : 0;
+    const offset = slot * this.limits.maxBlocksPerRow;
+    f.tableLength[slot] = this.cache.blockTable(r.sequence, f.step.blockTables, offset, first);
+    f.tableVersion[slot] = version;
   }
 
   #want(r: LiveRequest, token: number): void {
-    const i = this.step.logitCount++;
-    const s = this.step.sampling;
+    const s = this.flight.step;
+    const i = s.logitCount++;
+    // first what may move the arrays
+    const maskRow = r.matcher ? this.#addMask(r, r.matcher) : -1;
+    this.#addHistory(r, i);
+    this.#addBias(r, i);
     const p = r.request.sampling;
-    this.wanted.push(r);
-    this.step.logitRows[i] = token;
+    s.logitRows[i] = token;
     s.temperature[i] = p.temperature;
     s.topK[i] = p.topK;
     s.topP[i] = p.topP;
@@ -87,62 +105,51 @@ export class StepBuilder {
     s.seed[2 * i + 1] = r.seedHigh;
     s.topLogprobs[i] = p.logprobs ?? -1;
     s.scoreToken[i] = -1;
-    s.maskRow[i] = r.matcher ? this.#addMask(r, r.matcher) : -1;
-    this.#addHistory(r, i);
-    this.#addBias(r, i);
+    s.maskRow[i] = maskRow;
   }
 
   #addMask(r: LiveRequest, matcher: Matcher): number {
-    const s = this.step.sampling;
+    const { step, deadEnds } = this.flight;
     const row = this.#masksUsed++;
-    s.masks = ensure(s.masks, this.#masksUsed * this.#maskWords);
-    if (!matcher.fillMask(s.masks, row * this.#maskWords, this.#maskWords)) this.deadEnds.add(r);
+    step.reserve('masks', this.#masksUsed * this.#maskWords);
+    if (!matcher.fillMask(step.masks, row * this.#maskWords, this.#maskWords)) deadEnds.add(r);
     return row;
   }
 
   #addHistory(r: LiveRequest, i: number): void {
-    const s = this.step.sampling;
-    s.historyStart[i] = this.#historyUsed;
+    const s = this.flight.step;
     const h = r.history;
+    const from = this.#historyUsed;
     if (h) {
-      s.historyTokens = ensure(s.historyTokens, this.#historyUsed + h.size);
-      s.historyCounts = ensure(s.historyCounts, this.#historyUsed + h.size);
-      s.historyTokens.set(h.tokens.subarray(0, h.size), this.#historyUsed);
-      s.historyCounts.set(h.counts.subarray(0, h.size), this.#historyUsed);
       this.#historyUsed += h.size;
+      s.reserve('historyTokens', this.#historyUsed);
+      s.reserve('historyCounts', this.#historyUsed);
+      s.historyTokens.set(h.tokens.subarray(0, h.size), from);
+      s.historyCounts.set(h.counts.subarray(0, h.size), from);
     }
+    s.historyStart[i] = from;
     s.historyStart[i + 1] = this.#historyUsed;
   }
 
   #addBias(r: LiveRequest, i: number): void {
-    const s = this.step.sampling;
-    s.biasStart[i] = this.#biasUsed;
-    const bans = r.generated < r.request.limits.minTokens ? r.bans.length : 0;
-    const all = this.#biasUsed + r.biasTokens.length + bans;
-    if (all > this.#biasUsed) {
-      s.biasTokens = ensure(s.biasTokens, all);
-      if (s.biasValues.length < s.biasTokens.length) {
-        const values = new Float32Array(s.biasTokens.length);
-        values.set(s.biasValues);
-        s.biasValues = values;
-      }
-      s.biasTokens.set(r.biasTokens, this.#biasUsed);
-      s.biasValues.set(r.biasValues, this.#biasUsed);
+    const s = this.flight.step;
+    const from = this.#biasUsed;
+    const asked = r.biasTokens.length;
+    const bans = r.generated + r.drawing < r.request.limits.minTokens ? r.bans.length : 0;
+    if (asked + bans > 0) {
+      this.#biasUsed += asked + bans;
+      s.reserve('biasTokens', this.#biasUsed);
+      s.reserve('biasValues', this.#biasUsed);
+      s.biasTokens.set(r.biasTokens, from);
+      s.biasValues.set(r.biasValues, from);
       for (let b = 0; b < bans; b++) {
-        s.biasTokens[this.#biasUsed + r.biasTokens.length + b] = r.bans[b]!;
-        s.biasValues[this.#biasUsed + r.biasTokens.length + b] = -Infinity;
+        s.biasTokens[from + asked + b] = r.bans[b]!;
+        s.biasValues[from + asked + b] = -Infinity;
       }
-      this.#biasUsed = all;
     }
+    s.biasStart[i] = from;
     s.biasStart[i + 1] = this.#biasUsed;
   }
-}
-
-function ensure(a: Int32Array, size: number): Int32Array {
-  if (a.length >= size) return a;
-  const b = new Int32Array(Math.max(size, 2 * a.length));
-  b.set(a);
-  return b;
 }
 
 /** Log-probabilities of logit row i, as asked for by the request; null if it did not ask. */

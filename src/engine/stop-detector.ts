@@ -2,7 +2,8 @@
  * Watches generated tokens for stop strings, inside the engine, where the decision to end is made with the step. It works
  * on bytes (as latin-1 strings), so it needs no decoder: UTF-8 never finds a string inside another character.
  */
-import type { TokenBytes } from './align.js';
+
+import type { TokenBytes } from '../types.js';
 import { StopScanner } from './stop-scanner.js';
 
 export class StopDetector {

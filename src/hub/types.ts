@@ -23,7 +23,9 @@ export interface HubOptions {
   /** Folder for fetched models (default: longmind in XDG_CACHE_HOME or ~/.cache). */
   cacheDir?: string;
   onProgress?: (progress: Progress) => void;
-  /** Before anything is fetched; throwing refuses. */
+  /** Before anything is asked of the network; throwing refuses. */
+  beforeFetch?: () => void;
+  /** Before a file is fetched; throwing refuses. */
   onPlan?: (plan: Plan) => void | Promise<void>;
   /** What is being tried, and what did not work, in words. */
   onNote?: (note: string) => void;

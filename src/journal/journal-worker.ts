@@ -12,7 +12,9 @@ import {
 } from 'node:fs';
 import path from 'node:path';
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
-import { BEAT_MS, beat, type LockHandle } from './folder-lock.js';
+import { BEAT_MS, beat, type LockHandle } from '../base/lock.js';
+import { begin, type CallMessage, refuse, reply } from '../base/worker.js';
+import { errors } from '../errors.js';
 import { compacted, replay, seal } from './journal-format.js';
 
 export interface JournalWorkerData {
@@ -24,7 +26,12 @@ export interface JournalWorkerData {
   lock: LockHandle;
 }
 
-export type JournalMessage = { record: Uint8Array } | { flush: number } | { close: true };
+export type JournalMessage = { type: 'record'; record: Uint8Array } | { type: 'close' };
+export type JournalCalls = { flush: { args: null; result: null } };
+/** Writing failed. */
+export type JournalNews = { type: 'failure'; message: string };
+
+type FromClient = JournalMessage | CallMessage<JournalCalls>;
 
 const INTERVAL_MS = 1000;
 const data = workerData as JournalWorkerData;
@@ -41,18 +48,15 @@ if (data.fsync !== 'off') {
   syncFolder();
 }
 const beats = setInterval(() => beat(data.lock), BEAT_MS);
+begin(() => ({ made: null, info: null }));
 
-port.on('message', (first: JournalMessage) => {
+port.on('message', (first: FromClient) => {
   const records: Uint8Array[] = [];
   const flushes: number[] = [];
   let closing = false;
-  for (
-    let m: JournalMessage | undefined = first;
-    m;
-    m = receiveMessageOnPort(port)?.message as JournalMessage | undefined
-  ) {
-    if ('record' in m) records.push(seal(m.record));
-    else if ('flush' in m) flushes.push(m.flush);
+  for (let m: FromClient | undefined = first; m; m = receiveMessageOnPort(port)?.message as FromClient | undefined) {
+    if (m.type === 'record') records.push(seal(m.record));
+    else if (m.type === 'call') flushes.push(m.call);
     else closing = true;
   }
   try {
@@ -60,9 +64,11 @@ port.on('message', (first: JournalMessage) => {
     if (size > data.compactAbove && size > 2 * compactedSize) compact();
     if (dirty && (flushes.length > 0 || closing || data.fsync === 'turn')) sync();
     else if (dirty && data.fsync === 'interval') timer ??= setTimeout(sync, INTERVAL_MS);
-    for (const n of flushes) port.postMessage({ flushed: n, size });
+    for (const call of flushes) reply(port, call, null);
   } catch (e) {
-    port.postMessage({ failed: e instanceof Error ? e.message : String(e) });
+    const message = e instanceof Error ? e.message : String(e);
+    port.postMessage({ type: 'failure', message } satisfies JournalNews);
+    for (const call of flushes) refuse(port, call, errors.io('the session store', message));
   }
   if (!closing) return;
   if (timer) clearTimeout(timer);

@@ -8,11 +8,11 @@
  */
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { Worker } from 'node:worker_threads';
+import { type FileLock, HeldBy, takeLock } from '../base/lock.js';
+import { WorkerClient } from '../base/worker.js';
 import { errors, LongmindError } from '../errors.js';
-import { FolderLock } from './folder-lock.js';
 import { compacted, DROP, encode, type Replay, replay, type SavedSession, WRITE } from './journal-format.js';
-import type { JournalMessage, JournalWorkerData } from './journal-worker.js';
+import type { JournalCalls, JournalMessage, JournalNews, JournalWorkerData } from './journal-worker.js';
 
 export type { SavedSession } from './journal-format.js';
 
@@ -44,19 +44,22 @@ export interface Journal {
 }
 
 const FILE = 'sessions.journal';
+const LOCK = 'sessions.lock';
 const COMPACT_ABOVE = 4 * 2 ** 20;
 
 export function createJournal(options: JournalOptions): Journal {
   const { dir, fingerprint, fsync = 'interval', compactAbove = COMPACT_ABOVE, onFailure } = options;
   const file = path.join(dir, FILE);
-  let lock: FolderLock | null = null;
+  let lock: FileLock | null = null;
   try {
     mkdirSync(dir, { recursive: true });
-    lock = FolderLock.take(dir);
+    const taken = takeLock(path.join(dir, LOCK));
+    if (taken instanceof HeldBy) throw errors.sessionStoreInUse(dir, taken.holder);
+    lock = taken;
     const { old, putAside, bytes } = open(file, fingerprint);
     const { validBytes } = old;
-    const workerData: JournalWorkerData = { file, fingerprint, fsync, validBytes, compactAbove, lock: lock.handle };
-    return new FileJournal([...old.sessions.values()], putAside, bytes - validBytes, lock, workerData, onFailure);
+    const data: JournalWorkerData = { file, fingerprint, fsync, validBytes, compactAbove, lock: lock.handle };
+    return new FileJournal([...old.sessions.values()], putAside, bytes - validBytes, lock, data, onFailure);
   } catch (e) {
     lock?.release();
     if (e instanceof LongmindError) throw e;
@@ -83,31 +86,30 @@ function open(file: string, fingerprint: string): { old: Replay; putAside: strin
 }
 
 class FileJournal implements Journal {
-  readonly #worker: Worker;
-  readonly #waiting = new Map<number, { resolve: () => void; reject: (e: Error) => void }>();
+  readonly #thread: WorkerClient<JournalCalls, null, JournalMessage, JournalNews>;
+  /** Flushes that are waited for: this process stays for them. */
   #flushes = 0;
   #failure: Error | null = null;
   #closed = false;
-  #ended = false;
 
   constructor(
     readonly recovered: SavedSession[],
     readonly putAside: string | null,
     readonly cutBytes: number,
-    private readonly lock: FolderLock,
-    workerData: JournalWorkerData,
+    private readonly lock: FileLock,
+    data: JournalWorkerData,
     private readonly onFailure?: (error: Error) => void,
   ) {
-    this.#worker = new Worker(new URL('./journal-worker.js', import.meta.url), { workerData, execArgv: [] });
-    this.#worker.unref();
-    this.#worker.on('message', (m: { flushed?: number; failed?: string }) => {
-      if (m.failed !== undefined) this.#fail(errors.io('the session store', m.failed));
-      else this.#settle(m.flushed!);
-    });
-    this.#worker.on('error', (e) => this.#fail(e));
-    this.#worker.once('exit', () => {
-      this.#ended = true;
-    });
+    const script = new URL('./journal-worker.js', import.meta.url);
+    this.#thread = new WorkerClient(
+      script,
+      { data, execArgv: [] },
+      {
+        onMessage: ({ message }) => this.#fail(errors.io('the session store', message)),
+        onEnd: ({ detail }) => this.#closed || this.#fail(errors.io('the session store', detail)),
+      },
+    );
+    this.#thread.hold(false);
   }
 
   append(sessionId: string, owner: number, from: number, ids: ArrayLike<number>): void {
@@ -120,19 +122,21 @@ class FileJournal implements Journal {
 
   #send(record: Uint8Array<ArrayBuffer>): void {
     if (this.#closed || this.#failure) return;
-    const message: JournalMessage = { record };
-    this.#worker.postMessage(message, [record.buffer]);
+    this.#thread.post({ type: 'record', record }, [record.buffer]);
   }
 
-  flush(): Promise<void> {
-    if (this.#failure) return Promise.reject(this.#failure);
-    if (this.#closed) return Promise.resolve();
-    const n = ++this.#flushes;
-    this.#worker.ref();
-    return new Promise((resolve, reject) => {
-      this.#waiting.set(n, { resolve, reject });
-      this.#worker.postMessage({ flush: n } satisfies JournalMessage);
-    });
+  async flush(): Promise<void> {
+    if (this.#failure) throw this.#failure;
+    if (this.#closed) return;
+    this.#flushes++;
+    this.#thread.hold(true);
+    try {
+      await this.#thread.call('flush', null);
+    } catch (e) {
+      throw this.#failure ?? e;
+    } finally {
+      if (--this.#flushes === 0 && !this.#closed) this.#thread.hold(false);
+    }
   }
 
   async close(): Promise<void> {
@@ -142,33 +146,16 @@ class FileJournal implements Journal {
     try {
       await flushed;
     } finally {
-      await this.#end();
+      this.#thread.hold(true);
+      this.#thread.post({ type: 'close' });
+      await this.#thread.ended;
+      this.lock.release();
     }
-  }
-
-  async #end(): Promise<void> {
-    if (!this.#ended) {
-      const ended = new Promise<void>((resolve) => this.#worker.once('exit', () => resolve()));
-      this.#worker.ref();
-      this.#worker.postMessage({ close: true } satisfies JournalMessage);
-      await ended;
-    }
-    this.lock.release();
-  }
-
-  #settle(n: number): void {
-    this.#waiting.get(n)?.resolve();
-    this.#waiting.delete(n);
-    if (this.#waiting.size === 0 && !this.#closed) this.#worker.unref();
   }
 
   #fail(e: Error): void {
-    if (!this.#failure) {
-      this.#failure = e;
-      this.onFailure?.(e);
-    }
-    for (const w of this.#waiting.values()) w.reject(e);
-    this.#waiting.clear();
-    if (!this.#closed) this.#worker.unref();
+    if (this.#failure) return;
+    this.#failure = e;
+    this.onFailure?.(e);
   }
 }

@@ -1,5 +1,6 @@
 /** LLaMA (Touvron et al. 2023) with grouped-query attention, as a program of about eight operations a layer. */
-import type { ModelDims, Program, RopeConfig } from '../device/device.js';
+import type { Program, RopeConfig } from '../device/device.js';
+import type { ModelDims } from '../types.js';
 import { Recorder } from './recorder.js';
 
 export interface LlamaConfig extends ModelDims {

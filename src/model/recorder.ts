@@ -1,5 +1,6 @@
 /** Records a forward pass as plain data (a Program): the model's code reads like the paper, a device compiles the list. */
-import type { LinearOutput, ModelDims, Op, Program, RopeConfig } from '../device/device.js';
+import type { LinearOutput, Op, Program, RopeConfig } from '../device/device.js';
+import type { ModelDims } from '../types.js';
 
 /** A named activation buffer: `width` f32 values for each token (or for each wanted logit). */
 export interface Buffer {

@@ -34,7 +34,13 @@ export function buildApp(ctx: ServerContext, config: ServerConfig, version: stri
     logController: new LogController({ disableRequestLogging: true }),
     routerOptions: { maxParamLength: 1024 },
     ajv: {
-      customOptions: { coerceTypes: false, removeAdditional: false, useDefaults: false, allErrors: false },
+      customOptions: {
+        coerceTypes: false,
+        removeAdditional: false,
+        useDefaults: false,
+        allErrors: false,
+        verbose: true,
+      },
       onCreate: (ajv) => void ajv.addVocabulary(['tags', 'summary', 'hide']),
     },
     schemaErrorFormatter: schemaError,
@@ -52,7 +58,7 @@ export function buildApp(ctx: ServerContext, config: ServerConfig, version: stri
   app.decorateRequest('owner', 0);
   const routes = watchRoutes(app);
   addHooks(app, ctx, config, routes);
-  addErrorHandler(app, config);
+  addErrorHandler(app, ctx, config);
   generationRoutes(app, ctx);
   sessionRoutes(app, ctx);
   dashboardRoutes(app, ctx);
@@ -124,10 +130,12 @@ function cors(allowed: readonly string[], request: FastifyRequest, reply: Fastif
   return true;
 }
 
-function addErrorHandler(app: FastifyInstance, config: ServerConfig): void {
+function addErrorHandler(app: FastifyInstance, ctx: ServerContext, config: ServerConfig): void {
   app.setErrorHandler((error, request, reply) => {
     const known = toLongmindError(error, config.maxBodyBytes);
-    if (known.status >= 500) {
+    // a drain is no failure: whoever asks meanwhile is told so
+    if (ctx.draining && known.code === 'engine_closed') request.log.info({ code: known.code }, 'refused in a drain');
+    else if (known.status >= 500) {
       request.log.error({ code: known.code, err: error }, 'request failed');
     }
     if (known.status === 429) {

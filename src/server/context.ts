@@ -5,6 +5,7 @@ import type { Grammars } from './grammars.js';
 import type { InFlight } from './in-flight.js';
 import type { ToolStyle } from './messages.js';
 import type { ReservedNames } from './reserved.js';
+import type { ServedNames } from './served-names.js';
 import type { ServerMetrics } from './server-metrics.js';
 import type { TagTokens } from './tool-output.js';
 import type { Turns } from './turns.js';
@@ -30,8 +31,8 @@ export const defaultTiming: ServerTiming = {
 
 export interface ServerContext {
   engine: Engine;
-  /** The name clients use for the model. */
-  modelName: string;
+  /** The names clients use for the model. */
+  models: ServedNames;
   /** Seconds since the epoch. */
   created: number;
   /** Equal fingerprints and seeds give equal tokens. */

@@ -3,6 +3,14 @@ import type { FastifyError, FastifySchemaValidationError } from 'fastify';
 import { errors, LongmindError } from '../index.js';
 import { neutralFields, optionFields, optionOf, rules } from './fields.js';
 
+/** What a content part of such a type holds. */
+const MEDIA: [RegExp, string][] = [
+  [/image/, 'images'],
+  [/audio/, 'sounds'],
+  [/video/, 'videos'],
+  [/file|document/, 'files'],
+];
+
 export const serverErrors = {
   remoteWithoutKey: (host: string) =>
     new LongmindError(
@@ -19,6 +27,13 @@ export const serverErrors = {
       400,
       `field '${name}' with this value is not supported by this server`,
       name,
+    ),
+  unsupportedContent: (type: string, at: string) =>
+    new LongmindError(
+      'unsupported_content',
+      400,
+      `${MEDIA.find(([pattern]) => pattern.test(type))?.[1] ?? `content parts of the type '${type}'`} are not supported by this model`,
+      at,
     ),
   noRoute: (method: string, path: string) =>
     new LongmindError('not_found', 404, `there is no ${method} ${path} here; /openapi.json lists what there is`),
@@ -87,6 +102,8 @@ export function schemaError(list: FastifySchemaValidationError[], where: string)
     const rule = rules[Number(/^#\/allOf\/(\d+)\//.exec(violation.schemaPath ?? '')?.[1] ?? -1)];
     if (rule) return errors.invalidRequest(rule.message, rule.param);
   }
+  const part = list.map(foreignPart).find((error) => error !== null);
+  if (part) return part;
   const worst = [...list].sort((a, b) => depth(b) - depth(a))[0]!;
   const extra = worst.params.additionalProperty as string | undefined;
   const missing = worst.params.missingProperty as string | undefined;
@@ -116,6 +133,14 @@ export function schemaError(list: FastifySchemaValidationError[], where: string)
   const allowed = worst.params.allowedValues as unknown[] | undefined;
   const detail = allowed ? `must be one of ${allowed.map((v) => JSON.stringify(v)).join(', ')}` : worst.message;
   return errors.invalidRequest(`${path ? `field '${path}'` : `the request ${where}`} ${detail}`, path || null);
+}
+
+/** An image, say, in a message: what failed is told by what the part is, not by the fields it has. */
+function foreignPart(violation: FastifySchemaValidationError & { data?: unknown }): LongmindError | null {
+  const at = /^\/messages\/\d+\/content\/\d+$/.test(violation.instancePath);
+  const type = at ? (violation.data as { type?: unknown } | null)?.type : undefined;
+  if (typeof type !== 'string' || type === 'text') return null;
+  return serverErrors.unsupportedContent(type.slice(0, 64), fieldPath(violation.instancePath));
 }
 
 /** A violation deep inside one alternative says more than "must match a schema in anyOf". */

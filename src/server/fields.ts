@@ -189,6 +189,26 @@ const message: Schema = {
 
 const isNull: Schema = { type: 'null' };
 
+/** Hints that change nothing here, whatever they say: one tier, one cache, no storing, no thinking to be spent. */
+const hintFields: Record<string, Schema> = {
+  metadata: nullable({
+    type: 'object',
+    maxProperties: 64,
+    additionalProperties: { type: 'string' },
+    description: 'accepted; kept nowhere',
+  }),
+  reasoning_effort: nullable({
+    enum: ['none', 'minimal', 'low', 'medium', 'high', 'xhigh'],
+    description: 'accepted; this model has no effort to set',
+  }),
+  service_tier: nullable({ enum: ['auto', 'default', 'flex'], description: 'accepted; there is one tier' }),
+  cache_prompt: nullable({ type: 'boolean', description: 'accepted; what is cached gives the same bits' }),
+  prompt_cache_retention: nullable({
+    enum: ['in_memory', 'in-memory', '24h'],
+    description: 'accepted; KV stays while there is room',
+  }),
+};
+
 /** Known, not honoured: only the value that asks for nothing is let through. */
 const neutralChatFields: Record<string, Schema> = {
   functions: nullable({ type: 'array', maxItems: 0 }),
@@ -196,13 +216,13 @@ const neutralChatFields: Record<string, Schema> = {
   audio: isNull,
   modalities: nullable({ type: 'array', minItems: 1, maxItems: 1, items: { enum: ['text'] } }),
   prediction: isNull,
-  reasoning_effort: nullable({ enum: ['none'] }),
   verbosity: nullable({ enum: ['medium'] }),
   web_search_options: isNull,
-  service_tier: nullable({ enum: ['auto', 'default'] }),
+};
+
+/** As neutralChatFields, for completions too. */
+const neutralFieldsOfBoth: Record<string, Schema> = {
   store: nullable({ type: 'boolean', enum: [false] }),
-  metadata: nullable({ type: 'object', maxProperties: 0 }),
-  prompt_cache_retention: isNull,
 };
 
 const neutralCompletionFields: Record<string, Schema> = {
@@ -213,7 +233,9 @@ const neutralCompletionFields: Record<string, Schema> = {
 
 /** Names that get "is not supported" instead of "must be …". */
 export const neutralFields: ReadonlySet<string> = new Set([
+  ...Object.keys(hintFields),
   ...Object.keys(neutralChatFields),
+  ...Object.keys(neutralFieldsOfBoth),
   ...Object.keys(neutralCompletionFields),
 ]);
 
@@ -266,7 +288,9 @@ export const chatBody: Schema = {
     safety_identifier: nullable({ type: 'string', maxLength: 512, description: 'as user' }),
     prompt_cache_key: nullable({ type: 'string', maxLength: 512, description: 'equal beginnings are always shared' }),
     ...toolFields,
+    ...hintFields,
     ...neutralChatFields,
+    ...neutralFieldsOfBoth,
   },
   additionalProperties: false,
 };
@@ -290,7 +314,9 @@ export const completionBody = (vocab: number): Schema => ({
     },
     ...commonFields,
     logprobs: nullable({ type: 'integer', minimum: 0, maximum: 20, description: 'alternatives for each token' }),
+    ...hintFields,
     ...neutralCompletionFields,
+    ...neutralFieldsOfBoth,
   },
   additionalProperties: false,
 });

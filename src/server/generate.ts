@@ -22,6 +22,8 @@ export interface Job {
   includeUsage: boolean;
   /** The model may call functions. */
   tools: boolean;
+  /** What the answer calls the model. */
+  model: string;
   /** Choices for each prompt. */
   n: number;
   /** Starts the generations, one a choice, those of a prompt in a row. May throw what the engine refuses. */
@@ -38,7 +40,7 @@ export async function serveJob(
 ): Promise<Record<string, unknown> | undefined> {
   const id = `${job.prefix}-${randomUUID()}`;
   const now = Math.floor(Date.now() / 1000);
-  const format = job.format({ id, created: now, model: ctx.modelName, fingerprint: ctx.fingerprint });
+  const format = job.format({ id, created: now, model: job.model, fingerprint: ctx.fingerprint });
   const generations: Generation[] = [];
   const abort = () => {
     for (const g of generations) g.abort();

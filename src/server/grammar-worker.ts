@@ -1,14 +1,7 @@
 /** The thread that compiles grammars: a hostile or huge schema keeps nobody else waiting, and may be stopped. */
-import { parentPort } from 'node:worker_threads';
-import {
-  compileJsonObject,
-  compileJsonSchema,
-  compileToolCalls,
-  errors,
-  type Grammar,
-  LongmindError,
-} from '../index.js';
-import type { CompileReply, CompileRequest, GrammarSource } from './grammars.js';
+import { type Answers, answer, begin, type CallMessage } from '../base/worker.js';
+import { compileJsonObject, compileJsonSchema, compileToolCalls, type Grammar } from '../index.js';
+import type { Calls, GrammarSource } from './grammar-source.js';
 
 function compile(source: GrammarSource): Grammar {
   if (source.kind === 'object') return compileJsonObject();
@@ -17,13 +10,7 @@ function compile(source: GrammarSource): Grammar {
   return compileToolCalls(tools, { choice, format, parallel });
 }
 
-parentPort?.on('message', ({ id, source }: CompileRequest) => {
-  let reply: CompileReply;
-  try {
-    reply = { id, grammar: compile(JSON.parse(source) as GrammarSource) };
-  } catch (e) {
-    const known = e instanceof LongmindError ? e : errors.engineFailed(`compiling a grammar: ${String(e)}`);
-    reply = { id, error: known.toJSON() };
-  }
-  parentPort?.postMessage(reply);
-});
+const answers: Answers<Calls, null> = { compile: (source) => compile(JSON.parse(source) as GrammarSource) };
+
+const begun = begin(() => ({ made: null, info: null }));
+begun?.port.on('message', (m: CallMessage<Calls>) => answer(begun.port, m, answers, null));

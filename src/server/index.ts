@@ -17,6 +17,7 @@ import { serverErrors } from './errors.js';
 import { Grammars } from './grammars.js';
 import { InFlight } from './in-flight.js';
 import { ReservedNames } from './reserved.js';
+import { ServedNames } from './served-names.js';
 import { ServerMetrics } from './server-metrics.js';
 import { tagTokens } from './tool-output.js';
 import { Turns } from './turns.js';
@@ -35,6 +36,7 @@ export interface LongmindServer extends AsyncDisposable {
   /** With the port that was really taken. */
   readonly url: string;
   readonly port: number;
+  /** The first of the names that it answers to. */
   readonly modelName: string;
   /**
    * Drains: answers new requests with 503, lets running ones go on for `drainMs` (default: the drainSeconds option), then
@@ -81,7 +83,7 @@ export async function createServer(engine: Engine, options: ServerOptions = {}):
   const { info } = engine;
   const ctx: ServerContext = {
     engine,
-    modelName: config.servedModelName || info.modelName,
+    models: new ServedNames(config.servedModelName, info.modelName),
     created: Math.floor(Date.now() / 1000),
     fingerprint: `longmind-${info.quantisation}-${info.device.name}`.replace(/\s+/g, '_'),
     keys,
@@ -119,7 +121,7 @@ export async function createServer(engine: Engine, options: ServerOptions = {}):
   const server: LongmindServer = {
     url: `http://${urlHost(config.serverName)}:${port}`,
     port,
-    modelName: ctx.modelName,
+    modelName: ctx.models.first,
     close: ({ drainMs = config.drainSeconds * 1000 } = {}) => {
       closing ??= close(drainMs);
       return closing;

@@ -2,7 +2,7 @@
 import { type ChatMessage, errors, type ToolFormat } from '../index.js';
 
 export interface ApiMessage {
-  role: string;
+  role: 'system' | 'developer' | 'user' | 'assistant' | 'tool';
   content?: string | { text: string }[] | null;
   name?: string | null;
   tool_call_id?: string | null;

@@ -1,6 +1,6 @@
 /** `response_format`, `tools` and what they forbid: from the fields of a request to a grammar. */
 import { errors } from '../index.js';
-import type { GrammarSource } from './grammars.js';
+import type { GrammarSource } from './grammar-source.js';
 
 export interface ResponseFormat {
   type: 'text' | 'json_object' | 'json_schema';

@@ -1,6 +1,6 @@
 /** Tools of a request: what is asked of the model, how it hears of them, and what its grammar is made of. */
 import { type ChatMessage, errors, type ToolSpec } from '../index.js';
-import type { GrammarSource } from './grammars.js';
+import type { GrammarSource } from './grammar-source.js';
 import type { ToolStyle } from './messages.js';
 
 export interface ApiTool {

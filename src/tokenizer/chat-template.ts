@@ -4,14 +4,14 @@
  */
 import { Template } from '@huggingface/jinja';
 import { errors, LongmindError } from '../errors.js';
-import type { ChatMessage } from '../types.js';
+import type { ChatMessage, ChatRole } from '../types.js';
 import { chooseTemplate } from './default-templates.js';
 import { Guard, stringsOf } from './guard.js';
 import { metadataString } from './metadata.js';
 import type { Metadata, Tokenizer } from './types.js';
 
 /** A role becomes part of the template's own text, so it is one of these. */
-export const ROLES = ['system', 'developer', 'user', 'assistant', 'tool', 'function', 'ipython'];
+export const ROLES: readonly ChatRole[] = ['system', 'developer', 'user', 'assistant', 'tool', 'function', 'ipython'];
 
 /** Characters; a template that puts out more is stopped. */
 const MAX_OUTPUT = 32 * 2 ** 20;

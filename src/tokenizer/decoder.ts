@@ -2,7 +2,9 @@
  * Ids to text by the table of token bytes alone: cheap, synchronous, for any thread. A character's bytes may be spread
  * over tokens: only whole characters come out.
  */
-import type { DecodeOptions, StreamDecoder, TokenBytes } from './types.js';
+
+import type { TokenBytes } from '../types.js';
+import type { DecodeOptions, StreamDecoder } from './types.js';
 
 const SPACE = 0x20;
 

@@ -4,13 +4,12 @@ export { decodeTokens, TokenDecoder } from './decoder.js';
 export { metadataString } from './metadata.js';
 export type { TokenizerInfo } from './protocol.js';
 export { createTokenizer, type TokenizerOptions } from './tokenizer.js';
-export { type ToolTemplate, toolTemplateOf } from './tool-template.js';
+export { toolTemplateOf } from './tool-template.js';
 export type {
   DecodeOptions,
   EncodeOptions,
   Metadata,
   SpecialIds,
   StreamDecoder,
-  TokenBytes,
   Tokenizer,
 } from './types.js';

@@ -1,18 +1,19 @@
-/** Messages between a tokenizer client and its worker. One job at a time is with the worker. */
-import type { SerializedError } from '../errors.js';
-import type { ChatMessage } from '../types.js';
-import type { ChatOptions } from './chat-template.js';
+/** What a tokenizer's worker is made of, and what it can be asked. */
+import type { ChatMessage, TokenBytes } from '../types.js';
+import type { ChatOptions, RenderedChat } from './chat-template.js';
 import type { PackedMetadata } from './packed.js';
-import type { EncodeOptions, SpecialIds, TokenBytes } from './types.js';
+import type { EncodeOptions, SpecialIds } from './types.js';
 
 export interface WorkerData {
   metadata: PackedMetadata;
   modelVocab: number;
 }
 
-export type Job =
-  | { type: 'encode'; text: string; options: EncodeOptions }
-  | { type: 'chat'; messages: readonly ChatMessage[]; options: ChatOptions; continued: boolean };
+/** Ids and, of a chat, the text that they spell. */
+export interface Calls {
+  encode: { args: { text: string; options: EncodeOptions }; result: RenderedChat };
+  chat: { args: { messages: readonly ChatMessage[]; options: ChatOptions; continued: boolean }; result: RenderedChat };
+}
 
 export interface TokenizerInfo {
   model: string;
@@ -26,9 +27,3 @@ export interface TokenizerInfo {
   /** null: the file's own chat template; else what was taken instead. */
   templateInstead: string | null;
 }
-
-export type FromWorker =
-  | { type: 'ready'; info: TokenizerInfo }
-  | { type: 'refused'; error: SerializedError }
-  | { type: 'done'; ids: Int32Array; text: string }
-  | { type: 'failed'; error: SerializedError };

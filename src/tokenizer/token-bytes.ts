@@ -1,6 +1,7 @@
 /** The bytes that each token stands for. */
+
+import type { TokenBytes } from '../types.js';
 import { charsToBytes } from './byte-chars.js';
-import type { TokenBytes } from './types.js';
 import { byteOf, Kind, type Vocabulary } from './vocabulary.js';
 
 /** `padTo`: ids up to there exist in the model, though not in the vocabulary; they stand for nothing. */

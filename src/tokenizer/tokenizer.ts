@@ -1,5 +1,6 @@
 /** A tokenizer from a model file's own metadata; ids are those of llama.cpp on the same file. */
 import { errors } from '../errors.js';
+import type { TokenBytes } from '../types.js';
 import { BpeEncoder } from './bpe.js';
 import { decodeTokens, TokenDecoder } from './decoder.js';
 import { metadataFlag, metadataString, metadataStrings } from './metadata.js';
@@ -8,7 +9,7 @@ import { createPreTokenizer, type PreTokenizer } from './pre-tokenizer.js';
 import { SentencePieceEncoder } from './sentencepiece.js';
 import { splitSpecial } from './special-split.js';
 import { makeTokenBytes } from './token-bytes.js';
-import type { DecodeOptions, EncodeOptions, Metadata, StreamDecoder, TokenBytes, Tokenizer } from './types.js';
+import type { DecodeOptions, EncodeOptions, Metadata, StreamDecoder, Tokenizer } from './types.js';
 import { fingerprintOf, Kind, readVocabulary, type TextEncoder, type Vocabulary, wantsStart } from './vocabulary.js';
 
 export interface TokenizerOptions {

@@ -1,11 +1,6 @@
 /** How a model writes function calls, as its chat template tells. */
 
-export interface ToolTemplate {
-  /** As `ToolFormat` of the grammar layer. */
-  format: 'hermes' | 'smollm2' | 'llama3';
-  /** The template itself describes tools, writes calls and shows results; otherwise messages must. */
-  known: boolean;
-}
+import type { ToolTemplate } from '../types.js';
 
 /** `own`: the file's chat template; `instead`: what was taken in its place, as `ChatTemplate.instead` says. */
 export function toolTemplateOf(own: string | null, instead: string | null): ToolTemplate {

@@ -1,4 +1,5 @@
 /** What a tokenizer is to the rest: text to ids, ids to text. */
+import type { TokenBytes } from '../types.js';
 
 /** A list of strings: an array, or whatever decodes lazily. */
 export interface Strings {
@@ -8,15 +9,6 @@ export interface Strings {
 
 /** Metadata of a model file, as far as tokenizers read it (`tokenizer.ggml.*`, `tokenizer.chat_template`). */
 export type Metadata = ReadonlyMap<string, unknown>;
-
-/** What each token stands for. Token t's bytes are bytes[offsets[t]] … bytes[offsets[t+1]-1]. Plain data. */
-export interface TokenBytes {
-  bytes: Uint8Array;
-  /** (vocab + 1) */
-  offsets: Int32Array;
-  /** (vocab) 1 = special: not part of the text. Its bytes are its name. */
-  special: Uint8Array;
-}
 
 export interface EncodeOptions {
   /** Spellings of special tokens become those tokens. Never for text that comes from a user. */

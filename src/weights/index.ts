@@ -4,7 +4,6 @@ export {
   checkTensorTypes,
   KNOWN_TENSOR_TYPES,
   type ModelConfig,
-  type ModelDims,
   type Quantisation,
   readModelConfig,
   SUPPORTED_ARCHITECTURES,

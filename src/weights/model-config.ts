@@ -1,22 +1,11 @@
 /** What a model is, read from its GGUF file and checked against its tensors. Plain data. */
 import path from 'node:path';
 import { errors } from '../errors.js';
-import type { TensorInfo } from '../types.js';
+import type { ModelDims, TensorInfo } from '../types.js';
 import { FILE_TYPES, GGML_TYPES } from './ggml-types.js';
 import type { GgufFile } from './gguf.js';
 import { Keys } from './keys.js';
 import { type Rope, readRope } from './rope.js';
-
-export interface ModelDims {
-  layers: number;
-  dim: number;
-  heads: number;
-  kvHeads: number;
-  headDim: number;
-  ffDim: number;
-  vocab: number;
-  contextLength: number;
-}
 
 export interface Quantisation {
   /** 'Q4_1', 'Q4_K_M' … as the file says, else the type that holds most bytes. */

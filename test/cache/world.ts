@@ -248,12 +248,14 @@ export class World {
     return true;
   }
 
-  /** All active sequences that have blocks run. `fail`: 'cancelled' runs the copies only, 'broken' nothing at all. */
+  /** All active sequences that have blocks run. `fail`: 'cancelled' runs nothing and is tried again, 'broken' all leave. */
   step(fail: 'no' | 'cancelled' | 'broken'): void {
     const { manager } = this;
     const copies = new Int32Array(3 * 64);
     const count = manager.takeCopies(copies);
     assert.ok(count <= this.sequences.filter((r) => r.active).length);
+    if (fail !== 'no') manager.copiesLost(1);
+    if (fail === 'cancelled') return;
     if (fail === 'broken') {
       for (const r of this.sequences.filter((x) => x.active)) this.release(r, 'keep');
       return;
@@ -264,7 +266,6 @@ export class World {
       for (let k = 0; k < tokens; k++) this.memory[this.#at(to) + k] = this.memory[this.#at(from) + k];
     }
     const rows = this.sequences.filter((r) => r.active && r.reserved > manager.computed(r.id));
-    if (fail === 'cancelled') return;
     for (const r of rows) {
       const table = this.table(r);
       for (let p = manager.computed(r.id); p < r.reserved; p++) {
@@ -275,6 +276,7 @@ export class World {
       }
     }
     for (const r of this.sequences) if (r.active) this.checkMemory(r);
+    manager.copiesRan();
     for (const r of rows) manager.commit(r.id, r.reserved);
     for (const r of this.sequences) r.reserved = 0;
   }

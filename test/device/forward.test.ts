@@ -4,7 +4,7 @@ import { describe, it } from 'node:test';
 import { buildNativeLibrary } from '../../src/device/cpu/build.js';
 import { availableIsas } from '../../src/device/cpu/index.js';
 import { loadNative } from '../../src/device/cpu/native.js';
-import { Reference } from '../../src/device/reference/forward.js';
+import { Reference } from '../reference/forward.js';
 import {
   type ModelOptions,
   type Row,

@@ -5,7 +5,7 @@ import { buildNativeLibrary } from '../../src/device/cpu/build.js';
 import { availableIsas } from '../../src/device/cpu/index.js';
 import { loadNative } from '../../src/device/cpu/native.js';
 import type { Program } from '../../src/device/device.js';
-import { Reference } from '../../src/device/reference/forward.js';
+import { Reference } from '../reference/forward.js';
 import { Runner, random, randomTensor, relativeError, sequence, type TestModel, writeTensors } from './support.js';
 
 const native = loadNative(buildNativeLibrary());

@@ -5,7 +5,7 @@ import { buildNativeLibrary } from '../../src/device/cpu/build.js';
 import { availableIsas } from '../../src/device/cpu/index.js';
 import { loadNative } from '../../src/device/cpu/native.js';
 import type { StepSampling } from '../../src/device/device.js';
-import { adjusted, distribution, logSoftmax } from '../../src/device/reference/sample.js';
+import { adjusted, distribution, logSoftmax } from '../reference/sample.js';
 import { normal, Runner, type RunnerOptions, random, type TestModel, writeTensors } from './support.js';
 
 const VOCAB = 1003;
@@ -40,9 +40,8 @@ type Settings = (s: StepSampling, i: number) => void;
 function draw(runner: Runner, settings: Settings, n = ROWS, position = 0) {
   const tokens = Array.from({ length: n }, (_, t) => t);
   const step = runner.fill([{ slot: 0, position, tokens, logits: 'all' }]);
-  for (let i = 0; i < n; i++) settings(step.sampling, i);
-  runner.device.submit(step);
-  return runner.device.wait();
+  for (let i = 0; i < n; i++) settings(step, i);
+  return runner.device.wait(runner.device.submit(step));
 }
 
 const reset: Settings = (s, i) => {
@@ -103,7 +102,8 @@ for (const isa of availableIsas(loadNative(buildNativeLibrary()))) {
     it('bias, mask and penalties, then the largest', () => {
       const step = runner.step;
       const words = Math.ceil(VOCAB / 32);
-      step.sampling.masks = new Int32Array(2 * words).map(() => (r() * 2 ** 32) | 0);
+      step.reserve('masks', 2 * words);
+      step.masks.set(Int32Array.from({ length: 2 * words }, () => (r() * 2 ** 32) | 0));
       const result = draw(runner, (s, i) => {
         reset(s, i);
         s.repetitionPenalty[i] = 1.3;
@@ -123,7 +123,7 @@ for (const isa of availableIsas(loadNative(buildNativeLibrary()))) {
         }
       });
       for (let i = 0; i < ROWS; i++) {
-        const y = adjusted(logits[i], step.sampling, i);
+        const y = adjusted(logits[i], step, i);
         assert.ok(y[result.tokens[i]] >= y.reduce((a, b) => Math.max(a, b)) - 1e-5, `row ${i}`);
       }
     });
@@ -172,12 +172,12 @@ for (const isa of availableIsas(loadNative(buildNativeLibrary()))) {
             { slot: 0, position: 64 * k, tokens: new Array<number>(ROWS).fill(3), logits: 'all' },
           ]);
           for (let i = 0; i < ROWS; i++) {
-            reset(step.sampling, i);
-            settings(step.sampling, i);
+            reset(step, i);
+            settings(step, i);
           }
-          if (k === 0) p = Float64Array.from(distribution(logits[3], step.sampling, 0));
-          runner.device.submit(step);
-          for (const t of runner.device.wait().tokens.subarray(0, ROWS)) seen.set(t, (seen.get(t) ?? 0) + 1);
+          if (k === 0) p = Float64Array.from(distribution(logits[3], step, 0));
+          for (const t of runner.device.wait(runner.device.submit(step)).tokens.subarray(0, ROWS))
+            seen.set(t, (seen.get(t) ?? 0) + 1);
         }
         const total = draws * ROWS;
         for (const t of seen.keys()) assert.ok(p[t] > 0, `token ${t} was drawn but is excluded`);
@@ -212,9 +212,8 @@ for (const isa of availableIsas(loadNative(buildNativeLibrary()))) {
       const again = draw(runner, hot, ROWS, 100).tokens.slice(0, ROWS);
       assert.deepEqual(again, all);
       const step = runner.fill([{ slot: 0, position: 100 + 9, tokens: [9], logits: 'all' }]);
-      hot(step.sampling, 0);
-      runner.device.submit(step);
-      assert.equal(runner.device.wait().tokens[0], all[9]);
+      hot(step, 0);
+      assert.equal(runner.device.wait(runner.device.submit(step)).tokens[0], all[9]);
       const elsewhere = draw(runner, hot, ROWS, 5000).tokens.slice(0, ROWS);
       assert.notDeepEqual(elsewhere, all);
     });
@@ -261,7 +260,7 @@ describe('awkward logits', () => {
     assert.deepEqual([...result.status.subarray(0, 6)], [0, 1, 1, 0, 1, 0]);
   });
   it('everything banned gives status 1', () => {
-    runner.step.sampling.masks = new Int32Array(Math.ceil(VOCAB / 32));
+    runner.step.masks.fill(0);
     const banned = draw(
       runner,
       (s, i) => {

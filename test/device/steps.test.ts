@@ -6,11 +6,19 @@ import { after, describe, it } from 'node:test';
 import { Worker } from 'node:worker_threads';
 import { createCpuDevice } from '../../src/device/cpu/index.js';
 import { kvBytesPerToken, type Step } from '../../src/device/device.js';
+import { STEP_COUNTS, STEP_FIELDS } from '../../src/device/step.js';
 import { LongmindError } from '../../src/errors.js';
 import { Runner, randomModel, sequence, type TestModel } from './support.js';
 
 const model = randomModel({ type: 'Q8_0' });
 const code = (expected: string) => (e: unknown) => e instanceof LongmindError && e.code === expected;
+
+/** Changes what a step says of the length, or of the place, of one of its arrays. */
+function setLength(step: Step, name: keyof typeof STEP_FIELDS, length: number, offset?: number): void {
+  const at = 1 + STEP_COUNTS.length + 2 * Object.keys(STEP_FIELDS).indexOf(name);
+  step.header[at + 1] = length;
+  if (offset !== undefined) step.header[at] = offset;
+}
 
 describe('an invalid step is refused and leaves the device usable', () => {
   const runner = new Runner(model, { maxTokens: 32, maxRows: 2, session: 64, maxLogits: 8 });
@@ -19,7 +27,7 @@ describe('an invalid step is refused and leaves the device usable', () => {
   const good = runner.logits(rows)[0];
   const cases: Record<string, (s: Step) => void> = {
     'token beyond the vocabulary': (s) => s.tokens.fill(300, 3, 4),
-    'negative token': (s) => s.tokens.fill(-1, 0, 1),
+    'negative token': (s) => s.tokens.fill(-(2 ** 31), 0, 1),
     'too many tokens': (s) => {
       s.tokenCount = 33;
     },
@@ -61,36 +69,48 @@ describe('an invalid step is refused and leaves the device usable', () => {
       s.copies.set([0, 99, 16]);
     },
     'a history token out of range': (s) => {
-      s.sampling.historyStart[1] = 1;
-      s.sampling.historyTokens[0] = 300;
+      s.historyStart[1] = 1;
+      s.historyTokens[0] = 300;
     },
     'a history that runs backwards': (s) => {
-      s.sampling.historyStart[0] = 2;
+      s.historyStart[0] = 2;
     },
     'a history longer than its array': (s) => {
-      s.sampling.historyStart[1] = 5000;
+      s.historyStart[1] = 5000;
     },
     'a biased token out of range': (s) => {
-      s.sampling.biasStart[1] = 1;
-      s.sampling.biasTokens[0] = -3;
+      s.biasStart[1] = 1;
+      s.biasTokens[0] = -3;
     },
     'a mask row out of range': (s) => {
-      s.sampling.maskRow[0] = 1;
+      s.maskRow[0] = 1;
     },
     'a NaN temperature': (s) => {
-      s.sampling.temperature[0] = Number.NaN;
+      s.temperature[0] = Number.NaN;
     },
-    'arrays that are too short': (s) => {
-      s.tokens = s.tokens.slice(0, 4);
+    'arrays that are too short': (s) => setLength(s, 'tokens', 4),
+    'a block table that is too short': (s) => setLength(s, 'blockTables', 7),
+    'a sampling array that is too short': (s) => setLength(s, 'frequencyPenalty', 0),
+    'an array of negative length': (s) => setLength(s, 'masks', -1),
+    'an array beyond the end of the buffer': (s) => setLength(s, 'masks', 1, s.bytes.length / 4),
+    'an array before the buffer': (s) => setLength(s, 'tokens', 32, -16),
+    'an array longer than memory': (s) => setLength(s, 'historyTokens', 2 ** 31 - 1),
+    'a reference to a row that was not there': (s) => s.tokens.fill(-2, 0, 1),
+    'the buffer of another layout': (s) => {
+      s.header[0]++;
+    },
+    'unordered logit rows': (s) => {
+      s.logitCount = 2;
+      s.logitRows.set([19, 18]);
     },
   };
   for (const [name, spoil] of Object.entries(cases)) {
     it(name, () => {
       const step = runner.fill(rows);
-      const kept = structuredClone(step);
+      const kept = step.bytes.slice();
       spoil(step);
       assert.throws(() => runner.device.submit(step), code('native_error'));
-      Object.assign(step, kept);
+      step.bytes.set(kept);
       assert.deepEqual(runner.logits(rows)[0], good);
     });
   }
@@ -109,7 +129,7 @@ describe('block copies', () => {
       step.blockTables[3] = 0;
       step.copyCount = 1;
       step.copies.set([1, 4, 13]);
-      runner.device.submit(step);
+      runner.device.wait(runner.device.submit(step));
       for (const [i, x] of want.entries()) assert.deepEqual(runner.device.logits(i), x);
       runner.close();
     });

@@ -9,12 +9,13 @@ import {
   type LoadOptions,
   type Program,
   type Step,
+  type StepLimits,
   type StepResult,
 } from '../../src/device/device.js';
-import { decodeTensor, FORMATS, numberToHalf } from '../../src/device/reference/formats.js';
-import type { ReferenceTensor } from '../../src/device/reference/forward.js';
 import { type LlamaConfig, llama } from '../../src/model/llama.js';
 import type { TensorInfo, TensorSource } from '../../src/types.js';
+import { decodeTensor, FORMATS, numberToHalf } from '../reference/formats.js';
+import type { ReferenceTensor } from '../reference/forward.js';
 
 export type Random = () => number;
 
@@ -189,6 +190,8 @@ export interface RunnerOptions extends Partial<Omit<LoadOptions, 'limits' | 'kv'
   maxRows?: number;
   session?: number;
   maxLogits?: number;
+  /** Instead of a CPU device. */
+  device?: Device;
   /** Block numbers are dealt out in this order instead of 0, 1, 2 … */
   shuffle?: number;
 }
@@ -205,6 +208,7 @@ export interface Row {
 export class Runner {
   readonly device: Device;
   readonly step: Step;
+  readonly #limits: StepLimits;
 
   constructor(
     readonly model: TestModel,
@@ -223,9 +227,10 @@ export class Runner {
     };
     const kv = { layers: dims.layers, kvHeads: dims.kvHeads, headDim: dims.headDim, blockLen, bits: o.bits ?? 16 };
     const maxBlocks = maxRows * maxBlocksPerRow;
-    this.device = createCpuDevice({ isa: o.isa, threads: o.threads });
+    this.device = o.device ?? createCpuDevice({ isa: o.isa, threads: o.threads });
     this.device.load(model.program, model.source, { limits, kv, maxBlocks, debug: o.debug });
     if (!this.device.growKv(maxBlocks)) throw new Error('the device has not enough memory');
+    this.#limits = limits;
     this.step = createStep(limits);
     const order = Array.from({ length: maxBlocks }, (_, i) => i);
     if (o.shuffle !== undefined) {
@@ -256,9 +261,21 @@ export class Runner {
     return s;
   }
 
+  /** Another step: three tokens of slot 0. */
+  another(): Step {
+    const step = createStep(this.#limits);
+    step.blockTables.set(this.step.blockTables);
+    step.rowCount = 1;
+    step.tokenCount = 3;
+    step.logitCount = 1;
+    step.rowStart.set([0, 3]);
+    step.positions.set([0, 1, 2]);
+    step.logitRows[0] = 2;
+    return step;
+  }
+
   run(rows: Row[]): StepResult {
-    this.device.submit(this.fill(rows));
-    return this.device.wait();
+    return this.device.wait(this.device.submit(this.fill(rows)));
   }
 
   /** Logits of all wanted rows. */

@@ -88,9 +88,69 @@ test(
   (t) => fails(t, 'commit-throws', 'engine_failed'),
 );
 
-test('the native device refuses a step: its requests fail with 500, sessions continue', { skip }, (t) =>
-  fails(t, 'bad-step', 'native_error'),
-);
+/** Requests of which one is bad; of each the status and the text. */
+async function together(server: ServerProcess, n: number): Promise<{ status: number; text: string; code: string }[]> {
+  return Promise.all(
+    Array.from({ length: n }, async (_, i) => {
+      const response = await server.post('/v1/completions', {
+        ...long,
+        prompt: `Story ${i} of a boat`,
+        max_tokens: 200,
+      });
+      const body = (await response.json()) as { choices?: { text: string }[]; error?: { code: string } };
+      return { status: response.status, text: body.choices?.[0]?.text ?? '', code: body.error?.code ?? '' };
+    }),
+  );
+}
+
+test('the native device refuses a step once: it is run row by row, and nobody notices', { skip }, async (t) => {
+  const server = await serve(t);
+  const undisturbed = await together(server, 4);
+  const answers = together(server, 4);
+  await until('all run', async () => (await server.metric('longmind_requests{state="running"}')) === 4);
+  server.fault('bad-step');
+  assert.deepEqual(await answers, undisturbed);
+  assert.equal(await server.metric('longmind_requests_total{outcome="failed"}'), 0);
+  await until('nothing is left', () => idle(server));
+});
+
+test('one request makes the native device refuse every step it is in: it gets 500, the others their answers', {
+  skip,
+}, async (t) => {
+  const { server, history } = await withHistory(t);
+  const undisturbed = await together(server, 4);
+  const answers = together(server, 4);
+  await until('all run', async () => (await server.metric('longmind_requests{state="running"}')) === 4);
+  server.fault('bad-row');
+  const got = await answers;
+  const bad = got.filter((a) => a.status !== 200);
+  assert.deepEqual(
+    bad.map((a) => [a.status, a.code]),
+    [[500, 'native_error']],
+  );
+  got.forEach((a, i) => {
+    if (a.status === 200) assert.deepEqual(a, undisturbed[i]);
+  });
+  await continues(server, history, 'kept');
+  await until('nothing is left', () => idle(server));
+});
+
+test('an id beyond the vocabulary gets 400 with the name of its field, and other requests run on', {
+  skip,
+}, async (t) => {
+  const server = await serve(t);
+  const other = server.post('/v1/completions', { ...long, max_tokens: 300 });
+  for (const [param, more] of [
+    ['logit_bias', { logit_bias: { 999999: 5 } }],
+    ['stop_token_ids', { stop_token_ids: [999999], min_tokens: 5 }],
+  ] as const) {
+    const response = await server.post('/v1/completions', { ...long, ...more });
+    const error = await errorOf(response);
+    assert.deepEqual([response.status, error.param, error.code], [400, param, 'invalid_request']);
+    assert.match(error.message, /999999.*vocabulary/);
+  }
+  assert.equal((await other).status, 200);
+});
 
 test('the engine throws outside of a step: what runs fails, it restarts, sessions continue', { skip }, async (t) => {
   const { server, history } = await withHistory(t);

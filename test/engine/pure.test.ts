@@ -1,16 +1,17 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { alignHistory, type TokenBytes } from '../../src/engine/align.js';
+import { alignHistory } from '../../src/engine/align.js';
 import { createPlan, planAdmission, planRunning, rankOf, type Schedulable } from '../../src/engine/scheduler.js';
 import { StepBudget } from '../../src/engine/step-budget.js';
 import { StopScanner } from '../../src/engine/stop-scanner.js';
+import type { TokenBytes } from '../../src/types.js';
 
-const sequence = (known: number, computed: number, blockLen = 16): Schedulable => ({
-  known,
-  computed,
-  limit: known + 100,
-  needed: (length) => Math.max(0, Math.ceil(length / blockLen) - Math.ceil(computed / blockLen)),
+const sequence = (length: number, scheduled: number, blockLen = 16): Schedulable => ({
+  length,
+  scheduled,
+  limit: length + 100,
+  needed: (tokens) => Math.max(0, Math.ceil(tokens / blockLen) - Math.ceil(scheduled / blockLen)),
 });
 
 test('planning: decode rows go first, then prefills in order, the last of them partly', () => {
@@ -48,8 +49,8 @@ test('property: a plan never spends more than the budget or the blocks', () => {
         let partial = 0;
         running.forEach((s, i) => {
           tokens += plan.tokens[i]!;
-          need += plan.tokens[i] ? s.needed(s.computed + plan.tokens[i]!) : 0;
-          if (plan.tokens[i]! > 0 && plan.tokens[i]! < s.known - s.computed) partial++;
+          need += plan.tokens[i] ? s.needed(s.scheduled + plan.tokens[i]!) : 0;
+          if (plan.tokens[i]! > 0 && plan.tokens[i]! < s.length - s.scheduled) partial++;
         });
         assert.ok(tokens <= budget && need <= blocks && partial <= 1);
         assert.equal(plan.budgetLeft, budget - tokens);

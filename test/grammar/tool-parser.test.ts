@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { compileToolCalls, ToolCallParser, type ToolFormat } from '../../src/grammar/index.js';
+import { compileToolCalls, ToolCallParser } from '../../src/grammar/index.js';
+import type { ToolFormat } from '../../src/types.js';
 import { randomDocument, randomStream } from './support.js';
 
 interface Parsed {

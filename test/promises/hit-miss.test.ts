@@ -57,8 +57,9 @@ function flawed(config: EngineConfig, headDim: number): Device {
         };
       if (name === 'submit')
         return (step: Step) => {
-          target.submit(step);
+          const ticket = target.submit(step);
           for (let r = 0; r < step.rowCount; r++) if (step.rowStart[r + 1]! - step.rowStart[r]! > 1) flip(step, r);
+          return ticket;
         };
       const value = Reflect.get(target, name, target) as unknown;
       return typeof value === 'function' ? value.bind(target) : value;

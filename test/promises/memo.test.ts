@@ -4,7 +4,8 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { after, describe, test } from 'node:test';
-import { bench, createEngine } from '../../src/index.js';
+import * as bench from '../../src/bench/index.js';
+import { createEngine } from '../../src/index.js';
 import { bundledModelPath, root } from '../support/model-file.js';
 import { mean, share, teacherForced } from '../support/teacher-forced.js';
 

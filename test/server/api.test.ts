@@ -174,12 +174,85 @@ for (const [what, body, status, code, param] of refused) {
   });
 }
 
-test('an image part is refused and named', async (t) => {
-  const { post } = await rig(t);
-  const content = [{ type: 'image_url', image_url: { url: 'data:' } }];
-  const response = await post('/v1/chat/completions', { messages: [{ role: 'user', content }] });
-  assert.equal(response.status, 400);
-  assert.match((await errorOf(response)).param ?? '', /^messages\[0\]\.content\[0\]/);
+for (const [what, part, message] of [
+  ['an image', { type: 'image_url', image_url: { url: 'data:' } }, 'images are not supported by this model'],
+  ['an image of another dialect', { type: 'input_image', image_url: 'x' }, 'images are not supported by this model'],
+  [
+    'a sound',
+    { type: 'input_audio', input_audio: { data: '', format: 'wav' } },
+    'sounds are not supported by this model',
+  ],
+  ['a file', { type: 'file', file: { file_id: 'x' } }, 'files are not supported by this model'],
+  ['what nobody knows', { type: 'smell' }, "content parts of the type 'smell' are not supported by this model"],
+] as const) {
+  test(`a content part that no model here reads is refused by what it is: ${what}`, async (t) => {
+    const { post, engine } = await rig(t);
+    const content = [{ type: 'text', text: 'What is this?' }, part];
+    const response = await post('/v1/chat/completions', { messages: [{ role: 'user', content }] });
+    const error = await errorOf(response);
+    assert.deepEqual(
+      [response.status, error.code, error.param, error.message],
+      [400, 'unsupported_content', 'messages[0].content[1]', message],
+    );
+    assert.equal(engine.calls.length, 0);
+  });
+}
+
+test('hints that change nothing are taken, and reach the engine as if they were not there', async (t) => {
+  const { post, engine } = await rig(t);
+  const hints = [
+    { metadata: { user: 'a', trace: 'b' } },
+    { store: false },
+    ...['none', 'minimal', 'low', 'medium', 'high'].map((reasoning_effort) => ({ reasoning_effort })),
+    ...['auto', 'default', 'flex'].map((service_tier) => ({ service_tier })),
+    { cache_prompt: true },
+    { cache_prompt: false },
+    { prompt_cache_retention: '24h' },
+  ];
+  const plain = { messages: hello };
+  await post('/v1/chat/completions', plain);
+  for (const hint of [...hints, { parallel_tool_calls: true }, { parallel_tool_calls: false }]) {
+    const response = await post('/v1/chat/completions', { ...plain, ...hint });
+    assert.equal(response.status, 200, `${JSON.stringify(hint)}: ${await response.text()}`);
+    assert.deepEqual(engine.calls.at(-1)!.request, engine.calls[0]!.request);
+  }
+  for (const hint of hints)
+    assert.equal((await post('/v1/completions', { prompt: 'x', ...hint })).status, 200, JSON.stringify(hint));
+  for (const asked of [{ store: true }, { service_tier: 'priority' }])
+    assert.equal((await errorOf(await post('/v1/chat/completions', { ...plain, ...asked }))).code, 'unsupported_field');
+});
+
+test('several served names: each is listed, taken and answered with; others are not', async (t) => {
+  const { get, post, server } = await rig(t, {}, { servedModelName: 'gpt-4o,small' });
+  assert.equal(server.modelName, 'gpt-4o');
+  const list = (await (await get('/v1/models')).json()) as { data: { id: string }[] };
+  assert.deepEqual(
+    list.data.map((m) => m.id),
+    ['gpt-4o', 'small'],
+  );
+  for (const model of ['gpt-4o', 'small']) {
+    assert.equal((await get(`/v1/models/${model}`)).status, 200);
+    const body = (await (await post('/v1/chat/completions', { model, messages: hello })).json()) as { model: string };
+    assert.equal(body.model, model);
+  }
+  const unnamed = (await (await post('/v1/completions', { prompt: 'x' })).json()) as { model: string };
+  assert.equal(unnamed.model, 'gpt-4o');
+  const other = await errorOf(await post('/v1/chat/completions', { model: 'other', messages: hello }));
+  assert.deepEqual([other.code, other.message.includes("'gpt-4o', 'small'")], ['model_not_found', true]);
+});
+
+test("the name '*' takes any, and lists the model by its own", async (t) => {
+  const { get, post, server } = await rig(t, {}, { servedModelName: '*' });
+  assert.equal(server.modelName, 'fake');
+  const body = (await (await post('/v1/chat/completions', { model: 'gpt-5', messages: hello })).json()) as {
+    model: string;
+  };
+  assert.equal(body.model, 'gpt-5');
+  const list = (await (await get('/v1/models')).json()) as { data: { id: string }[] };
+  assert.deepEqual(
+    list.data.map((m) => m.id),
+    ['fake'],
+  );
 });
 
 test('the text of a body that is not JSON does not come back in the message', async (t) => {

@@ -175,6 +175,35 @@ test('closing twice is closing once', async (t) => {
   await Promise.all([server.close(), server.close()]);
 });
 
+test('what is refused in a drain is no error in the log: no stack', async (t) => {
+  const lines: string[] = [];
+  const write = process.stderr.write;
+  process.stderr.write = ((chunk: string | Uint8Array) => {
+    lines.push(String(chunk));
+    return true;
+  }) as typeof write;
+  try {
+    const { post, get, server, engine } = await rig(
+      t,
+      { answer: () => 'x'.repeat(40), delayMs: 10 },
+      { logLevel: 'warn' },
+    );
+    const stream = await post('/v1/chat/completions', { messages: hello, stream: true });
+    await until('it is running', () => engine.calls.length === 1);
+    const closed = server.close();
+    for (const refused of [await get('/ready'), await post('/v1/chat/completions', { messages: hello })])
+      assert.equal(refused.status, 503);
+    await stream.text();
+    await closed;
+  } finally {
+    process.stderr.write = write;
+  }
+  assert.deepEqual(
+    lines.filter((line) => line.startsWith('{')),
+    [],
+  );
+});
+
 test('logs are JSON lines with the request id and without the prompt', async (t) => {
   const lines: string[] = [];
   const write = process.stderr.write;

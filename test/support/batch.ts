@@ -6,8 +6,15 @@ import type { Device, Program } from '../../src/device/device.js';
 import { createNullDevice, type NullDeviceOptions } from '../../src/device/null/index.js';
 import { PersistentBatch } from '../../src/engine/batch.js';
 import type { EngineRequest, FinishedRequest } from '../../src/engine/request.js';
+import type { Session } from '../../src/engine/sessions.js';
 import type { LongmindError } from '../../src/errors.js';
 import type { TokenLogprob } from '../../src/types.js';
+
+/** Steps in flight where a test does not say. See ahead.test.ts, which runs the tests of the batch at 2. */
+let depth = 1;
+export function setDepth(n: number): void {
+  depth = n;
+}
 
 export const VOCAB = 1000;
 export const EOS = 2;
@@ -30,6 +37,9 @@ export interface TestBatchOptions extends NullDeviceOptions {
   chunkSize?: number;
   maxQueue?: number;
   now?: () => number;
+  /** Token ids kept, all sequences together. */
+  maxTokens?: number;
+  onSessionChange?: (session: Readonly<Session>, from: number) => void;
   /** What tokens spell: letters (default), or the byte of their number minus 3. */
   vocab?: 'letters' | 'bytes';
 }
@@ -54,7 +64,7 @@ export class TestBatch {
       maxLogits: maxRows,
       vocab: VOCAB,
     };
-    this.device = createNullDevice(o);
+    this.device = createNullDevice({ depth, ...o });
     const kv = { layers: 1, kvHeads: 1, headDim: 16, blockLen, bits: 16 as const };
     const program: Program = { dims: dims(sessionLen), buffers: [], ops: [] };
     this.device.load(program, { path: '', tensors: new Map() }, { limits, kv, maxBlocks: blocks });
@@ -66,7 +76,7 @@ export class TestBatch {
       policy: o.policy ?? 'lru',
       prefixCaching: o.prefixCaching ?? true,
       maxSequences: 10_000,
-      maxTokens: 1_000_000,
+      maxTokens: o.maxTokens ?? 1_000_000,
       grow: (total) => this.device.growKv(total),
     });
     const spell = (t: number) => (o.vocab === 'bytes' ? Math.max(0, t - 3) & 255 : 97 + (t % 26));
@@ -82,8 +92,8 @@ export class TestBatch {
       {
         limits,
         maxQueue: o.maxQueue ?? 1000,
-        sessions: { max: 1000, shareAcrossOwners: true },
-        budget: { tokens: () => budget, observe: () => {} },
+        sessions: { max: 1000, shareAcrossOwners: true, onChange: o.onSessionChange },
+        budget: { tokens: () => budget, observe: () => {}, prefillMs: () => 0 },
         admission: { vocab: VOCAB, tokenBytes, endOfTurn: new Set([EOS]) },
         now: o.now,
       },

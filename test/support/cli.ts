@@ -1,9 +1,9 @@
 /** Runs the command line in this process over a fake library, with captured streams. */
 import { PassThrough } from 'node:stream';
+import type * as bench from '../../src/bench/index.js';
 import type { Library } from '../../src/cli/library.js';
 import { main } from '../../src/cli/main.js';
 import { errors } from '../../src/errors.js';
-import type { bench } from '../../src/index.js';
 import { FakeEngine, type FakeOptions } from './fake-engine.js';
 
 export interface Ran {
@@ -15,28 +15,69 @@ export interface Ran {
   engines: FakeEngine[];
 }
 
+/** Somebody at a terminal. */
+export interface Person {
+  type(keys: string): void;
+  /** Waits until the screen shows it, after what was waited for before. */
+  sees(what: RegExp | string): Promise<void>;
+  engine(): FakeEngine;
+}
+
+export interface RunOptions {
+  fake?: FakeOptions;
+  stdin?: string;
+  tty?: boolean;
+  env?: Record<string, string>;
+  /** Sits at the terminal; afterwards its input ends. */
+  person?: (person: Person) => Promise<void>;
+}
+
 export async function longmind(
   argv: string[],
-  { fake = {}, stdin = '', tty = false }: { fake?: FakeOptions; stdin?: string; tty?: boolean } = {},
+  { fake = {}, stdin = '', person, tty = person !== undefined, env = {} }: RunOptions = {},
 ): Promise<Ran> {
   const asked: Record<string, unknown>[] = [];
   const engines: FakeEngine[] = [];
   const io = {
-    stdin: Object.assign(new PassThrough(), { isTTY: false }),
+    stdin: Object.assign(new PassThrough(), { isTTY: tty }),
     stdout: Object.assign(new PassThrough(), { isTTY: tty }),
     stderr: Object.assign(new PassThrough(), { isTTY: tty, columns: 80 }),
-    env: {},
+    env,
   };
   const texts = { stdout: '', stderr: '' };
   for (const name of ['stdout', 'stderr'] as const)
     io[name].setEncoding('utf8').on('data', (d) => {
       texts[name] += d;
     });
-  io.stdin.end(stdin);
+  if (!person) io.stdin.end(stdin);
   const library = fakeLibrary(fake, asked, engines);
-  const code = await main(argv, library, () => import('../../src/server/index.js'), io);
+  const running = main(argv, library, () => import('../../src/server/index.js'), io);
+  if (person) {
+    await person(personAt(io.stdin, () => texts.stdout, engines));
+    io.stdin.end();
+  }
+  const code = await running;
   await new Promise((resolve) => setImmediate(resolve));
   return { code, ...texts, asked, engines };
+}
+
+function personAt(keyboard: PassThrough, screen: () => string, engines: FakeEngine[]): Person {
+  let seen = 0;
+  return {
+    type: (keys) => void keyboard.write(keys),
+    engine: () => engines[0]!,
+    async sees(what) {
+      for (const end = Date.now() + 5000; ; await new Promise((resolve) => setTimeout(resolve, 5))) {
+        const rest = screen().slice(seen);
+        const at = typeof what === 'string' ? rest.indexOf(what) : rest.search(what);
+        if (at >= 0) {
+          seen += at + (typeof what === 'string' ? what.length : what.exec(rest)![0].length);
+          return;
+        }
+        if (Date.now() > end) throw new Error(`never saw ${what}; the screen shows ${JSON.stringify(rest)}`);
+      }
+    },
+  };
 }
 
 /** A measurement that opens one engine and answers what it was asked; with seed 13, its answers differed. */
@@ -46,10 +87,10 @@ async function measured(open: bench.OpenEngine, { onProgress: _, ...options }: {
 }
 
 function fakeLibrary(fake: FakeOptions, asked: Record<string, unknown>[], engines: FakeEngine[]): Library {
-  const file = (ref: string) => ({ ref, path: `/models/${ref}.gguf`, bytes: 1536 });
+  const file = (ref = 'small') => ({ ref, path: `/models/${ref}.gguf`, bytes: 1536 });
   return {
     defaultModel: 'small',
-    bench: {
+    loadBench: async () => ({
       trace: async (options) => options,
       cache: async (options) => options,
       sessions: async (_engine, { onProgress: _, ...options }) => options,
@@ -58,7 +99,7 @@ function fakeLibrary(fake: FakeOptions, asked: Record<string, unknown>[], engine
       sessionsSweep: async (open, o) => ({ ...(await measured(open, o)), points: [] }) as never,
       sessionsJournal: async (open, o) => (await measured(open, o)) as never,
       perplexity: async ({ onProgress: _, ...options }) => ({ ...options, rows: [] }) as never,
-    },
+    }),
     async createEngine({ onProgress, onPlan, onNote: _, signal, ...options }) {
       signal?.throwIfAborted();
       asked.push(options);
@@ -75,7 +116,12 @@ function fakeLibrary(fake: FakeOptions, asked: Record<string, unknown>[], engine
     removeModel: async (ref) => file(ref),
     inspectModel: async (ref, options) => {
       asked.push({ ...options });
-      return { name: ref, dims: { layers: 2 }, memory: new FakeEngine().info.memory };
+      const { info } = new FakeEngine();
+      const { dims, memory, architecture, contextLength, sessionLen, parameters } = info;
+      const byType = { Q8_0: { tensors: 2, bytes: 1024, parameters: 1000 } };
+      const quantisation = { name: 'Q8_0', bytes: 1024, byType };
+      const shape = { dims, memory, architecture, contextLength, sessionLen, parameters };
+      return { name: ref ?? 'small', path: '/models/small.gguf', ...shape, quantisation, kvBytesPerToken: 4096 };
     },
   };
 }

@@ -361,6 +361,7 @@ function fakeInfo(): EngineInfo {
       bytesPerToken: 2 ** 12,
       arithmetic: '0.8 x what is left',
     },
+    tiers: null,
     stepBudget: 64,
     loadMs: 1,
   };

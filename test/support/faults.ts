@@ -6,6 +6,7 @@ import { unlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { Manager } from '../../src/cache/manager.js';
 import { PersistentBatch } from '../../src/engine/batch.js';
+import type { LiveRequest } from '../../src/engine/request.js';
 import { StepBuilder } from '../../src/engine/step-builder.js';
 
 function asked(fault: string): boolean {
@@ -19,9 +20,9 @@ function asked(fault: string): boolean {
 
 /** Our own code throws in the middle of a step, between the device and the tokens. */
 const { commit } = Manager.prototype;
-Manager.prototype.commit = function (seq, computed) {
+Manager.prototype.commit = function (...args) {
   if (asked('commit-throws')) throw new Error('broken on purpose');
-  commit.call(this, seq, computed);
+  commit.apply(this, args);
 };
 
 /** And outside of steps. */
@@ -29,6 +30,16 @@ const { abort } = PersistentBatch.prototype;
 PersistentBatch.prototype.abort = function (id) {
   if (asked('abort-throws')) throw new Error('broken on purpose');
   abort.call(this, id);
+};
+
+/** Every step in which this request has a row is refused by the native device. */
+const { addRow } = StepBuilder.prototype;
+let refused: LiveRequest | null = null;
+StepBuilder.prototype.addRow = function (r, count) {
+  addRow.call(this, r, count);
+  if (asked('bad-row')) refused = r;
+  const { step } = this.flight;
+  if (r === refused) step.tokens[step.tokenCount - 1] = 2 ** 30;
 };
 
 /** The native device is given a token that no vocabulary has, and refuses the step. */

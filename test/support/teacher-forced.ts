@@ -36,11 +36,10 @@ export function teacherForced(file: string, texts: readonly Recorded[]): { agree
           step.tokens[i] = tokens[at + i]!;
           step.positions[i] = at + i;
           step.logitRows[i] = i;
-          step.sampling.topLogprobs[i] = 0;
-          step.sampling.scoreToken[i] = top[at + i]!;
+          step.topLogprobs[i] = 0;
+          step.scoreToken[i] = top[at + i]!;
         }
-        device.submit(step);
-        const result = device.wait();
+        const result = device.wait(device.submit(step));
         for (let i = 0; i < n; i++) {
           out.agrees.push(result.tokens[i] === top[at + i]);
           out.deltas.push(Math.abs(result.scoreLogprobs[i]! - logprobs[at + i]!));

@@ -97,7 +97,7 @@ test('roles, empty conversations and contents that are no text are refused', () 
   const { apply } = setUp(CHATML);
   assert.throws(() => apply.apply([]), code('invalid_request'));
   assert.throws(
-    () => apply.apply([{ role: 'user<|im_end|>', content: '' }]),
+    () => apply.apply([{ role: 'user<|im_end|>' as 'user', content: '' }]),
     code('invalid_request', /role must be one of/),
   );
   assert.throws(
@@ -115,7 +115,12 @@ test('a file without a template gets one by its special tokens, and says so', ()
   const metadata = asMetadata(smallSentencePiece());
   const llama2 = createChatTemplate(metadata, createTokenizer(metadata));
   assert.equal(llama2.instead, 'Llama 2');
-  const messages = [{ role: 'system', content: 'S' }, user('a'), { role: 'assistant', content: 'b' }, user('c')];
+  const messages: ChatMessage[] = [
+    { role: 'system', content: 'S' },
+    user('a'),
+    { role: 'assistant', content: 'b' },
+    user('c'),
+  ];
   assert.equal(llama2.apply(messages).text, '<s>[INST] <<SYS>>\nS\n<</SYS>>\n\na [/INST] b </s><s>[INST] c [/INST]');
   assert.equal(llama2.apply(messages).ids[0], 1);
   // in the middle of a text SentencePiece puts no space in front
@@ -153,7 +158,7 @@ test('the worker gives the same as the tokenizer itself, in the order of asking'
     assert.equal(client.info.fingerprint, local.fingerprint);
     assert.deepEqual(client.endTokens, local.endTokens);
     assert.equal(client.decode(got[3]!, { special: true }), 'Hello <|im_end|>');
-    await assert.rejects(client.applyTemplate([{ role: 'x', content: '' }]), code('invalid_request'));
+    await assert.rejects(client.applyTemplate([{ role: 'x' as 'user', content: '' }]), code('invalid_request'));
     assert.deepEqual(await client.encodeChat([user('a')]), setUp(null).apply.apply([user('a')]).ids);
   } finally {
     await client.close();

@@ -175,7 +175,7 @@ function openCore(load: Load, o: VirtualOptions, arm: Arm, onStep: (step: Step) 
   });
   const shape = { layers: 1, dim: 16, heads: 1, kvHeads: 1, headDim: 16, ffDim: 16, vocab: VOCAB };
   const program: Program = { dims: { ...shape, contextLength: load.sessionLen }, buffers: [], ops: [] };
-  const data = { program, weights: { path: '', tensors: new Map() }, config, fingerprint: '' };
+  const data = { program, weights: { path: '', tensors: new Map() }, config, fingerprint: '', modelKey: '' };
   const core = new Core(data, createNullDevice({ thorough: false, onStep }), {
     token: (r, token) => drawn.get(r.id)!.push(token),
     finished: (f) => finished.push(f),

@@ -1,6 +1,7 @@
 /** longmind bench perplexity: what the bits of the KV cache cost in quality. */
 import type { Command } from 'commander';
-import { type bench, engineOptions, hubOptions } from '../../index.js';
+import type * as bench from '../../bench/index.js';
+import { engineOptions, hubOptions } from '../../index.js';
 import { type Context, JSON_FLAG, newCommand, watch } from '../context.js';
 import { addTable, given } from '../options.js';
 import { counter, integer, letSignalsEnd, show, showTable, someOf } from './bench-values.js';
@@ -22,7 +23,7 @@ export function perplexityCommand(context: Context): Command {
   return command.action(async () => {
     const { library, terminal } = context;
     const options = command.opts<Omit<bench.PerplexityOptions, 'model' | 'onProgress'> & { model?: string }>();
-    const found = await library.resolveModel(options.model ?? library.defaultModel, {
+    const found = await library.resolveModel(options.model, {
       ...given(command, hubOptions),
       ...watch(context),
     });
@@ -30,7 +31,8 @@ export function perplexityCommand(context: Context): Command {
     const { file, window, limit, bits } = options;
     const onProgress = counter(context, 'windows');
     const engine = given(command, { threads, isa });
-    const result = await library.bench.perplexity({
+    const { perplexity } = await library.loadBench();
+    const result = await perplexity({
       file,
       window,
       limit,

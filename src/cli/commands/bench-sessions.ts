@@ -1,6 +1,6 @@
 /** longmind bench sessions: many conversations of many turns, once or compared. */
 import type { Command } from 'commander';
-import type { bench } from '../../index.js';
+import type * as bench from '../../bench/index.js';
 import { engineOptions, hubOptions } from '../../index.js';
 import { addModelOptions, type Context, JSON_FLAG, loadEngine, newCommand } from '../context.js';
 import type { Bench } from '../library.js';
@@ -87,7 +87,8 @@ async function once(context: Context, command: Command, options: Options): Promi
   letSignalsEnd(context);
   const onProgress = counter(context, 'turns');
   const { mode } = options;
-  show(context, await context.library.bench.sessions(engine, { ...loadOf(options), mode, onProgress }));
+  const bench = await context.library.loadBench();
+  show(context, await bench.sessions(engine, { ...loadOf(options), mode, onProgress }));
 }
 
 const measurements: Record<
@@ -95,7 +96,7 @@ const measurements: Record<
   (context: Context, command: Command, options: Options) => Promise<void>
 > = {
   async compare(context, command, options) {
-    const { sessionsCompare } = context.library.bench;
+    const { sessionsCompare } = await context.library.loadBench();
     const { share, rounds = 1 } = options;
     const result = await sessionsCompare(opener(context, command), {
       ...shared(context, command, options),
@@ -105,14 +106,14 @@ const measurements: Record<
     report(context, result, result.rows.map(compareRow));
   },
   async sweep(context, command, options) {
-    const { sessionsSweep } = context.library.bench;
+    const { sessionsSweep } = await context.library.loadBench();
     const { capacities, rounds = 1 } = options;
     const o = { ...shared(context, command, options), capacities, rounds };
     const result = await sessionsSweep(opener(context, command), o);
     report(context, result, result.points.map(sweepRow));
   },
   async compareJournal(context, command, options) {
-    const { sessionsJournal } = context.library.bench;
+    const { sessionsJournal } = await context.library.loadBench();
     const { folder, rounds = 5 } = options;
     const result = await sessionsJournal(opener(context, command), {
       ...shared(context, command, options),
@@ -134,7 +135,7 @@ function shared(context: Context, command: Command, options: Options) {
 /** Loads the model anew with other engine options. */
 function opener(context: Context, command: Command): bench.OpenEngine {
   const { library, terminal, interrupt } = context;
-  const model = (command.getOptionValue('model') as string | undefined) ?? library.defaultModel;
+  const model = command.getOptionValue('model') as string | undefined;
   const fixed = given(command, engineOptions, hubOptions);
   const onNote = (note: string) => terminal.note(note);
   return (own) => library.createEngine({ ...fixed, ...own, model, onNote, signal: interrupt.signal });

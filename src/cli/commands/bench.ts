@@ -1,25 +1,23 @@
 /** longmind bench: measurements that anybody can repeat. Each prints JSON with --json. */
 import { Command } from 'commander';
-import type { bench } from '../../index.js';
+import type * as bench from '../../bench/index.js';
 import { engineOptions } from '../../index.js';
 import { addModelOptions, type Context, JSON_FLAG, loadEngine, newCommand } from '../context.js';
-import type { Bench } from '../library.js';
 import { perplexityCommand } from './bench-perplexity.js';
 import { sessionsCommand } from './bench-sessions.js';
 import { counter, integer, integers, letSignalsEnd, number, oneOf, show } from './bench-values.js';
 
 export function benchCommand(context: Context): Command {
   const command = new Command('bench').description('Measure: traces, cache, sessions, recall, perplexity');
-  const { trace, cache } = context.library.bench;
-  if (trace) command.addCommand(traceCommand(context, trace));
-  if (cache) command.addCommand(cacheCommand(context, cache));
+  command.addCommand(traceCommand(context));
+  command.addCommand(cacheCommand(context));
   command.addCommand(sessionsCommand(context));
   command.addCommand(recallCommand(context));
   command.addCommand(perplexityCommand(context));
   return command;
 }
 
-function traceCommand(context: Context, trace: Required<Bench>['trace']): Command {
+function traceCommand(context: Context): Command {
   const command = newCommand('trace', 'Replay a request trace through the KV cache manager (no model)', [
     'bench trace mooncake_conversation_trace.jsonl --policy lru --capacity-blocks 5000',
     'bench trace trace.jsonl --policy adaptive --capacity-blocks 5000 --json',
@@ -37,11 +35,12 @@ function traceCommand(context: Context, trace: Required<Bench>['trace']): Comman
     if ((capacityBlocks === undefined) === (capacityPercent === undefined))
       command.error('error: give one of --capacity-blocks <N> and --capacity-percent <X>');
     letSignalsEnd(context);
+    const { trace } = await context.library.loadBench();
     show(context, await trace({ file, policy, capacityBlocks, capacityPercent, windowHours, seed, bound }));
   });
 }
 
-function cacheCommand(context: Context, cache: Required<Bench>['cache']): Command {
+function cacheCommand(context: Context): Command {
   const command = newCommand('cache', 'Cost of the KV cache manager per block (no model)', [
     'bench cache',
     'bench cache --blocks 1000,1000000 --json',
@@ -50,6 +49,7 @@ function cacheCommand(context: Context, cache: Required<Bench>['cache']): Comman
   command.option(...JSON_FLAG);
   return command.action(async (options: { blocks: number[] }) => {
     letSignalsEnd(context);
+    const { cache } = await context.library.loadBench();
     show(context, await cache({ blocks: options.blocks }));
   });
 }
@@ -78,6 +78,7 @@ function recallCommand(context: Context): Command {
     const { file, sessions, limit, turns, evict, maxTokens } = command.opts<bench.RecallOptions>();
     const options = { file, sessions, limit, turns, evict, maxTokens };
     const onProgress = counter(context, 'conversations');
-    show(context, await context.library.bench.recall(engine, { ...options, onProgress }));
+    const { recall } = await context.library.loadBench();
+    show(context, await recall(engine, { ...options, onProgress }));
   });
 }

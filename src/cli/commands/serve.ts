@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import type { Command } from 'commander';
 import { errors, serverOptions } from '../../index.js';
-import { addModelOptions, type Context, loadEngine, newCommand } from '../context.js';
+import { addModelOptions, type Context, loadEngine, newCommand, VERBOSE_FLAG } from '../context.js';
 import type { RunningServer } from '../library.js';
 import { addTable, given } from '../options.js';
 import { engineLines } from '../report.js';
@@ -15,6 +15,7 @@ export function serveCommand(context: Context): Command {
   ]);
   addTable(command, serverOptions, 'Server:');
   command.option('--json', 'print one JSON line when ready');
+  command.option(...VERBOSE_FLAG);
   addModelOptions(command, context.library.defaultModel);
   return command.action(() => serve(context, command));
 }
@@ -27,13 +28,15 @@ async function serve(context: Context, command: Command): Promise<void> {
   // what is wrong should be known before a model is loaded for nothing
   await checkAddress(checkServerOptions(options).config);
   await using engine = await loadEngine(context, command);
-  const servedModelName = (options.servedModelName as string | undefined) ?? servedName(context, command);
+  const names = (options.servedModelName ?? []) as string[];
+  // '*' alone leaves the name that is shown as it would be
+  const servedModelName = names.some((name) => name !== '*') ? names : [servedName(context, command), ...names];
   const server = await createServer(engine, { ...options, servedModelName, version: context.version });
   if (terminal.json) {
     const { url, modelName } = server;
     terminal.value({ url, model: modelName, pid: process.pid, loadMs: engine.info.loadMs, memory: engine.info.memory });
   } else {
-    terminal.line(engineLines(engine.info));
+    terminal.line(engineLines(engine.info, command.getOptionValue('verbose') === true));
     terminal.line(`\nready after ${(engine.info.loadMs / 1000).toFixed(1)} s: ${terminal.bold(server.url)}`);
     terminal.line(`open it in a browser to chat and to watch the cache; the OpenAI API is at ${server.url}/v1,`);
     terminal.line(`metrics are at ${server.url}/metrics. Try:\n`);

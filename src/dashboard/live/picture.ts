@@ -1,5 +1,5 @@
 /** The engine as the page knows it: messages of the live stream put together. */
-import { type EngineStats, int32Of, type LiveMessage, uint8Of, uint16Of, uint32Of } from '../wire.js';
+import { int32Of, type LiveMessage, type LiveStats, uint8Of, uint16Of, uint32Of } from '../wire.js';
 
 export const NEVER_USED = 0;
 export const FREE = 1;
@@ -40,7 +40,7 @@ export interface Picture {
   sequences: ReadonlyMap<number, Sequence>;
   batch: BatchRow[];
   waiting: Omit<BatchRow, 'slot' | 'generated'>[];
-  stats: EngineStats;
+  stats: LiveStats;
   ttft: { count: number; sum: number };
 }
 

@@ -2,13 +2,18 @@
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import fs from 'node:fs';
-import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { temporaryCache, userCache, writable } from '../../base/folders.js';
+import { withLockSync } from '../../base/lock.js';
 import { errors } from '../../errors.js';
+import { abiHeader } from './layout.js';
 
 const COMPILERS = ['g++', 'clang++', 'c++'];
 const INSTALL = 'install a C++20 compiler, for example: apt-get install g++';
+const OWN_LIBRARY = 'or name a library that was built elsewhere with --native-library (nativeLibrary)';
+/** A lock that did not change for so long was left by a thread that ended. */
+const PATIENCE_MS = 30_000;
 const FLAGS =
   '-std=c++20 -O3 -ffp-contract=off -fno-math-errno -fno-exceptions -fno-rtti -fPIC -fvisibility=hidden ' +
   '-Wno-psabi -Wno-maybe-uninitialized -Wno-uninitialized';
@@ -69,28 +74,27 @@ const digest = (...parts: (string | Buffer)[]): string => {
 /** Sources and flags; the compiler has its own part of the name. */
 function fingerprint(folder: string): string {
   const files = listSources(folder).flatMap((file) => [file, fs.readFileSync(path.join(folder, file))]);
-  return digest(JSON.stringify([process.platform, process.arch, FLAGS, KERNELS, CORE]), ...files);
+  return digest(JSON.stringify([process.platform, process.arch, FLAGS, KERNELS, CORE]), abiHeader(), ...files);
 }
 
-function writable(folder: string): boolean {
-  try {
-    fs.mkdirSync(folder, { recursive: true });
-    fs.accessSync(folder, fs.constants.W_OK);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-/** Beside the sources in a checkout, else in the user's cache folder (an installed package may be read-only or shared). */
-function cacheFolder(sources: string): string {
+/**
+ * Beside the sources in a checkout, else in the user's cache folder (an installed package may be read-only or shared), else
+ * among the temporary files of this user, and that is said.
+ */
+function cacheFolder(sources: string, tell?: (line: string) => void): string {
   const checkout = fs.existsSync(path.join(sources, '..', '..', '.git'));
   const local = path.join(sources, 'build');
   if (checkout && writable(local)) return local;
-  const base = process.env.XDG_CACHE_HOME || path.join(os.homedir(), '.cache');
-  const folder = path.join(base, 'longmind', 'native');
-  if (!writable(folder)) throw errors.nativeUnavailable([`${folder}: not writable`]);
-  return folder;
+  const folder = path.join(userCache(process.env), 'native');
+  if (writable(folder)) return folder;
+  try {
+    const temporary = path.join(temporaryCache(process.env), 'native');
+    if (!writable(temporary)) throw new Error(`${temporary}: not writable`);
+    tell?.(`'${folder}' cannot be written: the native library is kept in '${temporary}' instead`);
+    return temporary;
+  } catch (e) {
+    throw errors.nativeUnavailable([`${folder}: not writable`, (e as Error).message, OWN_LIBRARY]);
+  }
 }
 
 const quote = (s: string) => `'${s.replaceAll("'", `'\\''`)}'`;
@@ -100,7 +104,7 @@ const quote = (s: string) => `'${s.replaceAll("'", `'\\''`)}'`;
  * however long the compiler takes.
  */
 function script(sources: string, temporary: string, compiler: string, lock: string): string {
-  const cc = `${quote(compiler)} ${FLAGS}`;
+  const cc = `${quote(compiler)} ${FLAGS} -I ${quote(temporary)}`;
   const kernels = KERNELS.filter((k) => !k.x64 || process.arch === 'x64').map(
     (k) =>
       `${cc} ${k.flags} -c ${quote(path.join(sources, 'kernels.cpp'))} -o ${quote(path.join(temporary, `${k.name}.o`))}`,
@@ -110,34 +114,12 @@ function script(sources: string, temporary: string, compiler: string, lock: stri
   );
   const [slow, ...rest] = kernels;
   const output = quote(path.join(temporary, 'library.so'));
-  return `(while [ -d ${quote(lock)} ] && touch ${quote(lock)} && sleep 1; do :; done) >/dev/null 2>&1 & beat=$!
+  return `(while [ -f ${quote(lock)} ] && touch -c ${quote(lock)} && sleep 1; do :; done) >/dev/null 2>&1 & beat=$!
 (${slow}) & first=$!
 (${[...rest, ...core].join(' && ')}) & second=$!
 wait $first; a=$?; wait $second; b=$?
 [ $a = 0 ] && [ $b = 0 ] && ${quote(compiler)} -shared -o ${output} ${quote(temporary)}/*.o -lm -lpthread
 c=$?; kill $beat 2>/dev/null; exit $c`;
-}
-
-/** Holds `lock` (a folder) while `work` runs; a lock older than three minutes was left by a process that died. */
-function withLock<T>(lock: string, ready: () => boolean, work: () => T): T | null {
-  const pause = new Int32Array(new SharedArrayBuffer(4));
-  for (;;) {
-    try {
-      fs.mkdirSync(lock);
-      break;
-    } catch (e) {
-      if ((e as NodeJS.ErrnoException).code !== 'EEXIST') throw e;
-      if (ready()) return null;
-      const age = Date.now() - (fs.statSync(lock, { throwIfNoEntry: false })?.mtimeMs ?? Date.now());
-      if (age > 180_000) fs.rmSync(lock, { recursive: true, force: true });
-      else Atomics.wait(pause, 0, 0, 100);
-    }
-  }
-  try {
-    return work();
-  } finally {
-    fs.rmSync(lock, { recursive: true, force: true });
-  }
 }
 
 /** A library of these sources that some compiler made before; good enough where there is no compiler now. */
@@ -149,6 +131,7 @@ function builtBefore(folder: string, prefix: string): string | null {
 function compile(sources: string, folder: string, target: string, compiler: Compiler, lock: string): void {
   const temporary = fs.mkdtempSync(path.join(folder, 'tmp-'));
   try {
+    fs.writeFileSync(path.join(temporary, 'abi.gen.h'), abiHeader());
     const r = spawnSync('sh', ['-c', script(sources, temporary, compiler.command, lock)], { encoding: 'utf8' });
     if (r.status !== 0) {
       const text = (r.stderr || String(r.error ?? `exit status ${r.status}`)).trim();
@@ -168,22 +151,34 @@ function compile(sources: string, folder: string, target: string, compiler: Comp
  */
 export function buildNativeLibrary(onBuild?: (line: string) => void, into?: string): string {
   const sources = sourceFolder();
-  const folder = into ?? cacheFolder(sources);
+  const folder = into ?? cacheFolder(sources, onBuild);
   const prefix = `longmind-cpu-${fingerprint(sources)}-`;
   const compiler = findCompiler();
   if (Array.isArray(compiler)) {
     const earlier = builtBefore(folder, prefix);
     if (earlier) return earlier;
-    throw errors.nativeUnavailable(compiler);
+    throw errors.nativeUnavailable([...compiler, OWN_LIBRARY]);
   }
   const target = path.join(folder, `${prefix}${digest(compiler.version)}.so`);
   const ready = () => fs.existsSync(target);
   if (ready()) return target;
   const lock = `${target}.lock`;
-  withLock(lock, ready, () => {
+  withLockSync(lock, { patienceMs: PATIENCE_MS, mustBeat: true }, ready, () => {
     if (ready()) return;
     onBuild?.(`building the native library with ${compiler.command} (once, about 20 s) …`);
     compile(sources, folder, target, compiler, lock);
   });
   return target;
+}
+
+/**
+ * For who is about to fetch a model that nothing could compute afterwards: is there a compiler, or a library that one made?
+ * @throws native_unavailable
+ */
+export function checkNativeLibrary(): void {
+  const compiler = findCompiler();
+  if (!Array.isArray(compiler)) return;
+  const sources = sourceFolder();
+  const prefix = `longmind-cpu-${fingerprint(sources)}-`;
+  if (!builtBefore(cacheFolder(sources), prefix)) throw errors.nativeUnavailable([...compiler, OWN_LIBRARY]);
 }

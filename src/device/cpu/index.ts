@@ -2,22 +2,28 @@
 import { errors, invariant } from '../../errors.js';
 import type { TensorInfo, TensorSource } from '../../types.js';
 import {
+  createResult,
   type Device,
   type DeviceInfo,
+  type KvTransfers,
   kvBlockBytes,
   type LoadedMemory,
   type LoadOptions,
-  MAX_TOP_LOGPROBS,
+  type MutableResult,
   type Program,
   type Step,
   type StepLimits,
   type StepResult,
+  type Ticket,
 } from '../device.js';
 import { buildNativeLibrary } from './build.js';
 import { type CompiledProgram, compileProgram } from './compile.js';
-import { CANCELLED, COUNTS, describeCode, Flag, GGML_TYPES, SIZES } from './layout.js';
+import { CODES, describeCode, Flag, GGML_TYPES, ISAS, SIZES } from './layout.js';
 import { defaultThreads, memoryFree } from './machine.js';
 import { type Handle, loadNative, type Native } from './native.js';
+import { HostTransfers } from './transfers.js';
+
+export { checkNativeLibrary } from './build.js';
 
 export interface CpuDeviceOptions {
   /** Default: the CPUs this process may run on, within the cgroup quota. */
@@ -29,8 +35,9 @@ export interface CpuDeviceOptions {
   onBuild?: (line: string) => void;
 }
 
+/** To be raised whenever a kernel gives other bits than before. */
+const KERNELS = 1;
 const ISA_NAMES = ['portable', 'avx2', 'avx512vnni'] as const;
-const ISA_NUMBERS = { portable: 0, avx2: 1, avx512: 2 } as const;
 
 /**
  * @throws native_unavailable (no compiler, library not loadable), invalid_option (threads, isa)
@@ -42,20 +49,28 @@ export function createCpuDevice(options: CpuDeviceOptions = {}): CpuDevice {
   const native = loadNative(options.library ?? buildNativeLibrary(options.onBuild));
   const available = native.isaAvailable();
   const wanted = options.isa ?? 'auto';
-  const isa = wanted === 'auto' ? 31 - Math.clz32(available) : ISA_NUMBERS[wanted];
+  const isa = wanted === 'auto' ? 31 - Math.clz32(available) : ISAS[wanted];
   if (isa === undefined || !((available >> isa) & 1)) {
     const names = availableIsas(native).join(', ');
     throw errors.invalidOption('isa', wanted, `one this machine has (${names}) or 'auto'`);
   }
   const handle = native.create(threads, isa);
   if (!handle) throw errors.native(-4, describeCode(-4));
-  return new CpuDevice(native, handle, { name: 'cpu', isa: ISA_NAMES[isa], threads });
+  const name = ISA_NAMES[isa];
+  return new CpuDevice(native, handle, {
+    name: 'cpu',
+    isa: name,
+    threads,
+    depth: 1,
+    ownMemory: false,
+    kernels: `cpu-${name}-${KERNELS}`,
+  });
 }
 
 /** Values of option `isa` that this machine can run. */
 export function availableIsas(native: Native): ('portable' | 'avx2' | 'avx512')[] {
   const bits = native.isaAvailable();
-  return (['portable', 'avx2', 'avx512'] as const).filter((name) => (bits >> ISA_NUMBERS[name]) & 1);
+  return (['portable', 'avx2', 'avx512'] as const).filter((name) => (bits >> ISAS[name]) & 1);
 }
 
 export class CpuDevice implements Device {
@@ -68,9 +83,11 @@ export class CpuDevice implements Device {
   #maxBlocks = 0;
   #grown = 0;
   #debug = false;
-  #result!: StepResult;
-  readonly #counts = new Int32Array(COUNTS);
-  readonly #detail = new Int32Array(2);
+  #result!: MutableResult;
+  #kv: KvTransfers | null = null;
+  /** The ticket that was not waited for, or -1. */
+  #open: Ticket = -1;
+  #tickets = 0;
 
   constructor(
     readonly native: Native,
@@ -95,6 +112,11 @@ export class CpuDevice implements Device {
   get handle(): Handle {
     invariant(this.#handle, 'the device is closed');
     return this.#handle;
+  }
+
+  get kv(): KvTransfers {
+    invariant(this.#kv, 'KV transfers before load');
+    return this.#kv;
   }
 
   workspaceBytes(program: Program, limits: StepLimits): number {
@@ -140,6 +162,7 @@ export class CpuDevice implements Device {
     this.#compiled = compiled;
     this.#limits = limits;
     this.#blockBytes = kvBlockBytes(kv);
+    this.#kv = new HostTransfers(this.native, () => this.handle, this.#blockBytes);
     this.#maxBlocks = maxBlocks;
     this.#result = createResult(limits);
     return { weightBytes, workspaceBytes: this.workspaceBytes(program, limits) };
@@ -153,8 +176,9 @@ export class CpuDevice implements Device {
     return true;
   }
 
-  submit(step: Step): void {
+  submit(step: Step): Ticket {
     invariant(this.#compiled, 'submit before load');
+    invariant(this.#open === -1, `ticket ${this.#open} was not waited for`);
     Atomics.store(this.cancel, 0, 0);
     const { count } = this.#compiled;
     let code = 0;
@@ -164,15 +188,17 @@ export class CpuDevice implements Device {
     } else {
       code = this.#run(step, 0, count);
     }
-    if (code < 0) {
-      const [index, value] = this.#detail;
-      throw errors.native(code, `${describeCode(code)} (index ${index}, value ${value})`);
-    }
-    this.#result.completed = code !== CANCELLED;
-    this.#result.logitCount = step.logitCount;
+    const r = this.#result;
+    if (code < 0) throw errors.native(code, `${describeCode(code)} (index ${r.faultIndex}, value ${r.faultValue})`);
+    r.completed = code !== CODES.cancelled[0];
+    r.logitCount = step.logitCount;
+    this.#open = this.#tickets;
+    return this.#tickets++;
   }
 
-  wait(): StepResult {
+  wait(ticket: Ticket): StepResult {
+    invariant(ticket === this.#open, `ticket ${ticket} is not the one in flight (${this.#open})`);
+    this.#open = -1;
     return this.#result;
   }
 
@@ -189,78 +215,8 @@ export class CpuDevice implements Device {
   }
 
   #run(step: Step, from: number, to: number): number {
-    const s = step.sampling;
-    const r = this.#result;
-    const perLogit = Math.min(
-      s.temperature.length,
-      s.topK.length,
-      s.topP.length,
-      s.minP.length,
-      s.repetitionPenalty.length,
-      s.presencePenalty.length,
-      s.frequencyPenalty.length,
-      s.seed.length >> 1,
-      s.topLogprobs.length,
-      s.scoreToken.length,
-      s.historyStart.length - 1,
-      s.biasStart.length - 1,
-      s.maskRow.length,
-    );
-    const c = this.#counts;
-    c[0] = step.rowCount;
-    c[1] = step.tokenCount;
-    c[2] = step.logitCount;
-    c[3] = step.copyCount;
-    c[4] = step.tokens.length;
-    c[5] = step.positions.length;
-    c[6] = step.rowStart.length;
-    c[7] = step.rowSlot.length;
-    c[8] = step.blockTables.length;
-    c[9] = step.logitRows.length;
-    c[10] = step.copies.length;
-    c[11] = perLogit;
-    c[12] = Math.min(s.historyTokens.length, s.historyCounts.length);
-    c[13] = Math.min(s.biasTokens.length, s.biasValues.length);
-    c[14] = s.masks.length;
-    return this.native.step(
-      this.handle,
-      from,
-      to,
-      c,
-      step.tokens,
-      step.positions,
-      step.rowStart,
-      step.rowSlot,
-      step.blockTables,
-      step.logitRows,
-      step.copies,
-      s.temperature,
-      s.topK,
-      s.topP,
-      s.minP,
-      s.repetitionPenalty,
-      s.presencePenalty,
-      s.frequencyPenalty,
-      s.seed,
-      s.topLogprobs,
-      s.scoreToken,
-      s.historyStart,
-      s.historyTokens,
-      s.historyCounts,
-      s.biasStart,
-      s.biasTokens,
-      s.biasValues,
-      s.maskRow,
-      s.masks,
-      r.tokens,
-      r.status,
-      r.logprobs,
-      r.scoreLogprobs,
-      r.topTokens,
-      r.topLogprobs,
-      this.cancel,
-      this.#detail,
-    );
+    const { bytes } = this.#result;
+    return this.native.step(this.handle, from, to, step.bytes, step.bytes.length, bytes, bytes.length, this.cancel);
   }
 
   #sizes(
@@ -289,7 +245,7 @@ export class CpuDevice implements Device {
       compiled.ropes.length,
       dims.contextLength,
     ];
-    invariant(sizes.length === SIZES, 'sizes do not match the native library');
+    invariant(sizes.length === SIZES.length, 'sizes do not match the native library');
     return Int32Array.from(sizes);
   }
 
@@ -355,18 +311,4 @@ function ropeValues(compiled: CompiledProgram): Float32Array {
   const expected = compiled.ropes.reduce((n, r) => n + 1 + r.dims / 2, 0);
   invariant(values.length === expected, 'a rope has another number of inverse frequencies than dims / 2');
   return Float32Array.from([...values, 0]);
-}
-
-function createResult(limits: StepLimits): StepResult {
-  const n = limits.maxLogits;
-  return {
-    completed: false,
-    logitCount: 0,
-    tokens: new Int32Array(n),
-    status: new Int32Array(n),
-    logprobs: new Float32Array(n).fill(Number.NaN),
-    scoreLogprobs: new Float32Array(n).fill(Number.NaN),
-    topTokens: new Int32Array(n * MAX_TOP_LOGPROBS).fill(-1),
-    topLogprobs: new Float32Array(n * MAX_TOP_LOGPROBS).fill(Number.NaN),
-  };
 }

@@ -1,5 +1,10 @@
-/** Numbers shared with native/cpu/abi.h: words of a compiled operation, of the sizes and of the counts. */
+/**
+ * Numbers that TypeScript and native/cpu share. The C side (`abiHeader`) is generated from the tables here when the library is
+ * compiled, and their hash names the version: a library that was made from others is refused.
+ */
+import { hashOf, stepHeader } from '../step.js';
 
+/** GGML's numbers of tensor types. */
 export const GGML_TYPES: Readonly<Record<string, number>> = {
   F32: 0,
   F16: 1,
@@ -12,71 +17,165 @@ export const GGML_TYPES: Readonly<Record<string, number>> = {
   BF16: 30,
 };
 
+/** Instruction sets, in the order of preference. */
+export const ISAS = { portable: 0, avx2: 1, avx512: 2 } as const;
+
 export const Kind = {
+  /** weight → out */
   embed: 1,
+  /** in, weight → out */
   norm: 2,
+  /** in (, weight = norm) → panel */
   prepare: 3,
+  /** panel → outs */
   linear: 4,
+  /** in = q, in2 = k, out = v */
   ropeStore: 5,
+  /** in = q → out */
   attention: 6,
+  /** in = gate, in2 = up → out */
   siluMul: 7,
+  /** in → out */
   gather: 8,
+  /** in = logits */
   sample: 9,
 } as const;
 
-export const Flag = { q8: 1, f32: 2, siluMul: 4, perLogit: 8, fine: 16 } as const;
-
-export const MAX_OUTS = 8;
-export const OP_WORDS = 40;
-
-/** Word of each field of LmOp. */
-export const Word = {
-  kind: 0,
-  in: 1,
-  in2: 2,
-  out: 3,
-  weight: 4,
-  rope: 5,
-  layer: 6,
-  flags: 7,
-  panel: 8,
-  panelOut: 9,
-  residual: 10,
-  outCount: 11,
-  eps: 12,
-  scale: 13,
-  width: 14,
-  source: 15,
-  outs: 16,
+export const Flag = {
+  /** prepare: int8 panels for integer dot products */
+  q8: 1,
+  /** prepare: f32 panels for float weights */
+  f32: 2,
+  /** linear: outs are (gate, up); silu(gate)·up goes to panelOut */
+  siluMul: 4,
+  /** rows follow logitRows */
+  perLogit: 8,
+  /** int8 activations in two planes, the second for what the first left; with perLogit */
+  fine: 16,
 } as const;
 
-export const SIZES = 16;
-export const COUNTS = 15;
+export const MAX_OUTS = 8;
 
-/** Codes of lm_step. */
-export const CANCELLED = 1;
+/** Words of a compiled operation before its outs. Buffers and tensors are indexes, -1 = none. */
+const OP_FIELDS = [
+  'kind',
+  'in',
+  'in2',
+  'out',
+  'weight',
+  'rope',
+  'layer',
+  'flags',
+  // panel set read or written (0, 1)
+  'panel',
+  // linear with siluMul: panel set written
+  'panelOut',
+  // linear: buffer added to the output
+  'residual',
+  'outCount',
+  'eps',
+  'scale',
+  // values a row: of the input for prepare, norm, linear, gather; of the output otherwise
+  'width',
+  // index of the program's operation, for messages
+  'source',
+] as const;
+const FLOATS: readonly string[] = ['eps', 'scale'];
 
-const MESSAGES: Readonly<Record<number, string>> = {
-  [-1]: 'an argument is out of range',
-  [-2]: 'the operating system gives no memory',
-  [-3]: 'the file cannot be read',
-  [-4]: 'threads cannot be started',
-  [-5]: 'called in the wrong order',
-  [-10]: 'invalid step: its counts exceed the limits or its arrays are too short',
-  [-11]: 'invalid step: a token id is outside the vocabulary',
-  [-12]: 'invalid step: positions of a row are not consecutive or exceed the session length',
-  [-13]: 'invalid step: rowStart does not divide the tokens into rows',
-  [-14]: 'invalid step: a slot is out of range',
-  [-15]: 'invalid step: a row needs a block that was not grown',
-  [-16]: 'invalid step: logitRows are out of range or not ascending',
-  [-17]: 'invalid step: a block copy is out of range',
-  [-18]: 'invalid step: the token history is out of range',
-  [-19]: 'invalid step: the logit bias is out of range',
-  [-20]: 'invalid step: a mask row is out of range',
-  [-21]: 'invalid step: a sampling parameter is out of range',
-};
+/** Word of each field of an operation; `outs` begins (weight, bias, out) of each output. */
+export const Word = Object.fromEntries([...OP_FIELDS, 'outs'].map((name, i) => [name, i])) as Record<
+  (typeof OP_FIELDS)[number] | 'outs',
+  number
+>;
+export const OP_WORDS = OP_FIELDS.length + 3 * MAX_OUTS;
+
+/** Words of `sizes` given to lm_configure and lm_workspace. */
+export const SIZES = [
+  'maxTokens',
+  'maxRows',
+  'maxBlocksPerRow',
+  'maxLogits',
+  'vocab',
+  'layers',
+  'heads',
+  'kvHeads',
+  'headDim',
+  'blockLen',
+  'kvBits',
+  'maxBlocks',
+  'buffers',
+  'ops',
+  'ropes',
+  // tokens up to which spans of one token are shared out
+  'context',
+] as const;
+
+/** What native functions return; below -100 an operation of the program is malformed. */
+export const CODES = {
+  ok: [0, ''],
+  cancelled: [1, ''],
+  eArgument: [-1, 'an argument is out of range'],
+  eMemory: [-2, 'the operating system gives no memory'],
+  eIo: [-3, 'the file cannot be read'],
+  eThreads: [-4, 'threads cannot be started'],
+  eState: [-5, 'called in the wrong order'],
+  eCounts: [-10, 'invalid step: its counts exceed the limits or its arrays are too short'],
+  eToken: [-11, 'invalid step: a token id is outside the vocabulary, or refers to a row that drew nothing'],
+  ePosition: [-12, 'invalid step: positions of a row are not consecutive or exceed the session length'],
+  eRows: [-13, 'invalid step: rowStart does not divide the tokens into rows'],
+  eSlot: [-14, 'invalid step: a slot is out of range'],
+  eBlock: [-15, 'invalid step: a row needs a block that was not grown'],
+  eLogitRow: [-16, 'invalid step: logitRows are out of range or not ascending'],
+  eCopy: [-17, 'invalid step: a block copy is out of range'],
+  eHistory: [-18, 'invalid step: the token history is out of range'],
+  eBias: [-19, 'invalid step: the logit bias is out of range'],
+  eMask: [-20, 'invalid step: a mask row is out of range'],
+  eSampling: [-21, 'invalid step: a sampling parameter is out of range'],
+  eLayout: [-22, 'invalid step: its buffer is not laid out as this library expects'],
+} as const;
+
+const MESSAGES = new Map<number, string>(Object.values(CODES).map(([code, message]) => [code, message]));
 
 export function describeCode(code: number): string {
   if (code < -100) return `operation ${-code - 101} of the compiled program is malformed`;
-  return MESSAGES[code] ?? `code ${code}`;
+  return MESSAGES.get(code) || `code ${code}`;
+}
+
+// ---------------------------------------------------------------- the same in C
+
+/** maxTokens → MAX_TOKENS, Q4_0 → Q4_0 */
+const upper = (name: string) => name.replace(/([a-z])([A-Z])/g, '$1_$2').toUpperCase();
+const enumOf = (name: string, prefix: string, values: readonly (readonly [string, number])[]) =>
+  `enum ${name} { ${values.map(([key, value]) => `${prefix}${upper(key)} = ${value}`).join(', ')} };`;
+
+const TABLES = [
+  enumOf('LmType', 'LM_', Object.entries(GGML_TYPES)),
+  enumOf('LmIsa', 'LM_', Object.entries(ISAS)),
+  enumOf('LmOpKind', 'LM_OP_', Object.entries(Kind)),
+  enumOf('LmFlags', 'LM_', [
+    ['needQ8', Flag.q8],
+    ['needF32', Flag.f32],
+    ['siluMul', Flag.siluMul],
+    ['perLogit', Flag.perLogit],
+    ['fine', Flag.fine],
+  ]),
+  enumOf(
+    'LmCode',
+    'LM_',
+    Object.entries(CODES).map(([name, [code]]) => [name, code] as const),
+  ),
+  enumOf('LmSize', 'LM_S_', [...SIZES.map((name, i) => [name, i] as const), ['count', SIZES.length]]),
+  `#define LM_MAX_OUTS ${MAX_OUTS}`,
+  `struct LmOp { ${OP_FIELDS.map((f) => `${FLOATS.includes(f) ? 'float' : 'int32_t'} ${f};`).join(' ')} struct { int32_t weight, bias, out; } outs[LM_MAX_OUTS]; };`,
+].join('\n');
+
+/** Version of the functions of exports.h; to be raised when one of them changes. */
+const FUNCTIONS = 2;
+
+/** Every number and layout that both sides share: the version of the library. */
+export const ABI = hashOf(`${FUNCTIONS}\n${TABLES}\n${stepHeader()}`);
+
+/** native/cpu includes it as "abi.gen.h". */
+export function abiHeader(): string {
+  return `// Generated from src/device/cpu/layout.ts.\n#pragma once\n#define LM_ABI ${ABI}\n${TABLES}\n${stepHeader()}`;
 }

@@ -1,8 +1,7 @@
 /** The C ABI of native/cpu (see exports.h), typed. */
 import koffi from 'koffi';
 import { errors } from '../../errors.js';
-
-export const ABI = 1;
+import { ABI } from './layout.js';
 
 /** An opaque native device. */
 export type Handle = { readonly __handle: unique symbol };
@@ -20,8 +19,19 @@ export interface Native {
   workspace(d: Handle, sizes: Ints, buffers: Ints, ops: Ints, ropes: Ints): number;
   configure(d: Handle, sizes: Ints, buffers: Ints, ops: Ints, ropes: Ints, ropeValues: Floats): number;
   grow(d: Handle, blocks: number): number;
-  /** from, to, then the arrays in the order of exports.h. */
-  step(d: Handle, from: number, to: number, ...arrays: (Ints | Floats | Uint32Array)[]): number;
+  /** Operations [from, to) on a flat step and result (step.ts). */
+  step(
+    d: Handle,
+    from: number,
+    to: number,
+    step: Uint8Array,
+    stepBytes: number,
+    result: Uint8Array,
+    resultBytes: number,
+    cancel: Ints,
+  ): number;
+  readBlock(d: Handle, block: number, out: Uint8Array, bytes: number): number;
+  writeBlock(d: Handle, block: number, from: Uint8Array, bytes: number): number;
   logits(d: Handle, i: number, out: Floats, count: number): number;
   /** For tests of the promise that stored KV decides. */
   flipKv(d: Handle, byte: number, bit: number): number;
@@ -29,9 +39,6 @@ export interface Native {
   benchPeak(d: Handle, f32: number, milliseconds: number): number;
   benchLinear(d: Handle, tensor: number, n: number, repeats: number): number;
 }
-
-/** Arrays that lm_step takes after from and to. */
-const STEP_ARRAYS = 34;
 
 /** @throws native_unavailable if the file cannot be loaded or is of another version */
 export function loadNative(path: string): Native {
@@ -50,9 +57,13 @@ export function loadNative(path: string): Native {
   };
   const i = 'int32_t';
   const p = 'void *';
+  const l = 'int64_t';
   const d = 'double';
   const abi = (f('lm_abi', i) as () => number)();
-  if (abi !== ABI) throw errors.nativeUnavailable([`${path}: has ABI ${abi}, this version of longmind needs ${ABI}`]);
+  if (abi !== ABI)
+    throw errors.nativeUnavailable([
+      `${path}: was made for another version of longmind (its ABI is ${abi}, this version's ${ABI}): compile it again`,
+    ]);
   return {
     isaAvailable: f('lm_isa_available', i),
     create: f('lm_create', p, i, i),
@@ -64,7 +75,9 @@ export function loadNative(path: string): Native {
     workspace: f('lm_workspace', d, p, p, p, p, p),
     configure: f('lm_configure', i, p, p, p, p, p, p),
     grow: f('lm_grow', i, p, i),
-    step: f('lm_step', i, p, i, i, ...new Array<string>(STEP_ARRAYS).fill(p)),
+    step: f('lm_step', i, p, i, i, p, l, p, l, p),
+    readBlock: f('lm_read_block', i, p, i, p, l),
+    writeBlock: f('lm_write_block', i, p, i, p, l),
     logits: f('lm_logits', i, p, i, p, i),
     flipKv: f('lm_flip_kv', i, p, d, i),
     benchRead: f('lm_bench_read', d, p, d, i),

@@ -3,54 +3,12 @@
  * base64, so that a map of 10,000 blocks costs some bytes a second while little happens.
  */
 import type { EngineSnapshot } from '../../index.js';
+import type { LiveCommon, LiveMessage, SequenceRow } from './wire.js';
 
 /** Blocks in eviction order that are told of, first to go first. */
 const MAX_ORDER = 1024;
 
 const STATES = ['evicted', 'cached', 'active'] as const;
-
-/**
- * number (a short one for this stream, in place of the engine's id), session id (null: it has none, or it is another
- * key's), whose it is (0 another key's, 1 the listener's), state (0 evicted, 1 cached, 2 active), known tokens, computed
- * tokens.
- */
-export type SequenceRow = [number, string | null, 0 | 1, 0 | 1 | 2, number, number];
-
-/** What everybody sees alike. */
-export interface LiveCommon {
-  /** Milliseconds since the epoch. */
-  at: number;
-  step: number;
-  blockLen: number;
-  /** Blocks of the whole pool. */
-  blocks: number;
-  /** Blocks from here on were never used. */
-  high: number;
-  /** base64 of Uint32: the blocks that follow; null in a whole picture: blocks 0…high-1. */
-  index: string | null;
-  /** base64 of (changed blocks) Uint8, Int32, Uint16: see EngineSnapshot. */
-  state: string;
-  holder: string;
-  fill: string;
-  /** base64 of Int32: cached blocks, first to be evicted first; null = as before. */
-  order: string | null;
-  /** slot in the batch, sequence number, request, known, computed, generated. */
-  batch: [number, number, number, number, number, number][];
-  /** sequence number, request, known, computed. */
-  waiting: [number, number, number, number][];
-  /** What the page shows of them. */
-  stats: Omit<EngineSnapshot['stats'], 'stepTimes' | 'sessionStates' | 'sessionStoreFailure'>;
-  /** Of all requests over HTTP so far: how many got a first token, and the seconds that took, summed. */
-  ttft: { count: number; sum: number };
-}
-
-export interface LiveMessage extends LiveCommon {
-  kind: 'whole' | 'change';
-  /** Sequences that are new or changed. */
-  sequences: SequenceRow[];
-  /** Numbers of sequences that are gone. */
-  gone: number[];
-}
 
 interface Sequence {
   owner: number;

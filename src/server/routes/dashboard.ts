@@ -7,6 +7,7 @@ import { gzipSync } from 'node:zlib';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { ServerContext } from '../context.js';
 import { LiveFeed } from '../live/feed.js';
+import type { EngineAbout } from '../live/wire.js';
 import { answers } from '../responses.js';
 
 /** Where the build puts the page: dist/dashboard, beside dist/src. */
@@ -58,9 +59,8 @@ function engineRoutes(app: FastifyInstance, ctx: ServerContext): void {
     '/v1/engine',
     { schema: { tags: ['operations'], summary: 'What is running', response: { ...answers('Error'), 200: described } } },
     async () => {
-      // where files lie on this machine is nobody's business
       const { modelPath: _, ...info } = ctx.engine.info;
-      return { ...info, servedModelName: ctx.modelName };
+      return { ...info, servedModelName: ctx.models.first } satisfies EngineAbout;
     },
   );
 

@@ -46,13 +46,15 @@ export function generationRoutes(app: FastifyInstance, ctx: ServerContext): void
   };
   app.post<{ Body: ChatBody }>('/v1/chat/completions', { schema: chat }, async (request, reply) => {
     const { body, owner } = request;
-    const options = { ...commonOptions(ctx, body, owner), ...chatLimits(body) };
+    const model = ctx.models.resolve(body.model);
+    const options = { ...commonOptions(body, owner), ...chatLimits(body) };
     const plan = planTools(body, ctx.toolStyle);
     const grammar = plan ? await toolGrammar(ctx, body, plan) : await formatGrammar(ctx, body);
     const { messages, tools } = await conversation(ctx, body, plan, owner);
     const more = { messages, ...(tools ? { tools } : {}), ...(grammar ? { grammar } : {}) };
     const job = {
       prefix: 'chatcmpl',
+      model,
       ...streaming(body),
       tools: plan !== null,
       ...choices(body, options, [(o: RequestOptions) => ctx.engine.chat({ ...more, ...o })]),
@@ -70,10 +72,11 @@ export function generationRoutes(app: FastifyInstance, ctx: ServerContext): void
   };
   app.post<{ Body: CompletionBody }>('/v1/completions', { schema: completion }, async (request, reply) => {
     const { body } = request;
+    const model = ctx.models.resolve(body.model);
     // OpenAI's default for this endpoint, which its clients count on
     const maxTokens = body.max_tokens ?? 16;
     const options: RequestOptions = {
-      ...commonOptions(ctx, body, request.owner),
+      ...commonOptions(body, request.owner),
       maxTokens,
       logprobs: body.logprobs ?? null,
     };
@@ -82,6 +85,7 @@ export function generationRoutes(app: FastifyInstance, ctx: ServerContext): void
     if (grammar) options.grammar = grammar;
     const job = {
       prefix: 'cmpl',
+      model,
       ...streaming(body),
       tools: false,
       ...choices(
@@ -145,9 +149,7 @@ function choices(
   return { n, starts };
 }
 
-function commonOptions(ctx: ServerContext, body: CommonBody, owner: number): RequestOptions {
-  if (typeof body.model === 'string' && body.model !== ctx.modelName)
-    throw errors.unknownModel(body.model, ctx.modelName);
+function commonOptions(body: CommonBody, owner: number): RequestOptions {
   const options: Record<string, unknown> = { owner };
   for (const [field, option] of Object.entries(optionFields)) {
     const raw = body[field];

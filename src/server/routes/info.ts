@@ -84,8 +84,8 @@ async function engineStats(ctx: ServerContext, ms = ENGINE_ANSWER_MS): Promise<E
 
 function modelRoutes(app: FastifyInstance, ctx: ServerContext): void {
   const tags = ['models'];
-  const model = () => ({
-    id: ctx.modelName,
+  const model = (id: string) => ({
+    id,
     object: 'model',
     created: ctx.created,
     owned_by: 'longmind',
@@ -94,10 +94,10 @@ function modelRoutes(app: FastifyInstance, ctx: ServerContext): void {
 
   app.get(
     '/v1/models',
-    { schema: { tags, summary: 'The served model', response: answers('ModelList') } },
+    { schema: { tags, summary: 'The served model, by each of its names', response: answers('ModelList') } },
     async () => ({
       object: 'list',
-      data: [model()],
+      data: ctx.models.names.map(model),
     }),
   );
 
@@ -107,9 +107,7 @@ function modelRoutes(app: FastifyInstance, ctx: ServerContext): void {
     '/v1/models/*',
     { schema: { tags, summary: 'One model', params, response: answers('Model') } },
     async (request) => {
-      const name = request.params['*'];
-      if (name !== ctx.modelName) throw errors.unknownModel(name, ctx.modelName);
-      return model();
+      return model(ctx.models.resolve(request.params['*']));
     },
   );
 }

@@ -1,6 +1,6 @@
 /**
- * A lock on a folder: one file, made exclusively, that says which process holds it. Nothing has to be cleaned up after
- * `kill -9`: who finds the lock of a process that is gone takes it over.
+ * A lock: a file, made exclusively, that says which process holds it. Nothing has to be cleaned up after `kill -9`: who
+ * finds the lock of a process that is gone takes it over.
  *
  * A process is known by its number and its start time, since numbers are used again (in a container it is always 1).
  * Of a process of another container, machine or boot neither can be looked up: such a lock is held as long as its file's
@@ -9,8 +9,10 @@
 import { randomBytes } from 'node:crypto';
 import {
   closeSync,
+  fstatSync,
   futimesSync,
   linkSync,
+  mkdirSync,
   openSync,
   readFileSync,
   readlinkSync,
@@ -21,12 +23,18 @@ import {
 } from 'node:fs';
 import { hostname } from 'node:os';
 import path from 'node:path';
-import { errors } from '../errors.js';
+import { setTimeout as sleep } from 'node:timers/promises';
 
-const FILE = 'sessions.lock';
 /** The holder beats so often; a lock that did not for three times that is nobody's. */
 export const BEAT_MS = 2000;
 const POLL_MS = 100;
+
+export interface LockOptions {
+  /** Milliseconds; a lock that did not change for so long is nobody's. Default: three beats. */
+  patienceMs?: number;
+  /** A living process of this machine must beat too: the thread of it that held the lock may have ended. */
+  mustBeat?: boolean;
+}
 
 interface Holder {
   pid: number;
@@ -39,33 +47,126 @@ interface Holder {
 /** What beat() needs; may be passed to another thread. */
 export type LockHandle = number;
 
-export class FolderLock {
-  private constructor(
+export class FileLock {
+  constructor(
     private readonly file: string,
     /** For beat(). */
     readonly handle: LockHandle,
   ) {}
 
-  /** Throws sessionStoreInUse, or what the file system says. May wait for three beats. */
-  static take(dir: string, patienceMs = 3 * BEAT_MS): FolderLock {
-    const file = path.join(dir, FILE);
+  release(): void {
+    // never a lock that somebody took over
+    const mine = statSync(this.file, { throwIfNoEntry: false })?.ino === fstatSync(this.handle).ino;
+    closeSync(this.handle);
+    if (mine) unlinkSync(this.file);
+  }
+}
+
+/** Who has a lock, for messages: 'process 12'. */
+export class HeldBy {
+  constructor(readonly holder: string) {}
+}
+
+/** The lock, or who holds it. May wait as long as the patience lasts, for a holder that cannot be looked up. */
+export function takeLock(file: string, options: LockOptions = {}): FileLock | HeldBy {
+  const attempt = new Attempt(file, options);
+  for (;;) {
+    const found = attempt.next();
+    if (found instanceof FileLock) return found;
+    if (found === 'held') return new HeldBy(attempt.holder);
+    pause();
+  }
+}
+
+/** Waits for the lock and holds it while `work` runs. `onWait`: told once, if somebody else holds it. */
+export async function withLock<T>(
+  file: string,
+  options: LockOptions & { signal?: AbortSignal; onWait?: () => void },
+  work: () => Promise<T>,
+): Promise<T> {
+  mkdirSync(path.dirname(file), { recursive: true });
+  const attempt = new Attempt(file, options);
+  let lock = attempt.next();
+  if (!(lock instanceof FileLock)) options.onWait?.();
+  while (!(lock instanceof FileLock)) {
+    await sleep(POLL_MS, undefined, { signal: options.signal });
+    lock = attempt.next();
+  }
+  const { handle } = lock;
+  const beats = setInterval(() => beat(handle), BEAT_MS);
+  try {
+    return await work();
+  } finally {
+    clearInterval(beats);
+    lock.release();
+  }
+}
+
+/** The same for work that blocks its thread, and that beats on its own. null: `done` while another one worked. */
+export function withLockSync<T>(file: string, options: LockOptions, done: () => boolean, work: () => T): T | null {
+  const attempt = new Attempt(file, options);
+  for (;;) {
+    const lock = attempt.next();
+    if (lock instanceof FileLock) {
+      try {
+        return work();
+      } finally {
+        lock.release();
+      }
+    }
+    if (done()) return null;
+    pause();
+  }
+}
+
+/** One who wants the lock, and what was seen of it so far. */
+class Attempt {
+  holder = 'another process';
+  #content: string | null = null;
+  #time = 0n;
+  #since = 0;
+
+  constructor(
+    private readonly file: string,
+    private readonly options: LockOptions,
+  ) {}
+
+  /** Never waits. 'silent': perhaps a dead one's; whether it changes will tell. */
+  next(): FileLock | 'held' | 'silent' {
+    const { file } = this;
     for (;;) {
       const handle = create(file);
-      if (handle !== -1) return new FolderLock(file, handle);
-      const found = read(file);
-      if (found === null) continue;
-      const holder = parse(found);
-      if (!isHeld(file, found, holder, patienceMs)) putAway(file, found);
-      // else it was being written just now: look again
-      else if (read(file) === found) throw errors.sessionStoreInUse(dir, describe(holder));
+      if (handle !== -1) return new FileLock(file, handle);
+      const content = read(file);
+      const time = timeOf(file);
+      if (content === null || time === null) continue;
+      const state = this.#judge(content, time);
+      if (state !== 'dead') return state;
+      putAway(file, content);
     }
   }
 
-  release(): void {
-    closeSync(this.handle);
-    unlinkSync(this.file);
+  #judge(content: string, time: bigint): 'held' | 'silent' | 'dead' {
+    const { mustBeat = false, patienceMs = 3 * BEAT_MS } = this.options;
+    const holder = parse(content);
+    this.holder = describe(holder);
+    if (holder?.where === place()) {
+      if (startOf(holder.pid) !== holder.start) return 'dead';
+      if (!mustBeat) return 'held';
+    }
+    const now = performance.now();
+    if (content === this.#content && time === this.#time) return now - this.#since < patienceMs ? 'silent' : 'dead';
+    const first = this.#content === null;
+    this.#content = content;
+    this.#time = time;
+    this.#since = now;
+    return first ? 'silent' : 'held';
   }
 }
+
+const pause = (): void => {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, POLL_MS);
+};
 
 /** Shows others that the holder lives. */
 export function beat(handle: LockHandle): void {
@@ -106,25 +207,6 @@ function parse(content: string): Holder | null {
   } catch {
     return null;
   }
-}
-
-function isHeld(file: string, content: string, holder: Holder | null, patienceMs: number): boolean {
-  if (holder?.where === place()) return startOf(holder.pid) === holder.start;
-  return changes(file, content, patienceMs);
-}
-
-/** Somebody touches the lock, or writes it. */
-function changes(file: string, content: string, patienceMs: number): boolean {
-  const sleep = new Int32Array(new SharedArrayBuffer(4));
-  const time = timeOf(file);
-  for (let waited = 0; waited < patienceMs; waited += POLL_MS) {
-    Atomics.wait(sleep, 0, 0, POLL_MS);
-    const now = timeOf(file);
-    // gone: the caller finds out
-    if (now === null) return false;
-    if (now !== time || read(file) !== content) return true;
-  }
-  return false;
 }
 
 function timeOf(file: string): bigint | null {

@@ -1,5 +1,5 @@
 /** Sampling in plain f64: the distribution a device draws from, and the raw log-probabilities. */
-import type { StepSampling } from '../device.js';
+import type { StepSampling } from '../../src/device/device.js';
 
 /** Logits after bias, mask and penalties for logit row i; -Infinity where banned. */
 export function adjusted(logits: ArrayLike<number>, s: StepSampling, i: number): Float64Array {
@@ -50,4 +50,35 @@ export function logSoftmax(logits: ArrayLike<number>): Float64Array {
   const top = x.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY);
   const lse = top + Math.log(x.reduce((sum, v) => sum + Math.exp(v - top), 0));
   return x.map((v) => v - lse);
+}
+
+const mix64 = (x: bigint): bigint => {
+  let z = BigInt.asUintN(64, x);
+  z = BigInt.asUintN(64, (z ^ (z >> 30n)) * 0xbf58476d1ce4e5b9n);
+  z = BigInt.asUintN(64, (z ^ (z >> 27n)) * 0x94d049bb133111ebn);
+  return z ^ (z >> 31n);
+};
+
+/** The random number in [0, 1) that draws the token at `position`. */
+export function uniformAt(low: number, high: number, position: number): number {
+  const golden = 0x9e3779b97f4a7c15n;
+  const key = mix64(((BigInt(high) << 32n) | BigInt(low)) + golden);
+  return Number(mix64(key + golden * BigInt(position + 1)) >> 11n) / 2 ** 53;
+}
+
+/** The token of row i at `position`, or -1 if none may come. */
+export function drawToken(logits: ArrayLike<number>, s: StepSampling, i: number, position: number): number {
+  if (!Float64Array.from(logits).every(Number.isFinite)) return -1;
+  if (!adjusted(logits, s, i).some((y) => y > Number.NEGATIVE_INFINITY)) return -1;
+  const p = distribution(logits, s, i);
+  if (s.temperature[i] === 0) return p.indexOf(1);
+  const target = uniformAt(s.seed[2 * i], s.seed[2 * i + 1], position);
+  let sum = 0;
+  let last = -1;
+  for (let t = 0; t < p.length && sum <= target; t++) {
+    if (p[t] === 0) continue;
+    sum += p[t];
+    last = t;
+  }
+  return last;
 }

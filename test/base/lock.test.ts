@@ -4,7 +4,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSy
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { test } from 'node:test';
-import { FolderLock } from '../../src/journal/folder-lock.js';
+import { FileLock, type HeldBy, takeLock, withLock, withLockSync } from '../../src/base/lock.js';
 import { createJournal } from '../../src/journal/journal.js';
 
 type Context = { after(f: () => void): void };
@@ -35,6 +35,12 @@ function opener(t: Context, dir: string): { child: ChildProcess; said: Promise<s
 }
 
 const lockOf = (dir: string) => path.join(dir, 'sessions.lock');
+
+function take(dir: string, patienceMs?: number): FileLock {
+  const lock = takeLock(lockOf(dir), { patienceMs });
+  assert.ok(lock instanceof FileLock, 'somebody holds it');
+  return lock;
+}
 
 test('two processes cannot share a session store: the second is refused and told which process has it; killed (kill -9), its lock is taken over', async (t) => {
   const dir = folder(t);
@@ -78,12 +84,12 @@ test('of many processes that find a dead one’s lock, exactly one takes it over
 
 test('a lock of a dead process whose number is used again is taken over', (t) => {
   const dir = folder(t);
-  FolderLock.take(dir).release();
-  const lock = FolderLock.take(dir);
+  take(dir).release();
+  const lock = take(dir);
   const content = JSON.parse(readFileSync(lockOf(dir), 'utf8'));
   lock.release();
   writeFileSync(lockOf(dir), JSON.stringify({ ...content, start: '1' }));
-  FolderLock.take(dir).release();
+  take(dir).release();
 });
 
 test('a lock of another container is respected while its holder shows that it lives, and taken over when it does not', async (t) => {
@@ -96,17 +102,75 @@ test('a lock of another container is respected while its holder shows that it li
   });
   t.after(() => child.kill('SIGKILL'));
   await new Promise((resolve) => child.stdout.once('data', resolve));
-  assert.throws(() => FolderLock.take(dir, 5000), { message: /process 1 of another container or machine/ });
+  assert.match(
+    (takeLock(lockOf(dir), { patienceMs: 5000 }) as HeldBy).holder,
+    /process 1 of another container or machine/,
+  );
   const exited = new Promise((resolve) => child.once('exit', resolve));
   child.kill('SIGKILL');
   await exited;
-  FolderLock.take(dir, 300).release();
+  take(dir, 300).release();
 });
 
 test('a lock that its maker had no time to write (kill -9) is taken over', (t) => {
   const dir = folder(t);
   writeFileSync(lockOf(dir), '');
   utimesSync(lockOf(dir), new Date(), new Date());
-  FolderLock.take(dir, 300).release();
+  take(dir, 300).release();
   assert.deepEqual(readdirSync(dir), []);
+});
+
+test('two who want a lock work one after the other; the second is told once that it waits, and may give up', async (t) => {
+  const file = lockOf(path.join(folder(t), 'made', 'on', 'the', 'way'));
+  const log: string[] = [];
+  let end = () => {};
+  const first = withLock(file, {}, async () => {
+    log.push('first');
+    await new Promise<void>((resolve) => {
+      end = resolve;
+    });
+    log.push('done');
+  });
+  const second = withLock(file, { onWait: () => log.push('waits') }, async () => log.push('second'));
+  const stop = new AbortController();
+  const third = withLock(file, { signal: stop.signal }, async () => log.push('third'));
+  stop.abort();
+  await assert.rejects(third, { name: 'AbortError' });
+  end();
+  await Promise.all([first, second]);
+  assert.deepEqual(log, ['first', 'waits', 'done', 'second']);
+  assert.deepEqual(readdirSync(path.dirname(file)), []);
+});
+
+test('a lock that a thread left behind is taken over where a holder must beat, though its process lives', (t) => {
+  const dir = folder(t);
+  const left = take(dir);
+  assert.ok(!(takeLock(lockOf(dir)) instanceof FileLock));
+  const options = { patienceMs: 300, mustBeat: true };
+  assert.equal(
+    withLockSync(
+      lockOf(dir),
+      options,
+      () => false,
+      () => 'worked',
+    ),
+    'worked',
+  );
+  const mine = take(dir);
+  // the old holder wakes up: what it releases is not its lock any more
+  left.release();
+  assert.ok(!(takeLock(lockOf(dir)) instanceof FileLock));
+  mine.release();
+});
+
+test('who waits with its thread blocked goes on when another one did the work', (t) => {
+  const dir = folder(t);
+  const lock = take(dir);
+  let looks = 0;
+  const done = () => looks++ > 1;
+  assert.equal(
+    withLockSync(lockOf(dir), {}, done, () => assert.fail('worked a second time')),
+    null,
+  );
+  lock.release();
 });

@@ -3,7 +3,7 @@
  * no blocking, no tricks. It rounds only where the design says that bits are dropped: K and V as they are stored, and
  * (if asked) activations as they meet quantised weights.
  */
-import type { KvLayout, Op, Program, RopeConfig, Step } from '../device.js';
+import type { KvLayout, Op, Program, RopeConfig, Step } from '../../src/device/device.js';
 import { halfToNumber, numberToHalf } from './formats.js';
 
 export interface ReferenceTensor {
@@ -15,17 +15,19 @@ export interface ReferenceTensor {
 }
 
 export class Reference {
-  /** K and V by 'layer/slot/position': kvHeads × headDim values each, as stored. */
-  readonly #stored = new Map<string, { k: Float64Array; v: Float64Array }>();
+  /** K and V by 'layer/place': kvHeads × headDim values each, as stored. */
+  readonly stored = new Map<string, { k: Float64Array; v: Float64Array }>();
 
   constructor(
     readonly program: Program,
     readonly tensors: ReadonlyMap<string, ReferenceTensor>,
     readonly kv: Pick<KvLayout, 'bits'>,
     readonly quantiseActivations = true,
+    /** Names the place where a position of a slot's sequence is stored. */
+    private readonly place = (_step: Step, slot: number, position: number) => `${slot}/${position}`,
   ) {}
 
-  /** Runs a step; rows keep what they store by slot. Returns (logits, vocab) of the rows in logitRows. */
+  /** Runs a step, whose tokens must all be ids. Returns (logits, vocab) of the rows in logitRows. */
   step(step: Step): Float64Array[] {
     const buffers = new Map<string, Float64Array[]>();
     let logits: Float64Array[] = [];
@@ -63,7 +65,7 @@ export class Reference {
       case 'attention':
         buffers.set(
           op.out,
-          rows(op.q).map((q, t) => this.#attend(op, q, step.rowSlot[rowOf(step, t)], step.positions[t])),
+          rows(op.q).map((q, t) => this.#attend(op, q, step, t)),
         );
         break;
       case 'siluMul':
@@ -108,7 +110,8 @@ export class Reference {
         for (let h = 0; h < x.length; h += headDim) rotate(x.subarray(h, h + headDim), position, op.rope);
       }
       const slot = step.rowSlot[rowOf(step, t)];
-      this.#stored.set(`${op.layer}/${slot}/${position}`, { k: this.#store(k), v: this.#store(v) });
+      const key = `${op.layer}/${this.place(step, slot, position)}`;
+      this.stored.set(key, { k: this.#store(k), v: this.#store(v) });
     }
   }
 
@@ -131,14 +134,19 @@ export class Reference {
     return out;
   }
 
-  #attend(op: Extract<Op, { op: 'attention' }>, q: Float64Array, slot: number, position: number): Float64Array {
+  #attend(op: Extract<Op, { op: 'attention' }>, q: Float64Array, step: Step, t: number): Float64Array {
+    const slot = step.rowSlot[rowOf(step, t)];
+    const position = step.positions[t];
+    const stored = Array.from({ length: position + 1 }, (_, p) => {
+      return this.stored.get(`${op.layer}/${this.place(step, slot, p)}`)!;
+    });
     const { headDim, heads, kvHeads } = this.program.dims;
     const out = new Float64Array(q.length);
     for (let h = 0; h < heads; h++) {
       const at = Math.floor(h / (heads / kvHeads)) * headDim;
       const scores: number[] = [];
       for (let p = 0; p <= position; p++) {
-        const { k } = this.#stored.get(`${op.layer}/${slot}/${p}`)!;
+        const { k } = stored[p];
         let s = 0;
         for (let d = 0; d < headDim; d++) s += q[h * headDim + d] * k[at + d];
         scores.push(s * op.scale);
@@ -147,7 +155,7 @@ export class Reference {
       const weights = scores.map((s) => Math.exp(s - top));
       const total = weights.reduce((a, b) => a + b, 0);
       for (let p = 0; p <= position; p++) {
-        const { v } = this.#stored.get(`${op.layer}/${slot}/${p}`)!;
+        const { v } = stored[p];
         for (let d = 0; d < headDim; d++) out[h * headDim + d] += (weights[p] / total) * v[at + d];
       }
     }

@@ -1,0 +1,78 @@
+/**
+ * Bring back or compute? KV that left the device but lies in a place below it is brought back where that is faster than
+ * computing it again, by the times measured of late. A request waits in the queue for what is on its way, with its blocks
+ * reserved, and others pass. Whoever waits for a slow disk does not wait long: what did not come in time is computed.
+ */
+import type { CacheManager, RestoreCost } from '../cache/types.js';
+import type { LiveRequest } from './request.js';
+import type { Budget } from './step-budget.js';
+
+/** What moves the bytes. */
+export interface Moving {
+  /** Milliseconds that bringing back so many blocks will take. */
+  restoreMs(cost: Readonly<RestoreCost>): number;
+  /** Bringing back was not worth it: it may have become faster meanwhile. */
+  doubt(): void;
+}
+
+/** A restore that takes longer than this many times what computing would is given up. */
+const PATIENCE = 2;
+const MIN_PATIENCE_MS = 100;
+/** Before it is known what computing costs. */
+const LONGEST_PATIENCE_MS = 30_000;
+
+export class Restores {
+  /** Who waits, and until when. */
+  readonly #deadlines = new Map<LiveRequest, number>();
+  readonly #cost: RestoreCost = { host: 0, disk: 0 };
+
+  constructor(
+    private readonly cache: CacheManager,
+    private readonly moving: Moving,
+    private readonly budget: Pick<Budget, 'prefillMs'>,
+    private readonly now: () => number,
+  ) {}
+
+  get size(): number {
+    return this.#deadlines.size;
+  }
+
+  /** After match(). True: its KV is on its way, it waits. */
+  begin(r: LiveRequest): boolean {
+    const tokens = r.mayRestore ? this.cache.restorable(r.sequence, this.#cost) : 0;
+    if (tokens === 0) return false;
+    const computing = this.budget.prefillMs(tokens, r.computed);
+    if (this.moving.restoreMs(this.#cost) >= computing) {
+      this.moving.doubt();
+      return false;
+    }
+    if (!this.cache.restore(r.sequence, tokens)) return false;
+    const patience = Math.min(LONGEST_PATIENCE_MS, Math.max(MIN_PATIENCE_MS, PATIENCE * computing));
+    this.#deadlines.set(r, this.now() + patience);
+    return true;
+  }
+
+  /** Still on its way? Once it is not, what arrived is cached, and the request is let in like any other. */
+  waits(r: LiveRequest): boolean {
+    const deadline = this.#deadlines.get(r);
+    if (deadline === undefined) return false;
+    if (this.cache.restoring(r.sequence) && this.now() < deadline) return true;
+    this.leave(r);
+    return false;
+  }
+
+  /** Waits no longer. */
+  leave(r: LiveRequest): void {
+    if (!this.#deadlines.delete(r)) return;
+    // once for each time that it is let in: what did not come now is computed
+    r.mayRestore = false;
+    this.cache.release(r.sequence, 'keep');
+  }
+
+  /** Those who run need the blocks. False: nobody waits. */
+  giveUp(): boolean {
+    if (this.size === 0) return false;
+    for (const r of [...this.#deadlines.keys()]) this.leave(r);
+    return true;
+  }
+}

@@ -1,0 +1,3 @@
+import { setDepth } from './batch.js';
+
+setDepth(2);
