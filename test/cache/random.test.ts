@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import { command, config, OPERATIONS, run } from './commands.js';
 import { World } from './world.js';
 
-const RUNS = 2000;
+const RUNS = 1500;
 const COMMANDS = 300;
 
 test('100,000 random commands over every operation and policy keep every invariant and every token', () => {
