@@ -18,7 +18,7 @@ import type { SequenceBlocks } from './sequence-blocks.js';
 import { type Namespaces, S, type SequenceStore } from './sequences.js';
 import { TokenRuns } from './token-runs.js';
 import type { Below, BlockTree } from './tree.js';
-import type { AdoptedNode, RestoreCost, TierConfig, TierStats, TransferOrder } from './types.js';
+import type { AdoptedNode, RestoreCost, TierConfig, TierSnapshot, TierStats, TransferOrder } from './types.js';
 
 /** Nodes without copies that may be kept beyond those that have one. */
 const SPARE_NODES = 64;
@@ -830,6 +830,18 @@ export class Tiers implements Below {
       hostEvicted: this.host.evicted,
       diskEvicted: this.disk.evicted,
     };
+  }
+
+  snapshot(): TierSnapshot {
+    const slots = (p: Place) => p.good.map((good, slot) => (p.node[slot] === -1 ? 0 : 2 - good));
+    const below = new Uint8Array(this.nodeOf.length);
+    for (let b = 0; b < below.length; b++) {
+      const n = this.nodeOf[b]!;
+      if (n === -1) continue;
+      below[b] =
+        Number(this.#isGood(this.host, this.hostOf[n]!)) + 2 * Number(this.#isGood(this.disk, this.diskOf[n]!));
+    }
+    return { below, host: slots(this.host), disk: slots(this.disk) };
   }
 
   get waiting(): number {

@@ -11,7 +11,7 @@
 
 import type { CacheSnapshot, CacheStats } from '../types.js';
 
-export type { CacheSnapshot, CacheStats, TierStats } from '../types.js';
+export type { CacheSnapshot, CacheStats, TierSnapshot, TierStats } from '../types.js';
 
 /** A handle: dense number plus generation, so that a stale one is noticed. */
 export type SequenceId = number;

@@ -62,6 +62,12 @@ for (const tiers of PLACES) {
     assert.ok(w.reserve(r, 18));
     w.step('no');
     w.check();
+    const { below, host, disk } = w.manager.snapshot().tiers!;
+    const first = below[w.table(r)[0]!]!;
+    assert.equal(first, Number(tiers.host > 0) + 2 * Number(tiers.disk > 0));
+    const used = (slots: Uint8Array) => slots.reduce((n, state) => n + Number(state === 1), 0);
+    const { tiers: stats } = w.manager.stats();
+    assert.deepEqual([used(host), used(disk)], [stats!.host.used, stats!.disk.used]);
     const { tokensComputed, tokensRestored, hits } = w.manager.stats();
     assert.deepEqual([tokensComputed, tokensRestored, hits], [15 + 3, 15, 1]);
   });
