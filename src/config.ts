@@ -203,6 +203,11 @@ export const engineOptions = {
   enablePrefixCaching: flag(true, 'share the KV of equal beginnings between sequences'),
   isolateOwners: flag(false, 'never share KV between requests of different API keys'),
   quantPolicy: choice(0, [0, 8, 4] as const, 'bits of the KV cache: 0 = f16, 8, 4'),
+  speculation: choice(
+    'auto',
+    ['auto', 'off'] as const,
+    'guess the next tokens from the text so far and verify several in a step; changes speed only (auto = where it pays)',
+  ),
   sessionLen: integer(0, 0, 2 ** 24, "longest sequence in tokens (0 = the model's context length)"),
   maxBatchSize: integer(64, 1, 1024, 'sequences computed in one step'),
   maxPrefillTokenNum: integer(

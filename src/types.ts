@@ -149,6 +149,8 @@ export interface Usage {
   /** Prompt tokens whose KV was still cached when the request was first admitted. */
   cachedTokens: number;
   completionTokens: number;
+  /** Of the completion's tokens, the ones that were guessed, and verified several in a step. */
+  acceptedDraftTokens: number;
 }
 
 /** Milliseconds. */
@@ -327,6 +329,8 @@ export interface EngineStats {
   tokens: { prompt: number; cached: number; generated: number; recomputed: number };
   steps: number;
   preemptions: number;
+  /** Tokens guessed and verified, and how many of them were right. */
+  drafts: { verified: number; accepted: number };
   /** Milliseconds of the last step, and of JavaScript in it. */
   lastStepMs: number;
   lastStepJsMs: number;

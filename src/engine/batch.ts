@@ -22,6 +22,7 @@ import { Restores } from './restores.js';
 import { Roster } from './roster.js';
 import { type LostRow, runRowByRow } from './row-by-row.js';
 import { Sessions, type SessionsOptions } from './sessions.js';
+import { Speculator } from './speculation/speculator.js';
 import type { Budget } from './step-budget.js';
 import { readLogprobs, StepBuilder } from './step-builder.js';
 import { StepTimes } from './step-times.js';
@@ -35,6 +36,8 @@ export interface BatchOptions {
   budget: Budget;
   /** Moves KV between the device and the places below it, if there are any. */
   mover?: Mover | null;
+  /** Whether tokens are guessed and verified; changes speed only. Default: where it pays. */
+  speculation?: 'auto' | 'off';
   admission: Admission;
   now?: () => number;
 }
@@ -59,6 +62,8 @@ export class PersistentBatch {
     generated: 0,
   };
   readonly stepTimes = new StepTimes();
+  /** Null: every token is drawn by a step of its own. */
+  readonly speculator: Speculator | null;
   lastStepMs = 0;
   lastStepJsMs = 0;
   readonly #roster: Roster;
@@ -88,12 +93,22 @@ export class PersistentBatch {
     this.#now = options.now ?? (() => performance.now());
     this.#restores = options.mover ? new Restores(cache, options.mover, budget, this.#now) : null;
     this.#builder = new StepBuilder(limits, cache);
+    this.speculator = options.speculation === 'off' ? null : new Speculator(cache, budget);
     const waits = { prefix: this.#waits, restores: this.#restores };
-    this.#planner = new Planner(limits, budget, cache, this.#roster, waits, this.#builder, {
-      fail: (r, error) => this.#fail(r, error),
-      preempted: () => this.counters.preemptions++,
-      admitted: (r) => this.#admitted(r),
-    });
+    this.#planner = new Planner(
+      limits,
+      budget,
+      cache,
+      this.#roster,
+      waits,
+      this.#builder,
+      {
+        fail: (r, error) => this.#fail(r, error),
+        preempted: () => this.counters.preemptions++,
+        admitted: (r) => this.#admitted(r),
+      },
+      this.speculator,
+    );
   }
 
   get waiting(): number {
@@ -204,7 +219,8 @@ export class PersistentBatch {
   #submit(flight: Flight): void {
     this.#builder.end();
     let context = 0;
-    for (let i = 0; i < flight.rows.length; i++) context += flight.counts[i]! * flight.rows[i]!.scheduled;
+    for (let i = 0; i < flight.rows.length; i++)
+      context += (flight.counts[i]! + flight.drafts[i]!) * flight.rows[i]!.scheduled;
     flight.context = context / flight.step.tokenCount;
     flight.submittedAt = this.#now();
     try {
@@ -217,7 +233,8 @@ export class PersistentBatch {
     }
     for (let i = 0; i < flight.rows.length; i++) {
       const r = flight.rows[i]!;
-      r.scheduled += flight.counts[i]!;
+      r.drafting = flight.drafts[i]!;
+      r.scheduled += flight.counts[i]! + r.drafting;
       if (flight.logits[i] === flight.logits[i + 1]) continue;
       r.drawing++;
       r.drawnBy = flight.logits[i]!;
@@ -291,7 +308,7 @@ export class PersistentBatch {
     const { rows, counts, logits } = flight;
     for (let i = 0; i < rows.length; i++) {
       const r = rows[i]!;
-      if (!r.ended) this.cache.commit(r.sequence, r.computed + counts[i]!, r.scheduled);
+      if (!r.ended) this.cache.commit(r.sequence, r.computed + counts[i]!, r.drafting > 0 ? 0 : r.scheduled);
     }
     for (const r of rows) {
       if (r.ended) continue;
@@ -302,11 +319,27 @@ export class PersistentBatch {
       const r = rows[i]!;
       if (logits[i] === logits[i + 1] || r.ended) continue;
       r.drawing--;
-      this.#accept(r, result, logits[i]!, flight);
+      if (r.drafting > 0) this.#verify(r, result, i, flight);
+      else this.#accept(r, result, logits[i]!, flight);
     }
   }
 
-  #accept(r: LiveRequest, result: StepResult, i: number, flight: Flight): void {
+  /** Draws along the guesses until one is wrong: what was drawn instead is right. KV of what is wrong is not committed. */
+  #verify(r: LiveRequest, result: StepResult, row: number, flight: Flight): void {
+    const { step, logits, drafts } = flight;
+    const first = step.rowStart[row + 1]! - drafts[row]!;
+    this.speculator!.counters.drafted += r.drafting;
+    r.drafting = 0;
+    r.scheduled = r.known;
+    for (let i = logits[row]!, draft = first; i < logits[row + 1]! && !r.ended; i++, draft++) {
+      const guess = i + 1 < logits[row + 1]! ? step.tokens[draft]! : -1;
+      this.#accept(r, result, i, flight, guess);
+      if (result.tokens[i] !== guess) return;
+    }
+  }
+
+  /** `guess`: a row of the same step has computed what comes after this token. */
+  #accept(r: LiveRequest, result: StepResult, i: number, flight: Flight, guess = -1): void {
     if (result.status[i] !== 0) {
       this.#fail(r, flight.deadEnds.has(r) ? errors.deadEnd() : errors.nanLogits(r.known - 1));
       return;
@@ -316,6 +349,13 @@ export class PersistentBatch {
     this.cache.appendOne(r.sequence, token);
     r.known++;
     r.lastToken = token;
+    if (token === guess) {
+      this.cache.commit(r.sequence, r.known);
+      r.scheduled = r.known;
+      r.acceptedDrafts++;
+      this.speculator!.counters.accepted++;
+    }
+    this.speculator?.drawn(r, token);
     r.history?.add(token);
     if (r.matcher) invariant(r.matcher.accept(token), `token ${token} was drawn against the mask`);
     r.generated++;

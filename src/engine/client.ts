@@ -203,6 +203,7 @@ export class EngineClient {
       reason: 'abort',
       promptTokens: 0,
       cachedTokens: 0,
+      acceptedDraftTokens: 0,
       completionTokens: 0,
       stopString: null,
       queueMs: 0,

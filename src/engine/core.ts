@@ -20,6 +20,9 @@ const TARGET_STEP_MS = 250;
 /** Step size that the workspace is made for when the budget is measured. */
 const MEASURED_MAX_TOKENS = 1024;
 
+/** Logits of guessed tokens in one step, at most: one sequence may have long guesses, or several have short ones. */
+const DRAFT_LOGITS = 32;
+
 export interface ModelPlan {
   sessionLen: number;
   kv: KvLayout;
@@ -48,7 +51,7 @@ export function planModel(program: Program, weightBytes: number, config: EngineC
     maxTokens: Math.max(maxTokens, config.maxBatchSize),
     maxRows: config.maxBatchSize,
     maxBlocksPerRow: Math.ceil(sessionLen / blockLen),
-    maxLogits: config.maxBatchSize,
+    maxLogits: config.maxBatchSize + (config.speculation === 'off' ? 0 : DRAFT_LOGITS),
     vocab: dims.vocab,
   };
   const workspaceBytes = device.workspaceBytes(program, limits);
@@ -217,6 +220,7 @@ export class Core {
       },
       budget: this.#budget,
       mover,
+      speculation: config.speculation,
       admission: this.#admission,
     };
     this.batch = new PersistentBatch(this.device, this.cache, options, this.events);
@@ -245,6 +249,7 @@ function statsOf(
     tokens: { prompt: c.prompt, cached: c.cached, generated: c.generated, recomputed: stats.tokensRecomputed },
     steps: c.steps,
     preemptions: c.preemptions,
+    drafts: { verified: batch.speculator?.counters.drafted ?? 0, accepted: batch.speculator?.counters.accepted ?? 0 },
     lastStepMs: batch.lastStepMs,
     lastStepJsMs: batch.lastStepJsMs,
     stepTimes: batch.stepTimes.read(),

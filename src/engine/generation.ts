@@ -115,7 +115,12 @@ export class RunningGeneration implements Generation {
       tokenIds: this.#tokenIds,
       finishReason: f.reason,
       stopString: f.stopString,
-      usage: { promptTokens: f.promptTokens, cachedTokens: f.cachedTokens, completionTokens: n },
+      usage: {
+        promptTokens: f.promptTokens,
+        cachedTokens: f.cachedTokens,
+        completionTokens: n,
+        acceptedDraftTokens: f.acceptedDraftTokens,
+      },
       timings: {
         queue: f.queueMs,
         ttft: n > 0 ? this.#firstAt - this.#started : 0,

@@ -37,6 +37,8 @@ export interface FinishedRequest {
   promptTokens: number;
   cachedTokens: number;
   completionTokens: number;
+  /** Of these, the ones that were guessed and verified rather than drawn one by one. */
+  acceptedDraftTokens: number;
   stopString: string | null;
   /** Milliseconds from arrival in the engine to admission. */
   queueMs: number;
@@ -59,6 +61,19 @@ export class TokenHistory {
     this.counts[this.#place(token)]!++;
   }
 
+  /** What it would be with these tokens generated too, while `look` looks at it. */
+  with(tokens: Int32Array, look: (count: number) => void): void {
+    const { size } = this;
+    look(0);
+    for (let i = 0; i < tokens.length; i++) {
+      this.add(tokens[i]!);
+      look(i + 1);
+    }
+    for (const t of tokens) this.counts[this.#slot.get(t)!]!--;
+    for (let i = size; i < this.size; i++) this.#slot.delete(this.tokens[i]!);
+    this.size = size;
+  }
+
   #place(token: number): number {
     const known = this.#slot.get(token);
     if (known !== undefined) return known;
@@ -67,6 +82,7 @@ export class TokenHistory {
       this.counts = grown(this.counts);
     }
     this.#slot.set(token, this.size);
+    this.counts[this.size] = 0;
     this.tokens[this.size] = token;
     return this.size++;
   }
@@ -90,6 +106,9 @@ export class LiveRequest implements Schedulable {
   /** Tokens that steps in flight draw (0 or 1), and the logit row of the last step submitted that draws one. */
   drawing = 0;
   drawnBy = -1;
+  /** Guessed tokens that a step in flight verifies. */
+  drafting = 0;
+  acceptedDrafts = 0;
   aborted = false;
   /** Out of the engine; a step in flight may still hold a row of it. */
   ended = false;
@@ -145,6 +164,7 @@ export class LiveRequest implements Schedulable {
   /** Masks and penalties of the next token depend on this one; followers wait for the prompt's end; the last needs no KV. */
   get #runsAhead(): boolean {
     return (
+      this.drafting === 0 &&
       this.matcher === null &&
       this.history === null &&
       this.followers.length === 0 &&
@@ -177,6 +197,7 @@ export class LiveRequest implements Schedulable {
       promptTokens: this.promptTokens,
       cachedTokens: this.cachedTokens,
       completionTokens: this.generated,
+      acceptedDraftTokens: this.acceptedDrafts,
       stopString,
       queueMs: this.admittedAt < 0 ? 0 : this.admittedAt - this.arrival,
     };

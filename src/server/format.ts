@@ -46,17 +46,19 @@ export function usageJson(u: Usage): Record<string, unknown> {
     completion_tokens: u.completionTokens,
     total_tokens: u.promptTokens + u.completionTokens,
     prompt_tokens_details: { cached_tokens: u.cachedTokens },
+    completion_tokens_details: { accepted_prediction_tokens: u.acceptedDraftTokens },
   };
 }
 
 /** Of the choices of one request, `n` for each prompt in a row: a prompt counts once, however many choices it has. */
 export function sumUsage(all: readonly Usage[], n: number): Usage {
-  const total = { promptTokens: 0, cachedTokens: 0, completionTokens: 0 };
+  const total = { promptTokens: 0, cachedTokens: 0, completionTokens: 0, acceptedDraftTokens: 0 };
   all.forEach((u, i) => {
     total.completionTokens += u.completionTokens;
     if (i % n !== 0) return;
     total.promptTokens += u.promptTokens;
     total.cachedTokens += u.cachedTokens;
+    total.acceptedDraftTokens += u.acceptedDraftTokens;
   });
   return total;
 }

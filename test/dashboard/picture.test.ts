@@ -15,6 +15,7 @@ const stats = (steps: number, change: Partial<EngineStats['cache']> = {}): Engin
   requests: { waiting: 0, running: 0, finished: 0, aborted: 0, failed: 0 },
   tokens: { prompt: 0, cached: 0, generated: 0, recomputed: 0 },
   steps,
+  drafts: { verified: 0, accepted: 0 },
   preemptions: 0,
   lastStepMs: 1,
   stepTimes: { boundsMs: [1], counts: [1, 0], sumMs: 1 },

@@ -31,6 +31,7 @@ export interface TestBatchOptions extends NullDeviceOptions {
   blockLen?: number;
   sessionLen?: number;
   maxRows?: number;
+  speculation?: 'auto' | 'off';
   budget?: number;
   policy?: 'lru' | 'adaptive';
   prefixCaching?: boolean;
@@ -61,7 +62,7 @@ export class TestBatch {
       maxTokens: Math.max(budget, maxRows),
       maxRows,
       maxBlocksPerRow: Math.ceil(sessionLen / blockLen),
-      maxLogits: maxRows,
+      maxLogits: maxRows + 40,
       vocab: VOCAB,
     };
     this.device = createNullDevice({ depth, ...o });
@@ -93,7 +94,9 @@ export class TestBatch {
         limits,
         maxQueue: o.maxQueue ?? 1000,
         sessions: { max: 1000, shareAcrossOwners: true, onChange: o.onSessionChange },
-        budget: { tokens: () => budget, observe: () => {}, prefillMs: () => 0 },
+        // rows cost nothing: guesses are as long as they may be
+        budget: { tokens: () => budget, observe: () => {}, prefillMs: () => 0, rowMs: () => 0, fixedMs: () => 1 },
+        speculation: o.speculation,
         admission: { vocab: VOCAB, tokenBytes, endOfTurn: new Set([EOS]) },
         now: o.now,
       },
