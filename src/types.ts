@@ -311,6 +311,17 @@ export interface CacheSnapshot {
   fill: Uint16Array;
   /** Cached blocks in eviction order, first to go first (bounded to 4,096). */
   evictionOrder: Int32Array;
+  /** Only where there are places below the device. */
+  tiers?: TierSnapshot;
+}
+
+/** What the places below the device hold. */
+export interface TierSnapshot {
+  /** (blocks) where else the block's KV is: 0 nowhere, 1 in host memory, 2 on disk, 3 both. */
+  below: Uint8Array;
+  /** (slots) 0 free, 1 a copy, 2 being written. */
+  host: Uint8Array;
+  disk: Uint8Array;
 }
 
 export interface EngineStats {
