@@ -41,6 +41,14 @@ export interface TokenBytes {
   special: Uint8Array;
 }
 
+/** Ids to text, piece by piece; whole characters only. */
+export interface StreamDecoder {
+  /** Text that became complete with this token; invalid bytes are U+FFFD. */
+  push(id: number): string;
+  /** What is left at the end: U+FFFD for a character that was never completed. */
+  flush(): string;
+}
+
 /**
  * How a chat template writes calls.
  * 'hermes' (Qwen): `<tool_call>\n{"name": …, "arguments": {…}}\n</tool_call>`, repeated for parallel calls.

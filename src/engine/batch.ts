@@ -9,15 +9,16 @@
 import type { CacheManager } from '../cache/types.js';
 import type { Device, StepLimits, StepResult } from '../device/device.js';
 import { errors, invariant, type LongmindError } from '../errors.js';
+import type { Grammar } from '../grammar/index.js';
 import type { Mover } from '../tiers/index.js';
 import type { FinishReason, TokenLogprob } from '../types.js';
-import { type Admission, admit, historyOf } from './admission.js';
+import { type Admission, admit } from './admission.js';
 import { type Flight, Flights } from './flight.js';
 import { Forks } from './forks.js';
 import { openMatcher } from './matchers.js';
 import { Planner } from './planner.js';
 import { PrefixWaits } from './prefix-waits.js';
-import { type EngineRequest, type FinishedRequest, LiveRequest } from './request.js';
+import type { EngineRequest, FinishedRequest, LiveRequest } from './request.js';
 import { Restores } from './restores.js';
 import { Roster } from './roster.js';
 import { StepRunner } from './runner.js';
@@ -116,17 +117,11 @@ export class PersistentBatch {
   }
 
   /** Takes a request in, or throws the caller's error; then nothing changed. */
-  submit(request: EngineRequest): void {
+  submit(request: EngineRequest, grammar: Grammar | null = null): void {
     if (this.waiting >= this.options.maxQueue) throw errors.queueFull(this.options.maxQueue);
-    const matcher = openMatcher(request, this.options.admission);
-    const { sequence, turn, maxTokens } = admit(request, this.cache, this.sessions, this.options);
-    const live = new LiveRequest(request, sequence, this.cache, this.#now());
-    live.maxTokens = maxTokens;
-    live.promptTokens = live.known;
+    const matcher = openMatcher(request, grammar, this.options.admission);
+    const live = admit(request, this.cache, this.sessions, this.options, this.#now());
     live.matcher = matcher;
-    if (live.usesPenalties) live.history = historyOf(this.cache, sequence);
-    live.turn = turn;
-    if (turn) this.sessions.use(turn.session, true);
     const { stop } = request.limits;
     if (stop.length > 0) live.stops = new StopDetector(stop, this.options.admission.tokenBytes);
     const other = request.forkOf === null ? undefined : this.#roster.find(request.forkOf);

@@ -3,10 +3,19 @@ import { randomInt } from 'node:crypto';
 import { WorkerClient } from '../base/worker.js';
 import { limitOptions, parseOptions, samplingOptions } from '../config.js';
 import { errors, LongmindError, reviveError } from '../errors.js';
-import type { EngineSnapshot, EngineStats, Generation, RequestOptions, SessionInfo } from '../types.js';
+import type {
+  ChatMessage,
+  ChatRequest,
+  CompletionRequest,
+  EngineSnapshot,
+  EngineStats,
+  Generation,
+  RequestOptions,
+  SessionInfo,
+} from '../types.js';
 import { RunningGeneration } from './generation.js';
 import { Outgoing } from './outgoing.js';
-import { type Encoded, encodePrompt, type Prompt, type TextSide } from './prompt.js';
+import { type Encoded, encodeChat, encodePrompt, type TextSide } from './prompt.js';
 import type { Calls, CoreInfo, FromWorker, Ready, ToWorker, WorkerData } from './protocol.js';
 
 /** Request options beside the sampling and limit tables. */
@@ -69,11 +78,16 @@ export class EngineClient {
     }
   }
 
-  /** Never throws: what is wrong with `prompt` or `options` is how the generation ends. */
-  generate(prompt: () => Prompt, options: RequestOptions): Generation {
-    return this.#start(options, null, async () =>
-      encodePrompt(this.#text, prompt(), options.sessionAppend ?? false, options.tools),
-    );
+  /** Never throws, like `chat`: what is wrong with a request is how its generation ends. */
+  complete(request: CompletionRequest): Generation {
+    const { prompt: _, ...options } = request;
+    return this.#start(options, null, () => encodePrompt(this.#text, request));
+  }
+
+  /** `opening`: the messages as their conversation begins. */
+  chat(request: ChatRequest, opening: (messages: ChatMessage[]) => ChatMessage[]): Generation {
+    const { messages: _, ...options } = request;
+    return this.#start(options, null, () => encodeChat(this.#text, request, opening));
   }
 
   /** `forkOf`: a request with the same prompt, which `encode` gives too. */

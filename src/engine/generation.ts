@@ -1,13 +1,7 @@
 /** One request as its caller sees it: an async iterator of token events and a promise of the result. */
-import type { Generation, GenerationResult, TokenEvent, TokenLogprob } from '../types.js';
+import type { Generation, GenerationResult, StreamDecoder, TokenEvent, TokenLogprob } from '../types.js';
 import type { FinishedRequest } from './request.js';
 import { StopScanner } from './stop-scanner.js';
-
-/** Token ids to text, whole characters only. */
-export interface TextDecoder {
-  push(id: number): string;
-  flush(): string;
-}
 
 /** What a generation can ask of the engine. */
 export interface GenerationControl {
@@ -36,7 +30,7 @@ export class RunningGeneration implements Generation {
   constructor(
     id: number,
     stops: string[],
-    private readonly decoder: TextDecoder,
+    private readonly decoder: StreamDecoder,
     private readonly control: GenerationControl,
   ) {
     this.id = `gen-${id}`;

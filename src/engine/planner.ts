@@ -115,7 +115,7 @@ export class Planner {
     const plan = this.#plan;
     for (let i = 0; i < waiting.length && this.roster.hasSlot && plan.budgetLeft > 0; ) {
       const r = waiting[i]!;
-      if (r.leader || r.waitsFor || this.waits.restores?.waits(r)) {
+      if (r.forkFrom || r.waitsFor || this.waits.restores?.waits(r)) {
         i++;
         continue;
       }

@@ -14,7 +14,7 @@ import type {
   TokenBytes,
   TokenLogprob,
 } from '../types.js';
-import type { FinishedRequest, SentRequest } from './request.js';
+import type { EngineRequest, FinishedRequest } from './request.js';
 
 export interface WorkerData {
   program: Program;
@@ -62,7 +62,7 @@ export interface Calls {
 export type ToWorker =
   | { type: 'vocabulary'; vocabulary: Vocabulary }
   /** In one message what came at one moment: forks then find the request that they are forks of. */
-  | { type: 'requests'; requests: SentRequest[] }
+  | { type: 'requests'; requests: EngineRequest[] }
   /** A grammar that requests will name; null: none will any more. */
   | { type: 'grammar'; id: number; grammar: Grammar | null }
   | { type: 'abort'; id: number }

@@ -1,12 +1,12 @@
 /** A request inside the engine: what was asked (plain data) and how far it is. */
 import type { CacheManager, SequenceId } from '../cache/types.js';
-import type { Grammar, Matcher } from '../grammar/index.js';
+import type { Matcher } from '../grammar/index.js';
 import type { FinishReason, GenerationLimits, SamplingParams } from '../types.js';
 import { rankOf, type Schedulable } from './scheduler.js';
 import type { StopDetector } from './stop-detector.js';
 import type { Turn } from './turn.js';
 
-/** What the batch is asked for. */
+/** What the batch is asked for; plain data, as it crosses from the main thread. */
 export interface EngineRequest {
   id: number;
   tokens: Int32Array;
@@ -22,14 +22,11 @@ export interface EngineRequest {
   continuation: Int32Array | null;
   priority: number;
   owner: number;
-  /** Limits what may be drawn. The same object is the same grammar: the masks that were learned of it serve again. */
-  grammar: Grammar | null;
+  /** Number of the grammar that limits what may be drawn; the grammar itself was sent before, once. */
+  grammar: number | null;
   /** A request in the engine with the same prompt, which is computed once for both; null or gone: computed for this one. */
   forkOf: number | null;
 }
-
-/** A request as it crosses the worker boundary: a grammar goes over once, and is then known by its number. */
-export type SentRequest = Omit<EngineRequest, 'grammar'> & { grammar: number | null };
 
 export interface FinishedRequest {
   id: number;
@@ -46,7 +43,7 @@ export interface FinishedRequest {
 
 /** Distinct tokens of a sequence and how often each was generated, kept up to date token by token, for the penalties. */
 export class TokenHistory {
-  readonly #slot = new Map<number, number>();
+  readonly #index = new Map<number, number>();
   tokens = new Int32Array(64);
   counts = new Int32Array(64);
   size = 0;
@@ -69,19 +66,19 @@ export class TokenHistory {
       this.add(tokens[i]!);
       look(i + 1);
     }
-    for (const t of tokens) this.counts[this.#slot.get(t)!]!--;
-    for (let i = size; i < this.size; i++) this.#slot.delete(this.tokens[i]!);
+    for (const t of tokens) this.counts[this.#index.get(t)!]!--;
+    for (let i = size; i < this.size; i++) this.#index.delete(this.tokens[i]!);
     this.size = size;
   }
 
   #place(token: number): number {
-    const known = this.#slot.get(token);
+    const known = this.#index.get(token);
     if (known !== undefined) return known;
     if (this.size === this.tokens.length) {
       this.tokens = grown(this.tokens);
       this.counts = grown(this.counts);
     }
-    this.#slot.set(token, this.size);
+    this.#index.set(token, this.size);
     this.counts[this.size] = 0;
     this.tokens[this.size] = token;
     return this.size++;
@@ -121,9 +118,9 @@ export class LiveRequest implements Schedulable {
   /** What it changed of its session, if it has one. */
   turn: Turn | null = null;
   history: TokenHistory | null = null;
-  /** It waits for this one's prompt, and these wait for its own. See forks.ts. */
-  leader: LiveRequest | null = null;
-  readonly followers: LiveRequest[] = [];
+  /** It waits until this one's prompt is computed, to fork it; and these wait to fork this one. See forks.ts. */
+  forkFrom: LiveRequest | null = null;
+  readonly waitingForks: LiveRequest[] = [];
   /** It waits until this one has computed so much, and these wait for it. See prefix-waits.ts. */
   waitsFor: LiveRequest | null = null;
   waitsUntil = 0;
@@ -161,13 +158,13 @@ export class LiveRequest implements Schedulable {
     return this.drawing > 0 && this.#runsAhead ? this.known + this.drawing : this.known;
   }
 
-  /** Masks and penalties of the next token depend on this one; followers wait for the prompt's end; the last needs no KV. */
+  /** Masks and penalties of the next token depend on this one; forks wait for the prompt's end; the last needs no KV. */
   get #runsAhead(): boolean {
     return (
       this.drafting === 0 &&
       this.matcher === null &&
       this.history === null &&
-      this.followers.length === 0 &&
+      this.waitingForks.length === 0 &&
       this.generated + this.drawing < this.maxTokens
     );
   }

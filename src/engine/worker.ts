@@ -14,7 +14,7 @@ import type { TokenLogprob } from '../types.js';
 import type { BatchEvents } from './batch.js';
 import { Core } from './core.js';
 import type { Calls, FromWorker, Ready, ToWorker, WorkerData } from './protocol.js';
-import type { FinishedRequest, SentRequest } from './request.js';
+import type { EngineRequest, FinishedRequest } from './request.js';
 
 /** Collects the events of one step into one message. */
 class Outbox implements BatchEvents {
@@ -146,13 +146,13 @@ function serve(port: MessagePort, data: WorkerData): Ready {
   const grammars = new Map<number, Grammar>();
   let closing = false;
 
-  const submit = ({ grammar, ...rest }: SentRequest): void => {
+  const submit = (request: EngineRequest): void => {
     try {
-      const known = grammar === null ? null : grammars.get(grammar);
-      invariant(known !== undefined, `request ${rest.id} names a grammar that was never sent`);
-      core.batch.submit({ ...rest, grammar: known });
+      const grammar = request.grammar === null ? null : grammars.get(request.grammar);
+      invariant(grammar !== undefined, `request ${request.id} names a grammar that was never sent`);
+      core.batch.submit(request, grammar);
     } catch (e) {
-      outbox.failed(rest.id, typed(e));
+      outbox.failed(request.id, typed(e));
     }
   };
 

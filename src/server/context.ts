@@ -35,8 +35,8 @@ export interface ServerContext {
   models: ServedNames;
   /** Seconds since the epoch. */
   created: number;
-  /** Equal fingerprints and seeds give equal tokens. */
-  fingerprint: string;
+  /** The API's `system_fingerprint`: equal ones and equal seeds give equal tokens. */
+  systemFingerprint: string;
   keys: Keys;
   inFlight: InFlight;
   metrics: ServerMetrics;

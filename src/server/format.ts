@@ -7,7 +7,7 @@ export interface Answer {
   id: string;
   created: number;
   model: string;
-  fingerprint: string;
+  systemFingerprint: string;
 }
 
 /** One finished choice. */
@@ -35,10 +35,13 @@ export interface Format {
 type Decode = Engine['decode'];
 
 const head = (a: Answer, object: string): string =>
-  JSON.stringify({ id: a.id, object, created: a.created, model: a.model, system_fingerprint: a.fingerprint }).slice(
-    0,
-    -1,
-  );
+  JSON.stringify({
+    id: a.id,
+    object,
+    created: a.created,
+    model: a.model,
+    system_fingerprint: a.systemFingerprint,
+  }).slice(0, -1);
 
 export function usageJson(u: Usage): Record<string, unknown> {
   return {
@@ -89,7 +92,7 @@ export function chatFormat(a: Answer, decode: Decode, includeUsage: boolean, too
         finish_reason: r.reason,
       })),
       usage: usageJson(usage),
-      system_fingerprint: a.fingerprint,
+      system_fingerprint: a.systemFingerprint,
     }),
   };
 }
@@ -128,7 +131,7 @@ export function completionFormat(a: Answer, decode: Decode, includeUsage: boolea
         finish_reason: r.reason,
       })),
       usage: usageJson(usage),
-      system_fingerprint: a.fingerprint,
+      system_fingerprint: a.systemFingerprint,
     }),
   };
 }

@@ -1,12 +1,12 @@
 /** The tokenizer as other threads use it: encoding in a worker, decoding here by the table of token bytes. */
 import { type JobFailure, JobQueue } from '../base/jobs.js';
 import { errors, type LongmindError } from '../errors.js';
-import type { ChatMessage, TokenBytes } from '../types.js';
+import type { ChatMessage, StreamDecoder, TokenBytes } from '../types.js';
 import type { ChatOptions, RenderedChat } from './chat-template.js';
 import { decodeTokens, TokenDecoder } from './decoder.js';
 import { packMetadata } from './packed.js';
 import type { Calls, TokenizerInfo, WorkerData } from './protocol.js';
-import type { DecodeOptions, EncodeOptions, Metadata, StreamDecoder } from './types.js';
+import type { DecodeOptions, EncodeOptions, Metadata } from './types.js';
 
 export interface TokenizerClientOptions {
   /** Rows of the model's embedding, where they are more than the vocabulary has tokens. */

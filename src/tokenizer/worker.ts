@@ -26,7 +26,7 @@ function make(): { made: Made; info: TokenizerInfo } {
 }
 
 function infoOf(tokenizer: Tokenizer, template: ChatTemplate): TokenizerInfo {
-  const { model, vocabSize, special, endTokens, startTokens, tokenBytes, fingerprint, warnings } = tokenizer;
+  const { model, vocabSize, special, endTokens, startTokens, tokenBytes, warnings } = tokenizer;
   return {
     model,
     vocabSize,
@@ -34,7 +34,6 @@ function infoOf(tokenizer: Tokenizer, template: ChatTemplate): TokenizerInfo {
     endTokens: [...endTokens],
     startTokens: [...startTokens],
     tokenBytes,
-    fingerprint,
     warnings: [...warnings],
     templateInstead: template.instead,
   };

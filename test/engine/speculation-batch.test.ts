@@ -42,7 +42,7 @@ function play(seed: number, o: TestBatchOptions) {
         minTokens: pick(4) === 0 ? pick(20) : 0,
         stop: pick(4) === 0 ? ['aba', 'bb'] : [],
       };
-      const grammar = pick(6) === 0 ? schema : null;
+      const grammar = pick(6) === 0 ? schema : undefined;
       const tokens = Array.from({ length: 2 + pick(50) }, () => 3 + pick(3));
       const sessionId = n < 5 ? `s${n}` : null;
       const stopTokens = grammar ? [EOS] : pick(3) === 0 ? [EOS, 5] : [];

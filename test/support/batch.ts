@@ -8,6 +8,7 @@ import { PersistentBatch } from '../../src/engine/batch.js';
 import type { EngineRequest, FinishedRequest } from '../../src/engine/request.js';
 import type { Session } from '../../src/engine/sessions.js';
 import type { LongmindError } from '../../src/errors.js';
+import type { Grammar } from '../../src/grammar/index.js';
 import type { TokenLogprob } from '../../src/types.js';
 
 /** Steps in flight where a test does not say. See ahead.test.ts, which runs the tests of the batch at 2. */
@@ -119,10 +120,14 @@ export class TestBatch {
   /** Hands a request in; throws its refusal. */
   submit(
     tokens: number[],
-    o: Partial<Omit<EngineRequest, 'limits'>> & { append?: boolean; limits?: Partial<EngineRequest['limits']> } = {},
+    o: Partial<Omit<EngineRequest, 'limits' | 'grammar'>> & {
+      append?: boolean;
+      grammar?: Grammar;
+      limits?: Partial<EngineRequest['limits']>;
+    } = {},
   ) {
     const id = this.#nextId++;
-    this.batch.submit({
+    const request: EngineRequest = {
       id,
       tokens: Int32Array.from(tokens),
       stopTokens: o.stopTokens ?? [],
@@ -130,11 +135,12 @@ export class TestBatch {
       continuation: o.append ? Int32Array.from(tokens) : null,
       priority: o.priority ?? 0,
       owner: o.owner ?? 0,
-      grammar: o.grammar ?? null,
+      grammar: null,
       forkOf: o.forkOf ?? null,
       limits: { maxTokens: 8, minTokens: 0, stop: [], stopTokens: [], ignoreEos: false, ...o.limits },
       sampling: { ...greedySampling, ...o.sampling },
-    });
+    };
+    this.batch.submit(request, o.grammar);
     this.outcomes.set(id, { tokens: [], logprobs: [], finished: null, error: null });
     return id;
   }

@@ -227,15 +227,6 @@ test('ids of the model beyond the vocabulary stand for nothing', () => {
   assert.equal(tokenizer.decode([4999, -1, 5000, 1e9], { special: true }), '');
 });
 
-test('the fingerprint changes with the vocabulary and its rules only', () => {
-  const print = withPre('smollm').fingerprint;
-  assert.match(print, /^[0-9a-f]{32}$/);
-  assert.equal(withPre('smollm').fingerprint, print);
-  assert.notEqual(withPre('gpt-2').fingerprint, print);
-  const other = smallBpe(299);
-  assert.notEqual(make({ ...other, 'tokenizer.ggml.pre': { string: 'smollm' } }).fingerprint, print);
-});
-
 test('metadata that makes no tokenizer is a typed error', () => {
   const broken: [Record<string, Value>, RegExp][] = [
     [{}, /tokenizer.ggml.model' is missing/],
