@@ -386,6 +386,15 @@ export const limitOptions = {
   ignoreEos: flag(false, 'keep going past the end-of-turn token'),
 } satisfies { [K in keyof GenerationLimits]: OptionSpec<GenerationLimits[K]> };
 
+/** Lone surrogates: several names would become one on the disk. */
+const ILL_FORMED = /\p{Surrogate}/u;
+
+/** The name of a session, or the caller's error. */
+export function checkSessionId(id: unknown, param = 'session_id'): string {
+  if (typeof id === 'string' && id.length >= 1 && id.length <= 256 && !ILL_FORMED.test(id)) return id;
+  throw errors.invalidRequest('the name of a session must be well-formed text of 1 to 256 characters', param);
+}
+
 /** `maxTokens: null` allows at most this many. */
 export const DEFAULT_MAX_TOKENS = 4096;
 

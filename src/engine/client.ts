@@ -1,7 +1,7 @@
 /** The engine as the main thread sees it: requests go to the worker, token events come back, one message a step. */
 import { randomInt } from 'node:crypto';
 import { WorkerClient } from '../base/worker.js';
-import { limitOptions, parseOptions, samplingOptions } from '../config.js';
+import { checkSessionId, limitOptions, parseOptions, samplingOptions } from '../config.js';
 import { errors, LongmindError, reviveError } from '../errors.js';
 import type { EngineSnapshot, EngineStats, Generation, RequestOptions, SessionInfo } from '../types.js';
 import { RunningGeneration } from './generation.js';
@@ -253,6 +253,7 @@ function readOptions(options: RequestOptions) {
     const limits = parseOptions(limitOptions, pick(options, limitOptions));
     const known = [...REQUEST_FIELDS, ...Object.keys(samplingOptions), ...Object.keys(limitOptions)];
     parseOptions({}, options as Record<string, unknown>, known);
+    if (options.sessionId !== undefined) checkSessionId(options.sessionId);
     return { sampling, limits };
   } catch (e) {
     if (e instanceof LongmindError) return e;
