@@ -85,7 +85,7 @@ export class EngineClient {
     if (this.#dead || this.#closing) return this.#refused(this.#dead ?? errors.engineClosed());
     const { signal } = options;
     const onSignal = () => generation.abort();
-    const generation = new RunningGeneration(id, limits.stop, this.#text.createDecoder(), {
+    const generation = new RunningGeneration(id, limits, this.#text.createDecoder(), {
       abort: () => this.#abort(id),
       fork: (other) => {
         if (options.sessionId !== undefined)
