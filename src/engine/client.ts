@@ -126,7 +126,7 @@ export class EngineClient {
   /** A request that ended before it began. */
   #refused(error: LongmindError): Generation {
     const none = () => this.#refused(error);
-    const generation = new RunningGeneration(this.#nextId++, [], this.#text.createDecoder(), {
+    const generation = new RunningGeneration(this.#nextId++, { stop: [], minTokens: 0 }, this.#text.createDecoder(), {
       abort() {},
       fork: none,
     });
