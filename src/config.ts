@@ -330,8 +330,8 @@ export const samplingOptions = {
   topP: number(0.95, 0, 1, 'choose among the likeliest tokens that have this probability together (1 = off)'),
   minP: number(0, 0, 1, 'drop tokens less likely than this share of the likeliest'),
   repetitionPenalty: number(1, 0.01, 100, 'divides the logits of tokens seen before (1 = off)'),
-  presencePenalty: number(0, -2, 2, 'subtracted from the logits of tokens seen before'),
-  frequencyPenalty: number(0, -2, 2, 'subtracted from the logits of tokens as often as they were seen'),
+  presencePenalty: number(0, -2, 2, 'subtracted from the logits of tokens that were generated'),
+  frequencyPenalty: number(0, -2, 2, 'subtracted from the logits of tokens as often as they were generated'),
   seed: nullable(integer(0, 0, Number.MAX_SAFE_INTEGER, 'the same seed gives the same tokens'), null),
   logprobs: nullable(integer(0, 0, 20, 'log-probabilities of the chosen token and of so many alternatives'), null),
   logitBias: {
