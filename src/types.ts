@@ -91,7 +91,7 @@ export interface SamplingParams {
 export interface GenerationLimits {
   /** null = as much as session length and KV cache allow, at most 4,096. */
   maxTokens: number | null;
-  /** Stop tokens are banned until so many tokens came out. */
+  /** Stop tokens are banned, and stop strings are text like any other, until so many tokens came out. */
   minTokens: number;
   /** Generation ends before the first of these strings; it is not part of the text. */
   stop: string[];

@@ -242,8 +242,8 @@ export class PersistentBatch {
     r.generated++;
     this.counters.generated++;
     this.events.token(r.request, token, readLogprobs(result, i, sampling.logprobs));
-    const stopString = r.stops?.push(token) ?? null;
     const enough = r.generated >= limits.minTokens;
+    const stopString = r.stops?.push(token, !enough) ?? null;
     if (enough && (stopString !== null || stopTokens.includes(token))) this.#finish(r, 'stop', stopString);
     else if (r.generated >= r.maxTokens) this.#finish(r, 'length', null);
   }

@@ -1,7 +1,7 @@
 /** The engine as the main thread sees it: requests go to the worker, token events come back, one message a step. */
 import { randomInt } from 'node:crypto';
 import { WorkerClient } from '../base/worker.js';
-import { limitOptions, parseOptions, samplingOptions } from '../config.js';
+import { checkSessionId, limitOptions, parseOptions, samplingOptions } from '../config.js';
 import { errors, LongmindError, reviveError } from '../errors.js';
 import type {
   ChatMessage,
@@ -99,7 +99,7 @@ export class EngineClient {
     if (this.#dead || this.#closing) return this.#refused(this.#dead ?? errors.engineClosed());
     const { signal } = options;
     const onSignal = () => generation.abort();
-    const generation = new RunningGeneration(id, limits.stop, this.#text.createDecoder(), {
+    const generation = new RunningGeneration(id, limits, this.#text.createDecoder(), {
       abort: () => this.#abort(id),
       fork: (other) => {
         if (options.sessionId !== undefined)
@@ -140,7 +140,7 @@ export class EngineClient {
   /** A request that ended before it began. */
   #refused(error: LongmindError): Generation {
     const none = () => this.#refused(error);
-    const generation = new RunningGeneration(this.#nextId++, [], this.#text.createDecoder(), {
+    const generation = new RunningGeneration(this.#nextId++, { stop: [], minTokens: 0 }, this.#text.createDecoder(), {
       abort() {},
       fork: none,
     });
@@ -268,6 +268,7 @@ function readOptions(options: RequestOptions) {
     const limits = parseOptions(limitOptions, pick(options, limitOptions));
     const known = [...REQUEST_FIELDS, ...Object.keys(samplingOptions), ...Object.keys(limitOptions)];
     parseOptions({}, options as Record<string, unknown>, known);
+    if (options.sessionId !== undefined) checkSessionId(options.sessionId);
     return { sampling, limits };
   } catch (e) {
     if (e instanceof LongmindError) return e;

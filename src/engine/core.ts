@@ -11,6 +11,7 @@ import type { Admission } from './admission.js';
 import { type BatchEvents, PersistentBatch } from './batch.js';
 import { splitMemory } from './memory.js';
 import type { CoreInfo, Vocabulary, WorkerData } from './protocol.js';
+import { restoreSessions } from './restore.js';
 import type { Session } from './sessions.js';
 import { takeSnapshot } from './snapshot.js';
 import { type Budget, fixedBudget, StepBudget } from './step-budget.js';
@@ -175,12 +176,20 @@ export class Core {
   #openJournal(dir: string): Journal {
     const onFailure = ({ message }: Error) => {
       this.#storeFailure ??= message;
-      this.news.problem?.(`${message}; serving goes on, but what is said from now on does not outlive this process`);
+      this.news.problem?.(
+        `${message}; serving goes on, and what is said from now on is written when the disk takes it again`,
+      );
     };
-    const journal = createJournal({ dir, fingerprint: this.data.fingerprint, onFailure });
-    // longer ones than this engine takes are left where they are: another start may take them
-    for (const s of journal.recovered) {
-      if (s.ids.length < this.#plan.sessionLen) this.batch.sessions.restore(s.sessionId, s.owner, s.ids);
+    const onRecovery = () => {
+      this.#storeFailure = null;
+      this.news.problem?.('the session store is written again, and holds all that was said in the meantime');
+    };
+    const journal = createJournal({ dir, fingerprint: this.data.fingerprint, onFailure, onRecovery });
+    const { limits, sessionLen } = this.#plan;
+    const { impossible } = restoreSessions(journal.recovered, this.batch.sessions, limits.vocab, sessionLen);
+    for (const s of impossible) {
+      journal.drop(s.sessionId, s.owner);
+      this.news.problem?.(`session '${s.sessionId}' in the session store has a token that is none, and is dropped`);
     }
     return journal;
   }

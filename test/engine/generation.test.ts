@@ -18,7 +18,7 @@ const finished = { ...end, stopString: null, queueMs: 0 };
 
 function open(): { generation: RunningGeneration; aborts: () => number } {
   let aborts = 0;
-  const generation = new RunningGeneration(1, [], decoder, {
+  const generation = new RunningGeneration(1, { stop: [], minTokens: 0 }, decoder, {
     abort: () => {
       aborts++;
     },

@@ -245,3 +245,14 @@ test('metadata that makes no tokenizer is a typed error', () => {
   const { 'tokenizer.ggml.merges': _, ...noMerges } = bpe;
   assert.throws(() => make(noMerges), /merges' is missing/);
 });
+
+test('a run of millions of one kind of character becomes tokens or a typed error of the caller', () => {
+  const tokenizer = createTokenizer(asMetadata({ ...smallBpe(), 'tokenizer.ggml.pre': { string: 'smollm' } }));
+  for (const c of [' ', '.', '\u3000']) {
+    try {
+      assert.ok(tokenizer.encode(c.repeat(5e6), { special: false }).length > 0);
+    } catch (e) {
+      assert.deepEqual([(e as LongmindError).code, (e as LongmindError).status], ['invalid_request', 400], String(e));
+    }
+  }
+});
