@@ -1,4 +1,5 @@
 /** Conversations as this browser keeps them, and the pure rules on them. */
+import type { Settings } from './settings.js';
 
 export interface Answer {
   text: string;
@@ -25,6 +26,10 @@ export interface Turn {
 export interface Conversation {
   id: string;
   title: string;
+  /** The title was chosen, not taken from the first question. */
+  named?: boolean;
+  /** Its own; left out: the usual ones. */
+  settings?: Settings;
   updated: number;
   turns: Turn[];
   /** Branches so far: the next one gets this number. */
@@ -45,6 +50,15 @@ export function sessionOf(c: Conversation): string {
     if (a) return a.session;
   }
   return c.id;
+}
+
+/** Does it hold all of these words, in its title or in what was said? Whatever their case. */
+export function holds(c: Conversation, words: string): boolean {
+  const text = [c.title, ...c.turns.flatMap((t) => [t.user, ...t.answers.map((a) => a.text)])].join('\n').toLowerCase();
+  return words
+    .toLowerCase()
+    .split(/\s+/)
+    .every((word) => text.includes(word));
 }
 
 /** Everything up to and including turn `last`'s question. The server matches it with what it keeps, token by token. */
