@@ -149,6 +149,17 @@ test('a deleted conversation can be had back; its session is forgotten only when
   assert.equal(await page.getByRole('button', { name: 'Undo' }).count(), 0);
 });
 
+test('on a phone, what can be undone fits the screen', { skip }, async (t) => {
+  const { page } = await openPage(t, new FakeEngine(), { context: { viewport: { width: 360, height: 740 } } });
+  await say(page, `a long question ${'that goes on '.repeat(20)}`);
+  await answered(page);
+  await page.getByRole('button', { name: 'Conversations' }).click();
+  await page.getByLabel(/^Delete a long/).click();
+  await page.getByRole('button', { name: 'New conversation' }).click();
+  const box = (await page.getByRole('button', { name: 'Undo' }).boundingBox())!;
+  assert.ok(box.x >= 0 && box.x + box.width <= 360, JSON.stringify(box));
+});
+
 test('the engine can be hidden beside the chat, and stays so', { skip }, async (t) => {
   const { page } = await openPage(t, new FakeEngine());
   await page.locator('.engine .map canvas').waitFor();

@@ -21,7 +21,7 @@ export function SettingsPanel({ chat }: { chat: Conversation }) {
       </label>
       <label>
         <span>
-          Temperature <output>{s.temperature === 0 ? 'greedy' : s.temperature.toFixed(1)}</output>
+          Temperature <span class="now">{s.temperature === 0 ? 'greedy' : s.temperature.toFixed(1)}</span>
         </span>
         <input
           type="range"
@@ -34,7 +34,7 @@ export function SettingsPanel({ chat }: { chat: Conversation }) {
       </label>
       <label>
         <span>
-          Top p <output>{s.topP === 1 ? 'off' : s.topP.toFixed(2)}</output>
+          Top p <span class="now">{s.topP === 1 ? 'off' : s.topP.toFixed(2)}</span>
         </span>
         <input
           type="range"
@@ -50,7 +50,8 @@ export function SettingsPanel({ chat }: { chat: Conversation }) {
       </NumberField>
       <label>
         <span>
-          Repetition penalty <output>{s.repetitionPenalty === 1 ? 'off' : s.repetitionPenalty.toFixed(2)}</output>
+          Repetition penalty{' '}
+          <span class="now">{s.repetitionPenalty === 1 ? 'off' : s.repetitionPenalty.toFixed(2)}</span>
         </span>
         <input
           type="range"
