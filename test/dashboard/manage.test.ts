@@ -155,7 +155,7 @@ test('on a phone, what can be undone fits the screen', { skip }, async (t) => {
   await answered(page);
   await page.getByRole('button', { name: 'Conversations' }).click();
   await page.getByLabel(/^Delete a long/).click();
-  await page.getByRole('button', { name: 'New conversation' }).click();
+  await page.getByRole('button', { name: 'New conversation', exact: true }).click();
   const box = (await page.getByRole('button', { name: 'Undo' }).boundingBox())!;
   assert.ok(box.x >= 0 && box.x + box.width <= 360, JSON.stringify(box));
 });
