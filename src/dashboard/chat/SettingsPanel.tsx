@@ -1,8 +1,8 @@
 /** What goes with the questions of the open conversation. */
 import type { ComponentChildren } from 'preact';
 import { setSettings, settingsOf } from './chats.js';
-import type { Conversation } from './model.js';
-import { type Settings, usual } from './settings.js';
+import type { Conversation, Settings } from './model.js';
+import { usual } from './settings.js';
 
 export function SettingsPanel({ chat }: { chat: Conversation }) {
   const s = settingsOf(chat);

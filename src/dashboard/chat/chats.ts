@@ -10,13 +10,14 @@ import {
   messagesFor,
   newConversation,
   revive,
+  type Settings,
   sessionOf,
   sessionsOf,
   type Turn,
   titleOf,
   tokensBefore,
 } from './model.js';
-import { type Settings, usual } from './settings.js';
+import { usual } from './settings.js';
 
 const KEPT = 'longmind.conversations';
 const SAVE_MS = 500;

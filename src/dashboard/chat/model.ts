@@ -1,5 +1,4 @@
 /** Conversations as this browser keeps them, and the pure rules on them. */
-import type { Settings } from './settings.js';
 
 export interface Answer {
   text: string;
@@ -21,6 +20,21 @@ export interface Turn {
   /** One for each time it was asked. */
   answers: Answer[];
   chosen: number;
+}
+
+/** What goes with every question. */
+export interface Settings {
+  system: string;
+  temperature: number;
+  topP: number;
+  /** 0: off. */
+  topK: number;
+  /** 1: off. */
+  repetitionPenalty: number;
+  /** null: another one each time. */
+  seed: number | null;
+  /** null: as much as fits. */
+  maxTokens: number | null;
 }
 
 export interface Conversation {

@@ -1,19 +1,6 @@
 /** What goes with every question: what a new conversation begins with, and what one has of its own. */
 import { Store } from '../ui/store.js';
-
-export interface Settings {
-  system: string;
-  temperature: number;
-  topP: number;
-  /** 0: off. */
-  topK: number;
-  /** 1: off. */
-  repetitionPenalty: number;
-  /** null: another one each time. */
-  seed: number | null;
-  /** null: as much as fits. */
-  maxTokens: number | null;
-}
+import type { Settings } from './model.js';
 
 const KEPT = 'longmind.settings';
 
