@@ -12,7 +12,7 @@ import {
   createMatcher,
   type Grammar,
   prepareVocabulary,
-} from '../src/grammar/index.js';
+} from 'longmind-grammar';
 import { createTokenizer } from '../src/tokenizer/tokenizer.js';
 import type { TokenBytes } from '../src/types.js';
 import { readGguf } from '../src/weights/index.js';

@@ -5,16 +5,16 @@
  */
 import './plain-errors.js';
 import { parseArgs } from 'node:util';
-import { engineOptions, greedySampling, parseOptions } from '../src/config.js';
-import { createCpuDevice } from '../src/device/cpu/index.js';
-import { Core } from '../src/engine/core.js';
 import {
   compileJsonObject,
   compileJsonSchema,
   compileToolCalls,
   createMatcher,
   prepareVocabulary,
-} from '../src/grammar/index.js';
+} from 'longmind-grammar';
+import { engineOptions, greedySampling, parseOptions } from '../src/config.js';
+import { createCpuDevice } from '../src/device/cpu/index.js';
+import { Core } from '../src/engine/core.js';
 import { resolveModel } from '../src/index.js';
 import { llama } from '../src/model/llama.js';
 import { createTokenizer } from '../src/tokenizer/tokenizer.js';

@@ -1,5 +1,5 @@
-import type { TokenBytes } from '../types.js';
 /** The vocabulary as a trie, in depth-first order, so that a walk is a scan that skips subtrees. Shared by all grammars. */
+import type { TokenBytes } from './types.js';
 
 export interface Trie {
   vocab: number;

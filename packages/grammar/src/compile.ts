@@ -34,7 +34,7 @@ function document(c: Compilation, rule: number): Grammar {
 }
 
 /**
- * Documents that satisfy a JSON Schema. Throws LongmindError 400: `unsupported_schema` (names keyword and path),
+ * Documents that satisfy a JSON Schema. Throws GrammarError: `unsupported_schema` (names keyword and path),
  * `invalid_schema`, or `schema_too_large`. Nothing in a schema is ignored but annotations.
  */
 export function compileJsonSchema(schema: unknown, options: CompileOptions = {}): Grammar {

@@ -1,5 +1,13 @@
 /** Plain data of the grammar layer. */
-import type { ToolFormat } from '../types.js';
+
+/** What each token stands for; the same table that aligns histories. Token t's bytes are bytes[offsets[t]] … bytes[offsets[t+1]-1]. */
+export interface TokenBytes {
+  bytes: Uint8Array;
+  /** (vocab + 1) */
+  offsets: Int32Array;
+  /** (vocab) 1 = special: never part of a document. */
+  special: Uint8Array;
+}
 
 /**
  * A compiled grammar: a recursive transition network over bytes. Plain data, so that it may be compiled on one thread and
@@ -82,6 +90,14 @@ export interface ToolSpec {
   /** JSON Schema of the arguments object; none = no arguments. */
   parameters?: unknown;
 }
+
+/**
+ * How a chat template writes calls.
+ * 'hermes' (Qwen): `<tool_call>\n{"name": …, "arguments": {…}}\n</tool_call>`, repeated for parallel calls.
+ * 'smollm2': `<tool_call>[{"name": …, "arguments": {…}}, …]</tool_call>`.
+ * 'llama3': the whole message is `{"name": …, "parameters": {…}}`.
+ */
+export type ToolFormat = 'hermes' | 'smollm2' | 'llama3';
 
 export interface ToolOptions extends CompileOptions {
   /** 'auto': text that may turn into calls; 'required': at least one call, nothing else; a name: that function. */

@@ -1,11 +1,11 @@
 /** Follows one document token by token. */
-import { invariant } from '../errors.js';
-import type { TokenBytes } from '../types.js';
+
 import { compileJsonObject, compileJsonSchema } from './compile.js';
+import { invariant } from './errors.js';
 import type { Place } from './level.js';
 import { type Masker, maskerOf } from './masks.js';
 import { trieOf } from './trie.js';
-import type { Grammar, Tag } from './types.js';
+import type { Grammar, Tag, TokenBytes } from './types.js';
 
 /** Not thread-safe, like everything that runs in the engine worker. */
 export interface Matcher {

@@ -1,10 +1,8 @@
 /** Which tokens may come next: a walk over the vocabulary trie for each Level, remembered within a budget. */
-
-import type { TokenBytes } from '../types.js';
 import { type Level, Place } from './level.js';
 import { Network } from './network.js';
 import { type Trie, trieOf } from './trie.js';
-import type { Grammar } from './types.js';
+import type { Grammar, TokenBytes } from './types.js';
 
 /** What a Level says about tokens whatever is below it. */
 interface LevelMask {

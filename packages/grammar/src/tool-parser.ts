@@ -1,6 +1,6 @@
 /** Takes apart messages that a grammar of tools.ts has constrained, as they stream in. */
-import { invariant } from '../errors.js';
-import type { ToolFormat } from '../types.js';
+import { invariant } from './errors.js';
+import type { ToolFormat } from './types.js';
 
 export type ToolEvent =
   /** Text of the message outside of calls. */

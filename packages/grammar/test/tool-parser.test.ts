@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { compileToolCalls, ToolCallParser } from '../../src/grammar/index.js';
-import type { ToolFormat } from '../../src/types.js';
+import { compileToolCalls, ToolCallParser, type ToolFormat } from '../src/index.js';
 import { randomDocument, randomStream } from './support.js';
 
 interface Parsed {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { compileJsonSchema, type Matcher } from '../../src/grammar/index.js';
+import { compileJsonSchema, type Matcher } from '../src/index.js';
 import { sample } from './random-schema.js';
 import { accepts, allowed, judge, randomDocument, randomStream, vocabulary } from './support.js';
 

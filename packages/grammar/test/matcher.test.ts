@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { compileJsonObject, compileJsonSchema, createMatcher, prepareVocabulary } from '../../src/grammar/index.js';
+import { compileJsonObject, compileJsonSchema, createMatcher, prepareVocabulary } from '../src/index.js';
 import { allowed, bytesOf, matcherOf, randomStream, vocabulary } from './support.js';
 
 const { table, end, size, idOf } = vocabulary;

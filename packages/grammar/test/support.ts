@@ -1,8 +1,7 @@
 /** A small vocabulary with everything that makes tokens awkward, and helpers to follow documents. */
 import { Ajv2020 } from 'ajv/dist/2020.js';
 import addFormats from 'ajv-formats';
-import { createMatcher, type Grammar, type Matcher } from '../../src/grammar/index.js';
-import type { TokenBytes } from '../../src/types.js';
+import { createMatcher, type Grammar, type Matcher, type TokenBytes } from '../src/index.js';
 
 const PIECES = [
   '{"',

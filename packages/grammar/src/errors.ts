@@ -1,4 +1,31 @@
-import { LongmindError } from '../errors.js';
+/**
+ * Two kinds of error: a GrammarError is the caller's (the schema or the tools cannot be enforced, are wrong, or too large); an
+ * InvariantError is our own bug.
+ */
+export type GrammarErrorCode = 'unsupported_schema' | 'invalid_schema' | 'schema_too_large';
+
+export class GrammarError extends Error {
+  override readonly name = 'GrammarError';
+  constructor(
+    /** Stable, machine-readable. */
+    readonly code: GrammarErrorCode,
+    /** Names the keyword and its path in the schema. */
+    message: string,
+    /** The request field at fault: `CompileOptions.param`. */
+    readonly param: string,
+  ) {
+    super(message);
+  }
+}
+
+/** A broken promise of our own code; never the caller's fault. */
+export class InvariantError extends Error {
+  override readonly name = 'InvariantError';
+}
+
+export function invariant(condition: unknown, message: string): asserts condition {
+  if (!condition) throw new InvariantError(message);
+}
 
 /** Limits of one compilation. They bound its time and memory whatever the schema is. */
 export const limits = {
@@ -36,23 +63,22 @@ export class Budget {
   }
 
   /** The schema is right, but this keyword cannot be enforced. */
-  unsupported(keyword: string, path: string, why?: string): LongmindError {
+  unsupported(keyword: string, path: string, why?: string): GrammarError {
     const detail = why ? `: ${why}` : '';
-    return new LongmindError(
+    return new GrammarError(
       'unsupported_schema',
-      400,
       `schema keyword '${keyword}' at '${path || '#'}' is not supported${detail}`,
       this.param,
     );
   }
 
   /** The schema is wrong. */
-  invalid(path: string, why: string): LongmindError {
-    return new LongmindError('invalid_schema', 400, `the schema is invalid at '${path || '#'}': ${why}`, this.param);
+  invalid(path: string, why: string): GrammarError {
+    return new GrammarError('invalid_schema', `the schema is invalid at '${path || '#'}': ${why}`, this.param);
   }
 
-  tooLarge(why: string, path: string): LongmindError {
+  tooLarge(why: string, path: string): GrammarError {
     const at = path ? ` at '${path}'` : '';
-    return new LongmindError('schema_too_large', 400, `the schema is too large${at}: ${why}`, this.param);
+    return new GrammarError('schema_too_large', `the schema is too large${at}: ${why}`, this.param);
   }
 }

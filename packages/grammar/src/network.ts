@@ -3,7 +3,7 @@
  * and leaving a rule is visible in the bytes, all alternatives have the same height: the stack is shared, and Levels can be
  * made deterministic on demand, each byte once.
  */
-import { invariant } from '../errors.js';
+import { invariant } from './errors.js';
 import { FIELDS, forget, Level, MAX_LEVELS, type Memory, Place, type Step } from './level.js';
 import { CLASSES, classOf } from './trie.js';
 import { DOCUMENT_END, EDGE_CHAR, EDGE_CLOSE, type Grammar, RULE_END, UNCOUNTED } from './types.js';
