@@ -65,6 +65,7 @@ export function speedTable(rows) {
     'engine',
     'compile ms',
     'documents',
+    'with escapes',
     'first P50',
     'first P99',
     'first max',
@@ -72,15 +73,16 @@ export function speedTable(rows) {
     'warm P99',
     'warm max',
   ];
-  const cells = (name, engine, s) => [
+  const cells = (name, engine, s, escaped) => [
     name,
     engine,
     short(s.compileMs),
     `${s.accepted} of ${s.documents}`,
+    escaped === undefined ? '–' : `${escaped} of ${s.documents}`,
     ...[s.firstUs, s.warmUs].flatMap((q) => [q.p50, q.p99, q.max].map(short)),
   ];
   return table(
     head,
-    rows.flatMap((r) => [cells(r.name, 'ours', r.ours), cells('', 'peer', r.peer)]),
+    rows.flatMap((r) => [cells(r.name, 'ours', r.ours, r.escaped.ours), cells('', 'peer', r.peer, r.escaped.peer)]),
   );
 }
