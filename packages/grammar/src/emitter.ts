@@ -14,12 +14,12 @@ import {
 import { closedMax, itemAt, prefixLength } from './lookup.js';
 import { isWellFormed, stringOf } from './lower.js';
 import { numberStates } from './numbers.js';
-import { objectStates } from './object.js';
+import { objectStates, type Values } from './object.js';
 import type { SchemaReader } from './reader.js';
 import { buildShared, type Shared } from './shared.js';
 import type { CompileOptions } from './types.js';
 
-export class Emitter {
+export class Emitter implements Values {
   readonly shared: Shared;
   /** Rule of any JSON value, of any object. */
   readonly any: number;

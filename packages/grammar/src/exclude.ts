@@ -5,7 +5,8 @@
 import { complement, isEmpty, matches } from './dfa.js';
 import { both, type Conjunction, type Facets, isNone, type NumberFacet, type StringFacet } from './facets.js';
 import { closedMax, closesUndeclared, declaredNames, itemAt, propertyAt } from './lookup.js';
-import type { Alternative, SchemaReader } from './reader.js';
+import type { SchemaReader } from './reader.js';
+import type { Alternative } from './schema.js';
 import type { CompileOptions } from './types.js';
 
 /** How deep a proof of disjointness looks into children. */

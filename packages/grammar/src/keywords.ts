@@ -2,11 +2,11 @@
 import type { Dfa } from './dfa.js';
 import { anything, type Conjunction, type Facets, none } from './facets.js';
 import { formats } from './formats.js';
-import { escapePointer, isRecord, type Location, type RawSchema, type SchemaReader } from './reader.js';
+import { escapePointer, isRecord, type Location, type RawSchema, type Schemas } from './schema.js';
 
 const TYPES = new Set(['null', 'boolean', 'integer', 'number', 'string', 'array', 'object']);
 
-export function typeKeyword(reader: SchemaReader, at: Location, raw: RawSchema): Facets {
+export function typeKeyword(reader: Schemas, at: Location, raw: RawSchema): Facets {
   if (!('type' in raw)) return anything();
   const list = Array.isArray(raw.type) ? raw.type : [raw.type];
   const all = anything();
@@ -28,7 +28,7 @@ export function typeKeyword(reader: SchemaReader, at: Location, raw: RawSchema):
 }
 
 /** A keyword's number, or undefined if it is not there. */
-function count(reader: SchemaReader, at: Location, raw: RawSchema, key: string): number | undefined {
+function count(reader: Schemas, at: Location, raw: RawSchema, key: string): number | undefined {
   if (!(key in raw)) return undefined;
   const v = raw[key];
   if (typeof v !== 'number' || !Number.isInteger(v) || v < 0) {
@@ -37,7 +37,7 @@ function count(reader: SchemaReader, at: Location, raw: RawSchema, key: string):
   return v;
 }
 
-export function numberKeywords(reader: SchemaReader, at: Location, raw: RawSchema, own: Facets): void {
+export function numberKeywords(reader: Schemas, at: Location, raw: RawSchema, own: Facets): void {
   const bound = (key: string): number | undefined => {
     if (!(key in raw)) return undefined;
     const v = raw[key];
@@ -69,7 +69,7 @@ export function numberKeywords(reader: SchemaReader, at: Location, raw: RawSchem
   if (n.min > n.max || (n.min === n.max && (n.minExclusive || n.maxExclusive))) own.number = null;
 }
 
-export function stringKeywords(reader: SchemaReader, at: Location, raw: RawSchema, own: Facets): void {
+export function stringKeywords(reader: Schemas, at: Location, raw: RawSchema, own: Facets): void {
   const minLength = count(reader, at, raw, 'minLength') ?? 0;
   const maxLength = count(reader, at, raw, 'maxLength') ?? Number.POSITIVE_INFINITY;
   const languages: Dfa[] = [];
@@ -88,7 +88,7 @@ export function stringKeywords(reader: SchemaReader, at: Location, raw: RawSchem
   if (own.string) own.string = minLength > maxLength ? null : { minLength, maxLength, languages, values: null };
 }
 
-export function arrayKeywords(reader: SchemaReader, at: Location, raw: RawSchema, own: Facets): void {
+export function arrayKeywords(reader: Schemas, at: Location, raw: RawSchema, own: Facets): void {
   const min = count(reader, at, raw, 'minItems') ?? 0;
   const max = count(reader, at, raw, 'maxItems') ?? Number.POSITIVE_INFINITY;
   if ('uniqueItems' in raw && raw.uniqueItems !== false) throw reader.budget.unsupported('uniqueItems', at.path);
@@ -119,7 +119,7 @@ export function arrayKeywords(reader: SchemaReader, at: Location, raw: RawSchema
   own.array = min > max ? null : { specs, min, max };
 }
 
-export function objectKeywords(reader: SchemaReader, at: Location, raw: RawSchema, own: Facets): void {
+export function objectKeywords(reader: Schemas, at: Location, raw: RawSchema, own: Facets): void {
   const min = count(reader, at, raw, 'minProperties') ?? 0;
   const max = count(reader, at, raw, 'maxProperties') ?? Number.POSITIVE_INFINITY;
   const entries = (key: string): [string, Conjunction][] => {
@@ -158,7 +158,7 @@ export function objectKeywords(reader: SchemaReader, at: Location, raw: RawSchem
 }
 
 /** Languages that all property names must be in; null = there is no good name. */
-function nameLanguage(reader: SchemaReader, at: Location, raw: RawSchema): Dfa[] | null {
+function nameLanguage(reader: Schemas, at: Location, raw: RawSchema): Dfa[] | null {
   const path = `${at.path}/propertyNames`;
   const alternatives = reader.expand(reader.add(raw.propertyNames, path, at.root)).filter((a) => a.facets.string);
   if (alternatives.length === 0) return null;

@@ -1,9 +1,27 @@
 /** Objects: declared properties in the order of the schema, optional ones left out at will, then undeclared ones. */
+import type { GrammarBuilder } from './builder.js';
 import { complement, type Dfa, dfaOfStrings, intersect, isEmpty } from './dfa.js';
-import type { Emitter } from './emitter.js';
-import type { ObjectFacet } from './facets.js';
+import type { Budget } from './errors.js';
+import type { Conjunction, ObjectFacet } from './facets.js';
 import { closesUndeclared, declaredNames, propertyAt, undeclaredAt } from './lookup.js';
 import { isWellFormed } from './lower.js';
+import type { Shared } from './shared.js';
+import type { CompileOptions } from './types.js';
+
+/** What objects need of everything around them: `Emitter`, which see. */
+export interface Values {
+  readonly b: GrammarBuilder;
+  readonly reader: { regular<T>(keyword: string, path: string, make: () => T): T };
+  readonly budget: Budget;
+  readonly options: CompileOptions;
+  readonly shared: Shared;
+  value(c: Conjunction): number;
+  space(to: number): number;
+  colon(value: number, after: number): number;
+  closing(s: number, bracket: number): void;
+  key(name: string): number;
+  stringIn(d: Dfa): number;
+}
 
 interface Property {
   name: string;
@@ -20,7 +38,7 @@ interface Extra {
 /** More sets of patterns than this that a name may match at once are refused. */
 const MAX_PATTERNS = 4;
 
-export function objectStates(e: Emitter, f: ObjectFacet): number {
+export function objectStates(e: Values, f: ObjectFacet): number {
   const { b } = e;
   const start = b.state();
   const declared: Property[] = [];
@@ -39,7 +57,7 @@ export function objectStates(e: Emitter, f: ObjectFacet): number {
 }
 
 /** Kinds of undeclared names by the patterns they match. */
-function extras(e: Emitter, f: ObjectFacet): Extra[] {
+function extras(e: Values, f: ObjectFacet): Extra[] {
   const patterns = new Map(f.specs.flatMap((s) => s.patterns.map((p) => [p.source, p.language] as const)));
   if (patterns.size > MAX_PATTERNS) {
     throw e.budget.unsupported('patternProperties', '', `more than ${MAX_PATTERNS} patterns in one object`);
@@ -58,7 +76,7 @@ function extras(e: Emitter, f: ObjectFacet): Extra[] {
   return out;
 }
 
-function keyRule(e: Emitter, f: ObjectFacet, patterns: Map<string, Dfa>, matching: Set<string>): number | null {
+function keyRule(e: Values, f: ObjectFacet, patterns: Map<string, Dfa>, matching: Set<string>): number | null {
   const names = declaredNames(f);
   if (names.length === 0 && patterns.size === 0 && f.names.length === 0) return e.shared.string;
   const language = e.reader.regular('properties', '', () => {
@@ -90,7 +108,7 @@ class ObjectWriter {
   private readonly counts: boolean;
 
   constructor(
-    private readonly e: Emitter,
+    private readonly e: Values,
     private readonly f: ObjectFacet,
     private readonly props: readonly Property[],
     private readonly extras: readonly Extra[],

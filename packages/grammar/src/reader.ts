@@ -5,22 +5,15 @@ import { anything, both, type Conjunction, type Facets, isNone, none, type Strin
 import { arrayKeywords, numberKeywords, objectKeywords, stringKeywords, typeKeyword } from './keywords.js';
 import { dfaOfPattern } from './pattern.js';
 import { PatternError, parsePattern } from './regex.js';
-
-export type RawSchema = Record<string, unknown>;
-
-/** A schema object in its document. */
-export interface Location {
-  raw: RawSchema | false;
-  path: string;
-  /** The document that `#` of a reference means. */
-  root: unknown;
-}
-
-/** One alternative, with what it must not match (the other branches of oneOf, and `not`). */
-export interface Alternative {
-  facets: Facets;
-  excluded: { facets: Facets; path: string; keyword: string }[];
-}
+import {
+  type Alternative,
+  decodePointer,
+  escapePointer,
+  isRecord,
+  type Location,
+  type RawSchema,
+  type Schemas,
+} from './schema.js';
 
 /** Says something about the schema, restricts nothing. */
 const ANNOTATIONS = new Set(
@@ -37,7 +30,7 @@ const ENFORCED = new Set(
   ).split(' '),
 );
 
-export class SchemaReader {
+export class SchemaReader implements Schemas {
   private readonly locations: Location[] = [];
   private readonly ids = new Map<object, number>();
   private readonly expanded = new Map<number, Alternative[]>();
@@ -298,22 +291,4 @@ export class SchemaReader {
     }
     return this.add(target, ref, at.root);
   }
-}
-
-export function isRecord(v: unknown): v is RawSchema {
-  return typeof v === 'object' && v !== null && !Array.isArray(v);
-}
-
-export function escapePointer(name: string): string {
-  return name.replaceAll('~', '~0').replaceAll('/', '~1');
-}
-
-function decodePointer(part: string): string {
-  let decoded = part;
-  try {
-    decoded = decodeURIComponent(part);
-  } catch {
-    // a lone per cent sign stands for itself
-  }
-  return decoded.replaceAll('~1', '/').replaceAll('~0', '~');
 }

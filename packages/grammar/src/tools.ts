@@ -3,7 +3,7 @@ import { beginCompilation, type Compilation, finishCompilation } from './compile
 import { limits } from './errors.js';
 import { anyObject, type Conjunction, type ObjectFacet } from './facets.js';
 import { objectStates } from './object.js';
-import { isRecord } from './reader.js';
+import { isRecord } from './schema.js';
 import { wideCharacters } from './shared.js';
 import type { Grammar, Tag, ToolOptions, ToolSpec } from './types.js';
 
