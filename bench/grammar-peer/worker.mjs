@@ -58,7 +58,7 @@ process.on('message', async (request) => {
   try {
     process.send(await group(request));
   } catch (e) {
-    process.send({ outcome: 'failed', message: String(e?.stack ?? e).slice(0, 500) });
+    process.send({ outcome: 'failed', message: String(e?.message ?? e).slice(0, 500) });
   }
 });
 process.send({ ready: true });
