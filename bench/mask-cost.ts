@@ -5,17 +5,17 @@
  */
 import './plain-errors.js';
 import { parseArgs } from 'node:util';
-import { engineOptions, greedySampling, parseOptions } from '../src/config.js';
-import { createCpuDevice } from '../src/device/cpu/index.js';
-import { Core } from '../src/engine/core.js';
-import type { EngineRequest } from '../src/engine/request.js';
 import {
   compileJsonObject,
   compileJsonSchema,
   compileToolCalls,
   createMatcher,
   prepareVocabulary,
-} from '../src/grammar/index.js';
+} from 'longmind-grammar';
+import { engineOptions, greedySampling, parseOptions } from '../src/config.js';
+import { createCpuDevice } from '../src/device/cpu/index.js';
+import { Core } from '../src/engine/core.js';
+import type { EngineRequest } from '../src/engine/request.js';
 import { resolveModel } from '../src/index.js';
 import { llama } from '../src/model/llama.js';
 import { createTokenizer } from '../src/tokenizer/tokenizer.js';

@@ -40,16 +40,8 @@ import { type GgufFile, type ModelConfig, readGguf, readModelConfig } from './we
 
 export * from './config.js';
 export * from './errors.js';
-export {
-  compileJsonObject,
-  compileJsonSchema,
-  compileToolCalls,
-  type Grammar,
-  ToolCallParser,
-  type ToolEvent,
-  type ToolSpec,
-} from './grammar/index.js';
 export type { CachedModel, ResolvedModel } from './hub/index.js';
+export * from './structured.js';
 export * from './types.js';
 
 /** SmolLM2-135M-Instruct. Who names no model gets it, or the bundled `memo` where it can be had from nowhere. */

@@ -1,4 +1,7 @@
-/** Plain data that crosses layers. Imports nothing. */
+/** Plain data that crosses layers. What the grammar package defines is told by it; nothing else is imported. */
+import type { ToolFormat } from 'longmind-grammar';
+
+export type { TokenBytes, ToolFormat } from 'longmind-grammar';
 
 // ---------------------------------------------------------------- weights
 
@@ -32,15 +35,6 @@ export interface ModelDims {
   contextLength: number;
 }
 
-/** What each token stands for. Token t's bytes are bytes[offsets[t]] … bytes[offsets[t+1]-1]. */
-export interface TokenBytes {
-  bytes: Uint8Array;
-  /** (vocab + 1) */
-  offsets: Int32Array;
-  /** (vocab) 1 = special: never part of a text; its bytes are its name. */
-  special: Uint8Array;
-}
-
 /** Ids to text, piece by piece; whole characters only. */
 export interface StreamDecoder {
   /** Text that became complete with this token; invalid bytes are U+FFFD. */
@@ -48,14 +42,6 @@ export interface StreamDecoder {
   /** What is left at the end: U+FFFD for a character that was never completed. */
   flush(): string;
 }
-
-/**
- * How a chat template writes calls.
- * 'hermes' (Qwen): `<tool_call>\n{"name": …, "arguments": {…}}\n</tool_call>`, repeated for parallel calls.
- * 'smollm2': `<tool_call>[{"name": …, "arguments": {…}}, …]</tool_call>`.
- * 'llama3': the whole message is `{"name": …, "parameters": {…}}`.
- */
-export type ToolFormat = 'hermes' | 'smollm2' | 'llama3';
 
 /** How a model writes function calls, as its chat template tells. */
 export interface ToolTemplate {

@@ -6,10 +6,11 @@
  *
  * It owns no thread and no clock of its own, so that tests drive it step by step.
  */
+
+import type { Grammar } from 'longmind-grammar';
 import type { CacheManager } from '../cache/types.js';
 import type { Device, StepLimits, StepResult } from '../device/device.js';
 import { errors, invariant, type LongmindError } from '../errors.js';
-import type { Grammar } from '../grammar/index.js';
 import type { Mover } from '../tiers/index.js';
 import type { FinishReason, TokenLogprob } from '../types.js';
 import { type Admission, admit } from './admission.js';

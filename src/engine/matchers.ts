@@ -1,6 +1,7 @@
 /** Matchers of constrained requests. Masks are kept with a grammar, so the same one of an earlier request is used again. */
+
+import { createMatcher, type Grammar, type Matcher } from 'longmind-grammar';
 import { errors } from '../errors.js';
-import { createMatcher, type Grammar, type Matcher } from '../grammar/index.js';
 import type { Admission } from './admission.js';
 import type { EngineRequest } from './request.js';
 

@@ -1,5 +1,5 @@
 /** Requests on their way to the engine's thread: those of one moment in one message, a grammar once. */
-import type { Grammar } from '../grammar/index.js';
+import type { Grammar } from 'longmind-grammar';
 import type { ToWorker } from './protocol.js';
 import type { EngineRequest } from './request.js';
 

@@ -1,9 +1,10 @@
 /** What the main thread and the engine worker say to each other. Plain data; token events go back in one message a step. */
+
+import type { Grammar } from 'longmind-grammar';
 import type { CallMessage } from '../base/worker.js';
 import type { EngineConfig } from '../config.js';
 import type { DeviceInfo, Program } from '../device/device.js';
 import type { SerializedError } from '../errors.js';
-import type { Grammar } from '../grammar/index.js';
 import type {
   EngineSnapshot,
   EngineStats,

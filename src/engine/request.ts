@@ -1,6 +1,7 @@
 /** A request inside the engine: what was asked (plain data) and how far it is. */
+
+import type { Matcher } from 'longmind-grammar';
 import type { CacheManager, SequenceId } from '../cache/types.js';
-import type { Matcher } from '../grammar/index.js';
 import type { FinishReason, GenerationLimits, SamplingParams } from '../types.js';
 import { rankOf, type Schedulable } from './scheduler.js';
 import type { StopDetector } from './stop-detector.js';

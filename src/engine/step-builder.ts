@@ -1,8 +1,9 @@
 /** Fills a step from what the scheduler planned. */
+
+import type { Matcher } from 'longmind-grammar';
 import type { CacheManager } from '../cache/types.js';
 import { MAX_TOP_LOGPROBS, type Step, type StepLimits, type StepResult } from '../device/device.js';
 import { invariant } from '../errors.js';
-import type { Matcher } from '../grammar/index.js';
 import type { TokenLogprob } from '../types.js';
 import type { Flight } from './flight.js';
 import type { LiveRequest } from './request.js';

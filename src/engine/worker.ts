@@ -4,12 +4,12 @@
  */
 import os from 'node:os';
 import { type MessagePort, receiveMessageOnPort, workerData } from 'node:worker_threads';
+import { type Grammar, prepareVocabulary } from 'longmind-grammar';
 import { type Answers, answer, begin, typed } from '../base/worker.js';
 import { createCpuDevice } from '../device/cpu/index.js';
 import type { Device } from '../device/device.js';
 import { createNullDevice } from '../device/null/index.js';
 import { errors, invariant, type LongmindError } from '../errors.js';
-import { type Grammar, prepareVocabulary } from '../grammar/index.js';
 import type { TokenLogprob } from '../types.js';
 import type { BatchEvents } from './batch.js';
 import { Core } from './core.js';

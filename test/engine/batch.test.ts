@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { compileJsonSchema } from 'longmind-grammar';
 import { greedySampling } from '../../src/config.js';
 import { LongmindError } from '../../src/errors.js';
-import { compileJsonSchema } from '../../src/grammar/index.js';
 import { EOS, type Outcome, random, TestBatch, type TestBatchOptions, tokens } from '../support/batch.js';
 
 /** Several sessions of several turns, all submitted round by round; what came out by session and turn. */

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { compileJsonObject } from 'longmind-grammar';
 import { Outgoing } from '../../src/engine/outgoing.js';
 import type { ToWorker } from '../../src/engine/protocol.js';
 import type { EngineRequest } from '../../src/engine/request.js';
-import { compileJsonObject } from '../../src/grammar/index.js';
 import { random } from '../support/batch.js';
 import { request } from '../support/core.js';
 

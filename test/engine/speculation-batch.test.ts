@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { compileJsonSchema, type Grammar } from 'longmind-grammar';
 import { greedySampling } from '../../src/config.js';
 import type { LongmindError } from '../../src/errors.js';
-import { compileJsonSchema, type Grammar } from '../../src/grammar/index.js';
 import { EOS, TestBatch, type TestBatchOptions } from '../support/batch.js';
 
 /** Numbers that look random, the same each time. */

@@ -1,4 +1,6 @@
 /** A batch over the null device, driven step by step. */
+
+import type { Grammar } from 'longmind-grammar';
 import { createCacheManager } from '../../src/cache/index.js';
 import type { CacheManager } from '../../src/cache/types.js';
 import { greedySampling } from '../../src/config.js';
@@ -8,7 +10,6 @@ import { PersistentBatch } from '../../src/engine/batch.js';
 import type { EngineRequest, FinishedRequest } from '../../src/engine/request.js';
 import type { Session } from '../../src/engine/sessions.js';
 import type { LongmindError } from '../../src/errors.js';
-import type { Grammar } from '../../src/grammar/index.js';
 import type { TokenLogprob } from '../../src/types.js';
 
 /** Steps in flight where a test does not say. See ahead.test.ts, which runs the tests of the batch at 2. */
