@@ -54,6 +54,8 @@ export class Planner {
       if (inFlight) return;
       if (this.waits.restores?.giveUp()) continue;
       const last = running[running.length - 1]!;
+      // what is being saved can be had in a moment
+      if (running.length === 1 && this.cache.held() > 0) return;
       if (running.length === 1) {
         // alone, and still no room: the device refused memory that was counted on
         this.report.fail(last, this.#outOfMemory(last));
@@ -172,7 +174,7 @@ export class Planner {
     if (tokens > 0 && this.waits.restores?.begin(r)) return 'waits';
     if (tokens === 0 || !this.cache.reserve(r.sequence, r.scheduled + tokens)) {
       this.cache.release(r.sequence, 'keep');
-      if (alone && tokens > 0) this.report.fail(r, this.#outOfMemory(r));
+      if (alone && tokens > 0 && this.cache.held() === 0) this.report.fail(r, this.#outOfMemory(r));
       return 'no room';
     }
     this.roster.enter(r, waitingIndex);
