@@ -137,7 +137,12 @@ export const commonFields: Record<string, Schema> = {
     type: 'boolean',
     description: 'with session_id: the request holds only what is new; otherwise it holds the whole history',
   }),
-  priority: nullable({ type: 'integer', minimum: -1000, maximum: 1000, description: 'higher goes first; default 0' }),
+  priority: nullable({
+    type: 'integer',
+    minimum: -1000,
+    maximum: 1000,
+    description: 'higher goes first, within --max-priority; default 0',
+  }),
   n: nullable({ type: 'integer', minimum: 1, maximum: 16, description: 'choices for each prompt; they share its KV' }),
   response_format: nullable(responseFormat),
 };
