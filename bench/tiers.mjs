@@ -2,6 +2,7 @@
 // gives. Long conversations that were evicted go on: their KV is computed again, or comes back from the disk; the same after a
 // restart. Before each turn the system's page cache is dropped where that is allowed (root), so that the disk is really read.
 // About 3 minutes for the 1 B shape on 2 cores, and as long again the first time, for writing the model.
+import '../dist/bench/plain-errors.js';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';

@@ -70,6 +70,8 @@ export class Chat {
         if (this.#left) break;
         input.ask();
       }
+      // Ctrl-D leaves the cursor behind the prompt
+      if (interactive && !this.#left) this.terminal.line();
     } finally {
       signal.removeEventListener('abort', onSignal);
       input.close();
