@@ -53,7 +53,7 @@ function measure(sequences: number): { median: number; p99: number } {
       limits,
       maxQueue: 1000,
       sessions: { max: 1000, shareAcrossOwners: true },
-      budget: { tokens: () => 2048, observe: () => {}, prefillMs: () => 0 },
+      budget: { tokens: () => 2048, observe: () => {}, prefillMs: () => 0, rowMs: () => 0.1, fixedMs: () => 10 },
       admission: { vocab: 49152, tokenBytes: table, endOfTurn: new Set() },
     },
     {

@@ -12,155 +12,22 @@ import {
   createMatcher,
   type Grammar,
   prepareVocabulary,
-} from '../src/grammar/index.js';
+} from 'longmind-grammar';
 import { createTokenizer } from '../src/tokenizer/tokenizer.js';
 import type { TokenBytes } from '../src/types.js';
 import { readGguf } from '../src/weights/index.js';
+import { type GrammarCase, grammarCases } from './grammar-cases.js';
 
 const { values: args, positionals } = parseArgs({
   allowPositionals: true,
   options: { rows: { type: 'string', default: '16' }, json: { type: 'boolean', default: false } },
 });
 
-interface Case {
-  name: string;
-  compile: () => Grammar;
-  documents: string[];
+function compile(source: GrammarCase['source']): Grammar {
+  if (source === 'object') return compileJsonObject();
+  if ('tools' in source) return compileToolCalls(source.tools, { choice: 'auto', format: 'hermes' });
+  return compileJsonSchema(source.schema);
 }
-
-const person = {
-  type: 'object',
-  properties: {
-    name: { type: 'string', maxLength: 60 },
-    email: { type: 'string', format: 'email' },
-    age: { type: 'integer', minimum: 0, maximum: 130 },
-    born: { type: 'string', format: 'date' },
-    tags: { type: 'array', items: { enum: ['customer', 'supplier', 'employee', 'friend'] }, maxItems: 4 },
-    address: {
-      type: 'object',
-      properties: {
-        street: { type: 'string' },
-        city: { type: 'string' },
-        zip: { type: 'string', pattern: '^[0-9]{5}$' },
-      },
-      required: ['street', 'city'],
-    },
-  },
-  required: ['name', 'age'],
-};
-const tree = {
-  $ref: '#/$defs/node',
-  $defs: {
-    node: {
-      type: 'object',
-      properties: {
-        label: { type: 'string' },
-        weight: { type: 'number' },
-        children: { type: 'array', items: { $ref: '#/$defs/node' } },
-      },
-      required: ['label', 'children'],
-    },
-  },
-};
-const union = {
-  type: 'object',
-  properties: {
-    events: {
-      type: 'array',
-      items: {
-        oneOf: [
-          {
-            type: 'object',
-            properties: { kind: { const: 'click' }, x: { type: 'number' }, y: { type: 'number' } },
-            required: ['kind', 'x', 'y'],
-          },
-          {
-            type: 'object',
-            properties: { kind: { const: 'key' }, key: { type: 'string', minLength: 1, maxLength: 10 } },
-            required: ['kind', 'key'],
-          },
-          {
-            type: 'object',
-            properties: { kind: { const: 'note' }, text: { anyOf: [{ type: 'string' }, { type: 'null' }] } },
-            required: ['kind', 'text'],
-          },
-        ],
-      },
-    },
-  },
-  required: ['events'],
-};
-const countries = Array.from({ length: 2000 }, (_, i) => `place ${(i * 7919) % 2003} of ${i % 97}`);
-const tools = ['get_weather', 'search_web', 'send_mail'].map((name) => ({ name, parameters: person }));
-const aPerson = (i: number) =>
-  JSON.stringify({
-    name: `Zoë "the ${i}th" Müller-Łukasiewicz`,
-    email: `zoe.m${i}@mail.example.org`,
-    age: 20 + i,
-    born: `19${70 + i}-0${1 + (i % 9)}-1${i % 10}`,
-    tags: ['customer', 'friend'],
-    address: { street: `Rua das Flores, ${i * 37}\nandar ${i}`, city: '東京 / São Paulo 🏙️', zip: `${12345 + i}` },
-  });
-const several = (make: (i: number) => string) => Array.from({ length: 8 }, (_, i) => make(i));
-const prose = (i: number) =>
-  `The quick "brown" fox number ${i} jumps over the lazy dog; naïve café, 数字 ${i * 31}, and\tthen it sleeps. `.repeat(
-    3,
-  );
-
-const cases: Case[] = [
-  { name: 'person', compile: () => compileJsonSchema(person), documents: several(aPerson) },
-  {
-    name: 'person, indented',
-    compile: () => compileJsonSchema(person),
-    documents: several((i) => JSON.stringify(JSON.parse(aPerson(i)), null, 2)),
-  },
-  {
-    name: 'recursive tree',
-    compile: () => compileJsonSchema(tree),
-    documents: several((i) => {
-      let node: object = { label: prose(i), weight: i / 7, children: [] };
-      for (let d = 0; d < 6; d++)
-        node = { label: `level ${d} of ${i}`, children: [node, { label: 'x', children: [] }] };
-      return JSON.stringify(node);
-    }),
-  },
-  {
-    name: 'oneOf events',
-    compile: () => compileJsonSchema(union),
-    documents: several((i) =>
-      JSON.stringify({
-        events: [
-          { kind: 'click', x: i * 1.25, y: -3 },
-          { kind: 'key', key: `Enter${i}` },
-          { kind: 'note', text: prose(i) },
-          { kind: 'note', text: null },
-        ],
-      }),
-    ),
-  },
-  {
-    name: 'enum of 2,000',
-    compile: () => compileJsonSchema({ type: 'array', items: { enum: countries } }),
-    documents: several((i) => JSON.stringify(countries.slice(i * 40, i * 40 + 20))),
-  },
-  {
-    name: 'maxLength 500',
-    compile: () => compileJsonSchema({ type: 'string', minLength: 10, maxLength: 500 }),
-    documents: several((i) => JSON.stringify(prose(i).padEnd(490, 'word '))),
-  },
-  {
-    name: 'json_object',
-    compile: () => compileJsonObject(),
-    documents: several((i) => JSON.stringify({ a: aPerson(i), b: [i, 1e-7 * i, { c: prose(i) }], d: {} }, null, 1)),
-  },
-  {
-    name: 'tools (hermes, auto)',
-    compile: () => compileToolCalls(tools, { choice: 'auto', format: 'hermes' }),
-    documents: several(
-      (i) => `${prose(i)}\n<tool_call>\n{"name": "search_web", "arguments": ${aPerson(i)}}\n</tool_call>`,
-    ),
-  },
-];
 
 interface Result {
   name: string;
@@ -237,15 +104,15 @@ function main(path: string): void {
   const started = performance.now();
   prepareVocabulary(table);
   const trieMs = performance.now() - started;
-  const results = cases.map(({ name, compile, documents }): Result => {
+  const results = grammarCases.map(({ name, source, documents }): Result => {
     const compileUs = shortest(3, () => {
       const t0 = cpuTime();
-      compile();
+      compile(source);
       return [cpuTime() - t0];
     })[0];
     const ids = documents.map((d) => Int32Array.from(tokenizer.encode(d, { special: false })));
-    const grammar = compile();
-    const cold = shortest(4, () => follow(compile(), table, ends, ids, rows, cpuTime));
+    const grammar = compile(source);
+    const cold = shortest(4, () => follow(compile(source), table, ends, ids, rows, cpuTime));
     follow(grammar, table, ends, ids, rows);
     const all = follow(grammar, table, ends, ids, rows).sort((a, b) => a - b);
     const warm = shortest(4, () => follow(grammar, table, ends, ids, rows));

@@ -5,16 +5,17 @@
  */
 import './plain-errors.js';
 import { parseArgs } from 'node:util';
-import { engineOptions, greedySampling, parseOptions } from '../src/config.js';
-import { createCpuDevice } from '../src/device/cpu/index.js';
-import { Core } from '../src/engine/core.js';
 import {
   compileJsonObject,
   compileJsonSchema,
   compileToolCalls,
   createMatcher,
   prepareVocabulary,
-} from '../src/grammar/index.js';
+} from 'longmind-grammar';
+import { engineOptions, greedySampling, parseOptions } from '../src/config.js';
+import { createCpuDevice } from '../src/device/cpu/index.js';
+import { Core } from '../src/engine/core.js';
+import type { EngineRequest } from '../src/engine/request.js';
 import { resolveModel } from '../src/index.js';
 import { llama } from '../src/model/llama.js';
 import { createTokenizer } from '../src/tokenizer/tokenizer.js';
@@ -131,7 +132,7 @@ let next = 0;
 function submit(): void {
   live++;
   const id = ++next;
-  core.batch.submit({
+  const request: EngineRequest = {
     id,
     tokens: Int32Array.from(tokenizer.encode(`Person number ${id}, as JSON:`, { special: false })),
     continuation: null,
@@ -140,10 +141,11 @@ function submit(): void {
     priority: 0,
     owner: 0,
     forkOf: null,
-    grammar: args.fresh ? grammars[id % grammars.length]!() : shared[id % grammars.length]!,
+    grammar: null,
     limits: { maxTokens: 200, minTokens: 0, stop: [], stopTokens: [], ignoreEos: false },
     sampling: { ...greedySampling, temperature: 1, seed: id },
-  });
+  };
+  core.batch.submit(request, args.fresh ? grammars[id % grammars.length]!() : shared[id % grammars.length]!);
 }
 
 const shares: number[] = [];

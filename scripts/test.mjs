@@ -1,4 +1,5 @@
-// Runs the compiled tests with node's own runner (Node 20 has no globs there). Arguments: folders or files under test/.
+// Runs the compiled tests with node's own runner (Node 20 has no globs there). Arguments: folders or files under test/ or
+// packages/*/test/; without any, all of them.
 import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import path from 'node:path';
@@ -15,10 +16,17 @@ function tests(at) {
     });
 }
 
+/** Where the TypeScript file was compiled to: `dist` of the root, or of its package. */
+function compiled(file) {
+  const [, home, rest] = /^(packages\/[^/]+\/)?(.*)$/.exec(path.relative(root, file).split(path.sep).join('/'));
+  return path.join(root, home ?? '', 'dist', rest).replace(/\.ts$/, '.js');
+}
+
+const packages = readdirSync(path.join(root, 'packages')).map((name) => `packages/${name}/test`);
 const wanted = process.argv.slice(2);
-const files = (wanted.length > 0 ? wanted : ['test'])
+const files = (wanted.length > 0 ? wanted : ['test', ...packages])
   .flatMap((at) => tests(path.resolve(root, at)))
-  .map((file) => path.join(root, 'dist', path.relative(root, file)).replace(/\.ts$/, '.js'));
+  .map(compiled);
 const missing = files.filter((f) => !existsSync(f));
 if (missing.length > 0) {
   console.error(`not compiled: ${missing.join(', ')}`);

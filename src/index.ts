@@ -24,8 +24,7 @@ import { kvBytesPerToken, type Program } from './device/device.js';
 import { createNullDevice } from './device/null/index.js';
 import { EngineClient } from './engine/client.js';
 import { planModel } from './engine/core.js';
-import type { Prompt } from './engine/prompt.js';
-import { errors, LongmindError } from './errors.js';
+import { LongmindError } from './errors.js';
 import {
   type CachedModel,
   listModels as cachedModels,
@@ -41,16 +40,8 @@ import { type GgufFile, type ModelConfig, readGguf, readModelConfig } from './we
 
 export * from './config.js';
 export * from './errors.js';
-export {
-  compileJsonObject,
-  compileJsonSchema,
-  compileToolCalls,
-  type Grammar,
-  ToolCallParser,
-  type ToolEvent,
-  type ToolSpec,
-} from './grammar/index.js';
 export type { CachedModel, ResolvedModel } from './hub/index.js';
+export * from './structured.js';
 export * from './types.js';
 
 /** SmolLM2-135M-Instruct. Who names no model gets it, or the bundled `memo` where it can be had from nowhere. */
@@ -135,9 +126,8 @@ function publicEngine(client: EngineClient, text: TokenizerClient, info: EngineI
   process.once('beforeExit', atEnd);
   return {
     info,
-    complete: ({ prompt, ...options }: CompletionRequest) => client.generate(() => plainPrompt(prompt), options),
-    chat: ({ messages, ...options }: ChatRequest) =>
-      client.generate(() => ({ kind: 'chat', messages: checked(messages), first: withSystem(messages) }), options),
+    complete: (request: CompletionRequest) => client.complete(request),
+    chat: (request: ChatRequest) => client.chat(request, withSystem),
     encode: (s, options) => text.encode(s, { special: options?.special ?? false }),
     decode: (ids, options) => text.decode(ids, { special: options?.special ?? false }),
     sessions: client.sessions,
@@ -148,22 +138,6 @@ function publicEngine(client: EngineClient, text: TokenizerClient, info: EngineI
     close,
     [Symbol.asyncDispose]: close,
   };
-}
-
-/** @throws LongmindError invalid_request */
-function plainPrompt(prompt: CompletionRequest['prompt']): Prompt {
-  if (typeof prompt === 'string') return { kind: 'text', text: prompt };
-  const ids = Array.from(prompt ?? []);
-  if (typeof prompt !== 'object' || !ids.every(Number.isInteger))
-    throw errors.invalidRequest("'prompt' must be a string or token ids", 'prompt');
-  return { kind: 'tokens', ids: Int32Array.from(ids) };
-}
-
-/** Of a caller without types. @throws LongmindError invalid_request */
-function checked(messages: ChatMessage[]): ChatMessage[] {
-  const good = Array.isArray(messages) && messages.length > 0 && messages.every((m) => typeof m?.role === 'string');
-  if (!good) throw errors.invalidRequest("'messages' must be an array of at least one { role, content }", 'messages');
-  return messages;
 }
 
 // ---------------------------------------------------------------- models

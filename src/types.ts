@@ -1,4 +1,7 @@
-/** Plain data that crosses layers. Imports nothing. */
+/** Plain data that crosses layers. What the grammar package defines is told by it; nothing else is imported. */
+import type { ToolFormat } from 'longmind-grammar';
+
+export type { TokenBytes, ToolFormat } from 'longmind-grammar';
 
 // ---------------------------------------------------------------- weights
 
@@ -32,22 +35,13 @@ export interface ModelDims {
   contextLength: number;
 }
 
-/** What each token stands for. Token t's bytes are bytes[offsets[t]] … bytes[offsets[t+1]-1]. */
-export interface TokenBytes {
-  bytes: Uint8Array;
-  /** (vocab + 1) */
-  offsets: Int32Array;
-  /** (vocab) 1 = special: never part of a text; its bytes are its name. */
-  special: Uint8Array;
+/** Ids to text, piece by piece; whole characters only. */
+export interface StreamDecoder {
+  /** Text that became complete with this token; invalid bytes are U+FFFD. */
+  push(id: number): string;
+  /** What is left at the end: U+FFFD for a character that was never completed. */
+  flush(): string;
 }
-
-/**
- * How a chat template writes calls.
- * 'hermes' (Qwen): `<tool_call>\n{"name": …, "arguments": {…}}\n</tool_call>`, repeated for parallel calls.
- * 'smollm2': `<tool_call>[{"name": …, "arguments": {…}}, …]</tool_call>`.
- * 'llama3': the whole message is `{"name": …, "parameters": {…}}`.
- */
-export type ToolFormat = 'hermes' | 'smollm2' | 'llama3';
 
 /** How a model writes function calls, as its chat template tells. */
 export interface ToolTemplate {
@@ -83,7 +77,7 @@ export interface SamplingParams {
 export interface GenerationLimits {
   /** null = as much as session length and KV cache allow, at most 4,096. */
   maxTokens: number | null;
-  /** Stop tokens are banned until so many tokens came out. */
+  /** Stop tokens are banned, and stop strings are text like any other, until so many tokens came out. */
   minTokens: number;
   /** Generation ends before the first of these strings; it is not part of the text. */
   stop: string[];
@@ -149,6 +143,8 @@ export interface Usage {
   /** Prompt tokens whose KV was still cached when the request was first admitted. */
   cachedTokens: number;
   completionTokens: number;
+  /** Of the completion's tokens, the ones that were guessed, and verified several in a step. */
+  acceptedDraftTokens: number;
 }
 
 /** Milliseconds. */
@@ -309,6 +305,17 @@ export interface CacheSnapshot {
   fill: Uint16Array;
   /** Cached blocks in eviction order, first to go first (bounded to 4,096). */
   evictionOrder: Int32Array;
+  /** Only where there are places below the device. */
+  tiers?: TierSnapshot;
+}
+
+/** What the places below the device hold. */
+export interface TierSnapshot {
+  /** (blocks) where else the block's KV is: 0 nowhere, 1 in host memory, 2 on disk, 3 both. */
+  below: Uint8Array;
+  /** (slots) 0 free, 1 a copy, 2 being written. */
+  host: Uint8Array;
+  disk: Uint8Array;
 }
 
 export interface EngineStats {
@@ -316,6 +323,8 @@ export interface EngineStats {
   tokens: { prompt: number; cached: number; generated: number; recomputed: number };
   steps: number;
   preemptions: number;
+  /** Tokens guessed and verified, and how many of them were right. */
+  drafts: { verified: number; accepted: number };
   /** Milliseconds of the last step, and of JavaScript in it. */
   lastStepMs: number;
   lastStepJsMs: number;

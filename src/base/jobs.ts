@@ -4,7 +4,7 @@
  * alive.
  */
 import { errors, LongmindError } from '../errors.js';
-import { type CallTable, WorkerClient, type WorkerOptions } from './worker.js';
+import { type CallTable, type StartHost, WorkerClient, type WorkerEnd, type WorkerOptions } from './worker.js';
 
 export interface QueueLimits {
   /** Jobs that may wait. */
@@ -48,6 +48,8 @@ export class JobQueue<C extends CallTable<C>, Info = null> {
     private readonly script: URL,
     private readonly options: WorkerOptions,
     private readonly limits: QueueLimits,
+    /** Default: in a thread. */
+    private readonly host?: StartHost,
   ) {}
 
   /** Starts the thread now. @throws LongmindError what it threw at its start */
@@ -114,13 +116,12 @@ export class JobQueue<C extends CallTable<C>, Info = null> {
 
   #open(): WorkerClient<C, Info> {
     if (this.#worker) return this.#worker;
-    const worker = new WorkerClient<C, Info>(this.script, this.options, {
-      onEnd: ({ kind, detail }) => {
-        if (this.#worker !== worker) return;
-        if (this.#running) this.#failure ??= { kind, detail };
-        this.#worker = null;
-      },
-    });
+    const onEnd = ({ kind, detail }: WorkerEnd) => {
+      if (this.#worker !== worker) return;
+      if (this.#running) this.#failure ??= { kind, detail };
+      this.#worker = null;
+    };
+    const worker: WorkerClient<C, Info> = new WorkerClient(this.script, this.options, { onEnd }, this.host);
     // one that cannot start is not kept: the next job tries again
     worker.ready.catch(() => {
       if (this.#worker === worker) this.#worker = null;

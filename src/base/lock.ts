@@ -178,7 +178,7 @@ export function beat(handle: LockHandle): void {
 function create(file: string): LockHandle {
   let handle: number;
   try {
-    handle = openSync(file, 'wx');
+    handle = openSync(file, 'wx', 0o600);
   } catch (e) {
     if ((e as NodeJS.ErrnoException).code === 'EEXIST') return -1;
     throw e;

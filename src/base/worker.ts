@@ -36,8 +36,45 @@ export interface WorkerOptions {
   data?: unknown;
   /** MiB of JavaScript objects; when it makes more, it ends. */
   maxHeapMib?: number;
-  /** Node's own options; default: those of this process. */
+  /** Node's own options; default: what this process loads before everything else. */
   execArgv?: string[];
+}
+
+// biome-ignore lint/suspicious/noExplicitAny: what event emitters say of their listeners
+type Listener = (value: any) => void;
+
+/** How a script is run elsewhere: a Worker, or a process that looks like one. */
+export interface WorkerHost {
+  postMessage(message: unknown, transfer?: Transferable[]): void;
+  on(event: string, listener: Listener): unknown;
+  once(event: string, listener: Listener): unknown;
+  ref(): void;
+  unref(): void;
+  terminate(): Promise<unknown>;
+}
+export type StartHost = (script: URL, options: WorkerOptions) => WorkerHost;
+
+/** @throws engine_failed if Node refuses to start one */
+const startThread: StartHost = (script, { data, maxHeapMib, execArgv = preloads(process.execArgv) }) => {
+  const resourceLimits = maxHeapMib ? { maxOldGenerationSizeMb: maxHeapMib } : undefined;
+  try {
+    return new Worker(script, { workerData: data, resourceLimits, execArgv });
+  } catch (e) {
+    throw errors.engineFailed(`its thread cannot be started: ${(e as Error).message}`);
+  }
+};
+
+/**
+ * Of the options that this process was started with, the modules that are loaded first. Others are not for a worker: with
+ * `--input-type` or `-e` its own script would be refused.
+ */
+export function preloads(execArgv: readonly string[]): string[] {
+  const kept: string[] = [];
+  execArgv.forEach((flag, i) => {
+    if (/^(--import|--require)=/.test(flag)) kept.push(flag);
+    else if (/^(--import|--require|-r)$/.test(flag) && i + 1 < execArgv.length) kept.push(flag, execArgv[i + 1]!);
+  });
+  return kept;
 }
 
 export interface WorkerListener<Message> {
@@ -57,7 +94,7 @@ export class WorkerClient<C extends CallTable<C>, Info = null, To = never, From 
   readonly ready: Promise<Info>;
   /** Never rejects. */
   readonly ended: Promise<void>;
-  readonly #worker: Worker;
+  readonly #worker: WorkerHost;
   /** By number of the call; 0: for `ready`. */
   readonly #waiting = new Map<number, Waiting>();
   #nextCall = 1;
@@ -65,11 +102,12 @@ export class WorkerClient<C extends CallTable<C>, Info = null, To = never, From 
 
   constructor(
     script: URL,
-    { data, maxHeapMib, execArgv }: WorkerOptions,
+    options: WorkerOptions,
     private readonly listener: WorkerListener<From> = {},
+    start: StartHost = startThread,
   ) {
-    const resourceLimits = maxHeapMib ? { maxOldGenerationSizeMb: maxHeapMib } : undefined;
-    this.#worker = new Worker(script, { workerData: data, resourceLimits, execArgv });
+    const { maxHeapMib } = options;
+    this.#worker = start(script, options);
     this.ready = new Promise<Info>((resolve, reject) => this.#waiting.set(0, { resolve, reject }));
     this.ready.catch(() => {});
     this.ended = new Promise((resolve) => this.#worker.once('exit', () => resolve()));
@@ -82,8 +120,12 @@ export class WorkerClient<C extends CallTable<C>, Info = null, To = never, From 
       const detail = memory ? `more than ${maxHeapMib} MiB of memory` : e.message;
       this.#die({ kind: memory ? 'memory' : 'error', detail, error: errors.engineFailed(detail) });
     });
-    this.#worker.on('exit', (code) =>
-      this.#die({ kind: 'exit', detail: `its thread ended with code ${code}`, error: errors.engineClosed() }),
+    this.#worker.on('exit', (code: number | string) =>
+      this.#die({
+        kind: 'exit',
+        detail: `it ended with ${typeof code === 'number' ? 'code ' : ''}${code}`,
+        error: errors.engineClosed(),
+      }),
     );
   }
 
@@ -140,16 +182,29 @@ export type Answers<C extends CallTable<C>, State> = {
   [K in keyof C]: (args: C[K]['args'], state: State) => C[K]['result'];
 };
 
-export function reply(port: MessagePort, call: number, value: unknown, transfer: Transferable[] = []): void {
+/** The worker's end of the line to its client. */
+export type Port = Pick<MessagePort, 'postMessage'> & {
+  on(event: 'message', listener: Listener): unknown;
+};
+
+export function sayReady(port: Port, info: unknown): void {
+  port.postMessage({ type: 'ready', info } satisfies Answer);
+}
+
+export function refuseStart(port: Port, e: unknown): void {
+  port.postMessage({ type: 'fatal', error: typed(e).toJSON() } satisfies Answer);
+}
+
+export function reply(port: Port, call: number, value: unknown, transfer: Transferable[] = []): void {
   port.postMessage({ type: 'done', call, value } satisfies Answer, transfer);
 }
 
-export function refuse(port: MessagePort, call: number, e: unknown): void {
+export function refuse(port: Port, call: number, e: unknown): void {
   port.postMessage({ type: 'refused', call, error: typed(e).toJSON() } satisfies Answer);
 }
 
 export function answer<C extends CallTable<C>, State>(
-  port: MessagePort,
+  port: Port,
   { call, name, args }: CallMessage<C>,
   answers: Answers<C, State>,
   state: State,
@@ -174,10 +229,10 @@ export function begin<T>(
   const port = parentPort;
   try {
     const { made, info } = start(port);
-    port.postMessage({ type: 'ready', info } satisfies Answer);
+    sayReady(port, info);
     return { port, made };
   } catch (e) {
-    port.postMessage({ type: 'fatal', error: typed(e).toJSON() } satisfies Answer);
+    refuseStart(port, e);
     port.close();
     return null;
   }

@@ -59,7 +59,8 @@ export function snapshotOf(m: Parts): CacheSnapshot {
   }
   const order = new Int32Array(Math.min(MAX_ORDER, m.tree.policy.size));
   const count = m.tree.policy.order(order);
-  return { blockLen, state, sequence, fill, evictionOrder: order.subarray(0, count) };
+  const evictionOrder = order.subarray(0, count);
+  return { blockLen, state, sequence, fill, evictionOrder, ...(m.tiers && { tiers: m.tiers.snapshot() }) };
 }
 
 /** What matches found and steps computed, counted as it happens. */

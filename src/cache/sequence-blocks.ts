@@ -146,7 +146,9 @@ export class SequenceBlocks {
   mayKeep(s: number, more: number): boolean {
     const b = this.lastBlock(s, this.sequences.get(s, S.NODES));
     const uses = this.sequences.get(s, S.STATE) === ACTIVE ? 1 : 0;
-    return this.pool.uses(b) === uses && !this.pool.isSaving(b) && more >= this.tree.available();
+    // what hangs below it must go, too, and cannot while it is being saved
+    if (this.pool.isSaving(b) || (this.pool.hasChildren(b) && this.tree.heldBlocks() > 0)) return false;
+    return this.pool.uses(b) === uses && more >= this.tree.available();
   }
 
   takeBlocks(s: number, count: number): void {

@@ -18,7 +18,7 @@ import type { SequenceBlocks } from './sequence-blocks.js';
 import { type Namespaces, S, type SequenceStore } from './sequences.js';
 import { TokenRuns } from './token-runs.js';
 import type { Below, BlockTree } from './tree.js';
-import type { AdoptedNode, RestoreCost, TierConfig, TierStats, TransferOrder } from './types.js';
+import type { AdoptedNode, RestoreCost, TierConfig, TierSnapshot, TierStats, TransferOrder } from './types.js';
 
 /** Nodes without copies that may be kept beyond those that have one. */
 const SPARE_NODES = 64;
@@ -95,8 +95,9 @@ export class Place {
 interface Restoring {
   readonly from: number;
   readonly nodes: readonly number[];
-  /** Those before this one wait no longer. */
+  /** Those before this one are not waited for any longer, those before that one are in the table. */
   ended: number;
+  taken: number;
 }
 
 /** What the tiers work with. */
@@ -508,8 +509,7 @@ export class Tiers implements Below {
       const { best, bestLength } = this.index;
       const end = Math.min(known - 1, at + bestLength);
       const part = bestLength < this.#blockLen;
-      const there = this.target[best] !== -1 || (this.blockOf[best] !== -1 && !part);
-      if (end <= reach || !(there || this.#isBelow(best))) break;
+      if (end <= reach || !this.#canGet(best, part)) break;
       path.push(best);
       reach = end;
       this.#endsInPart = part;
@@ -517,6 +517,12 @@ export class Tiers implements Below {
       parent = best;
     }
     return reach - computed;
+  }
+
+  /** A block can be shared, and so can a load; of who needs only a part of it each needs a load of its own. */
+  #canGet(n: number, part: boolean): boolean {
+    if (this.target[n] !== -1) return !part;
+    return (this.blockOf[n] !== -1 && !part) || this.#isBelow(n);
   }
 
   /** Node i of the path that the last #walk found must be loaded: it is not on its way, and cannot be shared. */
@@ -547,14 +553,28 @@ export class Tiers implements Below {
       throw new InvariantError(`restore() of ${tokens} tokens, more than restorable()`);
     const nodes = this.#path.slice();
     const missing = nodes.filter((_, i) => this.#mustLoad(i));
-    // a waiting copy reads its source after the load may have begun
-    if (missing.length > 0 && !tree.canTake(missing.length + copies.idleSources())) return false;
+    // what is there already stays; and a waiting copy reads its source after the load may have begun
+    const others = nodes.length - missing.length + copies.idleSources();
+    if (missing.length > 0 && !tree.canTake(missing.length + others)) return false;
+    const r = { from: Math.floor(q.get(s, S.COMPUTED) / this.#blockLen), nodes, ended: 0, taken: 0 };
     for (const n of nodes) this.waiters[n]!++;
+    this.restoring.set(s, r);
+    this.#advance(s, r);
     for (const n of missing) {
       this.target[n] = tree.takeForCopy();
       this.#queueLoad(n);
     }
-    this.restoring.set(s, { from: Math.floor(q.get(s, S.COMPUTED) / this.#blockLen), nodes, ended: 0 });
+    return true;
+  }
+
+  /** The sequence takes what of its nodes is on the device by now, before it goes. */
+  #advance(s: number, r: Restoring): void {
+    while (r.taken < r.nodes.length && this.blockOf[r.nodes[r.taken]!] !== -1 && this.#takeNext(s, r));
+  }
+
+  #takeNext(s: number, r: Restoring): boolean {
+    if (!this.#takeOver(s, r.from + r.taken, r.nodes[r.taken]!)) return false;
+    r.taken++;
     return true;
   }
 
@@ -592,13 +612,14 @@ export class Tiers implements Below {
     if (!r) return;
     const { sequences: q } = this.device;
     const before = q.get(s, S.COMPUTED);
-    for (let i = 0; i < r.nodes.length && this.#takeOver(s, r.from + i, r.nodes[i]!); i++);
+    while (r.taken < r.nodes.length && this.#takeNext(s, r));
     this.tokensRestored += q.get(s, S.COMPUTED) - before;
     this.restoring.delete(s);
+    for (const [other, waiting] of this.restoring) this.#advance(other, waiting);
     for (const n of r.nodes) this.#leave(n);
   }
 
-  /** Node n becomes block d of the sequence. False: it did not arrive, or the sequence needs only a part of it. */
+  /** Node n becomes block d of the sequence, or a part of it, if nobody else waits. False: nothing can follow. */
   #takeOver(s: number, d: number, n: number): boolean {
     const { sequences: q, blocks, tree } = this.device;
     const start = d * this.#blockLen;
@@ -612,7 +633,7 @@ export class Tiers implements Below {
     if (full && this.blockOf[n] !== -1) {
       tree.policy.reused(this.blockOf[n]!);
       blocks.adopt(s, d, this.blockOf[n]!);
-    } else if (this.phase[n] === ARRIVED) {
+    } else if (this.phase[n] === ARRIVED && (full || this.waiters[n] === 1)) {
       const b = this.target[n]!;
       this.target[n] = -1;
       this.phase[n] = IDLE;
@@ -809,6 +830,18 @@ export class Tiers implements Below {
       hostEvicted: this.host.evicted,
       diskEvicted: this.disk.evicted,
     };
+  }
+
+  snapshot(): TierSnapshot {
+    const slots = (p: Place) => p.good.map((good, slot) => (p.node[slot] === -1 ? 0 : 2 - good));
+    const below = new Uint8Array(this.nodeOf.length);
+    for (let b = 0; b < below.length; b++) {
+      const n = this.nodeOf[b]!;
+      if (n === -1) continue;
+      below[b] =
+        Number(this.#isGood(this.host, this.hostOf[n]!)) + 2 * Number(this.#isGood(this.disk, this.diskOf[n]!));
+    }
+    return { below, host: slots(this.host), disk: slots(this.disk) };
   }
 
   get waiting(): number {

@@ -45,8 +45,13 @@ export class BlockTree {
     return count <= this.pool.free + this.#evictable();
   }
 
+  /** Cached blocks that cannot be had now, since they are being saved. */
+  heldBlocks(): number {
+    return this.below === null ? 0 : this.below.heldBlocks();
+  }
+
   #evictable(): number {
-    return this.below === null ? this.policy.size : this.policy.size - this.below.heldBlocks();
+    return this.policy.size - this.heldBlocks();
   }
 
   #grow(count: number): void {

@@ -11,7 +11,7 @@
 
 import type { CacheSnapshot, CacheStats } from '../types.js';
 
-export type { CacheSnapshot, CacheStats, TierStats } from '../types.js';
+export type { CacheSnapshot, CacheStats, TierSnapshot, TierStats } from '../types.js';
 
 /** A handle: dense number plus generation, so that a stale one is noticed. */
 export type SequenceId = number;
@@ -96,7 +96,7 @@ export interface TierOperations {
   restorable(seq: SequenceId, cost?: RestoreCost): number;
   /**
    * Reserves blocks for `tokens` (at most restorable(seq); rounded up to whole nodes) and queues the orders. From now on
-   * the sequence is *restoring*: match() says what it said, reserve() and commit() are errors. False: does not fit now;
+   * the sequence is *restoring*: match() says what is computed so far, reserve() and commit() are errors. False: does not fit now;
    * nothing changed.
    */
   restore(seq: SequenceId, tokens: number): boolean;

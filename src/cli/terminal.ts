@@ -68,13 +68,14 @@ export class Terminal {
     if (this.#progress?.what !== what) {
       this.endProgress();
       this.#progress = { what, started: now, drawn: 0, shown: false };
-      if (!this.io.stderr.isTTY) this.io.stderr.write(`${what}${total > 1 ? ` (${formatBytes(total)})` : ''} …\n`);
+      if (!this.io.stderr.isTTY)
+        this.io.stderr.write(`${what.replace(/ …$/, '')}${total > 1 ? ` (${formatBytes(total)})` : ''} …\n`);
     }
     const p = this.#progress;
     if (!this.io.stderr.isTTY || (now - p.drawn < REDRAW_MS && done < total)) return;
     p.drawn = now;
     p.shown = true;
-    const line = total > 1 ? barLine(p, done, total, now) : `${what} …`;
+    const line = total > 1 ? barLine(p, done, total, now) : `${what.replace(/ …$/, '')} …`;
     this.io.stderr.write(`\r\x1b[K${line.slice(0, (this.io.stderr.columns ?? 80) - 1)}`);
     if (total > 1 && done >= total) this.endProgress();
   };

@@ -8,20 +8,24 @@ import { followEngine, live } from './live/connection.js';
 import { short } from './ui/format.js';
 import { Icon } from './ui/Icon.js';
 import { KeyDialog } from './ui/KeyDialog.js';
+import { ModelCard } from './ui/ModelCard.js';
+import { pane, togglePane } from './ui/pane.js';
 import { useStore } from './ui/store.js';
 import { theme, toggleTheme } from './ui/theme.js';
 import './styles/base.css';
 import './styles/chat.css';
 import './styles/engine.css';
+import './styles/manage.css';
 
 type View = 'chat' | 'engine';
 
 function App() {
   const [view, setView] = useState<View>('chat');
   const [drawer, setDrawer] = useState(false);
+  const { shown } = useStore(pane);
   useEffect(followEngine, []);
   return (
-    <div class="app" data-view={view} data-drawer={drawer}>
+    <div class="app" data-view={view} data-drawer={drawer} data-pane={shown ? 'shown' : 'hidden'}>
       <a class="skip" href="#main">
         Skip to the chat
       </a>
@@ -51,6 +55,8 @@ interface HeaderProps {
 function Header({ view, onView, drawer, onDrawer }: HeaderProps) {
   const { status, about } = useStore(live);
   const shade = useStore(theme);
+  const { shown } = useStore(pane);
+  const [card, setCard] = useState(false);
   return (
     <header class="top">
       <button type="button" class="quiet drawer" aria-label="Conversations" aria-expanded={drawer} onClick={onDrawer}>
@@ -62,14 +68,21 @@ function Header({ view, onView, drawer, onDrawer }: HeaderProps) {
       <p class="model">
         <i class={`dot ${status}`} title={status} />
         {about && (
-          <>
+          <button
+            type="button"
+            class="quiet model-name"
+            title="About this model"
+            aria-haspopup="dialog"
+            onClick={() => setCard(true)}
+          >
             <b>{about.servedModelName}</b>
             <span>
               {short(about.parameters)} · {about.quantisation} · {about.device.name}
             </span>
-          </>
+          </button>
         )}
       </p>
+      <ModelCard open={card} onClose={() => setCard(false)} />
       <fieldset class="segmented views" aria-label="View">
         <button type="button" aria-pressed={view === 'chat'} onClick={() => onView('chat')}>
           Chat
@@ -78,6 +91,16 @@ function Header({ view, onView, drawer, onDrawer }: HeaderProps) {
           Engine
         </button>
       </fieldset>
+      <button
+        type="button"
+        class="quiet pane"
+        aria-label="The engine's view"
+        aria-pressed={shown}
+        title={shown ? 'Hide the engine' : 'Show the engine'}
+        onClick={togglePane}
+      >
+        <Icon name="pane" />
+      </button>
       <button
         type="button"
         class="quiet"

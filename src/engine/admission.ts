@@ -4,7 +4,7 @@ import { DEFAULT_MAX_TOKENS } from '../config.js';
 import { errors } from '../errors.js';
 import type { TokenBytes } from '../types.js';
 import { type Alignment, alignHistory } from './align.js';
-import { type EngineRequest, TokenHistory } from './request.js';
+import { type EngineRequest, LiveRequest, TokenHistory } from './request.js';
 import type { Sessions, SessionsOptions } from './sessions.js';
 import { type Turn, tailOf, undoTurn } from './turn.js';
 
@@ -15,19 +15,13 @@ export interface Admission {
   endOfTurn: ReadonlySet<number>;
 }
 
-export interface Admitted {
-  sequence: SequenceId;
-  /** Of its session, if it has one. */
-  turn: Turn | null;
-  maxTokens: number;
-}
-
 export function admit(
   request: EngineRequest,
   cache: CacheManager,
   sessions: Sessions,
   { admission: a, sessions: { shareAcrossOwners } }: { admission: Admission; sessions: SessionsOptions },
-): Admitted {
+  arrival: number,
+): LiveRequest {
   const session = request.sessionId === null ? null : sessions.find(request.sessionId, request.owner);
   if (session?.busy) throw errors.sessionBusy(session.id);
   const kept = session ? cache.known(session.sequence) : 0;
@@ -40,10 +34,18 @@ export function admit(
   if (known === 0) throw errors.invalidRequest('the prompt is empty', 'prompt');
   const maxTokens = roomFor(request, known, cache);
 
+  const live = (sequence: SequenceId, turn: Turn | null): LiveRequest => {
+    const r = new LiveRequest(request, sequence, cache, arrival);
+    r.turn = turn;
+    r.maxTokens = maxTokens;
+    r.promptTokens = r.known;
+    if (r.usesPenalties) r.history = historyOf(cache, sequence);
+    return r;
+  };
   if (request.sessionId === null) {
     const sequence = cache.create({ owner: request.owner, shared: shareAcrossOwners });
     cache.append(sequence, tokens, from);
-    return { sequence, turn: null, maxTokens };
+    return live(sequence, null);
   }
   const open = session ?? sessions.open(request.sessionId, request.owner);
   const turn = { session: open, opened: session === null, keep, replaced: tailOf(cache, open.sequence, keep) };
@@ -54,7 +56,8 @@ export function admit(
     undoTurn(turn, cache, sessions);
     throw e;
   }
-  return { sequence: open.sequence, turn, maxTokens };
+  sessions.use(open, true);
+  return live(open.sequence, turn);
 }
 
 /** Where the tokens go: after what the session holds, or over it from the first difference on. */
@@ -100,7 +103,7 @@ function roomFor(r: EngineRequest, known: number, cache: CacheManager): number {
 }
 
 /** Tokens of the prompt count as seen (repetition penalty), not as generated (presence, frequency). */
-export function historyOf(cache: CacheManager, sequence: SequenceId): TokenHistory {
+function historyOf(cache: CacheManager, sequence: SequenceId): TokenHistory {
   const history = new TokenHistory();
   for (let i = 0; i < cache.known(sequence); i++) history.see(cache.tokenAt(sequence, i));
   return history;

@@ -6,22 +6,25 @@
  *
  * It owns no thread and no clock of its own, so that tests drive it step by step.
  */
+
+import type { Grammar } from 'longmind-grammar';
 import type { CacheManager } from '../cache/types.js';
 import type { Device, StepLimits, StepResult } from '../device/device.js';
 import { errors, invariant, type LongmindError } from '../errors.js';
 import type { Mover } from '../tiers/index.js';
 import type { FinishReason, TokenLogprob } from '../types.js';
-import { type Admission, admit, historyOf } from './admission.js';
+import { type Admission, admit } from './admission.js';
 import { type Flight, Flights } from './flight.js';
 import { Forks } from './forks.js';
 import { openMatcher } from './matchers.js';
 import { Planner } from './planner.js';
 import { PrefixWaits } from './prefix-waits.js';
-import { type EngineRequest, type FinishedRequest, LiveRequest } from './request.js';
+import type { EngineRequest, FinishedRequest, LiveRequest } from './request.js';
 import { Restores } from './restores.js';
 import { Roster } from './roster.js';
 import { StepRunner } from './runner.js';
 import { Sessions, type SessionsOptions } from './sessions.js';
+import { Speculator } from './speculation/speculator.js';
 import type { Budget } from './step-budget.js';
 import { readLogprobs, StepBuilder } from './step-builder.js';
 import { StepTimes } from './step-times.js';
@@ -35,6 +38,8 @@ export interface BatchOptions {
   budget: Budget;
   /** Moves KV between the device and the places below it, if there are any. */
   mover?: Mover | null;
+  /** Whether tokens are guessed and verified; changes speed only. Default: where it pays. */
+  speculation?: 'auto' | 'off';
   admission: Admission;
   now?: () => number;
 }
@@ -59,6 +64,8 @@ export class PersistentBatch {
     generated: 0,
   };
   readonly stepTimes = new StepTimes();
+  /** Null: every token is drawn by a step of its own. */
+  readonly speculator: Speculator | null;
   lastStepMs = 0;
   lastStepJsMs = 0;
   readonly #roster: Roster;
@@ -83,12 +90,14 @@ export class PersistentBatch {
     this.#now = options.now ?? (() => performance.now());
     this.#restores = options.mover ? new Restores(cache, options.mover, budget, this.#now) : null;
     const builder = new StepBuilder(limits, cache);
+    this.speculator = options.speculation === 'off' ? null : new Speculator(cache, budget);
     const waits = { prefix: this.#waits, restores: this.#restores };
-    const planner = new Planner(limits, budget, cache, this.#roster, waits, builder, {
-      fail: (r, error) => this.#fail(r, error),
+    const report = {
+      fail: (r: LiveRequest, error: LongmindError) => this.#fail(r, error),
       preempted: () => this.counters.preemptions++,
-      admitted: (r) => this.#admitted(r),
-    });
+      admitted: (r: LiveRequest) => this.#admitted(r),
+    };
+    const planner = new Planner(limits, budget, cache, this.#roster, waits, builder, report, this.speculator);
     this.#runner = new StepRunner(flights, planner, builder, cache, this.#roster, budget, this.#now, {
       commit: (flight, result) => this.#commit(flight, result),
       fail: (r, error) => this.#fail(r, error),
@@ -109,17 +118,11 @@ export class PersistentBatch {
   }
 
   /** Takes a request in, or throws the caller's error; then nothing changed. */
-  submit(request: EngineRequest): void {
+  submit(request: EngineRequest, grammar: Grammar | null = null): void {
     if (this.waiting >= this.options.maxQueue) throw errors.queueFull(this.options.maxQueue);
-    const matcher = openMatcher(request, this.options.admission);
-    const { sequence, turn, maxTokens } = admit(request, this.cache, this.sessions, this.options);
-    const live = new LiveRequest(request, sequence, this.cache, this.#now());
-    live.maxTokens = maxTokens;
-    live.promptTokens = live.known;
+    const matcher = openMatcher(request, grammar, this.options.admission);
+    const live = admit(request, this.cache, this.sessions, this.options, this.#now());
     live.matcher = matcher;
-    if (live.usesPenalties) live.history = historyOf(this.cache, sequence);
-    live.turn = turn;
-    if (turn) this.sessions.use(turn.session, true);
     const { stop } = request.limits;
     if (stop.length > 0) live.stops = new StopDetector(stop, this.options.admission.tokenBytes);
     const other = request.forkOf === null ? undefined : this.#roster.find(request.forkOf);
@@ -187,7 +190,7 @@ export class PersistentBatch {
     const { rows, counts, logits } = flight;
     for (let i = 0; i < rows.length; i++) {
       const r = rows[i]!;
-      if (!r.ended) this.cache.commit(r.sequence, r.computed + counts[i]!, r.scheduled);
+      if (!r.ended) this.cache.commit(r.sequence, r.computed + counts[i]!, r.drafting > 0 ? 0 : r.scheduled);
     }
     for (const r of rows) {
       if (r.ended) continue;
@@ -198,11 +201,27 @@ export class PersistentBatch {
       const r = rows[i]!;
       if (logits[i] === logits[i + 1] || r.ended) continue;
       r.drawing--;
-      this.#accept(r, result, logits[i]!, flight);
+      if (r.drafting > 0) this.#verify(r, result, i, flight);
+      else this.#accept(r, result, logits[i]!, flight);
     }
   }
 
-  #accept(r: LiveRequest, result: StepResult, i: number, flight: Flight): void {
+  /** Draws along the guesses until one is wrong: what was drawn instead is right. KV of what is wrong is not committed. */
+  #verify(r: LiveRequest, result: StepResult, row: number, flight: Flight): void {
+    const { step, logits, drafts } = flight;
+    const first = step.rowStart[row + 1]! - drafts[row]!;
+    this.speculator!.counters.drafted += r.drafting;
+    r.drafting = 0;
+    r.scheduled = r.known;
+    for (let i = logits[row]!, draft = first; i < logits[row + 1]! && !r.ended; i++, draft++) {
+      const guess = i + 1 < logits[row + 1]! ? step.tokens[draft]! : -1;
+      this.#accept(r, result, i, flight, guess);
+      if (result.tokens[i] !== guess) return;
+    }
+  }
+
+  /** `guess`: a row of the same step has computed what comes after this token. */
+  #accept(r: LiveRequest, result: StepResult, i: number, flight: Flight, guess = -1): void {
     if (result.status[i] !== 0) {
       this.#fail(r, flight.deadEnds.has(r) ? errors.deadEnd() : errors.nanLogits(r.known - 1));
       return;
@@ -212,13 +231,20 @@ export class PersistentBatch {
     this.cache.appendOne(r.sequence, token);
     r.known++;
     r.lastToken = token;
+    if (token === guess) {
+      this.cache.commit(r.sequence, r.known);
+      r.scheduled = r.known;
+      r.acceptedDrafts++;
+      this.speculator!.counters.accepted++;
+    }
+    this.speculator?.drawn(r, token);
     r.history?.add(token);
     if (r.matcher) invariant(r.matcher.accept(token), `token ${token} was drawn against the mask`);
     r.generated++;
     this.counters.generated++;
     this.events.token(r.request, token, readLogprobs(result, i, sampling.logprobs));
-    const stopString = r.stops?.push(token) ?? null;
     const enough = r.generated >= limits.minTokens;
+    const stopString = r.stops?.push(token, !enough) ?? null;
     if (enough && (stopString !== null || stopTokens.includes(token))) this.#finish(r, 'stop', stopString);
     else if (r.generated >= r.maxTokens) this.#finish(r, 'length', null);
   }

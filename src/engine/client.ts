@@ -1,12 +1,21 @@
 /** The engine as the main thread sees it: requests go to the worker, token events come back, one message a step. */
 import { randomInt } from 'node:crypto';
 import { WorkerClient } from '../base/worker.js';
-import { limitOptions, parseOptions, samplingOptions } from '../config.js';
+import { checkSessionId, limitOptions, parseOptions, samplingOptions } from '../config.js';
 import { errors, LongmindError, reviveError } from '../errors.js';
-import type { EngineSnapshot, EngineStats, Generation, RequestOptions, SessionInfo } from '../types.js';
+import type {
+  ChatMessage,
+  ChatRequest,
+  CompletionRequest,
+  EngineSnapshot,
+  EngineStats,
+  Generation,
+  RequestOptions,
+  SessionInfo,
+} from '../types.js';
 import { RunningGeneration } from './generation.js';
 import { Outgoing } from './outgoing.js';
-import { type Encoded, encodePrompt, type Prompt, type TextSide } from './prompt.js';
+import { type Encoded, encodeChat, encodePrompt, type TextSide } from './prompt.js';
 import type { Calls, CoreInfo, FromWorker, Ready, ToWorker, WorkerData } from './protocol.js';
 
 /** Request options beside the sampling and limit tables. */
@@ -69,11 +78,16 @@ export class EngineClient {
     }
   }
 
-  /** Never throws: what is wrong with `prompt` or `options` is how the generation ends. */
-  generate(prompt: () => Prompt, options: RequestOptions): Generation {
-    return this.#start(options, null, async () =>
-      encodePrompt(this.#text, prompt(), options.sessionAppend ?? false, options.tools),
-    );
+  /** Never throws, like `chat`: what is wrong with a request is how its generation ends. */
+  complete(request: CompletionRequest): Generation {
+    const { prompt: _, ...options } = request;
+    return this.#start(options, null, () => encodePrompt(this.#text, request));
+  }
+
+  /** `opening`: the messages as their conversation begins. */
+  chat(request: ChatRequest, opening: (messages: ChatMessage[]) => ChatMessage[]): Generation {
+    const { messages: _, ...options } = request;
+    return this.#start(options, null, () => encodeChat(this.#text, request, opening));
   }
 
   /** `forkOf`: a request with the same prompt, which `encode` gives too. */
@@ -85,7 +99,7 @@ export class EngineClient {
     if (this.#dead || this.#closing) return this.#refused(this.#dead ?? errors.engineClosed());
     const { signal } = options;
     const onSignal = () => generation.abort();
-    const generation = new RunningGeneration(id, limits.stop, this.#text.createDecoder(), {
+    const generation = new RunningGeneration(id, limits, this.#text.createDecoder(), {
       abort: () => this.#abort(id),
       fork: (other) => {
         if (options.sessionId !== undefined)
@@ -126,7 +140,7 @@ export class EngineClient {
   /** A request that ended before it began. */
   #refused(error: LongmindError): Generation {
     const none = () => this.#refused(error);
-    const generation = new RunningGeneration(this.#nextId++, [], this.#text.createDecoder(), {
+    const generation = new RunningGeneration(this.#nextId++, { stop: [], minTokens: 0 }, this.#text.createDecoder(), {
       abort() {},
       fork: none,
     });
@@ -203,6 +217,7 @@ export class EngineClient {
       reason: 'abort',
       promptTokens: 0,
       cachedTokens: 0,
+      acceptedDraftTokens: 0,
       completionTokens: 0,
       stopString: null,
       queueMs: 0,
@@ -253,6 +268,7 @@ function readOptions(options: RequestOptions) {
     const limits = parseOptions(limitOptions, pick(options, limitOptions));
     const known = [...REQUEST_FIELDS, ...Object.keys(samplingOptions), ...Object.keys(limitOptions)];
     parseOptions({}, options as Record<string, unknown>, known);
+    if (options.sessionId !== undefined) checkSessionId(options.sessionId);
     return { sampling, limits };
   } catch (e) {
     if (e instanceof LongmindError) return e;

@@ -11,6 +11,7 @@ import type { Admission } from './admission.js';
 import { type BatchEvents, PersistentBatch } from './batch.js';
 import { splitMemory } from './memory.js';
 import type { CoreInfo, Vocabulary, WorkerData } from './protocol.js';
+import { restoreSessions } from './restore.js';
 import type { Session } from './sessions.js';
 import { takeSnapshot } from './snapshot.js';
 import { type Budget, fixedBudget, StepBudget } from './step-budget.js';
@@ -19,6 +20,9 @@ import { type Budget, fixedBudget, StepBudget } from './step-budget.js';
 const TARGET_STEP_MS = 250;
 /** Step size that the workspace is made for when the budget is measured. */
 const MEASURED_MAX_TOKENS = 1024;
+
+/** Logits of guessed tokens in one step, at most: one sequence may have long guesses, or several have short ones. */
+const DRAFT_LOGITS = 32;
 
 export interface ModelPlan {
   sessionLen: number;
@@ -48,7 +52,7 @@ export function planModel(program: Program, weightBytes: number, config: EngineC
     maxTokens: Math.max(maxTokens, config.maxBatchSize),
     maxRows: config.maxBatchSize,
     maxBlocksPerRow: Math.ceil(sessionLen / blockLen),
-    maxLogits: config.maxBatchSize,
+    maxLogits: config.maxBatchSize + (config.speculation === 'off' ? 0 : DRAFT_LOGITS),
     vocab: dims.vocab,
   };
   const workspaceBytes = device.workspaceBytes(program, limits);
@@ -172,12 +176,20 @@ export class Core {
   #openJournal(dir: string): Journal {
     const onFailure = ({ message }: Error) => {
       this.#storeFailure ??= message;
-      this.news.problem?.(`${message}; serving goes on, but what is said from now on does not outlive this process`);
+      this.news.problem?.(
+        `${message}; serving goes on, and what is said from now on is written when the disk takes it again`,
+      );
     };
-    const journal = createJournal({ dir, fingerprint: this.data.fingerprint, onFailure });
-    // longer ones than this engine takes are left where they are: another start may take them
-    for (const s of journal.recovered) {
-      if (s.ids.length < this.#plan.sessionLen) this.batch.sessions.restore(s.sessionId, s.owner, s.ids);
+    const onRecovery = () => {
+      this.#storeFailure = null;
+      this.news.problem?.('the session store is written again, and holds all that was said in the meantime');
+    };
+    const journal = createJournal({ dir, fingerprint: this.data.fingerprint, onFailure, onRecovery });
+    const { limits, sessionLen } = this.#plan;
+    const { impossible } = restoreSessions(journal.recovered, this.batch.sessions, limits.vocab, sessionLen);
+    for (const s of impossible) {
+      journal.drop(s.sessionId, s.owner);
+      this.news.problem?.(`session '${s.sessionId}' in the session store has a token that is none, and is dropped`);
     }
     return journal;
   }
@@ -217,6 +229,7 @@ export class Core {
       },
       budget: this.#budget,
       mover,
+      speculation: config.speculation,
       admission: this.#admission,
     };
     this.batch = new PersistentBatch(this.device, this.cache, options, this.events);
@@ -245,6 +258,7 @@ function statsOf(
     tokens: { prompt: c.prompt, cached: c.cached, generated: c.generated, recomputed: stats.tokensRecomputed },
     steps: c.steps,
     preemptions: c.preemptions,
+    drafts: { verified: batch.speculator?.counters.drafted ?? 0, accepted: batch.speculator?.counters.accepted ?? 0 },
     lastStepMs: batch.lastStepMs,
     lastStepJsMs: batch.lastStepJsMs,
     stepTimes: batch.stepTimes.read(),

@@ -15,6 +15,8 @@ export class Flight {
   readonly counts: Int32Array;
   /** (rows + 1) the logit rows of row i are logits[i] … logits[i + 1] - 1. */
   readonly logits: Int32Array;
+  /** (rows) how many of a row's tokens, its last ones, are guesses. */
+  readonly drafts: Int32Array;
   /** Requests whose grammar allows no token of this vocabulary: their rows fail. */
   readonly deadEnds = new Set<LiveRequest>();
   /** By slot: entries of the step's block table that are up to date, and the version of the list they came from. */
@@ -31,6 +33,7 @@ export class Flight {
     this.step = createStep(limits);
     this.counts = new Int32Array(limits.maxRows);
     this.logits = new Int32Array(limits.maxRows + 1);
+    this.drafts = new Int32Array(limits.maxRows);
     this.tableLength = new Int32Array(limits.maxRows);
     this.tableVersion = new Int32Array(limits.maxRows).fill(-1);
   }

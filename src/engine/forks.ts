@@ -11,50 +11,50 @@ export class Forks {
 
   /** `r` is new in the engine, `other` is in it. */
   join(r: LiveRequest, other: LiveRequest): void {
-    const leader = other.leader ?? other;
-    if (!this.#samePrompt(r, leader)) return;
-    if (leader.generated > 0 && leader.scheduled === leader.computed) this.#fork(r, leader);
+    const first = other.forkFrom ?? other;
+    if (!this.#samePrompt(r, first)) return;
+    if (first.generated > 0 && first.scheduled === first.computed) this.#fork(r, first);
     else {
-      r.leader = leader;
-      leader.followers.push(r);
+      r.forkFrom = first;
+      first.waitingForks.push(r);
     }
   }
 
-  /** A step computed some of `leader`. */
-  computed(leader: LiveRequest): void {
-    if (leader.followers.length === 0) return;
-    const { computed } = leader;
+  /** A step computed some of `first`. */
+  computed(first: LiveRequest): void {
+    if (first.waitingForks.length === 0) return;
+    const { computed } = first;
     // what is in flight may still write the block that they would share
-    if (computed < leader.promptTokens || leader.scheduled > computed) return;
-    for (const r of leader.followers.splice(0)) {
-      r.leader = null;
-      this.#fork(r, leader);
+    if (computed < first.promptTokens || first.scheduled > computed) return;
+    for (const r of first.waitingForks.splice(0)) {
+      r.forkFrom = null;
+      this.#fork(r, first);
     }
   }
 
   /** Leaves the engine. If others wait for its prompt, the first of them computes it now. */
   leave(r: LiveRequest): void {
-    r.leader?.followers.splice(r.leader.followers.indexOf(r), 1);
-    r.leader = null;
-    const [next, ...rest] = r.followers.splice(0);
+    r.forkFrom?.waitingForks.splice(r.forkFrom.waitingForks.indexOf(r), 1);
+    r.forkFrom = null;
+    const [next, ...rest] = r.waitingForks.splice(0);
     if (!next) return;
-    next.leader = null;
-    for (const other of rest) other.leader = next;
-    next.followers.push(...rest);
+    next.forkFrom = null;
+    for (const other of rest) other.forkFrom = next;
+    next.waitingForks.push(...rest);
   }
 
-  #samePrompt(r: LiveRequest, leader: LiveRequest): boolean {
-    if (!this.cache.exists(leader.sequence)) return false;
+  #samePrompt(r: LiveRequest, first: LiveRequest): boolean {
+    if (!this.cache.exists(first.sequence)) return false;
     const { tokens } = r.request;
-    return tokens.length === leader.promptTokens && this.cache.commonPrefix(leader.sequence, tokens) === tokens.length;
+    return tokens.length === first.promptTokens && this.cache.commonPrefix(first.sequence, tokens) === tokens.length;
   }
 
   /** In place of the sequence that it has, with the same tokens and nothing computed. */
-  #fork(r: LiveRequest, leader: LiveRequest): void {
+  #fork(r: LiveRequest, first: LiveRequest): void {
     if (!this.cache.exists(r.sequence)) return;
     const last = r.promptTokens - 1;
     this.cache.release(r.sequence, 'drop');
-    r.sequence = this.cache.fork(leader.sequence, last);
+    r.sequence = this.cache.fork(first.sequence, last);
     this.cache.appendOne(r.sequence, r.request.tokens[last]!);
   }
 }

@@ -1,13 +1,14 @@
 /** One request as its caller sees it: an async iterator of token events and a promise of the result. */
-import type { Generation, GenerationResult, TokenEvent, TokenLogprob } from '../types.js';
+import type {
+  Generation,
+  GenerationLimits,
+  GenerationResult,
+  StreamDecoder,
+  TokenEvent,
+  TokenLogprob,
+} from '../types.js';
 import type { FinishedRequest } from './request.js';
 import { StopScanner } from './stop-scanner.js';
-
-/** Token ids to text, whole characters only. */
-export interface TextDecoder {
-  push(id: number): string;
-  flush(): string;
-}
 
 /** What a generation can ask of the engine. */
 export interface GenerationControl {
@@ -18,6 +19,7 @@ export interface GenerationControl {
 export class RunningGeneration implements Generation {
   readonly id: string;
   readonly #scanner: StopScanner;
+  readonly #minTokens: number;
   readonly #queue: TokenEvent[] = [];
   readonly #tokenIds: number[] = [];
   readonly #logprobs: TokenLogprob[] = [];
@@ -35,12 +37,13 @@ export class RunningGeneration implements Generation {
 
   constructor(
     id: number,
-    stops: string[],
-    private readonly decoder: TextDecoder,
+    { stop, minTokens }: Pick<GenerationLimits, 'stop' | 'minTokens'>,
+    private readonly decoder: StreamDecoder,
     private readonly control: GenerationControl,
   ) {
     this.id = `gen-${id}`;
-    this.#scanner = new StopScanner(stops);
+    this.#scanner = new StopScanner(stop);
+    this.#minTokens = minTokens;
     this.#result = new Promise((resolve, reject) => {
       this.#resolve = resolve;
       this.#reject = reject;
@@ -94,7 +97,7 @@ export class RunningGeneration implements Generation {
     if (this.#tokenIds.length === 0) this.#firstAt = this.#lastAt;
     this.#tokenIds.push(tokenId);
     if (logprob) this.#logprobs.push(logprob);
-    const text = this.#scanner.push(this.decoder.push(tokenId));
+    const text = this.#scanner.push(this.decoder.push(tokenId), this.#tokenIds.length < this.#minTokens);
     this.#text += text;
     this.#tell({ tokenId, text, logprob });
   }
@@ -115,7 +118,12 @@ export class RunningGeneration implements Generation {
       tokenIds: this.#tokenIds,
       finishReason: f.reason,
       stopString: f.stopString,
-      usage: { promptTokens: f.promptTokens, cachedTokens: f.cachedTokens, completionTokens: n },
+      usage: {
+        promptTokens: f.promptTokens,
+        cachedTokens: f.cachedTokens,
+        completionTokens: n,
+        acceptedDraftTokens: f.acceptedDraftTokens,
+      },
       timings: {
         queue: f.queueMs,
         ttft: n > 0 ? this.#firstAt - this.#started : 0,

@@ -1,12 +1,14 @@
 /** Matchers of constrained requests. Masks are kept with a grammar, so the same one of an earlier request is used again. */
+
+import { createMatcher, type Grammar, type Matcher } from 'longmind-grammar';
 import { errors } from '../errors.js';
-import { createMatcher, type Matcher } from '../grammar/index.js';
 import type { Admission } from './admission.js';
 import type { EngineRequest } from './request.js';
 
 /** Null for a request that may say anything. */
 export function openMatcher(
-  { grammar, limits }: EngineRequest,
+  { limits }: EngineRequest,
+  grammar: Grammar | null,
   { tokenBytes, endOfTurn }: Pick<Admission, 'tokenBytes' | 'endOfTurn'>,
 ): Matcher | null {
   if (!grammar) return null;

@@ -1,13 +1,13 @@
 /** Requests on their way to the engine's thread: those of one moment in one message, a grammar once. */
-import type { Grammar } from '../grammar/index.js';
+import type { Grammar } from 'longmind-grammar';
 import type { ToWorker } from './protocol.js';
-import type { SentRequest } from './request.js';
+import type { EngineRequest } from './request.js';
 
 /** Masks are kept with a grammar, up to 8 MiB each, so the worker holds only the last used ones. */
 const GRAMMARS_KEPT = 16;
 
 export class Outgoing {
-  #requests: SentRequest[] = [];
+  #requests: EngineRequest[] = [];
   /** Of those that the worker has heard of and has not ended. */
   readonly sent = new Set<number>();
   readonly #grammarIds = new WeakMap<object, number>();
@@ -22,7 +22,7 @@ export class Outgoing {
   ) {}
 
   /** Goes soon, together with those whose prompts are ready at the same moment; not at all if it ends meanwhile. */
-  send(request: SentRequest): void {
+  send(request: EngineRequest): void {
     this.#requests.push(request);
     if (this.#requests.length === 1) queueMicrotask(() => this.#flush());
   }

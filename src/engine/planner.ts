@@ -7,6 +7,7 @@ import type { LiveRequest } from './request.js';
 import type { Restores } from './restores.js';
 import type { Roster } from './roster.js';
 import { createPlan, planAdmission, planRunning } from './scheduler.js';
+import type { Speculator } from './speculation/speculator.js';
 import type { StepBudget } from './step-budget.js';
 import type { StepBuilder } from './step-builder.js';
 
@@ -17,17 +18,22 @@ export interface PlannerReport {
   admitted(r: LiveRequest): void;
 }
 
+const NO_DRAFT = new Int32Array(0);
+
 export class Planner {
   readonly #plan;
+  /** Guesses in the step that is being filled. */
+  #drafted = 0;
 
   constructor(
-    private readonly limits: { maxTokens: number; maxRows: number },
+    private readonly limits: { maxTokens: number; maxRows: number; maxLogits: number },
     private readonly budget: Pick<StepBudget, 'tokens'>,
     private readonly cache: CacheManager,
     private readonly roster: Roster,
     private readonly waits: { prefix: PrefixWaits; restores: Restores | null },
     private readonly builder: StepBuilder,
     private readonly report: PlannerReport,
+    private readonly speculator: Speculator | null,
   ) {
     this.#plan = createPlan(limits.maxRows);
   }
@@ -64,14 +70,36 @@ export class Planner {
   #reserve(flight: Flight): boolean {
     const { running } = this.roster;
     this.builder.begin(flight);
+    this.#drafted = 0;
     for (let i = 0; i < running.length; i++) {
       const tokens = this.#plan.tokens[i]!;
       if (tokens === 0) continue;
       const r = running[i]!;
+      const draft = tokens === 1 && this.speculator ? this.#guess(r) : NO_DRAFT;
+      if (draft.length > 0 && this.cache.reserve(r.sequence, r.scheduled + tokens + draft.length)) {
+        this.builder.addRow(r, tokens, draft);
+        continue;
+      }
       if (!this.cache.reserve(r.sequence, r.scheduled + tokens)) return false;
       this.builder.addRow(r, tokens);
     }
     return true;
+  }
+
+  /** Guesses for a sequence that decodes, within what the step may still hold. */
+  #guess(r: LiveRequest): Int32Array {
+    const plan = this.#plan;
+    if (r.length - r.scheduled !== 1 || r.drawing > 0) return NO_DRAFT;
+    const logitsLeft = this.limits.maxLogits - this.limits.maxRows - this.#drafted;
+    const max = Math.min(r.maxTokens - r.generated - 1, logitsLeft, plan.budgetLeft);
+    const draft = this.speculator!.guess(r, this.roster.running.length, max);
+    if (draft.length === 0) return NO_DRAFT;
+    const more = r.needed(r.length + draft.length) - r.needed(r.length);
+    if (more > plan.blocksLeft) return NO_DRAFT;
+    plan.blocksLeft -= more;
+    plan.budgetLeft -= draft.length;
+    this.#drafted += draft.length;
+    return draft;
   }
 
   /** Tokens for this step, given the context that its prefill (if any) would see. */
@@ -87,7 +115,7 @@ export class Planner {
     const plan = this.#plan;
     for (let i = 0; i < waiting.length && this.roster.hasSlot && plan.budgetLeft > 0; ) {
       const r = waiting[i]!;
-      if (r.leader || r.waitsFor || this.waits.restores?.waits(r)) {
+      if (r.forkFrom || r.waitsFor || this.waits.restores?.waits(r)) {
         i++;
         continue;
       }

@@ -1,6 +1,6 @@
 /** From what a caller says to token ids; text work happens off this thread. */
-import type { ChatMessage, TokenBytes } from '../types.js';
-import type { TextDecoder } from './generation.js';
+import { errors } from '../errors.js';
+import type { ChatMessage, ChatRequest, CompletionRequest, StreamDecoder, TokenBytes } from '../types.js';
 import type { EngineRequest } from './request.js';
 
 /** What the engine needs of a tokenizer; all text work happens off the engine thread. */
@@ -11,7 +11,7 @@ export interface TextSide {
   /** What follows an assistant's last content: its end of turn, the new messages, ready for the answer. */
   encodeContinuation(messages: ChatMessage[], options?: { tools?: unknown[] }): Promise<Int32Array>;
   decode(ids: ArrayLike<number>, options: { special: boolean }): string;
-  createDecoder(): TextDecoder;
+  createDecoder(): StreamDecoder;
   readonly tokenBytes: TokenBytes;
   /** Tokens that end a generation. */
   readonly endTokens: readonly number[];
@@ -19,30 +19,37 @@ export interface TextSide {
   close(): Promise<void>;
 }
 
-export type Prompt =
-  | { kind: 'text'; text: string }
-  | { kind: 'tokens'; ids: Int32Array }
-  /** `first`: the same as a conversation begins, where that differs. */
-  | { kind: 'chat'; messages: ChatMessage[]; first?: ChatMessage[] };
-
 /** The tokens of a whole history and, if only what is new is given, those that follow an earlier turn. */
 export type Encoded = Pick<EngineRequest, 'tokens' | 'continuation'>;
 
+/** @throws LongmindError invalid_request, for a caller without types */
 export async function encodePrompt(
   text: TextSide,
-  prompt: Prompt,
-  append: boolean,
-  tools?: unknown[],
+  { prompt, sessionAppend: append = false }: CompletionRequest,
 ): Promise<Encoded> {
-  if (prompt.kind === 'tokens') return { tokens: prompt.ids, continuation: append ? prompt.ids : null };
-  if (prompt.kind === 'chat') {
-    const [tokens, continuation] = await Promise.all([
-      text.encodeChat(prompt.first ?? prompt.messages, { tools }),
-      append ? text.encodeContinuation(prompt.messages, { tools }) : null,
-    ]);
-    return { tokens, continuation };
+  if (typeof prompt !== 'string') {
+    const list = Array.from(prompt ?? []);
+    if (typeof prompt !== 'object' || !list.every(Number.isInteger))
+      throw errors.invalidRequest("'prompt' must be a string or token ids", 'prompt');
+    const ids = Int32Array.from(list);
+    return { tokens: ids, continuation: append ? ids : null };
   }
-  const continuation = await text.encode(prompt.text, { special: false });
+  const continuation = await text.encode(prompt, { special: false });
   const tokens = Int32Array.from([...text.startTokens, ...continuation]);
   return { tokens, continuation: append ? continuation : null };
+}
+
+/** `opening`: the messages as their conversation begins. @throws LongmindError invalid_request, for a caller without types */
+export async function encodeChat(
+  text: TextSide,
+  { messages, tools, sessionAppend: append = false }: ChatRequest,
+  opening: (messages: ChatMessage[]) => ChatMessage[],
+): Promise<Encoded> {
+  const good = Array.isArray(messages) && messages.length > 0 && messages.every((m) => typeof m?.role === 'string');
+  if (!good) throw errors.invalidRequest("'messages' must be an array of at least one { role, content }", 'messages');
+  const [tokens, continuation] = await Promise.all([
+    text.encodeChat(opening(messages), { tools }),
+    append ? text.encodeContinuation(messages, { tools }) : null,
+  ]);
+  return { tokens, continuation };
 }

@@ -1,9 +1,10 @@
 /** What the main thread and the engine worker say to each other. Plain data; token events go back in one message a step. */
+
+import type { Grammar } from 'longmind-grammar';
 import type { CallMessage } from '../base/worker.js';
 import type { EngineConfig } from '../config.js';
 import type { DeviceInfo, Program } from '../device/device.js';
 import type { SerializedError } from '../errors.js';
-import type { Grammar } from '../grammar/index.js';
 import type {
   EngineSnapshot,
   EngineStats,
@@ -14,7 +15,7 @@ import type {
   TokenBytes,
   TokenLogprob,
 } from '../types.js';
-import type { FinishedRequest, SentRequest } from './request.js';
+import type { EngineRequest, FinishedRequest } from './request.js';
 
 export interface WorkerData {
   program: Program;
@@ -62,7 +63,7 @@ export interface Calls {
 export type ToWorker =
   | { type: 'vocabulary'; vocabulary: Vocabulary }
   /** In one message what came at one moment: forks then find the request that they are forks of. */
-  | { type: 'requests'; requests: SentRequest[] }
+  | { type: 'requests'; requests: EngineRequest[] }
   /** A grammar that requests will name; null: none will any more. */
   | { type: 'grammar'; id: number; grammar: Grammar | null }
   | { type: 'abort'; id: number }

@@ -1,12 +1,13 @@
 /** A request inside the engine: what was asked (plain data) and how far it is. */
+
+import type { Matcher } from 'longmind-grammar';
 import type { CacheManager, SequenceId } from '../cache/types.js';
-import type { Grammar, Matcher } from '../grammar/index.js';
 import type { FinishReason, GenerationLimits, SamplingParams } from '../types.js';
 import { rankOf, type Schedulable } from './scheduler.js';
 import type { StopDetector } from './stop-detector.js';
 import type { Turn } from './turn.js';
 
-/** What the batch is asked for. */
+/** What the batch is asked for; plain data, as it crosses from the main thread. */
 export interface EngineRequest {
   id: number;
   tokens: Int32Array;
@@ -22,14 +23,11 @@ export interface EngineRequest {
   continuation: Int32Array | null;
   priority: number;
   owner: number;
-  /** Limits what may be drawn. The same object is the same grammar: the masks that were learned of it serve again. */
-  grammar: Grammar | null;
+  /** Number of the grammar that limits what may be drawn; the grammar itself was sent before, once. */
+  grammar: number | null;
   /** A request in the engine with the same prompt, which is computed once for both; null or gone: computed for this one. */
   forkOf: number | null;
 }
-
-/** A request as it crosses the worker boundary: a grammar goes over once, and is then known by its number. */
-export type SentRequest = Omit<EngineRequest, 'grammar'> & { grammar: number | null };
 
 export interface FinishedRequest {
   id: number;
@@ -37,6 +35,8 @@ export interface FinishedRequest {
   promptTokens: number;
   cachedTokens: number;
   completionTokens: number;
+  /** Of these, the ones that were guessed and verified rather than drawn one by one. */
+  acceptedDraftTokens: number;
   stopString: string | null;
   /** Milliseconds from arrival in the engine to admission. */
   queueMs: number;
@@ -44,7 +44,7 @@ export interface FinishedRequest {
 
 /** Distinct tokens of a sequence and how often each was generated, kept up to date token by token, for the penalties. */
 export class TokenHistory {
-  readonly #slot = new Map<number, number>();
+  readonly #index = new Map<number, number>();
   tokens = new Int32Array(64);
   counts = new Int32Array(64);
   size = 0;
@@ -59,14 +59,28 @@ export class TokenHistory {
     this.counts[this.#place(token)]!++;
   }
 
+  /** What it would be with these tokens generated too, while `look` looks at it. */
+  with(tokens: Int32Array, look: (count: number) => void): void {
+    const { size } = this;
+    look(0);
+    for (let i = 0; i < tokens.length; i++) {
+      this.add(tokens[i]!);
+      look(i + 1);
+    }
+    for (const t of tokens) this.counts[this.#index.get(t)!]!--;
+    for (let i = size; i < this.size; i++) this.#index.delete(this.tokens[i]!);
+    this.size = size;
+  }
+
   #place(token: number): number {
-    const known = this.#slot.get(token);
+    const known = this.#index.get(token);
     if (known !== undefined) return known;
     if (this.size === this.tokens.length) {
       this.tokens = grown(this.tokens);
       this.counts = grown(this.counts);
     }
-    this.#slot.set(token, this.size);
+    this.#index.set(token, this.size);
+    this.counts[this.size] = 0;
     this.tokens[this.size] = token;
     return this.size++;
   }
@@ -90,6 +104,9 @@ export class LiveRequest implements Schedulable {
   /** Tokens that steps in flight draw (0 or 1), and the logit row of the last step submitted that draws one. */
   drawing = 0;
   drawnBy = -1;
+  /** Guessed tokens that a step in flight verifies. */
+  drafting = 0;
+  acceptedDrafts = 0;
   aborted = false;
   /** Out of the engine; a step in flight may still hold a row of it. */
   ended = false;
@@ -102,9 +119,9 @@ export class LiveRequest implements Schedulable {
   /** What it changed of its session, if it has one. */
   turn: Turn | null = null;
   history: TokenHistory | null = null;
-  /** It waits for this one's prompt, and these wait for its own. See forks.ts. */
-  leader: LiveRequest | null = null;
-  readonly followers: LiveRequest[] = [];
+  /** It waits until this one's prompt is computed, to fork it; and these wait to fork this one. See forks.ts. */
+  forkFrom: LiveRequest | null = null;
+  readonly waitingForks: LiveRequest[] = [];
   /** It waits until this one has computed so much, and these wait for it. See prefix-waits.ts. */
   waitsFor: LiveRequest | null = null;
   waitsUntil = 0;
@@ -142,12 +159,13 @@ export class LiveRequest implements Schedulable {
     return this.drawing > 0 && this.#runsAhead ? this.known + this.drawing : this.known;
   }
 
-  /** Masks and penalties of the next token depend on this one; followers wait for the prompt's end; the last needs no KV. */
+  /** Masks and penalties of the next token depend on this one; forks wait for the prompt's end; the last needs no KV. */
   get #runsAhead(): boolean {
     return (
+      this.drafting === 0 &&
       this.matcher === null &&
       this.history === null &&
-      this.followers.length === 0 &&
+      this.waitingForks.length === 0 &&
       this.generated + this.drawing < this.maxTokens
     );
   }
@@ -177,6 +195,7 @@ export class LiveRequest implements Schedulable {
       promptTokens: this.promptTokens,
       cachedTokens: this.cachedTokens,
       completionTokens: this.generated,
+      acceptedDraftTokens: this.acceptedDrafts,
       stopString,
       queueMs: this.admittedAt < 0 ? 0 : this.admittedAt - this.arrival,
     };

@@ -43,6 +43,7 @@ export class Roster {
     this.taken(r.slot);
     r.scheduled = r.computed;
     r.drawing = 0;
+    r.drafting = 0;
     r.mayRestore = true;
     insertByRank(this.running, r);
   }
@@ -76,6 +77,7 @@ export class Roster {
     for (const r of this.running) {
       r.scheduled = r.computed;
       r.drawing = 0;
+      r.drafting = 0;
     }
   }
 
@@ -91,10 +93,11 @@ export class Roster {
       const known = this.cache.known(r.sequence);
       invariant(r.known === known, `request ${id}: ${r.known} tokens, its sequence has ${known}`);
       invariant(
-        r.scheduled >= r.computed && r.scheduled <= r.known + r.drawing,
+        r.scheduled >= r.computed && r.scheduled <= r.known + r.drawing + r.drafting,
         `request ${id}: ${r.scheduled} scheduled`,
       );
-      if (!inFlight) invariant(r.scheduled === r.computed && r.drawing === 0, `request ${id}: nothing is in flight`);
+      if (!inFlight)
+        invariant(r.scheduled === r.computed && r.drawing + r.drafting === 0, `request ${id}: nothing is in flight`);
     }
   }
 }

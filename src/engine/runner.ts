@@ -80,7 +80,8 @@ export class StepRunner {
   #submit(flight: Flight): void {
     this.builder.end();
     let context = 0;
-    for (let i = 0; i < flight.rows.length; i++) context += flight.counts[i]! * flight.rows[i]!.scheduled;
+    for (let i = 0; i < flight.rows.length; i++)
+      context += (flight.counts[i]! + flight.drafts[i]!) * flight.rows[i]!.scheduled;
     flight.context = context / flight.step.tokenCount;
     flight.submittedAt = this.now();
     try {
@@ -93,7 +94,8 @@ export class StepRunner {
     }
     for (let i = 0; i < flight.rows.length; i++) {
       const r = flight.rows[i]!;
-      r.scheduled += flight.counts[i]!;
+      r.drafting = flight.drafts[i]!;
+      r.scheduled += flight.counts[i]! + r.drafting;
       if (flight.logits[i] === flight.logits[i + 1]) continue;
       r.drawing++;
       r.drawnBy = flight.logits[i]!;

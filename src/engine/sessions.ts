@@ -1,5 +1,6 @@
 /** Named conversations: session id → sequence. The tokens and their KV live in the cache manager. */
 import type { CacheManager, SequenceId } from '../cache/types.js';
+import { checkSessionId } from '../config.js';
 import { errors } from '../errors.js';
 import type { SessionInfo } from '../types.js';
 
@@ -57,20 +58,26 @@ export class Sessions {
   }
 
   open(id: string, owner: number): Session {
-    return this.find(id, owner) ?? this.adopt(id, owner, this.#create(owner));
+    return this.find(id, owner) ?? this.#add(checkSessionId(id), owner, this.#create(owner));
   }
 
   /** A session with these tokens, as if it had been evicted. */
   restore(id: string, owner: number, tokens: ArrayLike<number>): Session {
     const sequence = this.#create(owner);
-    this.cache.append(sequence, tokens);
+    try {
+      this.cache.append(sequence, tokens);
+    } catch (e) {
+      this.cache.release(sequence, 'drop');
+      throw e;
+    }
     return this.#add(id, owner, sequence);
   }
 
-  /** Names a sequence. */
-  adopt(id: string, owner: number, sequence: SequenceId): Session {
-    const s = this.#add(id, owner, sequence);
-    if (this.cache.known(sequence) > 0) this.changed(s, 0);
+  /** Names a sequence, which `fork` makes; the name is checked before. It outlives the process, also without a token. */
+  adopt(id: string, owner: number, fork: () => SequenceId): Session {
+    checkSessionId(id);
+    const s = this.#add(id, owner, fork());
+    this.changed(s, 0);
     return s;
   }
 

@@ -4,7 +4,7 @@ const FIRST = 32;
 const SMALL = 8;
 
 /** What a step may hold, and what computing costs. */
-export type Budget = Pick<StepBudget, 'tokens' | 'observe' | 'prefillMs'>;
+export type Budget = Pick<StepBudget, 'tokens' | 'observe' | 'prefillMs' | 'rowMs' | 'fixedMs'>;
 
 /** The caller says how many tokens a step may hold; what they cost is measured all the same. */
 export function fixedBudget(tokens: number): Budget {
@@ -13,6 +13,8 @@ export function fixedBudget(tokens: number): Budget {
     tokens: () => tokens,
     observe: (...step) => measured.observe(...step),
     prefillMs: (n, context) => measured.prefillMs(n, context),
+    rowMs: (context) => measured.rowMs(context),
+    fixedMs: () => measured.fixedMs(),
   };
 }
 
@@ -77,6 +79,16 @@ export class StepBudget {
     if (this.#samples === 0) return Number.POSITIVE_INFINITY;
     const each = this.#perToken + (this.#perContext * (context + tokens / 2)) / 1024;
     return this.#fixed * Math.ceil(tokens / this.tokens(context)) + tokens * each;
+  }
+
+  /** Milliseconds of one row more at this context; NaN before anything was measured. */
+  rowMs(context: number): number {
+    return this.#samples === 0 ? Number.NaN : this.#perToken + (this.#perContext * context) / 1024;
+  }
+
+  /** Milliseconds of a step with hardly any rows; 0 before one was seen. */
+  fixedMs(): number {
+    return this.#fixed;
   }
 
   #solve(): void {

@@ -1,10 +1,14 @@
 /** Fills a step from what the scheduler planned. */
+
+import type { Matcher } from 'longmind-grammar';
 import type { CacheManager } from '../cache/types.js';
 import { MAX_TOP_LOGPROBS, type Step, type StepLimits, type StepResult } from '../device/device.js';
-import type { Matcher } from '../grammar/index.js';
+import { invariant } from '../errors.js';
 import type { TokenLogprob } from '../types.js';
 import type { Flight } from './flight.js';
 import type { LiveRequest } from './request.js';
+
+const NO_DRAFT = new Int32Array(0);
 
 export class StepBuilder {
   /** What is being filled. */
@@ -33,14 +37,15 @@ export class StepBuilder {
     s.rowCount = s.tokenCount = s.logitCount = s.copyCount = 0;
   }
 
-  /** Adds the next `count` tokens of a sequence whose blocks are reserved. */
-  addRow(r: LiveRequest, count: number): void {
+  /** Adds the next `count` tokens of a sequence whose blocks are reserved, and guesses of what follows the last known one. */
+  addRow(r: LiveRequest, count: number, draft: Int32Array = NO_DRAFT): void {
     const f = this.flight;
     const s = f.step;
     const row = f.rows.length;
     const at = s.tokenCount;
-    const end = at + count;
+    const end = at + count + draft.length;
     f.counts[row] = count;
+    f.drafts[row] = draft.length;
     f.rows.push(r);
     s.rowStart[row] = at;
     s.rowStart[row + 1] = end;
@@ -48,9 +53,13 @@ export class StepBuilder {
     s.rowCount = row + 1;
     s.tokenCount = end;
     this.#setTokens(r, count, at);
+    for (let i = 0; i < draft.length; i++) {
+      s.tokens[at + count + i] = draft[i]!;
+      s.positions[at + count + i] = r.scheduled + count + i;
+    }
     this.#updateTable(r);
     f.logits[row] = s.logitCount;
-    if (r.scheduled + count === r.length) this.#want(r, end - 1);
+    if (r.scheduled + count === r.length) this.#wantAll(r, at + count - 1, draft);
     f.logits[row + 1] = s.logitCount;
   }
 
@@ -85,13 +94,28 @@ export class StepBuilder {
     f.tableVersion[slot] = version;
   }
 
-  #want(r: LiveRequest, token: number): void {
+  /** The logits of the last known token, and of each guess as if those before it were known. */
+  #wantAll(r: LiveRequest, token: number, draft: Int32Array): void {
+    if (draft.length === 0) {
+      this.#want(r, token, 0, r.matcher);
+      return;
+    }
+    const matcher = r.matcher?.clone() ?? null;
+    const want = (guesses: number) => {
+      if (guesses > 0) invariant(matcher?.accept(draft[guesses - 1]!) ?? true, 'a guess that the grammar forbids');
+      this.#want(r, token + guesses, guesses, matcher);
+    };
+    if (r.history) r.history.with(draft, want);
+    else for (let n = 0; n <= draft.length; n++) want(n);
+  }
+
+  #want(r: LiveRequest, token: number, guesses: number, matcher: Matcher | null): void {
     const s = this.flight.step;
     const i = s.logitCount++;
     // first what may move the arrays
-    const maskRow = r.matcher ? this.#addMask(r, r.matcher) : -1;
+    const maskRow = matcher ? this.#addMask(r, matcher) : -1;
     this.#addHistory(r, i);
-    this.#addBias(r, i);
+    this.#addBias(r, i, guesses);
     const p = r.request.sampling;
     s.logitRows[i] = token;
     s.temperature[i] = p.temperature;
@@ -131,11 +155,11 @@ export class StepBuilder {
     s.historyStart[i + 1] = this.#historyUsed;
   }
 
-  #addBias(r: LiveRequest, i: number): void {
+  #addBias(r: LiveRequest, i: number, guesses: number): void {
     const s = this.flight.step;
     const from = this.#biasUsed;
     const asked = r.biasTokens.length;
-    const bans = r.generated + r.drawing < r.request.limits.minTokens ? r.bans.length : 0;
+    const bans = r.generated + r.drawing + guesses < r.request.limits.minTokens ? r.bans.length : 0;
     if (asked + bans > 0) {
       this.#biasUsed += asked + bans;
       s.reserve('biasTokens', this.#biasUsed);

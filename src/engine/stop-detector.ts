@@ -18,11 +18,11 @@ export class StopDetector {
     this.#scanner = new StopScanner(stops.map((s) => Buffer.from(s, 'utf8').toString('latin1')));
   }
 
-  /** The stop string that this token completed, or null. Special tokens are not text. */
-  push(tokenId: number): string | null {
+  /** The stop string that this token completed, or null. Special tokens are not text. `early`: none counts yet. */
+  push(tokenId: number, early = false): string | null {
     if (this.table.special[tokenId]) return null;
     const { bytes, offsets } = this.table;
-    this.#scanner.push(Buffer.from(bytes.subarray(offsets[tokenId], offsets[tokenId + 1])).toString('latin1'));
+    this.#scanner.push(Buffer.from(bytes.subarray(offsets[tokenId], offsets[tokenId + 1])).toString('latin1'), early);
     const found = this.#scanner.found;
     return found === null
       ? null

@@ -6,13 +6,16 @@ export class StopScanner {
 
   constructor(private readonly stops: readonly string[]) {}
 
-  /** Adds text; returns what may be shown now. After a stop was found nothing more is. */
-  push(text: string): string {
+  /**
+   * Adds text; returns what may be shown now. After a stop was found nothing more is. `early`: a stop string that ends in
+   * this text is text like any other.
+   */
+  push(text: string, early = false): string {
     if (this.found !== null) return '';
     if (this.stops.length === 0) return text;
     const all = this.#held + text;
     let at = -1;
-    for (const stop of this.stops) {
+    for (const stop of early ? [] : this.stops) {
       const k = all.indexOf(stop);
       if (k >= 0 && (at < 0 || k < at)) {
         at = k;

@@ -4,17 +4,17 @@
  */
 import os from 'node:os';
 import { type MessagePort, receiveMessageOnPort, workerData } from 'node:worker_threads';
+import { type Grammar, prepareVocabulary } from 'longmind-grammar';
 import { type Answers, answer, begin, typed } from '../base/worker.js';
 import { createCpuDevice } from '../device/cpu/index.js';
 import type { Device } from '../device/device.js';
 import { createNullDevice } from '../device/null/index.js';
 import { errors, invariant, type LongmindError } from '../errors.js';
-import { type Grammar, prepareVocabulary } from '../grammar/index.js';
 import type { TokenLogprob } from '../types.js';
 import type { BatchEvents } from './batch.js';
 import { Core } from './core.js';
 import type { Calls, FromWorker, Ready, ToWorker, WorkerData } from './protocol.js';
-import type { FinishedRequest, SentRequest } from './request.js';
+import type { EngineRequest, FinishedRequest } from './request.js';
 
 /** Collects the events of one step into one message. */
 class Outbox implements BatchEvents {
@@ -92,7 +92,7 @@ const answers: Answers<Calls, Core> = {
     const known = cache.known(from.sequence);
     const keep = length ?? known;
     if (keep > known) throw errors.invalidRequest(`session '${id}' has ${known} tokens, not ${keep}`, 'length');
-    return batch.sessions.info(batch.sessions.adopt(newId, owner, cache.fork(from.sequence, keep)));
+    return batch.sessions.info(batch.sessions.adopt(newId, owner, () => cache.fork(from.sequence, keep)));
   },
   truncateSession: ({ id, length, owner }, { batch, cache }) => {
     const session = batch.sessions.idle(id, owner);
@@ -146,13 +146,13 @@ function serve(port: MessagePort, data: WorkerData): Ready {
   const grammars = new Map<number, Grammar>();
   let closing = false;
 
-  const submit = ({ grammar, ...rest }: SentRequest): void => {
+  const submit = (request: EngineRequest): void => {
     try {
-      const known = grammar === null ? null : grammars.get(grammar);
-      invariant(known !== undefined, `request ${rest.id} names a grammar that was never sent`);
-      core.batch.submit({ ...rest, grammar: known });
+      const grammar = request.grammar === null ? null : grammars.get(request.grammar);
+      invariant(grammar !== undefined, `request ${request.id} names a grammar that was never sent`);
+      core.batch.submit(request, grammar);
     } catch (e) {
-      outbox.failed(rest.id, typed(e));
+      outbox.failed(request.id, typed(e));
     }
   };
 

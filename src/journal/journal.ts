@@ -6,11 +6,12 @@
  * turn in flight; the machine losing power, with fsync 'turn' the same, with 'interval' the last second, with 'off'
  * whatever the system had not written. A torn or damaged end is cut off; what stands before it is kept.
  */
-import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { closeSync, lstatSync, renameSync, rmSync, writeSync } from 'node:fs';
 import path from 'node:path';
 import { type FileLock, HeldBy, takeLock } from '../base/lock.js';
 import { WorkerClient } from '../base/worker.js';
 import { errors, LongmindError } from '../errors.js';
+import { createPrivate, privateFolder, readPrivate } from './journal-file.js';
 import { compacted, DROP, encode, type Replay, replay, type SavedSession, WRITE } from './journal-format.js';
 import type { JournalCalls, JournalMessage, JournalNews, JournalWorkerData } from './journal-worker.js';
 
@@ -24,8 +25,10 @@ export interface JournalOptions {
   fsync?: 'turn' | 'interval' | 'off';
   /** Compaction starts beyond so many bytes, when the file has doubled. Default 4 MiB. */
   compactAbove?: number;
-  /** Told once, when writing fails for the first time: from then on nothing is written. */
+  /** Told when writing fails. What is appended from then on waits, and is written when the disk takes it again. */
   onFailure?: (error: Error) => void;
+  /** Told when everything that waited was written. */
+  onRecovery?: () => void;
 }
 
 export interface Journal {
@@ -48,18 +51,18 @@ const LOCK = 'sessions.lock';
 const COMPACT_ABOVE = 4 * 2 ** 20;
 
 export function createJournal(options: JournalOptions): Journal {
-  const { dir, fingerprint, fsync = 'interval', compactAbove = COMPACT_ABOVE, onFailure } = options;
+  const { dir, fingerprint, fsync = 'interval', compactAbove = COMPACT_ABOVE } = options;
   const file = path.join(dir, FILE);
   let lock: FileLock | null = null;
   try {
-    mkdirSync(dir, { recursive: true });
+    privateFolder(dir, FILE);
     const taken = takeLock(path.join(dir, LOCK));
     if (taken instanceof HeldBy) throw errors.sessionStoreInUse(dir, taken.holder);
     lock = taken;
     const { old, putAside, bytes } = open(file, fingerprint);
     const { validBytes } = old;
     const data: JournalWorkerData = { file, fingerprint, fsync, validBytes, compactAbove, lock: lock.handle };
-    return new FileJournal([...old.sessions.values()], putAside, bytes - validBytes, lock, data, onFailure);
+    return new FileJournal([...old.sessions.values()], putAside, bytes - validBytes, lock, data, options);
   } catch (e) {
     lock?.release();
     if (e instanceof LongmindError) throw e;
@@ -71,17 +74,22 @@ export function createJournal(options: JournalOptions): Journal {
 function open(file: string, fingerprint: string): { old: Replay; putAside: string | null; bytes: number } {
   const header = compacted(fingerprint, [])[0]!;
   let putAside: string | null = null;
-  if (existsSync(file)) {
-    const content = readFileSync(file);
+  if (lstatSync(file, { throwIfNoEntry: false })) {
+    const content = readPrivate(file);
     const old = replay(content);
     if (old.fingerprint === fingerprint) return { old, putAside, bytes: content.length };
     // shorter than a header: its own writing was interrupted
     if (old.fingerprint !== null || content.length >= header.length) {
       putAside = `${file}.${Date.now()}.old`;
       renameSync(file, putAside);
-    }
+    } else rmSync(file);
   }
-  writeFileSync(file, header);
+  const fd = createPrivate(file);
+  try {
+    writeSync(fd, header);
+  } finally {
+    closeSync(fd);
+  }
   return { old: { fingerprint, validBytes: header.length, sessions: new Map() }, putAside, bytes: header.length };
 }
 
@@ -90,6 +98,8 @@ class FileJournal implements Journal {
   /** Flushes that are waited for: this process stays for them. */
   #flushes = 0;
   #failure: Error | null = null;
+  /** Its thread is gone. */
+  #dead = false;
   #closed = false;
 
   constructor(
@@ -98,15 +108,19 @@ class FileJournal implements Journal {
     readonly cutBytes: number,
     private readonly lock: FileLock,
     data: JournalWorkerData,
-    private readonly onFailure?: (error: Error) => void,
+    private readonly news: Pick<JournalOptions, 'onFailure' | 'onRecovery'>,
   ) {
     const script = new URL('./journal-worker.js', import.meta.url);
     this.#thread = new WorkerClient(
       script,
       { data, execArgv: [] },
       {
-        onMessage: ({ message }) => this.#fail(errors.io('the session store', message)),
-        onEnd: ({ detail }) => this.#closed || this.#fail(errors.io('the session store', detail)),
+        onMessage: (m) =>
+          m.type === 'recovery' ? this.#recover() : this.#fail(errors.io('the session store', m.message)),
+        onEnd: ({ detail }) => {
+          this.#dead = true;
+          if (!this.#closed) this.#fail(errors.io('the session store', detail));
+        },
       },
     );
     this.#thread.hold(false);
@@ -121,7 +135,7 @@ class FileJournal implements Journal {
   }
 
   #send(record: Uint8Array<ArrayBuffer>): void {
-    if (this.#closed || this.#failure) return;
+    if (this.#closed || this.#dead) return;
     this.#thread.post({ type: 'record', record }, [record.buffer]);
   }
 
@@ -153,9 +167,15 @@ class FileJournal implements Journal {
     }
   }
 
+  #recover(): void {
+    if (!this.#failure) return;
+    this.#failure = null;
+    this.news.onRecovery?.();
+  }
+
   #fail(e: Error): void {
     if (this.#failure) return;
     this.#failure = e;
-    this.onFailure?.(e);
+    this.news.onFailure?.(e);
   }
 }

@@ -12,9 +12,8 @@ import { generationRoutes } from './routes/generation.js';
 import { infoRoutes } from './routes/info.js';
 import { sessionRoutes } from './routes/sessions.js';
 
-/** Milliseconds a client has for its headers, and for the whole request. */
-const HEADERS_MS = 10_000;
-const REQUEST_MS = 60_000;
+/** Milliseconds between two looks at who is too slow (Node's own 30 s would add as much to every limit). */
+const LOOK_MS = 1_000;
 /** An idle connection is closed after this. */
 const KEEP_ALIVE_MS = 30_000;
 /** What 429 answers suggest: about the time one waiting request needs to be admitted. */
@@ -23,9 +22,9 @@ const RETRY_AFTER_MS = 1_000;
 export function buildApp(ctx: ServerContext, config: ServerConfig, version: string): FastifyInstance {
   const app = Fastify({
     bodyLimit: config.maxBodyBytes,
-    requestTimeout: REQUEST_MS,
+    requestTimeout: Math.max(1, ctx.timing.requestMs - LOOK_MS),
     keepAliveTimeout: KEEP_ALIVE_MS,
-    http: { headersTimeout: HEADERS_MS },
+    http: { headersTimeout: Math.max(1, ctx.timing.headersMs - LOOK_MS), connectionsCheckingInterval: LOOK_MS },
     return503OnClosing: false,
     forceCloseConnections: false,
     requestIdHeader: false,
@@ -160,8 +159,10 @@ function refuseBytes(error: NodeJS.ErrnoException, socket: import('node:net').So
         ? '408 Request Timeout'
         : '400 Bad Request';
   const body = JSON.stringify(errorBody(errors.invalidRequest(`this is not a request we can read (${error.code})`)));
-  socket.end(
+  socket.write(
     `HTTP/1.1 ${status}\r\ncontent-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\n` +
       `connection: close\r\n\r\n${body}`,
   );
+  // not only our half: who never ends his would keep the connection
+  socket.destroySoon();
 }

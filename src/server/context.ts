@@ -20,6 +20,9 @@ export interface ServerTiming {
   stallMs: number;
   /** As is one for whom so many bytes are waiting. */
   maxBufferedBytes: number;
+  /** What a client has for its headers, and for the whole request. */
+  headersMs: number;
+  requestMs: number;
 }
 
 export const defaultTiming: ServerTiming = {
@@ -27,6 +30,8 @@ export const defaultTiming: ServerTiming = {
   pingMs: 15_000,
   stallMs: 30_000,
   maxBufferedBytes: 2 ** 20,
+  headersMs: 10_000,
+  requestMs: 60_000,
 };
 
 export interface ServerContext {
@@ -35,8 +40,8 @@ export interface ServerContext {
   models: ServedNames;
   /** Seconds since the epoch. */
   created: number;
-  /** Equal fingerprints and seeds give equal tokens. */
-  fingerprint: string;
+  /** The API's `system_fingerprint`: equal ones and equal seeds give equal tokens. */
+  systemFingerprint: string;
   keys: Keys;
   inFlight: InFlight;
   metrics: ServerMetrics;

@@ -7,7 +7,7 @@ export interface Answer {
   id: string;
   created: number;
   model: string;
-  fingerprint: string;
+  systemFingerprint: string;
 }
 
 /** One finished choice. */
@@ -35,10 +35,13 @@ export interface Format {
 type Decode = Engine['decode'];
 
 const head = (a: Answer, object: string): string =>
-  JSON.stringify({ id: a.id, object, created: a.created, model: a.model, system_fingerprint: a.fingerprint }).slice(
-    0,
-    -1,
-  );
+  JSON.stringify({
+    id: a.id,
+    object,
+    created: a.created,
+    model: a.model,
+    system_fingerprint: a.systemFingerprint,
+  }).slice(0, -1);
 
 export function usageJson(u: Usage): Record<string, unknown> {
   return {
@@ -46,17 +49,19 @@ export function usageJson(u: Usage): Record<string, unknown> {
     completion_tokens: u.completionTokens,
     total_tokens: u.promptTokens + u.completionTokens,
     prompt_tokens_details: { cached_tokens: u.cachedTokens },
+    completion_tokens_details: { accepted_prediction_tokens: u.acceptedDraftTokens },
   };
 }
 
 /** Of the choices of one request, `n` for each prompt in a row: a prompt counts once, however many choices it has. */
 export function sumUsage(all: readonly Usage[], n: number): Usage {
-  const total = { promptTokens: 0, cachedTokens: 0, completionTokens: 0 };
+  const total = { promptTokens: 0, cachedTokens: 0, completionTokens: 0, acceptedDraftTokens: 0 };
   all.forEach((u, i) => {
     total.completionTokens += u.completionTokens;
     if (i % n !== 0) return;
     total.promptTokens += u.promptTokens;
     total.cachedTokens += u.cachedTokens;
+    total.acceptedDraftTokens += u.acceptedDraftTokens;
   });
   return total;
 }
@@ -87,7 +92,7 @@ export function chatFormat(a: Answer, decode: Decode, includeUsage: boolean, too
         finish_reason: r.reason,
       })),
       usage: usageJson(usage),
-      system_fingerprint: a.fingerprint,
+      system_fingerprint: a.systemFingerprint,
     }),
   };
 }
@@ -126,7 +131,7 @@ export function completionFormat(a: Answer, decode: Decode, includeUsage: boolea
         finish_reason: r.reason,
       })),
       usage: usageJson(usage),
-      system_fingerprint: a.fingerprint,
+      system_fingerprint: a.systemFingerprint,
     }),
   };
 }

@@ -40,7 +40,7 @@ export async function serveJob(
 ): Promise<Record<string, unknown> | undefined> {
   const id = `${job.prefix}-${randomUUID()}`;
   const now = Math.floor(Date.now() / 1000);
-  const format = job.format({ id, created: now, model: job.model, fingerprint: ctx.fingerprint });
+  const format = job.format({ id, created: now, model: job.model, systemFingerprint: ctx.systemFingerprint });
   const generations: Generation[] = [];
   const abort = () => {
     for (const g of generations) g.abort();

@@ -85,7 +85,7 @@ export async function createServer(engine: Engine, options: ServerOptions = {}):
     engine,
     models: new ServedNames(config.servedModelName, info.modelName),
     created: Math.floor(Date.now() / 1000),
-    fingerprint: `longmind-${info.quantisation}-${info.device.name}`.replace(/\s+/g, '_'),
+    systemFingerprint: `longmind-${info.quantisation}-${info.device.name}`.replace(/\s+/g, '_'),
     keys,
     inFlight: new InFlight(),
     metrics: new ServerMetrics(),

@@ -23,6 +23,7 @@ export const components: Record<string, Schema> = {
     completion_tokens: count,
     total_tokens: count,
     prompt_tokens_details: object({ cached_tokens: count }),
+    completion_tokens_details: object({ accepted_prediction_tokens: count }),
   }),
   ChatCompletion: object({
     id: string,

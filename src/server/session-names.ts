@@ -1,5 +1,5 @@
 /** Sessions as callers see them: those of the engine, and the created ones that hold nothing yet. */
-import { errors, LongmindError, type SessionInfo } from '../index.js';
+import { checkSessionId, errors, LongmindError, type SessionInfo } from '../index.js';
 import type { ServerContext } from './context.js';
 import type { ReservedName } from './reserved.js';
 
@@ -41,6 +41,7 @@ export class SessionNames {
 
   /** What is there already stays as it is. */
   async create(id: string, owner: number): Promise<SessionJson> {
+    checkSessionId(id, 'id');
     return this.get(id, owner).catch((e) => {
       if (!isUnknown(e)) throw e;
       return newJson(this.ctx.reserved.add(id, owner));

@@ -1,10 +1,10 @@
 /**
  * A conversation as token ids: the file's own chat template (Jinja), with contents kept from becoming special tokens.
- * A template is code from outside: run it where it can be stopped (see worker.ts).
+ * A template is code from outside: it has bounds, and runs where it can be stopped (see worker.ts).
  */
-import { Template } from '@huggingface/jinja';
 import { errors, LongmindError } from '../errors.js';
 import type { ChatMessage, ChatRole } from '../types.js';
+import { BoundedTemplate } from './bounded-template.js';
 import { chooseTemplate } from './default-templates.js';
 import { Guard, stringsOf } from './guard.js';
 import { metadataString } from './metadata.js';
@@ -12,9 +12,6 @@ import type { Metadata, Tokenizer } from './types.js';
 
 /** A role becomes part of the template's own text, so it is one of these. */
 export const ROLES: readonly ChatRole[] = ['system', 'developer', 'user', 'assistant', 'tool', 'function', 'ipython'];
-
-/** Characters; a template that puts out more is stopped. */
-const MAX_OUTPUT = 32 * 2 ** 20;
 
 export interface ChatOptions {
   /** End with the beginning of the assistant's turn (default true). */
@@ -47,7 +44,7 @@ class JinjaChatTemplate implements ChatTemplate {
   readonly instead: string | null;
   readonly #text: string;
   readonly #guard: Guard;
-  readonly #template: Template | null;
+  readonly #template: BoundedTemplate | null;
   readonly #broken: string = '';
   readonly #names: { bos_token: string; eos_token: string };
 
@@ -65,7 +62,7 @@ class JinjaChatTemplate implements ChatTemplate {
     this.instead = instead;
     this.#guard = new Guard(tokenizer.controlTexts());
     try {
-      this.#template = new Template(text);
+      this.#template = new BoundedTemplate(text);
     } catch (e) {
       this.#template = null;
       this.#broken = messageOf(e);
@@ -116,9 +113,8 @@ class JinjaChatTemplate implements ChatTemplate {
 
   #render(messages: unknown[], options: ChatOptions, mark: string): string {
     if (!this.#template) throw errors.badTemplate(this.#broken);
-    let text: string;
     try {
-      text = this.#template.render({
+      return this.#template.render({
         ...this.#names,
         ...(this.#guard.protectAll(options.variables ?? {}, mark) as Record<string, unknown>),
         ...(options.tools ? { tools: this.#guard.protectAll(options.tools, mark) } : {}),
@@ -129,9 +125,6 @@ class JinjaChatTemplate implements ChatTemplate {
       if (e instanceof LongmindError) throw e;
       throw errors.badTemplate(messageOf(e));
     }
-    if (text.length > MAX_OUTPUT)
-      throw errors.badTemplate(`it put out ${text.length} characters, at most ${MAX_OUTPUT} are taken`);
-    return text;
   }
 
   #finish(marked: string, mark: string, continued: boolean): RenderedChat {

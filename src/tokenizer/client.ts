@@ -1,17 +1,18 @@
-/** The tokenizer as other threads use it: encoding in a worker, decoding here by the table of token bytes. */
+/** The tokenizer as an engine uses it: encoding in a process of its own, decoding here by the table of token bytes. */
 import { type JobFailure, JobQueue } from '../base/jobs.js';
+import { WorkerProcess } from '../base/process.js';
 import { errors, type LongmindError } from '../errors.js';
-import type { ChatMessage, TokenBytes } from '../types.js';
+import type { ChatMessage, StreamDecoder, TokenBytes } from '../types.js';
 import type { ChatOptions, RenderedChat } from './chat-template.js';
 import { decodeTokens, TokenDecoder } from './decoder.js';
 import { packMetadata } from './packed.js';
 import type { Calls, TokenizerInfo, WorkerData } from './protocol.js';
-import type { DecodeOptions, EncodeOptions, Metadata, StreamDecoder } from './types.js';
+import type { DecodeOptions, EncodeOptions, Metadata } from './types.js';
 
 export interface TokenizerClientOptions {
   /** Rows of the model's embedding, where they are more than the vocabulary has tokens. */
   modelVocab?: number;
-  /** Milliseconds a chat template may take; then its worker is stopped and another is started (default 5,000). */
+  /** Milliseconds a chat template may take; then its process is stopped and another is started (default 5,000). */
   templateTimeout?: number;
   /** Jobs that may wait (default 1,024). */
   maxPending?: number;
@@ -19,7 +20,7 @@ export interface TokenizerClientOptions {
   maxPendingChars?: number;
 }
 
-/** Memory a worker may take: a template that fills it is stopped. Large vocabularies need about 150 MiB. */
+/** Memory its process may take: a template that fills it is stopped. Large vocabularies need about 150 MiB. */
 const MAX_HEAP_MIB = 768;
 
 type Queue = JobQueue<Calls, TokenizerInfo>;
@@ -29,6 +30,7 @@ export class TokenizerClient {
     private readonly queue: Queue,
     readonly info: TokenizerInfo,
     private readonly templateTimeout: number,
+    private readonly current: () => WorkerProcess,
   ) {}
 
   /** `metadata`: of the model file. @throws LongmindError bad_tokenizer */
@@ -36,8 +38,21 @@ export class TokenizerClient {
     const data: WorkerData = { metadata: packMetadata(metadata), modelVocab: options.modelVocab ?? 0 };
     const limits = { pending: options.maxPending ?? 1024, size: options.maxPendingChars ?? 64 * 2 ** 20 };
     const worker = { data, maxHeapMib: MAX_HEAP_MIB };
-    const queue: Queue = new JobQueue(new URL('./worker.js', import.meta.url), worker, limits);
-    return new TokenizerClient(queue, await queue.start(), options.templateTimeout ?? 5000);
+    let current!: WorkerProcess;
+    const queue: Queue = new JobQueue(new URL('./worker.js', import.meta.url), worker, limits, (script, o) => {
+      current = new WorkerProcess(script, o);
+      return current;
+    });
+    const info = await queue.start();
+    // copies: what came lies in the middle of a larger buffer
+    const { bytes, offsets, special } = info.tokenBytes;
+    const tokenBytes = { bytes: bytes.slice(), offsets: offsets.slice(), special: special.slice() };
+    return new TokenizerClient(queue, { ...info, tokenBytes }, options.templateTimeout ?? 5000, () => current);
+  }
+
+  /** Of the process that was started last. */
+  get pid(): number | undefined {
+    return this.current().pid;
   }
 
   get tokenBytes(): TokenBytes {
@@ -54,7 +69,7 @@ export class TokenizerClient {
 
   async encode(text: string, options: EncodeOptions): Promise<Int32Array> {
     const { ids } = await this.queue.run('encode', { text, options }, { size: text.length, explain });
-    return ids;
+    return ids.slice();
   }
 
   /** The conversation in the model's own format. */
@@ -72,12 +87,13 @@ export class TokenizerClient {
     return (await this.#chat(messages, options, true)).ids;
   }
 
-  #chat(messages: readonly ChatMessage[], options: ChatOptions, continued: boolean): Promise<RenderedChat> {
-    return this.queue.run(
+  async #chat(messages: readonly ChatMessage[], options: ChatOptions, continued: boolean): Promise<RenderedChat> {
+    const { ids, text } = await this.queue.run(
       'chat',
       { messages, options, continued },
       { size: sizeOf(messages, options), limitMs: this.templateTimeout, explain: explainChat },
     );
+    return { ids: ids.slice(), text };
   }
 
   decode(ids: ArrayLike<number>, options: DecodeOptions = {}): string {
@@ -88,7 +104,7 @@ export class TokenizerClient {
     return new TokenDecoder(this.info.tokenBytes, options);
   }
 
-  /** What waits is refused; the worker ends. */
+  /** What waits is refused; the process ends. */
   close(): Promise<void> {
     return this.queue.close();
   }
@@ -96,19 +112,18 @@ export class TokenizerClient {
 
 const explain = ({ detail }: JobFailure): LongmindError => errors.engineFailed(`tokenizing: ${detail}`);
 
-function explainChat(failure: JobFailure): LongmindError {
-  const { kind, detail } = failure;
+function explainChat({ kind, detail }: JobFailure): LongmindError {
   if (kind === 'unsendable') return errors.invalidRequest(`the messages cannot be sent: ${detail}`, 'messages');
-  if (kind === 'exit') return explain(failure);
+  if (kind === 'exit') return errors.badTemplate(`its process died: ${detail}`);
   return errors.badTemplate(kind === 'error' ? detail : `it needs ${detail} and was stopped`);
 }
 
-/** Characters of a request, roughly; the worker checks what it really is. */
+/** Characters of a request, roughly; its process checks what it really is. */
 function sizeOf(messages: readonly ChatMessage[], options: ChatOptions): number {
   let chars = 0;
   for (const m of messages) chars += 16 + (typeof m?.content === 'string' ? m.content.length : 0);
   return chars + (options.tools ? JSON.stringify(options.tools).length : 0);
 }
 
-/** Starts a tokenizer worker. @throws LongmindError bad_tokenizer */
+/** Starts a tokenizer's process. @throws LongmindError bad_tokenizer */
 export const createTokenizerClient = TokenizerClient.start;

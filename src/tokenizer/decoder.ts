@@ -3,8 +3,8 @@
  * over tokens: only whole characters come out.
  */
 
-import type { TokenBytes } from '../types.js';
-import type { DecodeOptions, StreamDecoder } from './types.js';
+import type { StreamDecoder, TokenBytes } from '../types.js';
+import type { DecodeOptions } from './types.js';
 
 const SPACE = 0x20;
 

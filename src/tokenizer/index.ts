@@ -10,6 +10,5 @@ export type {
   EncodeOptions,
   Metadata,
   SpecialIds,
-  StreamDecoder,
   Tokenizer,
 } from './types.js';

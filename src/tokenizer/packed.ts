@@ -1,5 +1,5 @@
 /**
- * Lists of strings as their UTF-8: a vocabulary is looked up, hashed and sent to another thread without ever becoming
+ * Lists of strings as their UTF-8: a vocabulary is looked up, hashed and sent to another process without ever becoming
  * hundreds of thousands of string objects.
  */
 import type { Metadata, Strings } from './types.js';
@@ -33,11 +33,11 @@ export function unpackString(list: PackedStrings, index: number): string {
 
 const viewOf = (b: Uint8Array): Buffer => Buffer.from(b.buffer as ArrayBuffer, b.byteOffset, b.byteLength);
 
-/** Only what tokenizers and chat templates read; string lists go as memory that both threads share. */
+/** Only what tokenizers and chat templates read. */
 export function packMetadata(metadata: Metadata): PackedMetadata {
   return [...metadata]
     .filter(([key]) => key.startsWith('tokenizer.'))
-    .map(([key, value]) => [key, isStrings(value) ? { ...share(packStrings(value)), packed: true } : value]);
+    .map(([key, value]) => [key, isStrings(value) ? { ...packStrings(value), packed: true } : value]);
 }
 
 export function unpackMetadata(packed: PackedMetadata): Metadata {
@@ -51,12 +51,6 @@ function isStrings(value: unknown): value is Strings {
 
 function isPacked(value: unknown): value is PackedStrings {
   return typeof value === 'object' && value !== null && (value as { packed?: unknown }).packed === true;
-}
-
-function share(list: PackedStrings): PackedStrings {
-  const bytes = new Uint8Array(new SharedArrayBuffer(list.bytes.length));
-  bytes.set(list.bytes);
-  return { ...list, bytes };
 }
 
 function asStrings(list: PackedStrings): Strings & PackedStrings {

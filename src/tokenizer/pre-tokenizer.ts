@@ -4,6 +4,7 @@
  * (`tokenizer.ggml.pre`); each pattern comes from the tokenizer of the model family that it is named after.
  * Classes of characters are those of Node's Unicode version: Node 20 does not know the letters of Unicode 16 yet.
  */
+import { errors } from '../errors.js';
 
 /** Unicode White_Space. JavaScript's \s also has U+FEFF and lacks U+0085. */
 const W = '\\t-\\r \\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000';
@@ -128,12 +129,24 @@ export function createPreTokenizer(name: string): PreTokenizer | null {
   };
 }
 
+/** The regular expression engine remembers a place for each character of a run, and gives up after some millions. */
+function next(pattern: RegExp, text: string): RegExpExecArray | null {
+  try {
+    return pattern.exec(text);
+  } catch (e) {
+    if (!(e instanceof RangeError)) throw e;
+    throw errors.invalidRequest(
+      `a text of ${text.length} characters has a run of one kind that is too long to tokenize`,
+    );
+  }
+}
+
 function splitPieces(pieces: string[], pattern: RegExp): string[] {
   const out: string[] = [];
   for (const piece of pieces) {
     let end = 0;
     pattern.lastIndex = 0;
-    for (let m = pattern.exec(piece); m !== null; m = pattern.exec(piece)) {
+    for (let m = next(pattern, piece); m !== null; m = next(pattern, piece)) {
       const word = m[0];
       if (m.index > end) out.push(piece.slice(end, m.index));
       out.push(word);

@@ -22,7 +22,6 @@ export interface TokenizerInfo {
   endTokens: number[];
   startTokens: number[];
   tokenBytes: TokenBytes;
-  fingerprint: string;
   warnings: string[];
   /** null: the file's own chat template; else what was taken instead. */
   templateInstead: string | null;

@@ -1,6 +1,6 @@
 /** A tokenizer from a model file's own metadata; ids are those of llama.cpp on the same file. */
 import { errors } from '../errors.js';
-import type { TokenBytes } from '../types.js';
+import type { StreamDecoder, TokenBytes } from '../types.js';
 import { BpeEncoder } from './bpe.js';
 import { decodeTokens, TokenDecoder } from './decoder.js';
 import { metadataFlag, metadataString, metadataStrings } from './metadata.js';
@@ -9,8 +9,8 @@ import { createPreTokenizer, type PreTokenizer } from './pre-tokenizer.js';
 import { SentencePieceEncoder } from './sentencepiece.js';
 import { splitSpecial } from './special-split.js';
 import { makeTokenBytes } from './token-bytes.js';
-import type { DecodeOptions, EncodeOptions, Metadata, StreamDecoder, Tokenizer } from './types.js';
-import { fingerprintOf, Kind, readVocabulary, type TextEncoder, type Vocabulary, wantsStart } from './vocabulary.js';
+import type { DecodeOptions, EncodeOptions, Metadata, Tokenizer } from './types.js';
+import { Kind, readVocabulary, type TextEncoder, type Vocabulary, wantsStart } from './vocabulary.js';
 
 export interface TokenizerOptions {
   /** Rows of the model's embedding, where they are more than the vocabulary has tokens. */
@@ -31,7 +31,6 @@ export function createTokenizer(metadata: Metadata, options: TokenizerOptions = 
   const rules: Rules = {
     spacePrefix: false,
     addBos: wantsStart(metadata, pre.addBos),
-    fingerprint: fingerprintOf(vocabulary, merges, pre.name),
   };
   return new FileTokenizer(vocabulary, encoder, table, rules, warnings);
 }
@@ -48,7 +47,6 @@ function sentencePiece(
   const rules: Rules = {
     spacePrefix,
     addBos: wantsStart(metadata, true),
-    fingerprint: fingerprintOf(vocabulary, null, `space prefix ${spacePrefix}`),
   };
   return new FileTokenizer(vocabulary, encoder, table, rules, warnings);
 }
@@ -66,7 +64,6 @@ interface Rules {
   /** A space goes in front of text at the beginning and after special tokens. */
   spacePrefix: boolean;
   addBos: boolean;
-  fingerprint: string;
 }
 
 const LONE_SURROGATE = /\p{Surrogate}/gu;
@@ -77,7 +74,6 @@ class FileTokenizer implements Tokenizer {
   readonly special: Tokenizer['special'];
   readonly endTokens: readonly number[];
   readonly startTokens: readonly number[];
-  readonly fingerprint: string;
 
   constructor(
     private readonly vocabulary: Vocabulary,
@@ -91,7 +87,6 @@ class FileTokenizer implements Tokenizer {
     this.special = vocabulary.special;
     this.endTokens = vocabulary.endTokens;
     this.startTokens = rules.addBos && vocabulary.special.bos !== null ? [vocabulary.special.bos] : [];
-    this.fingerprint = rules.fingerprint;
   }
 
   encode(text: string, options: EncodeOptions): Int32Array {

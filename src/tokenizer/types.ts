@@ -1,5 +1,5 @@
 /** What a tokenizer is to the rest: text to ids, ids to text. */
-import type { TokenBytes } from '../types.js';
+import type { StreamDecoder, TokenBytes } from '../types.js';
 
 /** A list of strings: an array, or whatever decodes lazily. */
 export interface Strings {
@@ -28,14 +28,6 @@ export interface DecodeOptions {
   trimPrefix?: boolean;
 }
 
-/** Ids to text, piece by piece; whole characters only. */
-export interface StreamDecoder {
-  /** Text that became complete with this token; invalid bytes are U+FFFD. */
-  push(id: number): string;
-  /** What is left at the end: U+FFFD for a character that was never completed. */
-  flush(): string;
-}
-
 export interface SpecialIds {
   bos: number | null;
   eos: number | null;
@@ -54,8 +46,6 @@ export interface Tokenizer {
   /** What a fresh text begins with: the start token, if the model wants one. */
   readonly startTokens: readonly number[];
   readonly tokenBytes: TokenBytes;
-  /** Hash of the vocabulary and its rules, 32 hexadecimal digits: journals of token ids are only good for the same one. */
-  readonly fingerprint: string;
   /** What had to be guessed about the file, in words. */
   readonly warnings: readonly string[];
   encode(text: string, options: EncodeOptions): Int32Array;

@@ -1,5 +1,4 @@
 /** The vocabulary of a model file: tokens, their kinds, and the special ones. */
-import { createHash } from 'node:crypto';
 import { errors } from '../errors.js';
 import { ByteIndex } from './byte-index.js';
 import { metadataFlag, metadataId, metadataNumbers, metadataString, metadataStrings } from './metadata.js';
@@ -146,17 +145,6 @@ function endTokens(special: SpecialIds, ends: number[]): number[] {
   const [end, ret, call] = ['<|end|>', '<|return|>', '<|call|>'].map((t) => ends[END_TEXTS.indexOf(t)]!);
   if (end! >= 0 && ret! >= 0 && call! >= 0) all.delete(end!);
   return [...all].sort((a, b) => a - b);
-}
-
-/** Hash of all that decides which ids a text becomes. */
-export function fingerprintOf(v: Vocabulary, merges: PackedStrings | null, rules: string): string {
-  const hash = createHash('sha256');
-  hash.update(`${v.model} ${rules} ${JSON.stringify(v.special)}\n`);
-  const lists = merges ? [v.tokens, merges] : [v.tokens];
-  for (const part of [...lists.flatMap((l) => [l.bytes, l.lengths]), v.kinds, v.scores]) {
-    hash.update(new Uint8Array(part.buffer, part.byteOffset, part.byteLength));
-  }
-  return hash.digest('hex').slice(0, 32);
 }
 
 export const wantsStart = (metadata: Metadata, fallback: boolean): boolean =>

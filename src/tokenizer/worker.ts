@@ -1,6 +1,9 @@
-/** The tokenizer's thread: long texts and chat templates keep neither the HTTP thread nor the engine waiting. */
-import { workerData } from 'node:worker_threads';
-import { type Answers, answer, begin, type CallMessage } from '../base/worker.js';
+/**
+ * The tokenizer's process: long texts and chat templates keep neither the HTTP thread nor the engine waiting, and a
+ * template that makes the JavaScript engine give up ends this process alone.
+ */
+import { beginProcess } from '../base/process.js';
+import { type Answers, answer, type CallMessage } from '../base/worker.js';
 import { type ChatTemplate, createChatTemplate } from './chat-template.js';
 import { unpackMetadata } from './packed.js';
 import type { Calls, TokenizerInfo, WorkerData } from './protocol.js';
@@ -18,15 +21,14 @@ const answers: Answers<Calls, Made> = {
     continued ? template.continue(messages, options) : template.apply(messages, options),
 };
 
-function make(): { made: Made; info: TokenizerInfo } {
-  const { metadata, modelVocab } = workerData as WorkerData;
+function make({ metadata, modelVocab }: WorkerData): { made: Made; info: TokenizerInfo } {
   const tokenizer = createTokenizer(unpackMetadata(metadata), { modelVocab });
   const template = createChatTemplate(unpackMetadata(metadata), tokenizer);
   return { made: { tokenizer, template }, info: infoOf(tokenizer, template) };
 }
 
 function infoOf(tokenizer: Tokenizer, template: ChatTemplate): TokenizerInfo {
-  const { model, vocabSize, special, endTokens, startTokens, tokenBytes, fingerprint, warnings } = tokenizer;
+  const { model, vocabSize, special, endTokens, startTokens, tokenBytes, warnings } = tokenizer;
   return {
     model,
     vocabSize,
@@ -34,13 +36,11 @@ function infoOf(tokenizer: Tokenizer, template: ChatTemplate): TokenizerInfo {
     endTokens: [...endTokens],
     startTokens: [...startTokens],
     tokenBytes,
-    fingerprint,
     warnings: [...warnings],
     templateInstead: template.instead,
   };
 }
 
-const begun = begin(make);
-begun?.port.on('message', (m: CallMessage<Calls>) =>
-  answer(begun.port, m, answers, begun.made, ({ ids }) => [ids.buffer as ArrayBuffer]),
+beginProcess('longmind tokenizer', make, (port, made) =>
+  port.on('message', (m: CallMessage<Calls>) => answer(port, m, answers, made)),
 );

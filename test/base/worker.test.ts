@@ -75,7 +75,7 @@ test('when a worker ends, everything that waits for it fails, and its end is tol
   await client.ended;
   assert.deepEqual(
     ends.map((e) => [e.kind, e.detail]),
-    [['exit', 'its thread ended with code 3']],
+    [['exit', 'it ended with code 3']],
   );
 });
 

@@ -182,17 +182,16 @@ export class World {
     if (!manager.restore(r.id, wanted)) {
       this.refusedRestores++;
       assert.equal(JSON.stringify(this.observe()), before, 'a failed restore changed something');
-      const enough = cost.host + cost.disk <= available;
+      const { blockLen } = this.config;
+      // what is on the device or on its way is not evicted for it
+      const enough = Math.ceil((computed + tokens) / blockLen) - Math.floor(computed / blockLen) <= available;
       assert.ok(copies > 0 || manager.stats().growRefusals > refusals || !enough, 'it would have fitted');
       return;
     }
     this.restores++;
-    // what others hold is not pinned: it may go before the sequence gets it
+    // of a block that is shared in part only one may get it
     const { blockLen } = this.config;
-    const nodes = Math.ceil((computed + tokens) / blockLen) - Math.floor(computed / blockLen);
-    // and of two that wait for a part of a block one gets it
-    const whole = Math.max(computed, computed + wanted - ((computed + wanted) % blockLen));
-    const expected = cost.host + cost.disk === nodes ? whole : computed;
+    const expected = Math.max(computed, computed + wanted - ((computed + wanted) % blockLen));
     r.restoring = { expected, failed: mover.failedLoads };
     r.reserved = 0;
     assert.throws(() => manager.reserve(r.id, r.tokens.length), InvariantError);
@@ -280,6 +279,16 @@ export class World {
     manager.copiesRan();
     for (const r of rows) manager.commit(r.id, r.reserved);
     for (const r of this.sequences) r.reserved = 0;
+  }
+
+  /** As many cached blocks as can go. */
+  evict(count: number): void {
+    const { tree, pool } = this.manager;
+    for (let n = 0; n < count; n++) {
+      const b = tree.evict();
+      if (b === -1) return;
+      pool.give(b);
+    }
   }
 
   release(r: Reference, mode: 'keep' | 'drop'): void {

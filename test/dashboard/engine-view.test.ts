@@ -23,9 +23,9 @@ async function pressure(page: Page): Promise<void> {
 
 /** Temperature 0 and short answers. */
 async function greedy(page: Page): Promise<void> {
-  await page.getByLabel('Settings').click();
-  await page.getByRole('slider').fill('0');
-  await page.getByRole('spinbutton').fill('40');
+  await page.getByLabel('Settings', { exact: true }).click();
+  await page.getByLabel('Temperature').fill('0');
+  await page.getByLabel('Longest answer').fill('40');
 }
 
 test('pressure fills the cache: eviction, recompute, and the same answer as before', { skip }, async (t) => {

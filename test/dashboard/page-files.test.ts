@@ -4,9 +4,9 @@ import { test } from 'node:test';
 import { gzipSync } from 'node:zlib';
 import { rig } from '../support/http.js';
 
-const BUDGET_BYTES = 150_000;
+const BUDGET_BYTES = 170_000;
 
-test('the page with everything it loads stays under 150 kB gzipped', async (t) => {
+test('the page with everything it loads stays under 170 kB gzipped', async (t) => {
   const { get } = await rig(t);
   const html = await (await get('/')).text();
   const urls = [...html.matchAll(/(?:src|href)="([^"]+)"/g)].map((m) => m[1]!);

@@ -15,6 +15,7 @@ const stats = (steps: number, change: Partial<EngineStats['cache']> = {}): Engin
   requests: { waiting: 0, running: 0, finished: 0, aborted: 0, failed: 0 },
   tokens: { prompt: 0, cached: 0, generated: 0, recomputed: 0 },
   steps,
+  drafts: { verified: 0, accepted: 0 },
   preemptions: 0,
   lastStepMs: 1,
   stepTimes: { boundsMs: [1], counts: [1, 0], sumMs: 1 },
@@ -47,9 +48,9 @@ const stats = (steps: number, change: Partial<EngineStats['cache']> = {}): Engin
 });
 
 const BLOCKS = 40;
-const sequence = (slot: number) =>
+const sequence = (place: number) =>
   fc.record({
-    sequence: fc.integer({ min: 1, max: 50 }).map((generation) => generation * 2 ** 26 + slot),
+    sequence: fc.integer({ min: 1, max: 50 }).map((generation) => generation * 2 ** 26 + place),
     sessionId: fc.option(fc.constantFrom('a', 'b', 'c'), { nil: null }),
     owner: fc.constantFrom(0, 7),
     state: fc.constantFrom('active', 'cached', 'evicted') as fc.Arbitrary<'active' | 'cached' | 'evicted'>,
@@ -149,12 +150,12 @@ function pictureOf(
 }
 
 const named = (
-  slot: number,
+  place: number,
   sessionId: string,
   known: number,
   computed: number,
 ): EngineSnapshot['sequences'][number] => ({
-  sequence: 2 ** 26 + slot,
+  sequence: 2 ** 26 + place,
   sessionId,
   owner: 0,
   state: 'cached',
@@ -201,7 +202,7 @@ test('evictions that go on are one line; what is far apart in time is not', () =
     kind: 'evict' as const,
     count: 1,
     tokens: 16,
-    who: [{ slot: 3, sessionId, ours: true, tokens: -16 }],
+    who: [{ number: 3, sessionId, ours: true, tokens: -16 }],
   });
   const told = tell(
     tell([], [line(1, 1000, 'a'), line(2, 1500, 'a'), line(3, 2000, 'b')], 10),

@@ -10,8 +10,8 @@ test('a real model under pressure: evicted, computed again, the same words', {
 }, async (t) => {
   const engine = await createEngine({ model: modelPath!, cacheMaxEntryCount: 48, cacheBlockSeqLen: 16 });
   const { page } = await openPage(t, engine);
-  await page.getByLabel('Settings').click();
-  await page.getByRole('spinbutton').fill('24');
+  await page.getByLabel('Settings', { exact: true }).click();
+  await page.getByLabel('Longest answer').fill('24');
   await say(page, 'hello');
   await answered(page);
   assert.notEqual(await page.locator('.answer').getAttribute('data-state'), 'failed');

@@ -128,6 +128,43 @@ for (const isa of availableIsas(loadNative(buildNativeLibrary()))) {
       }
     });
 
+    it('presence and frequency penalties by the formula of the OpenAI documentation, prompt tokens not counted', () => {
+      // mu[j] -> mu[j] - c[j] * alpha_frequency - float(c[j] > 0) * alpha_presence, c = how often j was *generated*
+      const documented = (mu: number, c: number, presence: number, frequency: number) =>
+        mu - c * frequency - (c > 0 ? 1 : 0) * presence;
+      for (const [presence, frequency] of [
+        [2, 0],
+        [-2, 0],
+        [0, 1.5],
+        [1.7, -0.4],
+      ] as const) {
+        for (const counts of [
+          [0, 0, 0, 0],
+          [0, 1, 0, 2],
+          [1, 0, 3, 0],
+          [2, 2, 0, 0],
+        ]) {
+          const best = logits.map((row) => [...row.keys()].sort((a, b) => row[b] - row[a]));
+          const result = draw(runner, (s, i) => {
+            reset(s, i);
+            s.presencePenalty[i] = presence;
+            s.frequencyPenalty[i] = frequency;
+            s.historyStart[i + 1] = 4 * (i + 1);
+            s.historyTokens.set(best[i].slice(0, 4), 4 * i);
+            s.historyCounts.set(counts, 4 * i);
+          });
+          for (let i = 0; i < ROWS; i++) {
+            const want = Float64Array.from(logits[i]);
+            counts.forEach((c, k) => {
+              want[best[i][k]] = documented(want[best[i][k]], c, presence, frequency);
+            });
+            const top = want.reduce((a, b) => Math.max(a, b));
+            assert.ok(want[result.tokens[i]] >= top - 1e-5, `row ${i}, ${presence} and ${frequency}, counts ${counts}`);
+          }
+        }
+      }
+    });
+
     const cases: Record<string, Settings> = {
       'temperature 0.8': (s, i) => {
         s.temperature[i] = 0.8;

@@ -30,6 +30,8 @@ const bodies: [string, string | Buffer, number][] = [
   ['content of the wrong type', chatWith('{"a":1}'), 400],
   ['a body of 9 MiB', chatWith(`"${'x'.repeat(9 * 2 ** 20)}"`), 413],
   ['a prompt longer than any session', chatWith(`"${'word '.repeat(50_000)}"`), 400],
+  ['five million spaces', chatWith(`"${' '.repeat(5e6)}"`), 400],
+  ['five million of a word', `{"max_tokens":4,"prompt":"${'.'.repeat(5e6)}","messages":[]}`, 400],
   [
     'bytes that are not UTF-8',
     Buffer.concat([Buffer.from('{"messages":"'), Buffer.of(0xff, 0xfe, 0), Buffer.from('"}')]),

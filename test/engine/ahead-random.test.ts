@@ -4,10 +4,10 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { compileJsonSchema } from 'longmind-grammar';
 import { greedySampling } from '../../src/config.js';
 import type { Step } from '../../src/device/device.js';
 import { LongmindError } from '../../src/errors.js';
-import { compileJsonSchema } from '../../src/grammar/index.js';
 import { EOS, random, TestBatch, type TestBatchOptions, tokens } from '../support/batch.js';
 
 /** A row that draws it fails. */

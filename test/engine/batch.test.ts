@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { compileJsonSchema } from 'longmind-grammar';
 import { greedySampling } from '../../src/config.js';
 import { LongmindError } from '../../src/errors.js';
-import { compileJsonSchema } from '../../src/grammar/index.js';
 import { EOS, type Outcome, random, TestBatch, type TestBatchOptions, tokens } from '../support/batch.js';
 
 /** Several sessions of several turns, all submitted round by round; what came out by session and turn. */
@@ -199,6 +199,24 @@ test('stop tokens, stop strings, minimum and maximum lengths end a generation wh
   const byString = run({ limits: { maxTokens: 20, stop: [stop] } });
   assert.equal(byString.finished?.stopString, stop);
   assert.equal(byString.tokens.length, text.indexOf(stop) + 3);
+});
+
+test('a stop string that comes before the minimum is text; one that ends after it ends the generation', () => {
+  const prompt = tokens(30, 4);
+  const free = new TestBatch().complete(prompt, { limits: { maxTokens: 20 } }).tokens;
+  const text = free.map((t) => String.fromCharCode(97 + (t % 26))).join('');
+  const run = (stop: string[], minTokens: number) =>
+    new TestBatch().complete(prompt, { limits: { maxTokens: 20, stop, minTokens } });
+  const [early, straddling, late] = [text.slice(2, 5), text.slice(8, 12), text.slice(14, 17)];
+  assert.deepEqual(
+    [early, straddling, late].map((s) => text.indexOf(s)),
+    [2, 8, 14],
+  );
+  assert.equal(run([early], 0).tokens.length, 5);
+  assert.equal(run([early], 5).tokens.length, 5);
+  assert.deepEqual(run([early], 6).tokens, free);
+  assert.deepEqual([run([early, late], 10).tokens.length, run([early, late], 10).finished?.stopString], [17, late]);
+  assert.deepEqual([run([straddling], 10).tokens.length, run([straddling], 10).finished?.stopString], [12, straddling]);
 });
 
 test('when the device fails, the requests of the step fail and sessions continue', () => {

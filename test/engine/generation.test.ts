@@ -6,12 +6,19 @@ import type { TokenEvent } from '../../src/types.js';
 
 /** A token spells its number; the flush spells '!'. */
 const decoder = { push: (id: number) => `${id} `, flush: () => '!' };
-const end = { id: 1, reason: 'length' as const, promptTokens: 3, cachedTokens: 0, completionTokens: 3 };
+const end = {
+  id: 1,
+  reason: 'length' as const,
+  promptTokens: 3,
+  cachedTokens: 0,
+  acceptedDraftTokens: 0,
+  completionTokens: 3,
+};
 const finished = { ...end, stopString: null, queueMs: 0 };
 
 function open(): { generation: RunningGeneration; aborts: () => number } {
   let aborts = 0;
-  const generation = new RunningGeneration(1, [], decoder, {
+  const generation = new RunningGeneration(1, { stop: [], minTokens: 0 }, decoder, {
     abort: () => {
       aborts++;
     },

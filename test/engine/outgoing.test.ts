@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { compileJsonObject } from 'longmind-grammar';
 import { Outgoing } from '../../src/engine/outgoing.js';
 import type { ToWorker } from '../../src/engine/protocol.js';
-import type { SentRequest } from '../../src/engine/request.js';
-import { compileJsonObject } from '../../src/grammar/index.js';
+import type { EngineRequest } from '../../src/engine/request.js';
 import { random } from '../support/batch.js';
 import { request } from '../support/core.js';
 
@@ -24,7 +24,7 @@ function open() {
   );
   const send = (id: number, grammar?: object) => {
     wanted.add(id);
-    const sent: SentRequest = { ...request(id, [1], null), grammar: outgoing.grammar(grammar) };
+    const sent: EngineRequest = { ...request(id, [1], null), grammar: outgoing.grammar(grammar) };
     outgoing.send(sent);
   };
   const sentGrammars = () => messages.filter((m) => m.type === 'grammar' && m.grammar).length;

@@ -146,3 +146,15 @@ test('property: the stop scanner shows exactly the text before the first stop st
     ),
   );
 });
+
+test('the stop scanner: what ends early is shown, what began early and ends later counts', () => {
+  const scan = (parts: string[], early: number) => {
+    const scanner = new StopScanner(['END']);
+    const shown = parts.map((p, i) => scanner.push(p, i < early)).join('') + scanner.flush();
+    return [shown, scanner.found];
+  };
+  assert.deepEqual(scan(['aEN', 'Db', 'c'], 2), ['aENDbc', null]);
+  assert.deepEqual(scan(['aEN', 'Db', 'cEND', 'd'], 2), ['aENDbc', 'END']);
+  assert.deepEqual(scan(['aEN', 'Db'], 1), ['a', 'END']);
+  assert.deepEqual(scan(['aEND', 'b'], 1), ['aENDb', null]);
+});

@@ -1,7 +1,17 @@
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { test } from 'node:test';
@@ -156,6 +166,105 @@ test('a file whose first record is damaged is put aside, not overwritten', async
 test('a folder that cannot be used is a typed error', () => {
   assert.throws(() => createJournal({ dir: '/dev/null/x', fingerprint: 'm' }), { code: 'io_error' });
   assert.ok(readdirSync('/dev').length > 0);
+});
+
+test('nobody else may read its files, also those that an earlier version made', async (t) => {
+  const mode = (name: string) => statSync(name).mode & 0o777;
+  const dir = path.join(folder(t), 'made', 'here');
+  const options = { dir, fingerprint: 'm', compactAbove: 0 };
+  const j = createJournal(options);
+  for (let i = 0; i < 40; i++) j.append('s', 0, 0, [1, 2, 3]);
+  await j.flush();
+  assert.deepEqual([mode(dir), ...readdirSync(dir).map((n) => mode(path.join(dir, n)))], [0o700, 0o600, 0o600]);
+  await j.close();
+  chmodSync(dir, 0o755);
+  chmodSync(path.join(dir, FILE), 0o644);
+  await reopen(options);
+  assert.deepEqual([mode(dir), mode(path.join(dir, FILE))], [0o700, 0o600]);
+});
+
+test('a symbolic link in the place of its file, or of the one it compacts into, is not followed', async (t) => {
+  const victim = path.join(folder(t), 'victim');
+  writeFileSync(victim, 'precious');
+  const dir = folder(t);
+  symlinkSync(victim, path.join(dir, FILE));
+  assert.throws(() => createJournal({ dir, fingerprint: 'm' }), { code: 'io_error', message: /ELOOP|symbolic/ });
+  rmSync(path.join(dir, FILE));
+  const dangling = path.join(folder(t), 'made by the link');
+  symlinkSync(dangling, path.join(dir, FILE));
+  assert.throws(() => createJournal({ dir, fingerprint: 'm' }), { code: 'io_error' });
+  assert.ok(!existsSync(dangling));
+  rmSync(path.join(dir, FILE));
+
+  const j = createJournal({ dir, fingerprint: 'm', compactAbove: 0 });
+  symlinkSync(victim, path.join(dir, `${FILE}.new`));
+  for (let i = 0; i < 40; i++) j.append('s', 0, 0, [i]);
+  await j.close();
+  assert.equal(readFileSync(victim, 'utf8'), 'precious');
+  assert.ok(!existsSync(path.join(dir, `${FILE}.new`)), 'it was compacted');
+  assert.deepEqual((await reopen({ dir, fingerprint: 'm' })).sessions, [['s', 0, [39]]]);
+});
+
+test('a disk that failed is written again when it can be, in the order of what was said', async (t) => {
+  const limit = (bytes: string) =>
+    execFileSync('prlimit', ['--pid', String(process.pid), `--fsize=${bytes}:unlimited`]);
+  try {
+    limit('unlimited');
+  } catch {
+    t.skip('there is no prlimit here');
+    return;
+  }
+  t.after(() => limit('unlimited'));
+  const news: string[] = [];
+  const dir = folder(t);
+  const options = {
+    dir,
+    fingerprint: 'm',
+    onFailure: () => news.push('failed'),
+    onRecovery: () => news.push('recovered'),
+  };
+  const j = createJournal(options);
+  j.append('before', 0, 0, [1]);
+  await j.flush();
+  limit('1024');
+  const long = Int32Array.from({ length: 1000 }, (_, i) => i);
+  j.append('a', 0, 0, long);
+  await assert.rejects(j.flush());
+  j.append('a', 0, 1000, [7, 8]);
+  j.append('a', 0, 500, []);
+  j.append('b', 0, 0, [9]);
+  await assert.rejects(j.flush());
+  assert.deepEqual(news, ['failed']);
+  limit('unlimited');
+  for (let i = 0; i < 200 && news.length < 2; i++) await new Promise((resolve) => setTimeout(resolve, 50));
+  assert.deepEqual(news, ['failed', 'recovered']);
+  j.append('b', 0, 1, [10]);
+  await j.close();
+  assert.deepEqual((await reopen({ dir, fingerprint: 'm' })).sessions, [
+    ['before', 0, [1]],
+    ['a', 0, [...long.subarray(0, 500)]],
+    ['b', 0, [9, 10]],
+  ]);
+});
+
+test('what waits for a disk is written at the latest when it closes', async (t) => {
+  const limit = (bytes: string) =>
+    execFileSync('prlimit', ['--pid', String(process.pid), `--fsize=${bytes}:unlimited`]);
+  try {
+    limit('unlimited');
+  } catch {
+    t.skip('there is no prlimit here');
+    return;
+  }
+  t.after(() => limit('unlimited'));
+  const dir = folder(t);
+  const j = createJournal({ dir, fingerprint: 'm' });
+  limit('64');
+  j.append('a', 0, 0, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+  await assert.rejects(j.flush());
+  limit('unlimited');
+  await j.close().catch(() => {});
+  assert.deepEqual((await reopen({ dir, fingerprint: 'm' })).sessions, [['a', 0, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]]]);
 });
 
 test('closing right after a flush fails nobody', async (t) => {

@@ -14,7 +14,8 @@ export function adjusted(logits: ArrayLike<number>, s: StepSampling, i: number):
   for (let k = s.historyStart[i]; k < s.historyStart[i + 1]; k++) {
     const t = s.historyTokens[k];
     y[t] = y[t] > 0 ? y[t] / s.repetitionPenalty[i] : y[t] * s.repetitionPenalty[i];
-    y[t] -= s.presencePenalty[i] + s.frequencyPenalty[i] * s.historyCounts[k];
+    // generated tokens only, not those that stand in the prompt alone
+    if (s.historyCounts[k] > 0) y[t] -= s.presencePenalty[i] + s.frequencyPenalty[i] * s.historyCounts[k];
   }
   return y;
 }

@@ -176,3 +176,32 @@ test('a request id from the client is kept if it is harmless', async (t) => {
   assert.equal(await idFor('trace-42'), 'trace-42');
   assert.match((await idFor('a b"c')) ?? '', /^req-/);
 });
+
+test('who sends his headers or his body too slowly is answered and closed, also if he never ends his half', async (t) => {
+  const { server } = await rig(t, {}, { timing: { headersMs: 1_500, requestMs: 2_500 } });
+  const begin = 'POST /v1/completions HTTP/1.1\r\nhost: 127.0.0.1\r\n';
+  for (const [what, start, drop] of [
+    ['headers', begin, 'x-more: y\r\n'],
+    ['a body', `${begin}content-type: application/json\r\ncontent-length: 1000000\r\n\r\n{`, ' '],
+    ['nothing more', `${begin}content-type: application/json\r\ncontent-length: 1000000\r\n\r\n{`, ''],
+  ] as const) {
+    const socket = connect({ port: server.port, host: '127.0.0.1', allowHalfOpen: true });
+    let answer = '';
+    socket.on('data', (d) => {
+      answer += String(d);
+    });
+    socket.on('error', () => {});
+    const closed = new Promise((resolve) => socket.on('close', resolve));
+    const end = new Promise((resolve) => socket.on('end', resolve));
+    socket.write(start);
+    const drip = setInterval(() => socket.write(drop || ''), 100);
+    const ended = await Promise.race([
+      (drop ? closed : end).then(() => true),
+      new Promise((resolve) => setTimeout(resolve, 15_000, false)),
+    ]);
+    clearInterval(drip);
+    socket.destroy();
+    assert.ok(ended, `${what}: the connection stays`);
+    assert.match(answer, /^HTTP\/1\.1 408 /, what);
+  }
+});

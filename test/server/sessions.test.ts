@@ -97,3 +97,20 @@ test('a session is created by name, found, forked, emptied and deleted before it
   const { id } = (await (await post('/v1/sessions', {}, as('a'))).json()) as { id: string };
   assert.match(id, /^sess-[0-9a-f-]{36}$/);
 });
+
+test('a name that is no well-formed text is refused wherever one is given', async (t) => {
+  const { post } = await rig(t, { answer: () => 'ok' });
+  await post('/v1/completions', { prompt: 'hello', session_id: 'good' });
+  for (const name of ['\\ud800', 'a\\udc00b']) {
+    for (const [path, body] of [
+      ['/v1/sessions', `{"id":"${name}"}`],
+      ['/v1/sessions/good/fork', `{"id":"${name}"}`],
+      ['/v1/completions', `{"prompt":"x","session_id":"${name}"}`],
+      ['/v1/chat/completions', `{"messages":[{"role":"user","content":"x"}],"session_id":"${name}"}`],
+    ] as const) {
+      const response = await post(path, body);
+      assert.equal(response.status, 400, path);
+      assert.match((await errorOf(response)).message, /well-formed/);
+    }
+  }
+});

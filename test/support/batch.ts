@@ -1,4 +1,6 @@
 /** A batch over the null device, driven step by step. */
+
+import type { Grammar } from 'longmind-grammar';
 import { createCacheManager } from '../../src/cache/index.js';
 import type { CacheManager } from '../../src/cache/types.js';
 import { greedySampling } from '../../src/config.js';
@@ -31,6 +33,7 @@ export interface TestBatchOptions extends NullDeviceOptions {
   blockLen?: number;
   sessionLen?: number;
   maxRows?: number;
+  speculation?: 'auto' | 'off';
   budget?: number;
   policy?: 'lru' | 'adaptive';
   prefixCaching?: boolean;
@@ -61,7 +64,7 @@ export class TestBatch {
       maxTokens: Math.max(budget, maxRows),
       maxRows,
       maxBlocksPerRow: Math.ceil(sessionLen / blockLen),
-      maxLogits: maxRows,
+      maxLogits: maxRows + 40,
       vocab: VOCAB,
     };
     this.device = createNullDevice({ depth, ...o });
@@ -93,7 +96,9 @@ export class TestBatch {
         limits,
         maxQueue: o.maxQueue ?? 1000,
         sessions: { max: 1000, shareAcrossOwners: true, onChange: o.onSessionChange },
-        budget: { tokens: () => budget, observe: () => {}, prefillMs: () => 0 },
+        // rows cost nothing: guesses are as long as they may be
+        budget: { tokens: () => budget, observe: () => {}, prefillMs: () => 0, rowMs: () => 0, fixedMs: () => 1 },
+        speculation: o.speculation,
         admission: { vocab: VOCAB, tokenBytes, endOfTurn: new Set([EOS]) },
         now: o.now,
       },
@@ -116,10 +121,14 @@ export class TestBatch {
   /** Hands a request in; throws its refusal. */
   submit(
     tokens: number[],
-    o: Partial<Omit<EngineRequest, 'limits'>> & { append?: boolean; limits?: Partial<EngineRequest['limits']> } = {},
+    o: Partial<Omit<EngineRequest, 'limits' | 'grammar'>> & {
+      append?: boolean;
+      grammar?: Grammar;
+      limits?: Partial<EngineRequest['limits']>;
+    } = {},
   ) {
     const id = this.#nextId++;
-    this.batch.submit({
+    const request: EngineRequest = {
       id,
       tokens: Int32Array.from(tokens),
       stopTokens: o.stopTokens ?? [],
@@ -127,11 +136,12 @@ export class TestBatch {
       continuation: o.append ? Int32Array.from(tokens) : null,
       priority: o.priority ?? 0,
       owner: o.owner ?? 0,
-      grammar: o.grammar ?? null,
+      grammar: null,
       forkOf: o.forkOf ?? null,
       limits: { maxTokens: 8, minTokens: 0, stop: [], stopTokens: [], ignoreEos: false, ...o.limits },
       sampling: { ...greedySampling, ...o.sampling },
-    });
+    };
+    this.batch.submit(request, o.grammar);
     this.outcomes.set(id, { tokens: [], logprobs: [], finished: null, error: null });
     return id;
   }

@@ -138,7 +138,12 @@ export class FakeGeneration implements Generation {
         tokenIds: ids,
         finishReason,
         stopString,
-        usage: { promptTokens: this.prompt.length, cachedTokens: this.cachedTokens, completionTokens: ids.length },
+        usage: {
+          promptTokens: this.prompt.length,
+          cachedTokens: this.cachedTokens,
+          completionTokens: ids.length,
+          acceptedDraftTokens: 0,
+        },
         timings: {
           queue: 0,
           ttft: first - start,
@@ -372,6 +377,7 @@ function fakeStats(running: number, started: number): EngineStats {
     requests: { waiting: 0, running, finished: started - running, aborted: 0, failed: 0 },
     tokens: { prompt: 10, cached: 4, generated: 20, recomputed: 0 },
     steps: 30,
+    drafts: { verified: 0, accepted: 0 },
     preemptions: 0,
     lastStepMs: 2,
     lastStepJsMs: 0.1,

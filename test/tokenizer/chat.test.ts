@@ -1,7 +1,10 @@
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { LongmindError } from '../../src/errors.js';
+import { BoundedTemplate } from '../../src/tokenizer/bounded-template.js';
 import {
   createChatTemplate,
   createTokenizer,
@@ -155,7 +158,6 @@ test('the worker gives the same as the tokenizer itself, in the order of asking'
       texts.map((text) => local.encode(text, { special: true })),
     );
     assert.deepEqual(client.tokenBytes, local.tokenBytes);
-    assert.equal(client.info.fingerprint, local.fingerprint);
     assert.deepEqual(client.endTokens, local.endTokens);
     assert.equal(client.decode(got[3]!, { special: true }), 'Hello <|im_end|>');
     await assert.rejects(client.applyTemplate([{ role: 'x' as 'user', content: '' }]), code('invalid_request'));
@@ -202,6 +204,137 @@ test('a template that never ends, or fills the memory, is stopped; other jobs go
     } finally {
       await client.close();
     }
+  }
+});
+
+test('what a template builds is bounded inside the engine that runs it', () => {
+  const beyond = [
+    '{% for i in range(1000000000) %}{% endfor %}',
+    '{{ range(2000000000) | list | length }}',
+    '{{ range(30000000) | length }}',
+    '{{ range(0, -1000000000, -1) | length }}',
+    '{{ range(10 ** 300) | length }}',
+    "{{ range('x') | length }}",
+    '{{ range(0, 9, 0) | length }}',
+    '{% set n = namespace(s="x") %}{% for i in range(40) %}{% set n.s = n.s ~ n.s %}{% endfor %}{{ n.s }}',
+    '{% set n = namespace(l=[1]) %}{% for i in range(40) %}{% set n.l = n.l + n.l %}{% endfor %}',
+    '{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}',
+    "{{ strftime_now('%B' * 100) }}",
+  ];
+  for (const template of beyond)
+    assert.throws(() => setUp(template).apply.apply([user('a')]), code('bad_chat_template'), template);
+
+  const bounds = { steps: 5000, items: 100, chars: 1000, work: 20_000 };
+  for (const [template, wanted] of [
+    ['{% for i in range(90) %}{% for j in range(90) %}{% endfor %}{% endfor %}', /goes on and on/],
+    ['{% for i in range(90) %}{% for j in list if j %}{% endfor %}{% endfor %}', /goes on and on/],
+    ['{% for i in range(90) %}{% set x = range(90) | length %}{% endfor %}', /goes on and on/],
+    ['{% for i in range(90) %}{% set x = text ~ i %}{% endfor %}', /makes text on and on/],
+    ['{{ text ~ text }}', /a text of 1800 characters/],
+    ['{{ (list + list) | length }}', /a list of 180 items/],
+  ] as const) {
+    const variables = { text: 'x'.repeat(900), list: Array(90).fill(1) };
+    assert.throws(() => new BoundedTemplate(template, bounds).render(variables), code('bad_chat_template', wanted));
+    new BoundedTemplate(template).render(variables);
+  }
+});
+
+test('the bounds let through what templates do', () => {
+  const template =
+    "{{ range(1, 10, 3) | join(',') }} {{ range(3) | length }} {{ strftime_now('%Y') }}{{ True and none is none }}";
+  assert.equal(setUp(template).apply.apply([user('a')]).text, `1,4,7 3 ${new Date().getFullYear()}true`);
+  const many = Array.from(
+    { length: 65_536 },
+    (_, i): ChatMessage => ({ role: i % 2 ? 'assistant' : 'user', content: 'm' }),
+  );
+  assert.ok(setUp(CHATML).apply.apply(many).ids.length > 65_536);
+});
+
+test('the process that runs templates dies: the job it had is refused, the others go on, and so does its parent', async () => {
+  const metadata = asMetadata({ ...bpe, 'tokenizer.ggml.pre': { string: 'smollm' } });
+  const client = await createTokenizerClient(metadata);
+  try {
+    const first = client.pid!;
+    for (const [kind, wanted] of [
+      ['chat', 'bad_chat_template'],
+      ['encode', 'engine_failed'],
+    ] as const) {
+      const { pid } = client;
+      const job =
+        kind === 'chat'
+          ? client.applyTemplate([user('x'.repeat(1e6))])
+          : client.encode('x'.repeat(1e6), { special: false });
+      const after = client.encode('after', { special: false });
+      process.kill(pid!, 'SIGKILL');
+      await assert.rejects(job, code(wanted, /SIGKILL/));
+      assert.ok((await after).length > 0);
+    }
+    assert.notEqual(client.pid, first);
+  } finally {
+    await client.close();
+  }
+});
+
+test('its process ends with its parent, however that ends, and not by a signal to the whole group', async () => {
+  const metadata = asMetadata({ ...bpe, 'tokenizer.ggml.pre': { string: 'smollm' } });
+  const client = await createTokenizerClient(metadata);
+  const pid = client.pid!;
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.kill(pid, signal);
+  assert.ok((await client.encode('still here', { special: false })).length > 0);
+  assert.equal(client.pid, pid);
+  await client.close();
+  assert.throws(() => process.kill(pid, 0), { code: 'ESRCH' });
+
+  const script = `
+    import { createTokenizerClient } from ${JSON.stringify(new URL('../../src/tokenizer/index.js', import.meta.url).href)};
+    import { asMetadata, smallBpe } from ${JSON.stringify(new URL('./small-vocabulary.js', import.meta.url).href)};
+    const client = await createTokenizerClient(asMetadata({ ...smallBpe(), 'tokenizer.ggml.pre': { string: 'smollm' } }));
+    console.log(client.pid);
+    setInterval(() => {}, 1000);`;
+  const parent = spawn(process.execPath, ['--input-type=module', '-e', script], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  const orphan = Number(String((await once(parent.stdout, 'data'))[0]));
+  parent.kill('SIGKILL');
+  const gone = () => {
+    try {
+      process.kill(orphan, 0);
+      return false;
+    } catch {
+      return true;
+    }
+  };
+  for (let i = 0; i < 200 && !gone(); i++) await new Promise((resolve) => setTimeout(resolve, 25));
+  assert.ok(gone(), `process ${orphan} outlives its parent`);
+});
+
+test('an idle tokenizer does not keep its process alive', async () => {
+  const script = `
+    import { createTokenizerClient } from ${JSON.stringify(new URL('../../src/tokenizer/index.js', import.meta.url).href)};
+    import { asMetadata, smallBpe } from ${JSON.stringify(new URL('./small-vocabulary.js', import.meta.url).href)};
+    const client = await createTokenizerClient(asMetadata({ ...smallBpe(), 'tokenizer.ggml.pre': { string: 'smollm' } }));
+    const ids = await client.encode('a text', { special: false });
+    console.log(ids.length > 0);`;
+  const child = spawn(process.execPath, ['--input-type=module', '-e', script], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  let out = '';
+  child.stdout.on('data', (d) => {
+    out += d;
+  });
+  const [status] = (await once(child, 'close')) as [number];
+  assert.deepEqual([status, out], [0, 'true\n']);
+});
+
+test('messages that cannot be sent to it are refused, and nothing is lost', async () => {
+  const metadata = asMetadata({ ...bpe, 'tokenizer.ggml.pre': { string: 'smollm' } });
+  const client = await createTokenizerClient(metadata);
+  try {
+    const odd = { ...user('a'), tool: () => {} } as unknown as ChatMessage;
+    await assert.rejects(client.encodeChat([odd]), code('invalid_request', /cannot be sent/));
+    assert.ok((await client.encode('after', { special: false })).length > 0);
+  } finally {
+    await client.close();
   }
 });
 

@@ -227,15 +227,6 @@ test('ids of the model beyond the vocabulary stand for nothing', () => {
   assert.equal(tokenizer.decode([4999, -1, 5000, 1e9], { special: true }), '');
 });
 
-test('the fingerprint changes with the vocabulary and its rules only', () => {
-  const print = withPre('smollm').fingerprint;
-  assert.match(print, /^[0-9a-f]{32}$/);
-  assert.equal(withPre('smollm').fingerprint, print);
-  assert.notEqual(withPre('gpt-2').fingerprint, print);
-  const other = smallBpe(299);
-  assert.notEqual(make({ ...other, 'tokenizer.ggml.pre': { string: 'smollm' } }).fingerprint, print);
-});
-
 test('metadata that makes no tokenizer is a typed error', () => {
   const broken: [Record<string, Value>, RegExp][] = [
     [{}, /tokenizer.ggml.model' is missing/],
@@ -253,4 +244,15 @@ test('metadata that makes no tokenizer is a typed error', () => {
   }
   const { 'tokenizer.ggml.merges': _, ...noMerges } = bpe;
   assert.throws(() => make(noMerges), /merges' is missing/);
+});
+
+test('a run of millions of one kind of character becomes tokens or a typed error of the caller', () => {
+  const tokenizer = createTokenizer(asMetadata({ ...smallBpe(), 'tokenizer.ggml.pre': { string: 'smollm' } }));
+  for (const c of [' ', '.', '\u3000']) {
+    try {
+      assert.ok(tokenizer.encode(c.repeat(5e6), { special: false }).length > 0);
+    } catch (e) {
+      assert.deepEqual([(e as LongmindError).code, (e as LongmindError).status], ['invalid_request', 400], String(e));
+    }
+  }
 });

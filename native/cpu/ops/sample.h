@@ -264,7 +264,9 @@ static const float *adjust(const LmSampling *s, const float *x, i32 n, i32 i, fl
     for (i32 k = h0; k < h1; k++) {
       float v = y[s->historyTokens[k]];
       v = v > 0.0f ? v / rep : v * rep;
-      y[s->historyTokens[k]] = v - pres - freq * (float)s->historyCounts[k];
+      // a token that stands only in the prompt was seen, but not generated
+      if (s->historyCounts[k] > 0) v = v - pres - freq * (float)s->historyCounts[k];
+      y[s->historyTokens[k]] = v;
     }
   return y;
 }

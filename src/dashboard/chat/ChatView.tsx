@@ -2,9 +2,13 @@
 import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
 import { Icon } from '../ui/Icon.js';
 import { useStore } from '../ui/store.js';
+import { ChatBar } from './ChatBar.js';
 import { chats, openChat, send, stop } from './chats.js';
+import type { Conversation } from './model.js';
 import { SettingsPanel } from './SettingsPanel.js';
+import { usual } from './settings.js';
 import { TurnView } from './TurnView.js';
+import { UndoBar } from './UndoBar.js';
 
 const IDEAS = [
   'Explain in three sentences what a KV cache is.',
@@ -16,6 +20,7 @@ const FOLLOW_PX = 80;
 
 export function ChatView() {
   const { running } = useStore(chats);
+  useStore(usual);
   const chat = openChat();
   const busy = running.has(chat.id);
   const scroller = useRef<HTMLDivElement>(null);
@@ -32,6 +37,7 @@ export function ChatView() {
 
   return (
     <section class="chat" aria-label="Chat">
+      <ChatBar key={`bar ${chat.id}`} chat={chat} />
       <div
         class="turns"
         ref={scroller}
@@ -45,7 +51,8 @@ export function ChatView() {
           <TurnView key={turn.id} chat={chat.id} turn={turn} index={i} last={turn === last} busy={busy} />
         ))}
       </div>
-      <Composer key={chat.id} chat={chat.id} busy={busy} />
+      <UndoBar />
+      <Composer key={chat.id} chat={chat} busy={busy} />
     </section>
   );
 }
@@ -71,7 +78,8 @@ function Welcome({ onAsk }: { onAsk: (text: string) => void }) {
   );
 }
 
-function Composer({ chat, busy }: { chat: string; busy: boolean }) {
+function Composer({ chat: conversation, busy }: { chat: Conversation; busy: boolean }) {
+  const chat = conversation.id;
   const [text, setText] = useState('');
   const [settingsOpen, setSettingsOpen] = useState(false);
   const field = useRef<HTMLTextAreaElement>(null);
@@ -106,13 +114,13 @@ function Composer({ chat, busy }: { chat: string; busy: boolean }) {
         submit();
       }}
     >
-      {settingsOpen && <SettingsPanel />}
+      {settingsOpen && <SettingsPanel chat={conversation} />}
       <div class="field">
         <button
           type="button"
           class="quiet"
           aria-label="Settings"
-          title="System prompt, temperature, length"
+          title="System prompt and sampling of this conversation"
           aria-expanded={settingsOpen}
           onClick={() => setSettingsOpen(!settingsOpen)}
         >

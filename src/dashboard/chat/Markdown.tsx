@@ -1,6 +1,7 @@
 /** A Markdown tree as elements. */
 import type { ComponentChild } from 'preact';
-import { useMemo, useState } from 'preact/hooks';
+import { useMemo } from 'preact/hooks';
+import { CopyButton } from '../ui/CopyButton.js';
 import { type Block, type Inline, parseMarkdown } from './markdown.js';
 
 export function Markdown({ text }: { text: string }) {
@@ -89,23 +90,11 @@ const tight = (item: Block[]): ComponentChild[] =>
   item[0]?.type === 'paragraph' ? [...inlines(item[0].children), ...item.slice(1).map(block)] : item.map(block);
 
 function CodeBlock({ language, text }: { language: string; text: string }) {
-  const [copied, setCopied] = useState(false);
-  const copy = () => {
-    navigator.clipboard?.writeText(text).then(
-      () => {
-        setCopied(true);
-        setTimeout(() => setCopied(false), 1500);
-      },
-      () => {},
-    );
-  };
   return (
     <figure class="code">
       <figcaption>
         <span>{language || 'text'}</span>
-        <button type="button" class="quiet small" onClick={copy}>
-          {copied ? 'Copied' : 'Copy'}
-        </button>
+        <CopyButton text={text} />
       </figcaption>
       <pre>
         <code>{text}</code>

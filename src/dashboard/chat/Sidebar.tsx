@@ -1,15 +1,18 @@
 /** The conversations, each with what the cache still holds of it. */
+import { useState } from 'preact/hooks';
 import { live } from '../live/connection.js';
 import type { Sequence } from '../live/picture.js';
 import { Icon } from '../ui/Icon.js';
 import { sessionColour } from '../ui/sessions.js';
 import { useStore } from '../ui/store.js';
 import { addChat, chats, removeChat, show } from './chats.js';
-import { type Conversation, sessionOf } from './model.js';
+import { type Conversation, holds, sessionOf } from './model.js';
 
 export function Sidebar({ onPick }: { onPick: () => void }) {
   const { all, open, running } = useStore(chats);
   const { picture } = useStore(live);
+  const [words, setWords] = useState('');
+  const shown = words.trim() === '' ? all : all.filter((c) => holds(c, words.trim()));
   const bySession = new Map<string, Sequence>();
   for (const q of picture?.sequences.values() ?? []) if (q.sessionId && q.ours) bySession.set(q.sessionId, q);
   return (
@@ -24,8 +27,19 @@ export function Sidebar({ onPick }: { onPick: () => void }) {
       >
         <Icon name="plus" /> New conversation
       </button>
+      {(all.length > 1 || words !== '') && (
+        <input
+          type="search"
+          class="search"
+          placeholder="Search"
+          aria-label="Search the conversations"
+          value={words}
+          onInput={(e) => setWords(e.currentTarget.value)}
+        />
+      )}
+      {shown.length === 0 && <p class="note">No conversation holds this.</p>}
       <ul>
-        {all.map((c) => (
+        {shown.map((c) => (
           <li key={c.id} class={c.id === open ? 'open' : ''}>
             <button
               type="button"

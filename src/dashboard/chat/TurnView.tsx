@@ -1,5 +1,6 @@
 /** One question and its answers. */
 import { useEffect, useRef, useState } from 'preact/hooks';
+import { CopyButton } from '../ui/CopyButton.js';
 import { integer, ms, rate } from '../ui/format.js';
 import { Icon } from '../ui/Icon.js';
 import { choose, edit, regenerate } from './chats.js';
@@ -48,7 +49,12 @@ export function TurnView({ chat, turn, index, last, busy }: Props) {
           <AnswerText answer={answer} />
           <div class="foot">
             <Numbers answer={answer} />
-            {last && <Tools chat={chat} turn={turn} index={index} busy={busy} />}
+            <span class="tools">
+              {answer.text !== '' && answer.state !== 'running' && (
+                <CopyButton text={answer.text} label="Copy the answer" quiet />
+              )}
+              {last && <Tools chat={chat} turn={turn} index={index} busy={busy} />}
+            </span>
           </div>
         </div>
       )}
@@ -113,7 +119,7 @@ function Numbers({ answer }: { answer: Answer }) {
 function Tools({ chat, turn, index, busy }: { chat: string; turn: Turn; index: number; busy: boolean }) {
   const { answers, chosen } = turn;
   return (
-    <div class="tools">
+    <>
       {answers.length > 1 && (
         <span class="branches">
           <button
@@ -148,7 +154,7 @@ function Tools({ chat, turn, index, busy }: { chat: string; turn: Turn; index: n
       >
         <Icon name="redo" /> <span>Regenerate</span>
       </button>
-    </div>
+    </>
   );
 }
 

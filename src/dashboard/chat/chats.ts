@@ -10,23 +10,19 @@ import {
   messagesFor,
   newConversation,
   revive,
+  type Settings,
   sessionOf,
   sessionsOf,
   type Turn,
   titleOf,
   tokensBefore,
 } from './model.js';
+import { usual } from './settings.js';
 
 const KEPT = 'longmind.conversations';
-const SETTINGS = 'longmind.settings';
 const SAVE_MS = 500;
-
-export interface Settings {
-  system: string;
-  temperature: number;
-  /** null: as much as fits. */
-  maxTokens: number | null;
-}
+/** So long a deleted conversation can be had back. */
+const UNDO_MS = 8_000;
 
 export interface Chats {
   all: Conversation[];
@@ -47,14 +43,6 @@ const stored = <T>(key: string, fallback: T): T => {
     return fallback;
   }
 };
-
-export const settings = new Store<Settings>({
-  system: '',
-  temperature: 0.7,
-  maxTokens: 1024,
-  ...stored<Partial<Settings>>(SETTINGS, {}),
-});
-settings.follow(() => localStorage.setItem(SETTINGS, JSON.stringify(settings.value)));
 
 function begin(): Chats {
   const { all, open } = stored<{ all: unknown; open: string }>(KEPT, { all: [], open: '' });
@@ -112,14 +100,52 @@ export function addChat(): void {
 
 export const show = (id: string): void => chats.patch({ open: id });
 
+export function rename(id: string, title: string): void {
+  change(id, (c) => ({ ...c, title, named: true, updated: Date.now() }));
+}
+
+export const settingsOf = (c: Conversation): Settings => c.settings ?? usual.value;
+
+/** undefined: as usual again. */
+export function setSettings(id: string, settings: Settings | undefined): void {
+  change(id, (c) => ({ ...c, settings, updated: Date.now() }));
+}
+
+/** The conversation that was deleted last, while it can be had back. */
+export const removed = new Store<{ last: Conversation | null }>({ last: null });
+let removal: ReturnType<typeof setTimeout> | undefined;
+
+/** Off the list at once; its sessions are forgotten when nobody wants it back. */
 export function removeChat(id: string): void {
   const c = find(id);
   if (!c) return;
   stop(id);
-  if (c.turns.length > 0) forget(sessionsOf(c));
   const all = chats.value.all.filter((x) => x.id !== id);
   if (all.length === 0) all.push(newConversation(Date.now(), `chat-${randomId()}`));
   chats.patch({ all, open: chats.value.open === id ? (all[0] as Conversation).id : chats.value.open });
+  removeForGood();
+  if (c.turns.length === 0) return;
+  removed.set({ last: c });
+  removal = setTimeout(removeForGood, UNDO_MS);
+}
+
+function removeForGood(): void {
+  clearTimeout(removal);
+  const { last } = removed.value;
+  removed.set({ last: null });
+  if (last) forget(sessionsOf(last));
+}
+addEventListener('pagehide', removeForGood);
+
+/** What was deleted last is there again, and open. */
+export function restoreChat(): void {
+  const { last } = removed.value;
+  if (!last) return;
+  clearTimeout(removal);
+  removed.set({ last: null });
+  const [back] = revive([{ ...last, updated: Date.now() }]);
+  const others = chats.value.all.filter((c) => c.turns.length > 0);
+  chats.patch({ all: [back as Conversation, ...others], open: last.id });
 }
 
 const forget = (sessions: string[]): void => {
@@ -137,7 +163,7 @@ export function send(id: string, text: string): void {
   if (last) forget([c.id, ...last.answers.map((a) => a.session)].filter((s) => s !== session));
   change(id, (x) => ({
     ...x,
-    title: x.turns.length === 0 ? titleOf(text) : x.title,
+    title: x.turns.length === 0 && !x.named ? titleOf(text) : x.title,
     updated: Date.now(),
     turns: [...x.turns, { id: randomId(), user: text, answers: [], chosen: 0 }],
   }));
@@ -171,7 +197,7 @@ export async function edit(id: string, index: number, text: string): Promise<voi
   const gone = sessionsOf({ ...c, turns: c.turns.slice(index) });
   change(id, (x) => ({
     ...x,
-    title: index === 0 ? titleOf(text) : x.title,
+    title: index === 0 && !x.named ? titleOf(text) : x.title,
     turns: [...x.turns.slice(0, index), { id: randomId(), user: text, answers: [], chosen: 0 }],
   }));
   await answer(id, index, current, async () => {
@@ -192,8 +218,9 @@ export function choose(id: string, index: number, chosen: number): void {
 async function answer(id: string, index: number, session: string, before?: () => Promise<void>): Promise<void> {
   const stopper = new AbortController();
   chats.patch({ running: new Map(chats.value.running).set(id, stopper) });
-  const { system, temperature, maxTokens } = settings.value;
-  const messages = messagesFor(find(id) as Conversation, index, system);
+  const conversation = find(id) as Conversation;
+  const { system, ...sampling } = settingsOf(conversation);
+  const messages = messagesFor(conversation, index, system);
   changeTurn(id, index, (t) => ({
     ...t,
     answers: [...t.answers, { text: '', session, state: 'running' }],
@@ -206,7 +233,7 @@ async function answer(id: string, index: number, session: string, before?: () =>
     }));
   try {
     await before?.().catch(() => {});
-    const got = await ask({ messages, session, temperature, maxTokens }, stopper.signal, (text) => grow({ text }));
+    const got = await ask({ messages, session, ...sampling }, stopper.signal, (text) => grow({ text }));
     grow({
       text: got.text,
       state: got.reason === 'abort' ? 'stopped' : got.reason === 'length' ? 'limit' : 'done',

@@ -7,8 +7,11 @@ export interface Ask {
   messages: Message[];
   session?: string;
   temperature: number;
+  topP?: number;
+  topK?: number;
+  repetitionPenalty?: number;
   maxTokens: number | null;
-  seed?: number;
+  seed?: number | null;
 }
 
 export interface Outcome {
@@ -89,7 +92,10 @@ function bodyOf(what: Ask): Record<string, unknown> {
     temperature: what.temperature,
     ...(what.session === undefined ? {} : { session_id: what.session }),
     ...(what.maxTokens === null ? {} : { max_tokens: what.maxTokens }),
-    ...(what.seed === undefined ? {} : { seed: what.seed }),
+    ...(what.topP === undefined ? {} : { top_p: what.topP }),
+    ...(what.topK === undefined ? {} : { top_k: what.topK }),
+    ...(what.repetitionPenalty === undefined ? {} : { repetition_penalty: what.repetitionPenalty }),
+    ...(what.seed === undefined || what.seed === null ? {} : { seed: what.seed }),
   };
 }
 

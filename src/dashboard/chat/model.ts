@@ -22,9 +22,28 @@ export interface Turn {
   chosen: number;
 }
 
+/** What goes with every question. */
+export interface Settings {
+  system: string;
+  temperature: number;
+  topP: number;
+  /** 0: off. */
+  topK: number;
+  /** 1: off. */
+  repetitionPenalty: number;
+  /** null: another one each time. */
+  seed: number | null;
+  /** null: as much as fits. */
+  maxTokens: number | null;
+}
+
 export interface Conversation {
   id: string;
   title: string;
+  /** The title was chosen, not taken from the first question. */
+  named?: boolean;
+  /** Its own; left out: the usual ones. */
+  settings?: Settings;
   updated: number;
   turns: Turn[];
   /** Branches so far: the next one gets this number. */
@@ -45,6 +64,15 @@ export function sessionOf(c: Conversation): string {
     if (a) return a.session;
   }
   return c.id;
+}
+
+/** Does it hold all of these words, in its title or in what was said? Whatever their case. */
+export function holds(c: Conversation, words: string): boolean {
+  const text = [c.title, ...c.turns.flatMap((t) => [t.user, ...t.answers.map((a) => a.text)])].join('\n').toLowerCase();
+  return words
+    .toLowerCase()
+    .split(/\s+/)
+    .every((word) => text.includes(word));
 }
 
 /** Everything up to and including turn `last`'s question. The server matches it with what it keeps, token by token. */

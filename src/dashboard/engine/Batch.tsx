@@ -23,7 +23,7 @@ export function Batch({ picture }: { picture: Picture }) {
           .map((r) => (
             <li key={r.request} data-slot={r.slot}>
               <span class="slot">{r.slot}</span>
-              <Name sequence={picture.sequences.get(r.sequence)} slot={r.sequence} />
+              <Name sequence={picture.sequences.get(r.sequence)} number={r.sequence} />
               <Progress
                 known={r.known}
                 computed={r.computed}
@@ -40,7 +40,7 @@ export function Batch({ picture }: { picture: Picture }) {
         {waiting.slice(0, SHOWN / 2).map((w) => (
           <li key={w.request} class="waiting">
             <span class="slot">…</span>
-            <Name sequence={picture.sequences.get(w.sequence)} slot={w.sequence} />
+            <Name sequence={picture.sequences.get(w.sequence)} number={w.sequence} />
             <span class="doing">waiting, {integer(w.known)} tokens</span>
           </li>
         ))}
@@ -50,11 +50,11 @@ export function Batch({ picture }: { picture: Picture }) {
   );
 }
 
-function Name({ sequence, slot }: { sequence: Sequence | undefined; slot: number }) {
-  const label = sequence ? labelOf(sequence) : `sequence ${slot}`;
+function Name({ sequence, number }: { sequence: Sequence | undefined; number: number }) {
+  const label = sequence ? labelOf(sequence) : `sequence ${number}`;
   return (
     <span class="name" title={label}>
-      <i class="swatch" style={{ background: colourOf(slot, sequence?.sessionId ?? null) }} />
+      <i class="swatch" style={{ background: colourOf(number, sequence?.sessionId ?? null) }} />
       {label}
     </span>
   );

@@ -51,8 +51,8 @@ function Who({ happening: { who } }: { happening: Happening }) {
   return (
     <span class="who">
       {who.slice(0, NAMED).map((w) => (
-        <span key={w.slot}>
-          <i class="swatch" style={{ background: colourOf(w.slot, w.sessionId) }} />
+        <span key={w.number}>
+          <i class="swatch" style={{ background: colourOf(w.number, w.sessionId) }} />
           {labelOf(w)} {w.tokens < 0 ? `−${integer(-w.tokens)}` : integer(w.tokens)} tokens
         </span>
       ))}

@@ -15,7 +15,7 @@ export interface Happening {
   count: number;
   tokens: number;
   /** Sequences it concerns and by how many tokens, where that can be told. */
-  who: { slot: number; sessionId: string | null; ours: boolean; tokens: number }[];
+  who: { number: number; sessionId: string | null; ours: boolean; tokens: number }[];
 }
 
 type Found = Omit<Happening, 'id' | 'at'>;
@@ -125,16 +125,16 @@ export function tell(told: readonly Happening[], fresh: readonly Happening[], mo
 
 /** Keeps the first one's time, so that a line does not grow for ever. */
 function joined(a: Happening, b: Happening): Happening {
-  const who = new Map(a.who.map((w) => [`${w.slot} ${w.sessionId}`, w]));
+  const who = new Map(a.who.map((w) => [`${w.number} ${w.sessionId}`, w]));
   for (const w of b.who) {
-    const key = `${w.slot} ${w.sessionId}`;
+    const key = `${w.number} ${w.sessionId}`;
     who.set(key, { ...w, tokens: w.tokens + (who.get(key)?.tokens ?? 0) });
   }
   return { ...a, count: a.count + b.count, tokens: a.tokens + b.tokens, who: [...who.values()] };
 }
 
 const who = (q: Sequence, tokens: number): Happening['who'][number] => ({
-  slot: q.slot,
+  number: q.number,
   sessionId: q.sessionId,
   ours: q.ours,
   tokens,
@@ -169,13 +169,13 @@ function catchingUp(before: Picture, after: Picture): Happening['who'] {
 
 function newcomers(before: Picture, after: Picture): Happening['who'] {
   return [...after.sequences.values()]
-    .filter((q) => q.sessionId !== null && !sameOne(before.sequences.get(q.slot), q))
+    .filter((q) => q.sessionId !== null && !sameOne(before.sequences.get(q.number), q))
     .map((q) => who(q, q.known));
 }
 
 function pairs(before: Picture, after: Picture): [Sequence, Sequence][] {
   return [...after.sequences.values()].flatMap((b): [Sequence, Sequence][] => {
-    const a = before.sequences.get(b.slot);
+    const a = before.sequences.get(b.number);
     return sameOne(a, b) ? [[a, b]] : [];
   });
 }

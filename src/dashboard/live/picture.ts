@@ -7,7 +7,7 @@ export const CACHED = 2;
 export const ACTIVE = 3;
 
 export interface Sequence {
-  slot: number;
+  number: number;
   /** null: it has no name, or it belongs to another API key (then `ours` is false). */
   sessionId: string | null;
   ours: boolean;
@@ -52,9 +52,9 @@ export function applyMessage(before: Picture | null, m: LiveMessage): Picture | 
   const base = m.kind === 'whole' ? null : before;
   const arrays = blocksAfter(base, m);
   const sequences = new Map(base?.sequences);
-  for (const slot of m.gone) sequences.delete(slot);
-  for (const [slot, sessionId, ours, state, known, computed] of m.sequences) {
-    sequences.set(slot, { slot, sessionId, ours: ours === 1, state: STATES[state], known, computed });
+  for (const number of m.gone) sequences.delete(number);
+  for (const [number, sessionId, ours, state, known, computed] of m.sequences) {
+    sequences.set(number, { number, sessionId, ours: ours === 1, state: STATES[state], known, computed });
   }
   return {
     at: m.at,

@@ -13,6 +13,9 @@ const PATHS = {
   copy: 'M9 9h10v11H9zM5 15V4h10',
   gear: 'M4 7h10M18 7h2M4 17h2M10 17h10M14 4v6M6 14v6',
   menu: 'M4 7h16M4 12h16M4 17h16',
+  down: 'M12 4v11M7 10l5 5 5-5M5 20h14',
+  close: 'M6 6l12 12M18 6 6 18',
+  pane: 'M4 5h16v14H4zM14 5v14',
   bolt: 'M13 3 5 14h6l-1 7 8-11h-6z',
 } as const;
 

@@ -9,7 +9,7 @@ const GOLDEN = 137.508;
 const FIRST_HUE = 65;
 const hues = new Map<string, number>();
 
-const keyOf = (slot: number, sessionId: string | null): string => sessionId ?? `#${slot}`;
+const keyOf = (number: number, sessionId: string | null): string => sessionId ?? `#${number}`;
 
 /** After so many the hues come close to earlier ones again: lightness tells those apart. */
 const CYCLE = 8;
@@ -25,9 +25,9 @@ function numberOf(key: string): number {
 }
 
 /** Full strength for what is active, paler for what is only cached. */
-export function colourOf(slot: number, sessionId: string | null, strength: 'full' | 'pale' = 'full'): string {
+export function colourOf(number: number, sessionId: string | null, strength: 'full' | 'pale' = 'full'): string {
   const dark = theme.value === 'dark';
-  const n = numberOf(keyOf(slot, sessionId));
+  const n = numberOf(keyOf(number, sessionId));
   const hue = ((FIRST_HUE + n * GOLDEN) % 360).toFixed(1);
   const shade = SHADES[Math.floor(n / CYCLE) % SHADES.length] as number;
   const [light, chroma] =
@@ -38,7 +38,7 @@ export function colourOf(slot: number, sessionId: string | null, strength: 'full
 export const sessionColour = (sessionId: string): string => colourOf(-1, sessionId);
 
 /** What people call it. */
-export function labelOf(q: Pick<Sequence, 'slot' | 'sessionId' | 'ours'>): string {
+export function labelOf(q: Pick<Sequence, 'number' | 'sessionId' | 'ours'>): string {
   if (q.sessionId === null) return q.ours ? 'a request without session' : "another key's session";
   const chat = chats.value.all.find((c) => sessionsOf(c).includes(q.sessionId as string));
   if (!chat) return q.sessionId;

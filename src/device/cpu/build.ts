@@ -72,7 +72,7 @@ const digest = (...parts: (string | Buffer)[]): string => {
 };
 
 /** Sources and flags; the compiler has its own part of the name. */
-function fingerprint(folder: string): string {
+function sourceDigest(folder: string): string {
   const files = listSources(folder).flatMap((file) => [file, fs.readFileSync(path.join(folder, file))]);
   return digest(JSON.stringify([process.platform, process.arch, FLAGS, KERNELS, CORE]), abiHeader(), ...files);
 }
@@ -152,7 +152,7 @@ function compile(sources: string, folder: string, target: string, compiler: Comp
 export function buildNativeLibrary(onBuild?: (line: string) => void, into?: string): string {
   const sources = sourceFolder();
   const folder = into ?? cacheFolder(sources, onBuild);
-  const prefix = `longmind-cpu-${fingerprint(sources)}-`;
+  const prefix = `longmind-cpu-${sourceDigest(sources)}-`;
   const compiler = findCompiler();
   if (Array.isArray(compiler)) {
     const earlier = builtBefore(folder, prefix);
@@ -179,6 +179,6 @@ export function checkNativeLibrary(): void {
   const compiler = findCompiler();
   if (!Array.isArray(compiler)) return;
   const sources = sourceFolder();
-  const prefix = `longmind-cpu-${fingerprint(sources)}-`;
+  const prefix = `longmind-cpu-${sourceDigest(sources)}-`;
   if (!builtBefore(cacheFolder(sources), prefix)) throw errors.nativeUnavailable([...compiler, OWN_LIBRARY]);
 }

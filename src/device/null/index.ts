@@ -34,6 +34,8 @@ export interface NullDeviceOptions {
   onResult?: (step: Step, result: MutableResult) => void;
   /** Reads the whole context for each token (default); off, only the last position: for timing the engine alone. */
   thorough?: boolean;
+  /** Draws among the first so many tokens only: a text that repeats itself now and then. */
+  drawn?: number;
   memoryFree?: number;
   /** Steps that may be in flight (default 1). */
   depth?: number;
@@ -285,7 +287,7 @@ class NullDevice implements Device, KvTransfers {
         hash = mix(hash, mix(s.historyTokens[h]!, s.historyCounts[h]!));
     if (s.temperature[i]! > 0) hash = mix(hash, mix(s.seed[2 * i]!, s.seed[2 * i + 1]!));
     const vocab = this.#options.limits.vocab;
-    let token = hash % vocab;
+    let token = hash % Math.min(vocab, this.options.drawn ?? vocab);
     const words = Math.ceil(vocab / 32);
     const banned = (t: number) => {
       const row = s.maskRow[i]!;

@@ -51,7 +51,7 @@ export class LiveEncoder {
 
   /** What changed with the last snapshot, for one owner. */
   change(owner: number): string {
-    const rows = this.#changed.map((slot) => this.#row(slot, owner));
+    const rows = this.#changed.map((number) => this.#row(number, owner));
     const message: LiveMessage = { kind: 'change', ...this.#common!, sequences: rows, gone: this.#gone };
     return JSON.stringify(message);
   }
@@ -60,7 +60,7 @@ export class LiveEncoder {
   whole(owner: number): string | null {
     const s = this.#last;
     if (!s) return null;
-    const rows = [...this.#sequences.keys()].map((slot) => this.#row(slot, owner));
+    const rows = [...this.#sequences.keys()].map((number) => this.#row(number, owner));
     const common = this.#encode(s, null, s.evictionOrder.subarray(0, MAX_ORDER));
     return JSON.stringify({ kind: 'whole', ...common, sequences: rows, gone: [] } satisfies LiveMessage);
   }
@@ -102,21 +102,21 @@ export class LiveEncoder {
     const now = new Map<number, Sequence>();
     this.#changed = [];
     for (const { sequence, sessionId, owner, state, known, computed } of s.sequences) {
-      const slot = this.#numbers.get(sequence)!;
+      const number = this.#numbers.get(sequence)!;
       const is: Sequence = { owner, sessionId, state: STATES.indexOf(state) as 0 | 1 | 2, known, computed };
-      const was = old.get(slot);
-      now.set(slot, is);
-      if (!was || !sameSequence(was, is)) this.#changed.push(slot);
+      const was = old.get(number);
+      now.set(number, is);
+      if (!was || !sameSequence(was, is)) this.#changed.push(number);
     }
-    this.#gone = [...old.keys()].filter((slot) => !now.has(slot));
+    this.#gone = [...old.keys()].filter((number) => !now.has(number));
     this.#sequences = now;
   }
 
-  #row(slot: number, owner: number): SequenceRow {
-    const q = this.#sequences.get(slot)!;
+  #row(number: number, owner: number): SequenceRow {
+    const q = this.#sequences.get(number)!;
     // names belong to their owner; that something is there does not
     const mine = owner === 0 || q.owner === owner;
-    return [slot, mine ? q.sessionId : null, mine ? 1 : 0, q.state, q.known, q.computed];
+    return [number, mine ? q.sessionId : null, mine ? 1 : 0, q.state, q.known, q.computed];
   }
 
   #encode(s: EngineSnapshot, index: Uint32Array | null, order: Int32Array | null): LiveCommon {

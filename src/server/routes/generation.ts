@@ -1,6 +1,13 @@
 /** POST /v1/chat/completions, POST /v1/completions, POST /abort_request. */
 import type { FastifyInstance } from 'fastify';
-import { type ChatMessage, type ChatRequest, errors, type Generation, type RequestOptions } from '../../index.js';
+import {
+  type ChatMessage,
+  type ChatRequest,
+  checkSessionId,
+  errors,
+  type Generation,
+  type RequestOptions,
+} from '../../index.js';
 import type { ServerContext } from '../context.js';
 import { serverErrors } from '../errors.js';
 import { chatBody, completionBody, optionFields, optionOf } from '../fields.js';
@@ -159,7 +166,7 @@ function commonOptions(body: CommonBody, owner: number): RequestOptions {
     if (value === undefined) throw errors.invalidOption(field, raw, spec.expected);
     options[option] = value;
   }
-  if (body.session_id) options.sessionId = body.session_id;
+  if (body.session_id) options.sessionId = checkSessionId(body.session_id);
   if (body.session_append) options.sessionAppend = true;
   if (typeof body.priority === 'number') options.priority = body.priority;
   return options;

@@ -9,7 +9,8 @@ import { answers } from '../responses.js';
 /** An engine that does not answer within this is not ready. A step takes at most about 250 ms. */
 const ENGINE_ANSWER_MS = 5_000;
 const HEALTH_ANSWER_MS = 250;
-const STORE_FAILED = 'the session store cannot be written: new turns of sessions will not outlive this process';
+const STORE_FAILED =
+  'the session store cannot be written at the moment: until it can, new turns of sessions do not outlive this process';
 
 export function infoRoutes(app: FastifyInstance, ctx: ServerContext, openApi: () => Record<string, unknown>): void {
   modelRoutes(app, ctx);
@@ -22,7 +23,8 @@ export function infoRoutes(app: FastifyInstance, ctx: ServerContext, openApi: ()
     { config: { open: true }, schema: { tags, summary: 'The process lives', response: answers('Health') } },
     async () => {
       // an engine that does not answer is for /ready to tell; what went wrong in detail is for the log
-      storeFailed ||= typeof (await engineStats(ctx, HEALTH_ANSWER_MS))?.sessionStoreFailure === 'string';
+      const stats = await engineStats(ctx, HEALTH_ANSWER_MS);
+      if (stats) storeFailed = stats.sessionStoreFailure !== null;
       return storeFailed ? { status: 'degraded', problems: [STORE_FAILED] } : { status: 'ok' };
     },
   );

@@ -1,6 +1,7 @@
 /** /v1/sessions: conversations that are kept, each visible to the key that made it alone. */
 import { randomUUID } from 'node:crypto';
 import type { FastifyInstance } from 'fastify';
+import { checkSessionId } from '../../index.js';
 import type { ServerContext } from '../context.js';
 import type { Schema } from '../fields.js';
 import { answers } from '../responses.js';
@@ -59,7 +60,7 @@ export function sessionRoutes(app: FastifyInstance, ctx: ServerContext): void {
     schema('A second session with the same beginning; their KV is shared', 'Session', { params, body: forkBody }),
     async (request) => {
       const { id: newId, length } = request.body;
-      return sessions.fork(request.params.id, newId, length, request.owner);
+      return sessions.fork(request.params.id, checkSessionId(newId, 'id'), length, request.owner);
     },
   );
 

@@ -1,0 +1,10 @@
+/**
+ * Constrained decoding that fails closed. `compile…` turns a request into a Grammar (plain data; any thread); `createMatcher`
+ * follows it token by token where the sampler runs.
+ */
+export { compileJsonObject, compileJsonSchema } from './compile.js';
+export { GrammarError, type GrammarErrorCode } from './errors.js';
+export { createMatcher, type Matcher, prepareVocabulary } from './matcher.js';
+export { ToolCallParser, type ToolEvent } from './tool-parser.js';
+export { compileToolCalls } from './tools.js';
+export type { CompileOptions, Grammar, TokenBytes, ToolFormat, ToolOptions, ToolSpec } from './types.js';

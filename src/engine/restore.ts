@@ -1,0 +1,32 @@
+/** Sessions of an earlier process, as the journal has them: each is judged by itself, and a bad one costs itself only. */
+
+import { LongmindError } from '../errors.js';
+import type { SavedSession } from '../journal/journal.js';
+import type { Sessions } from './sessions.js';
+
+/**
+ * Restores what this engine can take. `impossible`: sessions with an id that is no token of this vocabulary, which no start
+ * will take. Those that are too long for this engine stay where they are: another start may take them.
+ */
+export function restoreSessions(
+  saved: readonly SavedSession[],
+  sessions: Sessions,
+  vocab: number,
+  sessionLen: number,
+): { impossible: SavedSession[] } {
+  const impossible: SavedSession[] = [];
+  for (const s of saved) {
+    if (!s.ids.every((t) => t >= 0 && t < vocab)) impossible.push(s);
+    else if (s.ids.length < sessionLen) restore(s, sessions);
+  }
+  return { impossible };
+}
+
+function restore({ sessionId, owner, ids }: SavedSession, sessions: Sessions): void {
+  try {
+    sessions.restore(sessionId, owner, ids);
+  } catch (e) {
+    // more tokens than are kept here (maxSessionTokens)
+    if (!(e instanceof LongmindError)) throw e;
+  }
+}
