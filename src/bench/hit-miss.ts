@@ -19,7 +19,7 @@ export interface HitMissModel {
   weights: TensorSource;
 }
 
-export interface HitMissOptions {
+interface HitMissOptions {
   sessions: number;
   turns: number;
   said: [number, number];
@@ -27,14 +27,14 @@ export interface HitMissOptions {
   seed: number;
 }
 
-export interface Variant {
+interface Variant {
   name: string;
   config: Partial<Record<keyof EngineConfig, unknown>>;
   /** All sessions speak at once, or one after the other. */
   together: boolean;
 }
 
-export interface HitMissRun {
+interface HitMissRun {
   name: string;
   /** By session and turn: token ids and log-probabilities. */
   answers: { tokens: number[]; logprobs: number[] }[];
@@ -45,7 +45,7 @@ export interface HitMissRun {
 }
 
 /** Room for one session of this load, in blocks. */
-export function blocksForOne(o: HitMissOptions, blockLen: number): number {
+function blocksForOne(o: HitMissOptions, blockLen: number): number {
   return Math.ceil((o.turns * (o.said[1] + o.answered)) / blockLen) + 1;
 }
 

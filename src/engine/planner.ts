@@ -12,7 +12,7 @@ import type { Speculator } from './speculation/speculator.js';
 import type { StepBudget } from './step-budget.js';
 import type { StepBuilder } from './step-builder.js';
 
-export interface PlannerReport {
+interface PlannerReport {
   fail(r: LiveRequest, error: LongmindError): void;
   preempted(r: LiveRequest): void;
   /** For the first time. */

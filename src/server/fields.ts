@@ -7,7 +7,7 @@ import { limitOptions, type OptionSpec, samplingOptions } from '../index.js';
 export type Schema = Readonly<Record<string, unknown>>;
 
 const optionTable = { ...samplingOptions, ...limitOptions };
-export type RequestOptionName = keyof typeof optionTable;
+type RequestOptionName = keyof typeof optionTable;
 
 /** Field of the API → option of the engine. */
 export const optionFields = {
@@ -29,7 +29,7 @@ export const optionFields = {
 export const optionOf = (name: RequestOptionName): OptionSpec<unknown> => optionTable[name] as OptionSpec<unknown>;
 
 /** Allows null beside what the schema allows: clients send null for "not given". */
-export function nullable(schema: Schema): Schema {
+function nullable(schema: Schema): Schema {
   const { description, anyOf, enum: values, ...rest } = schema;
   const note = description === undefined ? {} : { description };
   if (Array.isArray(anyOf)) return { ...note, ...rest, anyOf: [...anyOf, { type: 'null' }] };
@@ -118,7 +118,7 @@ const toolFields: Record<string, Schema> = {
 };
 
 /** What /v1/chat/completions and /v1/completions have in common. */
-export const commonFields: Record<string, Schema> = {
+const commonFields: Record<string, Schema> = {
   model: nullable({ type: 'string', description: 'the served model; may be left out' }),
   stream: nullable({ type: 'boolean', description: 'send tokens as server-sent events' }),
   stream_options: nullable({

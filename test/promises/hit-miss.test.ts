@@ -1,4 +1,4 @@
-/** DESIGN §5 on a real model: a hit and a miss give the same bits. The long form is bench/hit-miss.ts. */
+/** On a real model: a hit and a miss give the same bits (ARCHITECTURE.md). The long form is bench/hit-miss.ts. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { firstDifference, openDelayed, runVariant, variants } from '../../src/bench/hit-miss.js';

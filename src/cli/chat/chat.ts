@@ -15,7 +15,7 @@ import { ChatInput } from './input.js';
 import { set } from './settings.js';
 import { Waiting } from './waiting.js';
 
-export interface ChatSettings {
+interface ChatSettings {
   system?: string;
   session?: string;
   request: RequestOptions;
