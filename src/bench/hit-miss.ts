@@ -39,7 +39,7 @@ interface Variant {
   together: boolean;
 }
 
-interface HitMissRun {
+export interface HitMissRun {
   name: string;
   /** By session and turn: token ids and log-probabilities. */
   answers: { tokens: number[]; logprobs: number[] }[];
