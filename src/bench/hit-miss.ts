@@ -22,7 +22,7 @@ export interface HitMissModel {
   weights: TensorSource;
 }
 
-export interface HitMissOptions {
+interface HitMissOptions {
   sessions: number;
   turns: number;
   said: [number, number];
@@ -30,7 +30,7 @@ export interface HitMissOptions {
   seed: number;
 }
 
-export interface Variant {
+interface Variant {
   name: string;
   config: Partial<Record<keyof EngineConfig, unknown>>;
   /** Blocks that a place on disk holds; 0: there is none. */
@@ -53,7 +53,7 @@ export interface HitMissRun {
 }
 
 /** Room for one session of this load, in blocks. */
-export function blocksForOne(o: HitMissOptions, blockLen: number): number {
+function blocksForOne(o: HitMissOptions, blockLen: number): number {
   return Math.ceil((o.turns * (o.said[1] + o.answered)) / blockLen) + 1;
 }
 

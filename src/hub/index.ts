@@ -14,7 +14,7 @@ import type { CachedModel, HubOptions, ResolvedModel } from './types.js';
 import { fetchFromWeb } from './web.js';
 
 export { ALIASES, DEFAULT_MODEL } from './reference.js';
-export type { CachedModel, HubOptions, ModelFile, Plan, Progress, ResolvedModel } from './types.js';
+export type { CachedModel, HubOptions, Plan, ResolvedModel } from './types.js';
 
 type Concrete = Exclude<Reference, { kind: 'alias' }>;
 

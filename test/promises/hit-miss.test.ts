@@ -1,4 +1,4 @@
-/** DESIGN §5 on a real model: a hit and a miss give the same bits. The long form is bench/hit-miss.ts. */
+/** On a real model: a hit and a miss give the same bits (ARCHITECTURE.md). The long form is bench/hit-miss.ts. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { firstDifference, openDelayed, runVariant, variants } from '../../src/bench/hit-miss.js';
@@ -24,7 +24,8 @@ test('the same ids and log-probabilities, whatever the room, the company, the ch
   for (const variant of others) {
     const run = await runVariant(model, variant, load);
     assert.equal(firstDifference(base, run), -1, variant.name);
-    if (/disk for all/.test(variant.name)) assert.ok(run.tokensRestored > 0, `${variant.name}: nothing was brought back`);
+    if (/disk for all/.test(variant.name))
+      assert.ok(run.tokensRestored > 0, `${variant.name}: nothing was brought back`);
     else if (!variant.diskBlocks && /for one|an eighth/.test(variant.name)) {
       assert.ok(run.blocksEvicted > 0, `${variant.name}: nothing was evicted`);
       assert.ok(run.tokensRecomputed > 0, `${variant.name}: nothing was recomputed`);
