@@ -69,7 +69,8 @@ export class Manager implements CacheManager {
       this.#index.addNamespace(d);
       this.tiers?.index.addNamespace(d);
     });
-    const policy = config.policy === 'lru' ? new LruPolicy(this.pool) : new AdaptivePolicy(this.pool);
+    const own = typeof config.policy === 'function' ? config.policy(this.pool) : null;
+    const policy = own ?? (config.policy === 'lru' ? new LruPolicy(this.pool) : new AdaptivePolicy(this.pool));
     this.tree = new BlockTree(this.pool, policy, this.#index, this.runs, this.sequences, this.namespaces);
     this.copies = new PendingCopies(this.pool);
     const { pool, tree, sequences, runs, copies, namespaces } = this;
