@@ -2,7 +2,6 @@ import { errors } from '../errors.js';
 import { Manager } from './manager.js';
 import type { CacheConfig, CacheManager } from './types.js';
 
-export { BlockList } from './policy/policy.js';
 export type {
   AdoptedNode,
   CacheConfig,
