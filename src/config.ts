@@ -202,7 +202,10 @@ export const engineOptions = {
   ),
   cacheHost: size('host memory for KV that left the device (only for devices with memory of their own)'),
   cacheDisk: diskSpace('disk space for KV that left the device; conversations go on from there, also after a restart'),
-  cachePolicy: choice('lru', ['lru', 'adaptive'] as const, 'which cached blocks go first'),
+  cachePolicy: {
+    ...choice('lru', ['lru'] as const, 'which cached blocks go first: the least recently used'),
+    expected: "lru ('adaptive' was removed: on traces that it was not made for it could lose hits, see docs/cache.md)",
+  },
   enablePrefixCaching: flag(true, 'share the KV of equal beginnings between sequences'),
   isolateOwners: flag(false, 'never share KV between requests of different API keys'),
   quantPolicy: choice(

@@ -35,7 +35,7 @@ export interface TestBatchOptions extends NullDeviceOptions {
   maxRows?: number;
   speculation?: 'auto' | 'off';
   budget?: number;
-  policy?: 'lru' | 'adaptive';
+  policy?: 'lru';
   prefixCaching?: boolean;
   chunkSize?: number;
   maxQueue?: number;
