@@ -5,6 +5,7 @@
  * About 6 minutes on 2 cores, and some more the first time, for writing the 1 B model.
  */
 import './plain-errors.js';
+import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -138,7 +139,10 @@ interface Run {
   perSecond: number;
   /** Of the tokens that came out, the share that was guessed. */
   guessed: number;
-  tokens: number;
+  /** Steps for each token of a sequence. */
+  steps: number;
+  /** Of the guesses that were verified, the share that was right. */
+  right: number;
 }
 
 /** Tokens a second of one text, from when every sequence has its first token. */
@@ -153,6 +157,7 @@ async function run(model: Model, tokens: Tokens, sequences: number, speculation:
   let count = 0;
   let accepted = 0;
   let start = 0;
+  let stepsBefore = 0;
   const core: Core = new Core(
     {
       program: llama({ ...dims, rmsEps, rope, tiedOutput }),
@@ -165,7 +170,10 @@ async function run(model: Model, tokens: Tokens, sequences: number, speculation:
     {
       token: (r) => {
         if (begun.size === sequences) count++;
-        else if (begun.add(r.id).size === sequences) start = performance.now();
+        else if (begun.add(r.id).size === sequences) {
+          start = performance.now();
+          stepsBefore = core.batch.counters.steps;
+        }
       },
       finished: (f) => {
         accepted += f.acceptedDraftTokens;
@@ -195,8 +203,15 @@ async function run(model: Model, tokens: Tokens, sequences: number, speculation:
   }
   while (core.batch.step());
   const perSecond = count / ((performance.now() - start) / 1e3);
+  const stats = core.stats();
   await core.close();
-  return { perSecond, guessed: accepted / (sequences * tokens.answer.length), tokens: count };
+  const { drafts, steps } = stats;
+  return {
+    perSecond,
+    guessed: accepted / (sequences * tokens.answer.length),
+    steps: (steps - stepsBefore) / tokens.answer.length,
+    right: drafts.accepted / Math.max(1, drafts.verified),
+  };
 }
 
 interface Tokens {
@@ -210,13 +225,15 @@ const smol = (await resolveModel(defaultModel, {})).path;
 const billion = path.join(args.models, '1b-q8_0.gguf');
 if (!existsSync(billion)) {
   mkdirSync(args.models, { recursive: true });
-  const { writeRandomModel } = await import(new URL('../../bench/random-model.mjs', import.meta.url).href);
-  writeRandomModel(billion, 'q8_0', '1b');
+  execFileSync(process.execPath, [path.join(root, 'bench/random-model.mjs'), billion, 'q8_0', '1b'], {
+    stdio: 'inherit',
+  });
 }
 const models: Model[] = [
   { name: 'SmolLM2-135M', file: smol },
   { name: '1 B shape Q8_0', file: billion },
 ];
+const encoding = { special: false };
 const tokenizer = createTokenizer(readGguf(smol).metadata);
 const rows = [];
 for (const model of models) {
@@ -226,13 +243,13 @@ for (const model of models) {
     const tokens = { prompt, answer: tokenizer.encode(text.answer, encoding) };
     const ratios: number[] = [];
     const speeds = { off: [] as number[], auto: [] as number[] };
-    let guessed = 0;
+    let guesses: Run | null = null;
     for (let round = 0; round < Number(args.rounds); round++) {
       const order = round % 2 === 0 ? (['off', 'auto'] as const) : (['auto', 'off'] as const);
       for (const speculation of order) {
         const r = await run(model, tokens, text.sequences, speculation);
         speeds[speculation].push(r.perSecond);
-        if (speculation === 'auto') guessed = r.guessed;
+        if (speculation === 'auto') guesses = r;
       }
       ratios.push(speeds.auto.at(-1)! / speeds.off.at(-1)!);
     }
@@ -243,7 +260,9 @@ for (const model of models) {
       sequences: text.sequences,
       off: median(speeds.off),
       auto: median(speeds.auto),
-      guessed,
+      guessed: guesses!.guessed,
+      right: guesses!.right,
+      stepsPerToken: guesses!.steps,
       ratio: median(ratios),
       spread: [Math.min(...ratios), Math.max(...ratios)],
       target: text.target,
@@ -252,12 +271,12 @@ for (const model of models) {
     if (args.json) continue;
     if (rows.length === 1)
       console.log(
-        'model           text                     tokens   without    with  guessed   ratio (spread)      target',
+        'model           text                     tokens   without    with  guessed  right  steps/token   ratio (spread)      target',
       );
     const spread = `(${row.spread.map((x) => x.toFixed(2)).join('–')})`;
     console.log(
       `${row.model.padEnd(15)} ${row.text.padEnd(24)} ${String(row.tokens).padStart(6)} ${row.off.toFixed(1).padStart(9)} ` +
-        `${row.auto.toFixed(1).padStart(7)} ${`${Math.round(100 * guessed)}%`.padStart(8)} ${row.ratio.toFixed(2).padStart(7)} ` +
+        `${row.auto.toFixed(1).padStart(7)} ${`${Math.round(100 * row.guessed)}%`.padStart(8)} ${`${Math.round(100 * row.right)}%`.padStart(6)} ${row.stepsPerToken.toFixed(2).padStart(12)} ${row.ratio.toFixed(2).padStart(7)} ` +
         `${spread.padEnd(13)} >= ${row.target} ${row.ratio >= row.target ? 'ok' : '!!'}`,
     );
   }
