@@ -32,7 +32,7 @@ export interface BlockLinks {
 }
 
 /** A doubly linked list of blocks, threaded through the pool's own link fields. Oldest first. */
-export class BlockList {
+class BlockList {
   first = -1;
   last = -1;
   size = 0;
