@@ -68,7 +68,7 @@ const startThread: StartHost = (script, { data, maxHeapMib, execArgv = preloads(
  * Of the options that this process was started with, the modules that are loaded first. Others are not for a worker: with
  * `--input-type` or `-e` its own script would be refused.
  */
-export function preloads(execArgv: readonly string[]): string[] {
+function preloads(execArgv: readonly string[]): string[] {
   const kept: string[] = [];
   execArgv.forEach((flag, i) => {
     if (/^(--import|--require)=/.test(flag)) kept.push(flag);

@@ -94,7 +94,7 @@ export function variants(o: HitMissOptions): Variant[] {
   ];
 }
 
-export function openCpu({ threads, isa }: EngineConfig): Device {
+function openCpu({ threads, isa }: EngineConfig): Device {
   return createCpuDevice({ threads: threads || undefined, isa });
 }
 
