@@ -125,6 +125,7 @@ export class JobQueue<C extends CallTable<C>, Info = null> {
     // one that cannot start is not kept: the next job tries again
     worker.ready.catch(() => {
       if (this.#worker === worker) this.#worker = null;
+      void worker.terminate();
     });
     this.#worker = worker;
     return worker;
