@@ -37,9 +37,9 @@ import { llama } from './model/llama.js';
 import {
   createTokenizerClient,
   metadataString,
-  metadataStrings,
   type TokenizerClient,
   toolTemplateOf,
+  vocabularyDifference,
 } from './tokenizer/index.js';
 import type { ChatMessage, ChatRequest, CompletionRequest, Engine, EngineInfo, MemorySplit } from './types.js';
 import { type GgufFile, type ModelConfig, readGguf, readModelConfig } from './weights/index.js';
@@ -264,24 +264,13 @@ async function openDraftModel(config: EngineConfig, model: GgufFile, options: Pa
   }
   const { path } = await findOrFetch(ref, options);
   const { gguf, modelConfig, program } = openModel(path);
-  const difference = vocabularyDifference(model, gguf);
+  const [rows, ownRows] = [readModelConfig(model).dims.vocab, modelConfig.dims.vocab];
+  const difference =
+    rows === ownRows ? vocabularyDifference(model.metadata, gguf.metadata) : `${rows} tokens, not ${ownRows}`;
   if (difference)
     throw errors.invalidOption('draftModel', ref, `a model with the vocabulary of '${model.path}' (${difference})`);
   const { modelName, modelPath, parameters } = describeModel(ref, path, modelConfig);
   return { path, gguf, program, about: { modelName, modelPath, parameters } };
-}
-
-/** What sets two vocabularies apart; null: nothing. The same spellings under the same kind of tokenizer are the same bytes. */
-function vocabularyDifference(a: GgufFile, b: GgufFile): string | null {
-  const [kind, otherKind] = [a, b].map((g) => metadataString(g.metadata, 'tokenizer.ggml.model'));
-  if (kind !== otherKind) return `a tokenizer of type ${kind}, not ${otherKind}`;
-  const [rows, otherRows] = [a, b].map((g) => readModelConfig(g).dims.vocab);
-  if (rows !== otherRows) return `${rows} tokens, not ${otherRows}`;
-  const [x, y] = [a, b].map((g) => metadataStrings(g.metadata, 'tokenizer.ggml.tokens'));
-  if (!x || !y || x.length !== y.length) return `${x?.length ?? 0} spellings, not ${y?.length ?? 0}`;
-  for (let i = 0; i < x.length; i++)
-    if (x.at(i) !== y.at(i)) return `token ${i} is ${JSON.stringify(x.at(i))}, not ${JSON.stringify(y.at(i))}`;
-  return null;
 }
 
 /** Hash of the file's header: metadata (the tokenizer included) and the list of tensors. */

