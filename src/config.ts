@@ -215,9 +215,11 @@ export const engineOptions = {
   ),
   speculation: choice(
     'auto',
-    ['auto', 'off'] as const,
-    'guess the next tokens from the text so far and verify several in a step; changes speed only (auto = where it pays)',
+    ['auto', 'lookup', 'off'] as const,
+    'guess the next tokens and verify several in a step, where it pays; changes speed only (lookup = from the text so far, ' +
+      'auto = with the draft model too)',
   ),
+  draftModel: text('', 'a small model of the same vocabulary that guesses the next tokens', 'REF'),
   sessionLen: integer(0, 0, 2 ** 24, "longest sequence in tokens (0 = the model's context length)"),
   maxBatchSize: integer(64, 1, 1024, 'sequences computed in one step'),
   maxPrefillTokenNum: integer(

@@ -13,6 +13,7 @@ import { errors, invariant, type LongmindError } from '../errors.js';
 import type { TokenLogprob } from '../types.js';
 import type { BatchEvents } from './batch.js';
 import { Core } from './core.js';
+import { openDraft } from './draft.js';
 import type { Calls, FromWorker, Ready, ToWorker, WorkerData } from './protocol.js';
 import type { EngineRequest, FinishedRequest } from './request.js';
 
@@ -138,11 +139,21 @@ function serve(port: MessagePort, data: WorkerData): Ready {
   const outbox = new Outbox(port);
   const device = createDevice(data, say);
   let wake = (): void => {};
-  const core = new Core(data, device, outbox, {
-    progress: (what, done, total) => say({ type: 'progress', what, done, total }),
-    problem: (problem) => say({ type: 'problem', problem }),
+  const news = {
+    progress: (what: string, done: number, total: number) => say({ type: 'progress', what, done, total }),
+    problem: (problem: string) => say({ type: 'problem', problem }),
     wake: () => wake(),
-  });
+  };
+  const { config, program } = data;
+  const sessionLen = config.sessionLen || program.dims.contextLength;
+  const draft = data.draft ? openDraft(data.draft, config, sessionLen, createDevice(data, say), news) : null;
+  let core: Core;
+  try {
+    core = new Core(data, device, outbox, news, draft);
+  } catch (e) {
+    draft?.close();
+    throw e;
+  }
   const grammars = new Map<number, Grammar>();
   let closing = false;
 
