@@ -101,7 +101,7 @@ export class Core {
     });
     this.#budget = config.maxPrefillTokenNum
       ? fixedBudget(config.maxPrefillTokenNum)
-      : new StepBudget(limits.maxTokens, TARGET_STEP_MS, 16);
+      : new StepBudget(limits.maxTokens, TARGET_STEP_MS, 1);
     const nothing = { bytes: new Uint8Array(0), offsets: new Int32Array(limits.vocab + 1) };
     this.#admission = {
       vocab: limits.vocab,
