@@ -175,6 +175,21 @@ export class Core {
     await this.#journal?.close().catch(() => {});
   }
 
+  /** Gives back what it holds, when batch and cache are in no state to be closed. Never rejects. */
+  async abandon(): Promise<void> {
+    const parts = [
+      () => this.batch.drain(),
+      () => this.#tiers?.close(),
+      () => this.device.close(),
+      () => this.#journal?.close(),
+    ];
+    // each on its own: what is broken must not keep the others open
+    for (const close of parts)
+      await Promise.resolve()
+        .then(close)
+        .catch(() => {});
+  }
+
   #openJournal(dir: string): Journal {
     const onFailure = ({ message }: Error) => {
       this.#storeFailure ??= message;
