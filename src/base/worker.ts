@@ -162,7 +162,12 @@ export class WorkerClient<C extends CallTable<C>, Info = null, To = never, From 
     this.#waiting.delete(call);
     if (m.type === 'ready') waiting.resolve(m.info as never);
     else if (m.type === 'done') waiting.resolve(m.value as never);
-    else waiting.reject(reviveError(m.error));
+    else {
+      const error = reviveError(m.error);
+      // it said why it ends; its exit may come before anybody heard
+      if (m.type === 'fatal') this.#end ??= error;
+      waiting.reject(error);
+    }
   }
 
   #die(end: WorkerEnd): void {

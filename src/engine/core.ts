@@ -111,7 +111,7 @@ export class Core {
     });
     this.#budget = config.maxPrefillTokenNum
       ? fixedBudget(config.maxPrefillTokenNum)
-      : new StepBudget(limits.maxTokens, TARGET_STEP_MS, 16);
+      : new StepBudget(limits.maxTokens, TARGET_STEP_MS, 1);
     const nothing = { bytes: new Uint8Array(0), offsets: new Int32Array(limits.vocab + 1) };
     this.#admission = {
       vocab: limits.vocab,
@@ -185,6 +185,21 @@ export class Core {
     this.draft?.close();
     // a store that failed has said so
     await this.#journal?.close().catch(() => {});
+  }
+
+  /** Gives back what it holds, when batch and cache are in no state to be closed. Never rejects. */
+  async abandon(): Promise<void> {
+    const parts = [
+      () => this.batch.drain(),
+      () => this.#tiers?.close(),
+      () => this.device.close(),
+      () => this.#journal?.close(),
+    ];
+    // each on its own: what is broken must not keep the others open
+    for (const close of parts)
+      await Promise.resolve()
+        .then(close)
+        .catch(() => {});
   }
 
   #openJournal(dir: string): Journal {

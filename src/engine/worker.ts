@@ -198,11 +198,25 @@ function serve(port: MessagePort, data: WorkerData): Ready {
     handle(m);
     run();
   });
-  // not only a step may fail; if making the engine anew fails too, the thread ends, and all that waits for it fails
-  process.on('uncaughtException', (e) => {
-    core.restart(typed(e));
+  // not only a step may fail; if making the engine anew fails too, the thread ends, and another one may be started
+  const rescue = (e: Error): void => {
+    if (closing) return;
+    try {
+      core.restart(typed(e));
+    } catch (cause) {
+      closing = true;
+      outbox.flush();
+      const end = () => {
+        process.off('uncaughtException', rescue);
+        throw cause;
+      };
+      // what it holds would stay with the process: memory, threads, the lock of the session store
+      core.abandon().finally(() => setImmediate(end));
+      return;
+    }
     run();
-  });
+  };
+  process.on('uncaughtException', rescue);
   return { info: core.info, cancel: device.cancel };
 }
 
