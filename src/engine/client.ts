@@ -1,7 +1,6 @@
 /** The engine as the main thread sees it: requests go to the worker, token events come back, one message a step. */
 import { randomInt } from 'node:crypto';
 import { WorkerClient } from '../base/worker.js';
-import { checkPriority, checkSessionId, limitOptions, parseOptions, samplingOptions } from '../config.js';
 import { errors, LongmindError, reviveError } from '../errors.js';
 import type {
   ChatMessage,
@@ -17,9 +16,7 @@ import { RunningGeneration } from './generation.js';
 import { Outgoing } from './outgoing.js';
 import { type Encoded, encodeChat, encodePrompt, type TextSide } from './prompt.js';
 import type { Calls, CoreInfo, FromWorker, Ready, ToWorker, WorkerData } from './protocol.js';
-
-/** Request options beside the sampling and limit tables. */
-const REQUEST_FIELDS = ['sessionId', 'sessionAppend', 'priority', 'owner', 'signal', 'grammar', 'tools'] as const;
+import { readOptions } from './request-options.js';
 
 type OnProgress = (what: string, done: number, total: number) => void;
 type Thread = WorkerClient<Calls, Ready, ToWorker, FromWorker>;
@@ -332,24 +329,4 @@ export class EngineClient {
   #failAll(error: LongmindError): void {
     for (const id of [...this.#generations.keys()]) this.#fail(id, error);
   }
-}
-
-/** Options of a request by their tables; an error where one is wrong or not known. */
-function readOptions(options: RequestOptions) {
-  try {
-    const sampling = parseOptions(samplingOptions, pick(options, samplingOptions));
-    const limits = parseOptions(limitOptions, pick(options, limitOptions));
-    const known = [...REQUEST_FIELDS, ...Object.keys(samplingOptions), ...Object.keys(limitOptions)];
-    parseOptions({}, options as Record<string, unknown>, known);
-    if (options.sessionId !== undefined) checkSessionId(options.sessionId);
-    checkPriority(options.priority ?? 0);
-    return { sampling, limits };
-  } catch (e) {
-    if (e instanceof LongmindError) return e;
-    throw e;
-  }
-}
-
-function pick(options: object, table: Record<string, unknown>): Record<string, unknown> {
-  return Object.fromEntries(Object.entries(options).filter(([name]) => name in table));
 }

@@ -242,6 +242,29 @@ describe('loading', () => {
     device.close();
   });
 
+  it('KV grows only while a reserve stays free, and what was grown is had', () => {
+    let free = 2 ** 30;
+    const { dims } = model.program;
+    const kv = { layers: 2, kvHeads: 2, headDim: 32, blockLen: 64, bits: 16 as const };
+    const blockBytes = kvBytesPerToken(kv) * 64;
+    const device = createCpuDevice({ memoryFree: () => free });
+    const limits = { maxTokens: 16, maxRows: 2, maxBlocksPerRow: 4, maxLogits: 2, vocab: dims.vocab };
+    device.load(model.program, model.source, { limits, kv, maxBlocks: 10_000 });
+    const reserve = 0.1 * free;
+    const before = process.memoryUsage().rss;
+    assert.equal(device.growKv(2000), true);
+    assert.ok(process.memoryUsage().rss - before > 0.9 * 2000 * blockBytes, 'its pages come with later steps');
+    free = reserve + 100 * blockBytes - 1;
+    assert.equal(device.growKv(2100), false);
+    assert.equal(device.growKv(2099), true);
+    free = 0;
+    assert.equal(device.growKv(2099), true);
+    assert.equal(device.growKv(2100), false);
+    free = 2 ** 30;
+    assert.equal(device.growKv(2100), true);
+    device.close();
+  });
+
   it('options out of range are typed errors', () => {
     assert.throws(() => createCpuDevice({ threads: 0 }), code('invalid_option'));
     assert.throws(() => createCpuDevice({ library: '/nonexistent.so' }), code('native_unavailable'));

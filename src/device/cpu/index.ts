@@ -33,7 +33,14 @@ export interface CpuDeviceOptions {
   library?: string;
   /** Gets one line if the library must be compiled. */
   onBuild?: (line: string) => void;
+  /** Bytes that the machine can give now. Default: it is asked. */
+  memoryFree?: () => number;
 }
+
+/** KV leaves so much of the memory free, for what else this process and others need while they run. */
+const RESERVE_BYTES = 256 * 2 ** 20;
+/** … or this share of what was free when the model had been loaded, on a small machine. */
+const RESERVE_SHARE = 0.1;
 
 /** To be raised whenever a kernel gives other bits than before. */
 const KERNELS = 1;
@@ -57,14 +64,15 @@ export function createCpuDevice(options: CpuDeviceOptions = {}): CpuDevice {
   const handle = native.create(threads, isa);
   if (!handle) throw errors.native(-4, describeCode(-4));
   const name = ISA_NAMES[isa];
-  return new CpuDevice(native, handle, {
+  const info = {
     name: 'cpu',
     isa: name,
     threads,
     depth: 1,
     ownMemory: false,
     kernels: `cpu-${name}-${KERNELS}`,
-  });
+  };
+  return new CpuDevice(native, handle, info, options.memoryFree ?? memoryFree);
 }
 
 /** Values of option `isa` that this machine can run. */
@@ -82,6 +90,7 @@ export class CpuDevice implements Device {
   #blockBytes = 0;
   #maxBlocks = 0;
   #grown = 0;
+  #reserve = 0;
   #debug = false;
   #result!: MutableResult;
   #kv: KvTransfers | null = null;
@@ -93,12 +102,14 @@ export class CpuDevice implements Device {
     readonly native: Native,
     handle: Handle,
     info: Omit<DeviceInfo, 'memoryFree'>,
+    private readonly memoryFree: () => number,
   ) {
     this.#handle = handle;
+    const free = this.memoryFree;
     this.info = {
       ...info,
       get memoryFree() {
-        return memoryFree();
+        return free();
       },
     };
   }
@@ -164,16 +175,27 @@ export class CpuDevice implements Device {
     this.#blockBytes = kvBlockBytes(kv);
     this.#kv = new HostTransfers(this.native, () => this.handle, this.#blockBytes);
     this.#maxBlocks = maxBlocks;
+    this.#reserve = Math.min(RESERVE_BYTES, RESERVE_SHARE * this.memoryFree());
     this.#result = createResult(limits);
     return { weightBytes, workspaceBytes: this.workspaceBytes(program, limits) };
   }
 
   growKv(total: number): boolean {
     if (total <= this.#grown) return true;
-    if (total > this.#maxBlocks || (total - this.#grown) * this.#blockBytes > memoryFree()) return false;
+    const bytes = (total - this.#grown) * this.#blockBytes;
+    // the whole pool at once is what the caller wants whatever comes; its pages are had as they are used
+    const bit = this.#grown > 0 || total < this.#maxBlocks;
+    if (total > this.#maxBlocks || bytes + (bit ? this.#reserve : 0) > this.memoryFree()) return false;
     if (this.native.grow(this.handle, total) !== 0) return false;
+    if (bit) this.#touch(this.#grown, total);
     this.#grown = total;
     return true;
+  }
+
+  /** Linux gives memory when it is first written, and ends who writes more than there is: blocks that we have are had now. */
+  #touch(from: number, to: number): void {
+    const zeros = new Uint8Array(this.#blockBytes);
+    for (let b = from; b < to; b++) this.native.writeBlock(this.handle, b, zeros, zeros.length);
   }
 
   submit(step: Step): Ticket {
