@@ -84,7 +84,9 @@ class State:
         self.tokens = torch.randint(0, V, (m,), dtype=torch.int32, device=dev)
         self.angles = torch.zeros(m, 64, 2, device=dev)
         self.splits = context // 512 + 1 if context % 512 else context // 512
+        self.partial = self.weights = self.arrived = None
         if per == 1:
+            self.arrived = torch.zeros(m * KH, dtype=torch.int32, device=dev)
             self.partial = torch.zeros(m, H, self.splits, HD, device=dev)
             self.weights = torch.zeros(m, H, self.splits, 2, device=dev)
         f = lambda v: torch.full((lr,), v, dtype=torch.float32, device=dev)
@@ -95,6 +97,10 @@ class State:
                              historyStart=n(0), historyTokens=one, historyCounts=one, biasStart=n(0), biasTokens=one, biasValues=f(0), maskRow=n(-1), masks=one,
                              logitRows=self.index, positions=self.positions, count=self.logit_count, tokens=n(0), status=n(0), logprobs=f(0), scoreLogprobs=f(0),
                              topTokens=torch.zeros(lr, 20, dtype=torch.int32, device=dev), topLogprobsOut=torch.zeros(lr, 20, device=dev))
+
+
+def attend(s, kv, tasks, count, pdl, kind, tokens=1, **o):
+    return attention(s.g, ACT, kind, kv, s.qkv, s.mixed, s.partial, s.weights, s.arrived, s.tables, tasks, count, QKV, D // 64, s.max_blocks, s.splits, pdl=pdl, **o)
 
 
 def step(model, s, cfg, pdl=True, skip=(), att=None, prefill=None):
@@ -120,11 +126,9 @@ def step(model, s, cfg, pdl=True, skip=(), att=None, prefill=None):
         product('qkv', layer, s.normed, s.qkv, m, QKV)
         add('rope', rope_store(g, s.qkv, s.angles, kv, s.tables, s.positions, s.slots, s.count, m, QKV, s.max_blocks, HD, 0, pdl=pdl))
         if prefill:
-            add('attention', attention(g, ACT, kv, s.qkv, s.mixed, None, None, s.tables, tasks, len(tasks), QKV, D // 64, s.max_blocks, 0, False, pdl=pdl,
-                                       **{k: v for k, v in prefill.items() if k != 'tokens'}))
+            add('attention', attend(s, kv, tasks, len(tasks), pdl, **prefill))
         else:
-            add('attention', attention(g, ACT, kv, s.qkv, s.mixed, s.partial, s.weights, s.tables, tasks, m, QKV, D // 64, s.max_blocks, s.splits, True, pdl=pdl, **(att or {})))
-            add('combine', combine(g, ACT, s.partial, s.weights, s.mixed, s.positions, s.count, m, D // 64, s.splits, pdl=pdl))
+            add('attention', attend(s, kv, tasks, m, pdl, **(att or dict(kind='decode', stages=2))))
         product('o', layer, s.mixed, s.x, m, D)
         add('norm', norm(ACT, D, s.x, model.norm, s.normed, None, m, D, D // 64, 1e-5, pdl=pdl))
         product('gateup', layer, s.normed, s.hidden, m, FF // 64)
@@ -152,7 +156,7 @@ def stage_bytes(c, quant=0):
 def with_ring(c, kb):
     c = dict(c)
     c['stages'] = kb * 1024 // stage_bytes(c)
-    warps = c['mw'] if c['kind'] != 'wgmma' else 4 * c.get('wgs', 1)
+    warps = c['mw'] * c.get('nw', 1) if c['kind'] != 'wgmma' else 4 * c.get('wgs', 1)
     return c if c['stages'] >= 2 and c['stages'] * stage_bytes(c) + warps * 2560 + 1024 <= 225 * 1024 else None
 
 
@@ -176,14 +180,13 @@ def candidates(m, quant=0):
                   dict(kind='mma', mw=4, bn=bn, kt=1), dict(kind='wgmma', bn=bn, kt=2, whole=1)]
         rings = (30, 48, 72, 96, 144, 192)
     elif m <= 64:
-        shapes = [dict(kind='mma', mw=2, bn=bn, kt=1), dict(kind='mma', mw=2, bn=bn, kt=2), dict(kind='mma', mw=4, bn=bn, kt=1), dict(kind='wgmma', bn=bn, kt=1),
-                  dict(kind='wgmma', bn=bn, kt=2, whole=1)]
+        shapes = [dict(kind='mma', mw=2, nw=4 if bn == 64 else 2, bn=bn, kt=1), dict(kind='mma', mw=2, nw=4 if bn == 64 else 2, bn=bn, kt=2),
+                  dict(kind='mma', mw=4, nw=2, bn=bn, kt=1), dict(kind='wgmma', bn=bn, kt=1), dict(kind='wgmma', bn=bn, kt=2, whole=1)]
         rings = (96, 128, 160, 192)
     else:
-        shapes = [dict(kind='wgmma', bn=128, kt=1), dict(kind='wgmma', bn=128, kt=1, wgs=2), dict(kind='wgmma', bn=64, kt=1), dict(kind='wgmma', bn=128, kt=1, cluster=2)]
+        shapes = [dict(kind='wgmma', bn=128, kt=1), dict(kind='wgmma', bn=128, kt=1, wgs=2), dict(kind='wgmma', bn=64, kt=1)]
         if m > 128:
-            shapes += [dict(kind='wgmma', bn=256, kt=1), dict(kind='wgmma', bn=256, kt=1, wgs=2), dict(kind='wgmma', bn=256, kt=1, wgs=2, cluster=2),
-                       dict(kind='wgmma', bn=256, kt=1, cluster=2)]
+            shapes += [dict(kind='wgmma', bn=256, kt=1), dict(kind='wgmma', bn=256, kt=1, wgs=2)]
         rings = (96, 128, 196, 210)
     for sh in shapes:
         for kb in rings:
@@ -195,14 +198,17 @@ def candidates(m, quant=0):
     return out
 
 
-START = {
-    8: {'qkv': dict(kind='mma', mw=1, bn=8, kt=4, stages=6), 'o': dict(kind='mma', mw=1, bn=8, kt=4, stages=8), 'gateup': dict(kind='mma', mw=1, bn=8, kt=2, stages=5),
-        'down': dict(kind='mma', mw=2, bn=8, kt=4, stages=8), 'lm': dict(kind='wgmma', bn=8, kt=2, stages=8, whole=1)},
-    64: {'qkv': dict(kind='wgmma', bn=64, kt=2, stages=4, whole=1), 'o': dict(kind='mma', mw=2, bn=64, kt=1, stages=12),
-         'gateup': dict(kind='mma', mw=2, bn=64, kt=1, stages=16, grid=132), 'down': dict(kind='wgmma', bn=64, kt=2, stages=6, whole=1),
+START = {  # what tuning in the chain chose
+    8: {'qkv': dict(kind='mma', mw=1, bn=8, kt=4, stages=6), 'o': dict(kind='mma', mw=1, bn=8, kt=4, stages=8),
+        'gateup': dict(kind='wgmma', bn=8, kt=2, stages=4, whole=1), 'down': dict(kind='mma', mw=2, bn=8, kt=4, stages=7),
+        'lm': dict(kind='mma', mw=2, bn=8, kt=2, stages=3)},
+    64: {'qkv': dict(kind='wgmma', bn=64, kt=2, stages=4, whole=1), 'o': dict(kind='wgmma', bn=64, kt=2, stages=5, whole=1, grid=132),
+         'gateup': dict(kind='wgmma', bn=64, kt=2, stages=3, whole=1), 'down': dict(kind='wgmma', bn=64, kt=2, stages=6, whole=1, grid=132),
          'lm': dict(kind='wgmma', bn=64, kt=2, stages=6, whole=1)},
     128: {n: dict(kind='wgmma', bn=128, kt=1, stages=5) for n in GEMMS},
-    256: {n: dict(kind='wgmma', bn=128, kt=1, stages=8) for n in GEMMS},
+    256: {'qkv': dict(kind='wgmma', bn=256, kt=1, stages=4), 'o': dict(kind='wgmma', bn=64, kt=1, stages=6),
+          'gateup': dict(kind='wgmma', bn=256, kt=1, wgs=2, stages=4, grid=132), 'down': dict(kind='wgmma', bn=128, kt=1, stages=8),
+          'lm': dict(kind='wgmma', bn=256, kt=1, wgs=2, stages=4)},
 }
 
 
@@ -224,7 +230,7 @@ def tune(model, m, rounds=1, budget=40.0):
     """Coordinate descent in the chain without attention."""
     s = State(m, m, 64)
     cfg = dict(start_for(m, model.quant))
-    skip = ('rope', 'attention', 'combine', 'sample', 'embed')
+    skip = ('rope', 'attention', 'sample', 'embed')
     cand = candidates(m, model.quant)
     compile_all([key_for(n, c) for n in GEMMS for c in cand + [cfg[n]]])
     best = time_step(model, s, cfg, skip=skip)
@@ -257,7 +263,7 @@ def decode(model, m, context, cfg, bits=16, att=None, sustained=False, what=''):
     s = State(m, m, context, bits=bits)
     t = time_step(model, s, cfg, att=att, reps=100 if sustained else 20, warm=5)
     r = dict(work=f'decode {what} batch {m} context {context} kv {bits}', us=t, tokS=m / t * 1e6, att=att, sustained=sustained)
-    r['noAttention'] = time_step(model, s, cfg, att=att, skip=('attention', 'combine'))
+    r['noAttention'] = time_step(model, s, cfg, att=att, skip=('attention',))
     r['noSample'] = time_step(model, s, cfg, att=att, skip=('sample',))
     r['noRope'] = time_step(model, s, cfg, att=att, skip=('rope',))
     r['noNorm'] = time_step(model, s, cfg, att=att, skip=('norm',))
@@ -271,11 +277,8 @@ def attention_decode():
         s = State(m, m, context, bits=bits, layers=layers)
         tasks = s.tasks_of(1)
         size = m * context * 2 * KH * (HD * bits // 8 + (0 if bits == 16 else 4))
-        for att in [dict(warps=1, stages=st) for st in (2, 3, 4)]:
-            ls = []
-            for layer in range(layers):
-                ls.append(attention(s.g, ACT, s.g.layer(s.kv, layer), s.qkv, s.mixed, s.partial, s.weights, s.tables, tasks, m, QKV, D // 64, s.max_blocks, s.splits, True, pdl=True, **att))
-                ls.append(combine(s.g, ACT, s.partial, s.weights, s.mixed, s.positions, s.count, m, D // 64, s.splits, pdl=True))
+        for att in [dict(kind='decode', stages=st) for st in (2, 3, 4)]:
+            ls = [attend(s, s.g.layer(s.kv, layer), tasks, m, True, **att) for layer in range(layers)]
             t = time_graph(lambda st: [l(st) for l in ls], reps=20) / layers
             note(work=f'attention decode batch {m} context {context} kv {bits}', att=att, us=t, GBs=size / t / 1e3)
         del s
@@ -286,9 +289,10 @@ def attention_prefill():
     for n, seqs in ((8192, 1), (2048, 4), (1024, 1)):
         s = State(n * seqs, seqs, n, layers=1, logits=seqs)
         flops = seqs * 4 * H * HD * n * (n + 1) / 2
-        for p in (dict(wgmma=2, stages=2, tokens=32), dict(wgmma=1, stages=2, tokens=16), dict(wgmma=1, stages=3, tokens=16), dict(wgmma=2, stages=3, tokens=32), dict(warps=8, stages=2, tokens=32), dict(warps=4, stages=2, tokens=16)):
+        for p in (dict(kind='wgmma', wgs=2, stages=3, tokens=32), dict(kind='wgmma', wgs=2, stages=4, tokens=32), dict(kind='wgmma', wgs=1, stages=2, tokens=16),
+                  dict(kind='mma', warps=4, stages=2, tokens=16)):
             tasks = s.tasks_of(p['tokens'])
-            l = attention(s.g, ACT, s.kv.data_ptr(), s.qkv, s.mixed, None, None, s.tables, tasks, len(tasks), QKV, D // 64, s.max_blocks, 0, False, **{k: v for k, v in p.items() if k != 'tokens'})
+            l = attend(s, s.kv.data_ptr(), tasks, len(tasks), False, **p)
             t = time_graph(lambda st: l(st), reps=10)
             note(work=f'attention prefill {seqs} x {n}', cfg=p, us=t, TFLOPs=flops / t / 1e6)
         if n == 8192:
@@ -306,11 +310,10 @@ def attention_prefill():
             note(work=f'attention prefill torch sdpa {seqs} x {n}', us=t, TFLOPs=flops / t / 1e6)
 
 
-LARGE = [dict(kind='wgmma', wgs=2, bn=256, kt=1, stages=4, cluster=c) for c in (1, 2)] + [dict(kind='wgmma', wgs=2, bn=128, kt=1, stages=6, cluster=c) for c in (1, 2)] + \
-        [dict(kind='wgmma', wgs=1, bn=256, kt=1, stages=5, cluster=c) for c in (1, 2)] + [dict(kind='wgmma', wgs=1, bn=128, kt=1, stages=8)]
+LARGE = [dict(kind='wgmma', wgs=2, bn=256, kt=1, stages=4), dict(kind='wgmma', wgs=2, bn=128, kt=1, stages=6), dict(kind='wgmma', wgs=1, bn=256, kt=1, stages=5)]
 
 
-def products(ms=(256, 512, 1024, 2048, 8192)):
+def products(ms=(256, 1024, 8192)):
     for m in ms:
         x = {k: rand16(up(m, 64) // 64, k // 64, 4096, spread=1) for k in (D, FF)}
         for name, (n, k, epi) in GEMMS.items():
@@ -335,14 +338,14 @@ def products(ms=(256, 512, 1024, 2048, 8192)):
                     o = {a_: b_ for a_, b_ in c.items() if a_ != 'kind'}
                     l = gemm('wgmma', epi, ACT, w, x[k], out, m, n, k // 64, FF // 64 if epi == 'silu' else n, grid=grid, **o)
                     t = time_graph(lambda st: [l(st) for _ in range(5)], reps=3, warm=1) / 5
-                    r[f"{c['wgs'] * 64}x{c['bn']} c{c['cluster'] if 'cluster' in c else 1} g{grid}"] = round(2 * m * n * k / t / 1e6)
+                    r[f"{c['wgs'] * 64}x{c['bn']} g{grid}"] = round(2 * m * n * k / t / 1e6)
             note(**r)
 
 
 def prefill(model, cfg=None, att=None):
-    cfg = cfg or {n: dict(kind='wgmma', wgs=2, bn=256, kt=1, stages=4, cluster=2, grid=SMS) for n in GEMMS}
+    cfg = cfg or {n: dict(kind='wgmma', wgs=2, bn=256, kt=1, stages=4, grid=SMS) for n in GEMMS}
     cfg = dict(cfg, lm=dict(kind='mma', mw=1, bn=8, kt=4, stages=6))
-    att = att or dict(wgmma=2, stages=2, tokens=32)
+    att = att or dict(kind='wgmma', wgs=2, stages=3, tokens=32)
     for n, seqs in ((8192, 1), (2048, 4), (1024, 1)):
         s = State(n * seqs, seqs, n, logits=seqs)
         r = dict(work=f'prefill {seqs} x {n}', att=att)

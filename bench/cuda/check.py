@@ -44,10 +44,11 @@ def bytes_of(t):
 # ---------------------------------------------------------------- 16-bit products
 
 MMA = [dict(mw=mw, bn=bn, kt=kt, stages=st) for mw, bn, kt, st in
-       [(1, 8, 2, 4), (1, 8, 1, 3), (2, 8, 2, 3), (4, 8, 1, 4), (1, 16, 2, 3), (2, 64, 1, 4), (4, 64, 1, 3), (8, 64, 1, 3), (4, 128, 1, 2), (8, 32, 2, 2)]]
-WG = [dict(wgs=w, bn=bn, kt=kt, stages=st, cluster=c) for w, bn, kt, st, c in
-      [(1, 8, 2, 4, 1), (1, 8, 1, 3, 1), (1, 16, 1, 4, 1), (1, 32, 2, 3, 1), (1, 64, 1, 4, 1), (1, 64, 2, 3, 1), (1, 128, 1, 4, 1), (2, 128, 1, 4, 1),
-       (2, 256, 1, 4, 1), (2, 256, 1, 4, 2), (2, 128, 1, 4, 2), (1, 256, 1, 4, 1), (1, 256, 1, 4, 2)]]
+       [(1, 8, 2, 4), (1, 8, 1, 3), (2, 8, 2, 3), (4, 8, 1, 4), (1, 16, 2, 3), (2, 64, 1, 4), (4, 64, 1, 3), (8, 64, 1, 3), (4, 128, 1, 2), (8, 32, 2, 2)]] + \
+      [dict(mw=mw, nw=nw, bn=bn, kt=kt, stages=st) for mw, nw, bn, kt, st in [(1, 4, 64, 2, 3), (2, 4, 64, 1, 4), (2, 2, 32, 1, 4), (1, 2, 16, 2, 4), (4, 2, 128, 1, 2)]]
+WG = [dict(wgs=w, bn=bn, kt=kt, stages=st, whole=wh) for w, bn, kt, st, wh in
+      [(1, 8, 2, 4, 0), (1, 8, 1, 3, 0), (1, 16, 1, 4, 0), (1, 32, 2, 3, 0), (1, 64, 1, 4, 0), (1, 64, 2, 3, 0), (1, 128, 1, 4, 0), (2, 128, 1, 4, 0),
+       (2, 256, 1, 4, 0), (1, 256, 1, 4, 0), (2, 64, 1, 4, 0)]]
 
 
 def product_variants():
@@ -342,28 +343,23 @@ def check_attention(hd, heads, kv_heads, block_len, bits, act, lengths, neox, di
 
     cases = []
     for warps in (1, 4, 8):
-        for tokens in {max(1, 16 * warps // group), 1 if warps > 1 or group > 16 else max(1, 16 * warps // group)}:
-            if tokens * group <= 16 * warps:
-                cases.append(('prefill', warps, tokens, 2, 0))
-                if warps in (1, 4) and (tokens == 1 or warps == 1):
-                    cases.append(('decode', warps, tokens, 2, 0))
-    if 16 // group >= 1:
-        cases.append(('decode', 1, 1, 3, 0))
+        for tokens in sorted({max(1, 16 * warps // group), 1, 3}):
+            if tokens * group <= 16 * warps and (tokens > 1 or warps < 8):
+                cases.append(('mma', tokens, dict(warps=warps, stages=2)))
+    for tokens in sorted({1, 16 // min(group, 16)}):
+        cases += [('decode', tokens, dict(stages=st)) for st in (2, 3)]
     if bits == 16 and hd in (64, 128) and ARCH == 'sm_90a':
-        cases += [('prefill', 0, 128 // group, 2, 2), ('prefill', 0, 64 // group, 3, 1), ('prefill', 0, max(1, 24 // group), 2, 1)]
-    compile_all([key_of('attention_wgmma.cu', **g.defs, ACT=act, WGS=w, STAGES=st) if w else
-                 key_of('attention.cu', **g.defs, ACT=act, WARPS=wp, STAGES=st, SPLIT=int(mode == 'decode')) for mode, wp, tk, st, w in cases])
-    for mode, warps, tokens, stages, wg in cases:
-        case = f'{mode} warps={warps} wgs={wg} tokens={tokens} {name}'
+        cases += [('wgmma', 128 // group, dict(wgs=2, stages=3)), ('wgmma', 64 // group, dict(wgs=1, stages=2)), ('wgmma', max(1, 24 // group), dict(wgs=2, stages=2))]
+    compile_all([attention_key(g, act, kind, **o) for kind, _, o in cases])
+    arrived = torch.zeros(T * kv_heads * 2, dtype=torch.int32, device=dev)
+    for kind, tokens, o in cases:
+        case = f'{kind} {o} tokens={tokens} {name}'
         try:
             tasks = tasks_of(tokens)
             out = torch.full((up(T, 64) // 64, k64, 4096), float('nan'), dtype=act_type(act), device=dev)
             partial = poison(T, heads, splits, hd)
             weights = poison(T, heads, splits, 2)
-            attention(g, act, g.layer(kv, layer), qkv, out, partial, weights, tables, tasks, len(tasks), stride, k64, max_blocks, splits, mode == 'decode',
-                      warps=warps, stages=stages, wgmma=wg)()
-            if mode == 'decode':
-                combine(g, act, partial, weights, out, positions, count, T + 2, k64, splits)()
+            attention(g, act, kind, g.layer(kv, layer), qkv, out, partial, weights, arrived, tables, tasks, len(tasks), stride, k64, max_blocks, splits, **o)()
             torch.cuda.synchronize()
             got = from_tiles(out, T, width)
             if base is None:
@@ -375,6 +371,7 @@ def check_attention(hd, heads, kv_heads, block_len, bits, act, lengths, neox, di
                 record(case + ' bits', d == 0, differ=d, error=rel(got, ref.view(T, -1)))
         except Exception as ex:
             record(case, False, error=str(ex)[:200])
+    record('counters are zero again ' + name, int(arrived.abs().sum()) == 0)
 
 
 def attentions():

@@ -72,7 +72,7 @@ def compile_all(keys):
 
 
 ENTRY = {'gemm_mma.cu': 'gemm', 'gemm_wgmma.cu': 'gemm', 'gemm_q.cu': 'gemm', 'norm.cu': 'rms_norm', 'dequantise.cu': 'dequantise_tiles',
-         'silu_mul.cu': 'silu_mul_rows', 'attention_wgmma.cu': 'attention'}
+         'silu_mul.cu': 'silu_mul_rows', 'attention_wgmma.cu': 'attention', 'attention_decode.cu': 'attention'}
 
 
 def K(file, **defs):
@@ -121,16 +121,12 @@ def pack(fields):
 class Launch:
     """A kernel with its arguments; may be launched many times, also while a stream is captured."""
 
-    def __init__(self, f, grid, block, shared, fields, cluster=1, pdl=False):
+    def __init__(self, f, grid, block, shared, fields, pdl=False):
         self.keep = [v for _, v in fields]
         self.buffer = ctypes.create_string_buffer(pack(fields))
         self.args = (ctypes.c_void_p * 1)(ctypes.addressof(self.buffer))
         self.attrs = (Attribute * 2)()
         n = 0
-        if cluster > 1:
-            self.attrs[n].id = 4
-            self.attrs[n].v[0], self.attrs[n].v[1], self.attrs[n].v[2] = cluster, 1, 1
-            n += 1
         if pdl:
             self.attrs[n].id = 6
             self.attrs[n].v[0] = 1
@@ -195,10 +191,10 @@ def gemm_fields(w, x, out, bias, rows, n, k64, stride):
 
 def gemm_key(kind, epi, act, **o):
     if kind == 'mma':
-        return key_of('gemm_mma.cu', EPI=EPI[epi], ACT=act, MW=o['mw'], BN=o['bn'], KT=o['kt'], STAGES=o['stages'])
+        return key_of('gemm_mma.cu', EPI=EPI[epi], ACT=act, MW=o['mw'], NW=o.get('nw', 1), BN=o['bn'], KT=o['kt'], STAGES=o['stages'])
     if kind == 'wgmma':
         return key_of('gemm_wgmma.cu', EPI=EPI[epi], ACT=act, WGS=o.get('wgs', 1), BN=o['bn'], KT=o['kt'], STAGES=o['stages'],
-                      CLUSTER=o.get('cluster', 1), WHOLE=o.get('whole', 0))
+                      WHOLE=o.get('whole', 0))
     return key_of('gemm_q.cu', EPI=EPI[epi], ACT=act, TYPE=o['type'], MW=o['mw'], BN=o['bn'], KU=o['ku'], STAGES=o['stages'],
                   WGMMA=o.get('wgmma', 0))
 
@@ -207,22 +203,22 @@ def gemm(kind, epi, act, w, x, out, rows, n, k64, stride, bias=None, pdl=False, 
     file, defs = gemm_key(kind, epi, act, **o)
     f = K(file, **dict(defs))
     stages, bn = o['stages'], o['bn']
-    cluster = o.get('cluster', 1)
     if kind == 'mma':
-        per, block, warps = 16 * o['mw'], 32 * (o['mw'] + 1), o['mw']
+        warps = o['mw'] * o.get('nw', 1)
+        per, block = 16 * o['mw'], 32 * (warps + 1)
         stage = o['kt'] * (o['mw'] * 2048 + bn * 128)
     elif kind == 'wgmma':
         wgs = o.get('wgs', 1)
-        per, block, warps = 64 * wgs * cluster, 128 * wgs + 32, 4 * wgs
+        per, block, warps = 64 * wgs, 384 if wgs == 2 and bn == 256 else 128 * wgs + 32, 4 * wgs
         stage = o['kt'] * (wgs * 8192 + bn * 128)
     else:
         qk, unit = UNIT[o['type']]
         per, block, warps = 16 * o['mw'], 32 * (o['mw'] + 1), o['mw']
         stage = up(o['ku'] * (qk // 64) * bn * 128 + o['ku'] * o['mw'] * unit, 1024)
     shared = stages * stage + warps * 2560 + 16 * stages
-    tiles = -(-n // per) * -(-rows // bn) * cluster
+    tiles = -(-n // per) * -(-rows // bn)
     g = min(tiles, grid) if grid else tiles
-    return Launch(f, (g // cluster * cluster,), block, shared, gemm_fields(w, x, out, bias, rows, n, k64, stride), cluster, pdl)
+    return Launch(f, (g,), block, shared, gemm_fields(w, x, out, bias, rows, n, k64, stride), pdl=pdl)
 
 
 def repack(kind, act, src, dst, row_bytes, rows, first, inputs, k64, step=8, offset=0):
@@ -256,30 +252,32 @@ class Geometry:
 
 
 def rope_store(g, qkv, angles, kv, tables, positions, slots, count, rows, stride, max_blocks, dims, neox, pdl=False):
-    return Launch(K('rope_store.cu', **g.defs, ROPE_DIMS=dims, NEOX=neox), (rows,), 256, 0,
+    return Launch(K('rope_store.cu', **g.defs, ROPE_DIMS=dims, NEOX=neox), (rows, -(-(g.heads + 2 * g.kv_heads) // 8)), 256, 0,
                   [('p', qkv), ('p', angles), ('p', kv), ('q', g.block_bytes), ('p', tables), ('p', positions), ('p', slots), ('p', count),
                    ('i', stride), ('i', max_blocks)], pdl=pdl)
 
 
-def attention(g, act, kv, q, out, partial, weights, tables, tasks, n_tasks, stride, k64, max_blocks, splits, split, warps=1, stages=2,
-              wgmma=0, scale=None, pdl=False):
-    tile = 64 * (2 * g.row_bytes + g.params)
-    shared = stages * tile + 16 * stages
-    fields = [('p', kv), ('q', g.block_bytes), ('p', q), ('p', out), ('p', partial), ('p', weights), ('p', tables), ('p', tasks), ('i', stride),
+def attention_key(g, act, kind, **o):
+    if kind == 'decode':
+        return key_of('attention_decode.cu', **g.defs, ACT=act, STAGES=o['stages'])
+    if kind == 'wgmma':
+        return key_of('attention_wgmma.cu', **g.defs, ACT=act, WGS=o['wgs'], STAGES=o['stages'])
+    return key_of('attention.cu', **g.defs, ACT=act, WARPS=o['warps'], STAGES=o['stages'])
+
+
+def attention(g, act, kind, kv, q, out, partial, weights, arrived, tables, tasks, n_tasks, stride, k64, max_blocks, splits, scale=None, pdl=False, **o):
+    file, defs = attention_key(g, act, kind, **o)
+    stages = o['stages']
+    shared = stages * 64 * (2 * g.row_bytes + g.params) + 16 * stages
+    fields = [('p', kv), ('q', g.block_bytes), ('p', q), ('p', out), ('p', partial), ('p', weights), ('p', arrived), ('p', tables), ('p', tasks), ('i', stride),
               ('i', k64), ('i', max_blocks), ('i', splits), ('f', scale or 1.44269504088896341 / g.hd ** 0.5)]
-    if wgmma:
-        shared += wgmma * (128 * g.hd + 256 * g.hd)
-        f = K('attention_wgmma.cu', **g.defs, ACT=act, WGS=wgmma, STAGES=stages)
-        return Launch(f, (n_tasks, g.kv_heads), 128 * wgmma + 32, shared, fields, pdl=pdl)
-    if not split:
-        shared += 64 * warps * g.hd
-    f = K('attention.cu', **g.defs, ACT=act, WARPS=warps, STAGES=stages, SPLIT=int(split))
-    return Launch(f, (n_tasks, g.kv_heads, splits if split else 1), 32 * (warps + 1), shared, fields, pdl=pdl)
-
-
-def combine(g, act, partial, weights, out, positions, count, rows, k64, splits, pdl=False):
-    return Launch(K('combine.cu', **g.defs, ACT=act), (-(-g.heads // 8), rows), 256, 0,
-                  [('p', partial), ('p', weights), ('p', out), ('p', positions), ('p', count), ('i', k64), ('i', splits)], pdl=pdl)
+    f = K(file, **dict(defs))
+    group = g.heads // g.kv_heads
+    if kind == 'decode':
+        return Launch(f, (n_tasks, g.kv_heads * -(-group // 16), splits), 160, shared + 2048 + 256 + 16, fields, pdl=pdl)
+    if kind == 'wgmma':
+        return Launch(f, (n_tasks, g.kv_heads), 128 * (o['wgs'] + 1), shared + o['wgs'] * 256 * g.hd, fields, pdl=pdl)
+    return Launch(f, (n_tasks, g.kv_heads), 32 * (o['warps'] + 1), shared + 64 * o['warps'] * g.hd, fields, pdl=pdl)
 
 
 SAMPLE = ['logits', 'scratch', 'temperature', 'topK', 'topP', 'minP', 'repetitionPenalty', 'presencePenalty', 'frequencyPenalty', 'seed',

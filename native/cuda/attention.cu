@@ -1,52 +1,10 @@
-// Causal attention over paged K and V with mma.sync: one body for decode (LM_SPLIT 1: a block for each split of 512
-// positions, joined by combine.cu) and for prefill, chunks and recomputing (LM_SPLIT 0: all splits in order).
-// A task has up to 16 · LM_WARPS rows.
+// Causal attention over paged K and V with mma.sync, for prefill, chunks and recomputing: quantised K and V, and GPUs before
+// sm_90. A task has up to 16 · LM_WARPS rows.
 //
 // Geometry: kv.h. LM_WARPS 1, 2, 4, 8; LM_STAGES.
-// Block: 32 · (LM_WARPS + 1) threads, the last warp copies. Grid: (tasks, KV heads, LM_SPLIT ? splits : 1).
-// Shared memory: LM_STAGES · 64 · (2 · row bytes + parameter bytes) + 16 · LM_STAGES, and LM_SPLIT 0: 64 · LM_WARPS · LM_HD.
+// Block: 32 · (LM_WARPS + 1) threads, the last warp copies. Grid: (tasks, KV heads).
+// Shared memory: LM_STAGES · 64 · (2 · row bytes + parameter bytes) + 16 · LM_STAGES + 64 · LM_WARPS · LM_HD.
 #include "attention.h"
-
-/** Rows of V that nobody stored count 0 · V: they must be numbers. */
-LM_DEVICE void clear_tail(u32 tile, int valid, int lane) {
-  int end = (valid + 15) & ~15;
-  for (int token = valid; token < end; token++) {
-    if (LM_KV_BITS == 16) {
-      for (int c = lane; c < LM_HD / 8; c += 32) shared_store_u128(tile + TILE_K + kv_half_offset(token, c), make_uint4(0, 0, 0, 0));
-    } else if (lane < 2) {
-      asm volatile("st.shared.b16 [%0], %1;" ::"r"(tile + 2 * TILE_K + param_offset(token, 2 + lane)), "h"((u16)0) : "memory");
-    }
-  }
-  __syncwarp();
-}
-
-#if LM_KV_BITS != 16
-/** Words of one lane, wide loads. */
-template <int BYTES>
-LM_DEVICE void load_words(u32 *w, u32 at) {
-  if (BYTES == 16) {
-    uint4 v = shared_u128(at);
-    w[0] = v.x, w[1] = v.y, w[2] = v.z, w[3] = v.w;
-  } else if (BYTES == 8) {
-    uint2 v = shared_u64(at);
-    w[0] = v.x, w[1] = v.y;
-  } else if (BYTES == 4) {
-    w[0] = shared_u32(at);
-  } else {
-    w[0] = shared_u16(at);
-  }
-}
-/** Pair `half` (bytes 0, 1 or 2, 3) of four unsigned bytes → f16, exact. */
-LM_DEVICE u32 bytes_to_half(u32 w, int half) { return hsub2(prmt(w, 0x64646464, half ? 0x4342 : 0x4140), 0x64006400); }
-/** The four bytes of item i among the words of a lane. */
-LM_DEVICE u32 four(const u32 *w, int i) {
-#if LM_KV_BITS == 8
-  return w[i];
-#else
-  return (i & 1 ? w[i >> 1] >> 4 : w[i >> 1]) & 0x0f0f0f0f;
-#endif
-}
-#endif
 
 /** s (16 rows × 64 positions) = q · Kᵀ; eights of positions from `eights` on are left as they are. */
 LM_DEVICE void scores(u32 tile, const u32 (*q)[4], float (*s)[4], int eights, int lane) {
@@ -64,7 +22,7 @@ LM_DEVICE void scores(u32 tile, const u32 (*q)[4], float (*s)[4], int eights, in
     }
   }
 #else
-  const int BYTES = LM_ATOM * LM_KV_BITS / 32, GROUPS = LM_ATOM / 16;
+  const int GROUPS = LM_ATOM / 16;
 #pragma unroll
   for (int j = 0; j < 8; j++) {
     if (j >= eights) break;
@@ -74,13 +32,10 @@ LM_DEVICE void scores(u32 tile, const u32 (*q)[4], float (*s)[4], int eights, in
 #pragma unroll
     for (int atom = 0; atom < LM_HD / LM_ATOM; atom++) {
       u32 w[4];
-      load_words<BYTES>(w, tile + k_quant_offset(token, atom, lane & 3));
-#if LM_KV_BITS == 4 && LM_ATOM == 16
-      w[0] = (w[0] & 15) | (w[0] & 0xf0) << 4 | (w[0] & 0xf00) << 8 | (w[0] & 0xf000) << 12;
-#endif
+      load_k_words(w, tile, token, atom, lane & 3);
 #pragma unroll
       for (int k = 0; k < GROUPS; k++) {
-        u32 x = LM_KV_BITS == 4 && LM_ATOM == 16 ? w[0] : four(w, k);
+        u32 x = k_bytes(w, k);
         mma_half(s[j], q[atom * GROUPS + k], hfma2(bytes_to_half(x, 0), scale, zero), hfma2(bytes_to_half(x, 1), scale, zero));
       }
     }
@@ -103,7 +58,7 @@ LM_DEVICE void mix(u32 tile, const u32 (*p)[4], float (*o)[4], int groups, int l
       mma_half(o[i + 1], p[j], b[2], b[3]);
     }
 #else
-    const int EIGHTS = LM_V_UNIT / 8, BYTES = EIGHTS * LM_KV_BITS / 2;
+    const int EIGHTS = LM_V_UNIT / 8;
     int g = lane >> 2, t = lane & 3, token = 16 * j + 2 * t;
     u32 params = tile + 2 * TILE_K;
     u32 s0 = shared_u32(params + param_offset(token, 2)), z0 = shared_u32(params + param_offset(token, 3));
@@ -111,7 +66,7 @@ LM_DEVICE void mix(u32 tile, const u32 (*p)[4], float (*o)[4], int groups, int l
 #pragma unroll
     for (int unit = 0; unit < LM_HD / LM_V_UNIT; unit++) {
       u32 w[4];
-      load_words<BYTES>(w, tile + TILE_K + v_quant_offset(16 * j, unit, g, t));
+      load_v_words(w, tile + TILE_K, 16 * j, unit, g, t);
 #pragma unroll
       for (int i = 0; i < EIGHTS; i++) {
         u32 x = four(w, i);
@@ -122,22 +77,7 @@ LM_DEVICE void mix(u32 tile, const u32 (*p)[4], float (*o)[4], int groups, int l
   }
 }
 
-/** q's rows as the a operand; rows that the task does not have are 0. */
-LM_DEVICE void load_q(const LmAttention &p, int first, int rows, int kvHead, int row, int t, u32 (*q)[4]) {
-#pragma unroll
-  for (int r = 0; r < 2; r++) {
-    int at = row + 8 * r;
-    bool there = at < rows;
-    const u16 *x = p.q + (i64)(first + at / LM_GROUP) * p.stride + (kvHead * LM_GROUP + at % LM_GROUP) * LM_HD + 2 * t;
-#pragma unroll
-    for (int k = 0; k < LM_HD / 16; k++) {
-      q[k][r] = there ? load_u32(x + 16 * k) : 0;
-      q[k][2 + r] = there ? load_u32(x + 16 * k + 8) : 0;
-    }
-  }
-}
-
-LM_KERNEL __launch_bounds__(32 * (LM_WARPS + 1)) attention(const __grid_constant__ LmAttention p) {
+LM_KERNEL __launch_bounds__(32 * (LM_WARPS + 1), 1) attention(const __grid_constant__ LmAttention p) {
   extern __shared__ __align__(1024) u8 memory[];
   u32 ring = shared_address(memory), full = ring + LM_STAGES * TILE, empty = full + 8 * LM_STAGES;
   int warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
@@ -156,14 +96,10 @@ LM_KERNEL __launch_bounds__(32 * (LM_WARPS + 1)) attention(const __grid_constant
     uint4 task = load_u128(p.tasks + blockIdx.x);
     first = (int)task.x, count = (int)task.y, slot = (int)task.z, position = (int)task.w;
   }
-  int end = position + count, tiles = (end + 63) / 64, from = 0, rows = count * LM_GROUP;
-  if (LM_SPLIT) {
-    from = blockIdx.z * SPLIT_TILES;
-    tiles = tiles < from + SPLIT_TILES ? tiles : from + SPLIT_TILES;
-  }
-  if (count <= 0 || from >= tiles) return;
+  int end = position + count, tiles = (end + 63) / 64, rows = count * LM_GROUP;
+  if (count <= 0) return;
   if (warp == LM_WARPS) {
-    produce(p, slot, kvHead, from, tiles, end, ring, full, empty, lane);
+    produce(p, slot, kvHead, 0, tiles, end, ring, full, empty, lane);
     return;
   }
   int row = warp * 16 + (lane >> 2), t = lane & 3, last = warp * 16 + 15;
@@ -175,16 +111,16 @@ LM_KERNEL __launch_bounds__(32 * (LM_WARPS + 1)) attention(const __grid_constant
   Rows state;
   float *total = (float *)(memory + LM_STAGES * TILE + 16 * LM_STAGES) + threadIdx.x;  // 32 · LM_WARPS values apart
   bool merged = false;
-  for (int tile = from, i = 0; tile < tiles; tile++, i++) {
-    int stage = i % LM_STAGES, start = 64 * tile;
+  for (int tile = 0; tile < tiles; tile++) {
+    int stage = tile % LM_STAGES, start = 64 * tile;
     u32 at = ring + stage * TILE;
-    if (tile % SPLIT_TILES == 0 && (LM_SPLIT || mine > start)) {
+    if (tile % SPLIT_TILES == 0 && mine > start) {
 #pragma unroll
       for (int j = 0; j < LM_O; j++) o[j][0] = o[j][1] = o[j][2] = o[j][3] = 0.0f;
       state.m[0] = state.m[1] = -LM_INF;
       state.l[0] = state.l[1] = 0.0f;
     }
-    barrier_wait(full + 8 * stage, (i / LM_STAGES) & 1);
+    barrier_wait(full + 8 * stage, (tile / LM_STAGES) & 1);
     int seen = mine - start;
     if (seen > 0) {
       seen = seen < 64 ? seen : 64;
@@ -197,7 +133,8 @@ LM_KERNEL __launch_bounds__(32 * (LM_WARPS + 1)) attention(const __grid_constant
       int limit[2] = {position + row / LM_GROUP + 1 - start, position + (row + 8) / LM_GROUP + 1 - start};
       limit[0] = limit[0] < seen ? limit[0] : seen;  // rows that the task does not have, too
       limit[1] = limit[1] < seen ? limit[1] : seen;
-      softmax(s, state, limit, p.scale, t, x, alpha);
+      softmax(s, state, limit, p.scale, t, alpha);
+      pack_p(s, x);
       if (__any_sync(~0u, alpha[0] != 1.0f || alpha[1] != 1.0f)) {
 #pragma unroll
         for (int j = 0; j < LM_O; j++) {
@@ -209,7 +146,7 @@ LM_KERNEL __launch_bounds__(32 * (LM_WARPS + 1)) attention(const __grid_constant
     }
     __syncwarp();
     if (lane == 0) barrier_arrive(empty + 8 * stage);
-    if (!LM_SPLIT && (tile % SPLIT_TILES == SPLIT_TILES - 1 || tile == tiles - 1) && seen + 64 * (tile % SPLIT_TILES) > 0) {
+    if ((tile % SPLIT_TILES == SPLIT_TILES - 1 || tile == tiles - 1) && seen + 64 * (tile % SPLIT_TILES) > 0) {
       // the end of a split of which the warp saw something: join it to those before
       bool leading = tile < SPLIT_TILES, final = tile == tiles - 1 || mine <= start + 64;
 #pragma unroll
@@ -236,15 +173,7 @@ LM_KERNEL __launch_bounds__(32 * (LM_WARPS + 1)) attention(const __grid_constant
 #pragma unroll
   for (int r = 0; r < 2; r++) {
     int at = row + 8 * r, token = first + at / LM_GROUP, head = kvHead * LM_GROUP + at % LM_GROUP;
-    if (LM_SPLIT) {
-      float l = row_sum(state.l[r]);
-      if (at >= rows) continue;
-      i64 to = ((i64)token * LM_HEADS + head) * p.splits + blockIdx.z;
-      if (t == 0) ((float2 *)p.weights)[to] = make_float2(state.m[r], l);
-      float *out = p.partial + to * LM_HD + 2 * t;
-#pragma unroll
-      for (int j = 0; j < LM_O; j++) *(float2 *)(out + 8 * j) = make_float2(o[j][2 * r], o[j][2 * r + 1]);
-    } else if (at < rows && merged) {
+    if (at < rows && merged) {
       float k = 1.0f / L[r];
 #pragma unroll
       for (int j = 0; j < LM_O; j++)

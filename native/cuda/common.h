@@ -122,6 +122,11 @@ LM_DEVICE u32 load_u32(const void *p) {
 }
 LM_DEVICE int load_i32(const void *p) { return (int)load_u32(p); }
 LM_DEVICE float load_f32(const void *p) { return __uint_as_float(load_u32(p)); }
+LM_DEVICE float2 load_f32x2(const void *p) {
+  float2 r;
+  asm volatile("ld.global.cg.v2.f32 {%0, %1}, [%2];" : "=f"(r.x), "=f"(r.y) : "l"(p) : "memory");
+  return r;
+}
 LM_DEVICE uint4 load_u128(const void *p) {
   uint4 r;
   asm volatile("ld.global.cg.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(r.x), "=r"(r.y), "=r"(r.z), "=r"(r.w) : "l"(p) : "memory");

@@ -1,17 +1,22 @@
 // Matrix product with mma.sync: few tokens on sm_90, any number of tokens before.
 //
-// LM_MW  warps that multiply, 16 output features each: 1, 2, 4, 8
+// LM_MW  warps along the features, 16 output features each: 1, 2, 4, 8
+// LM_NW  warps along the tokens: each has LM_BN / LM_NW (8, or a multiple of 16)
 // LM_BN  tokens of a tile: 8, 16, 32, 64, 128
 // LM_KT  tiles of 64 inputs in a stage
 // LM_STAGES
-// Block: 32 · (LM_MW + 1) threads, the last warp copies. Grid: any; a block takes tiles blockIdx.x, + gridDim.x, …
-// Shared memory: LM_STAGES · LM_KT · (LM_MW · 2,048 + LM_BN · 128) + LM_MW · LM_STAGING + 16 · LM_STAGES.
+// Block: 32 · (LM_MW · LM_NW + 1) threads, the last warp copies. Grid: any; a block takes tiles blockIdx.x, + gridDim.x, …
+// Shared memory: LM_STAGES · LM_KT · (LM_MW · 2,048 + LM_BN · 128) + LM_MW · LM_NW · LM_STAGING + 16 · LM_STAGES.
 #include "gemm.h"
 
 #define STAGE_A (LM_KT * LM_MW * 2048)
 #define STAGE_B (LM_KT * LM_BN * 128)
 #define STAGE (STAGE_A + STAGE_B)
-#define NT (LM_BN / 8)
+#ifndef LM_NW
+#define LM_NW 1
+#endif
+#define WARPS (LM_MW * LM_NW)
+#define NT (LM_BN / LM_NW / 8)
 
 struct Tiles {
   int weight, token, n64, stages;  // tiles of weights and of tokens; stages a tile
@@ -96,6 +101,7 @@ LM_DEVICE void produce(const LmGemm &p, u32 ring, u32 full, u32 empty, int lane)
   copies_end();
 }
 
+/** `b`: the warp's first token. */
 LM_DEVICE void multiply(u32 a, u32 b, int kts, int warp, int lane, float (*sum)[4]) {
   int row = (lane & 7) + (lane & 8), half = lane >> 4;
 #pragma unroll
@@ -128,21 +134,21 @@ LM_DEVICE void multiply(u32 a, u32 b, int kts, int warp, int lane, float (*sum)[
   }
 }
 
-LM_KERNEL __launch_bounds__(32 * (LM_MW + 1)) gemm(const __grid_constant__ LmGemm p) {
+LM_KERNEL __launch_bounds__(32 * (WARPS + 1)) gemm(const __grid_constant__ LmGemm p) {
   extern __shared__ __align__(1024) u8 memory[];
-  u32 ring = shared_address(memory), staging = ring + LM_STAGES * STAGE, full = staging + LM_MW * LM_STAGING,
+  u32 ring = shared_address(memory), staging = ring + LM_STAGES * STAGE, full = staging + WARPS * LM_STAGING,
       empty = full + 8 * LM_STAGES;
   int warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
   if (threadIdx.x == 0) {
     for (int i = 0; i < LM_STAGES; i++) {
       barrier_init(full + 8 * i, full_count());
-      barrier_init(empty + 8 * i, LM_MW);
+      barrier_init(empty + 8 * i, WARPS);
     }
     barrier_fence_init();
   }
   __syncthreads();
   pdl_trigger();
-  if (warp == LM_MW) {
+  if (warp == WARPS) {
     if (copies_here(lane)) produce(p, ring, full, empty, lane);
     return;
   }
@@ -155,13 +161,16 @@ LM_KERNEL __launch_bounds__(32 * (LM_MW + 1)) gemm(const __grid_constant__ LmGem
     float sum[NT][4];
 #pragma unroll
     for (int j = 0; j < NT; j++) sum[j][0] = sum[j][1] = sum[j][2] = sum[j][3] = 0.0f;
+    int feature = (weight * LM_MW + warp % LM_MW) * 16, first = warp / LM_MW * 8 * NT;
+    Residual<NT> residual;
+    fetch<NT>(p, residual, feature, token * LM_BN + first, lane);
     for (int s = 0; s < n.stages; s++, i++) {
       int stage = i % LM_STAGES, kts = p.k64 - s * LM_KT < LM_KT ? p.k64 - s * LM_KT : LM_KT;
       barrier_wait(full + 8 * stage, (i / LM_STAGES) & 1);
-      multiply(ring + stage * STAGE, ring + stage * STAGE + STAGE_A, kts, warp, lane, sum);
+      multiply(ring + stage * STAGE, ring + stage * STAGE + STAGE_A + first * 128, kts, warp % LM_MW, lane, sum);
       __syncwarp();
       if (lane == 0) barrier_arrive(empty + 8 * stage);
     }
-    epilogue<NT>(p, sum, (weight * LM_MW + warp) * 16, token * LM_BN, staging + warp * LM_STAGING, lane);
+    epilogue<NT>(p, sum, residual, feature, token * LM_BN + first, staging + warp * LM_STAGING, lane);
   }
 }

@@ -145,6 +145,9 @@ LM_KERNEL __launch_bounds__(32 * (LM_MW + 1)) gemm(const __grid_constant__ LmGem
     float sum[NT][4];
 #pragma unroll
     for (int j = 0; j < NT; j++) sum[j][0] = sum[j][1] = sum[j][2] = sum[j][3] = 0.0f;
+    int feature = (weight * LM_MW + warp) * 16;
+    Residual<NT> residual;
+    fetch<NT>(p, residual, feature, token * LM_BN, lane);
     for (int s = 0; s < n.stages; s++, i++) {
       int stage = i % LM_STAGES, units = n.units - s * LM_KU < LM_KU ? n.units - s * LM_KU : LM_KU;
       u32 at = ring + stage * STAGE;
@@ -176,6 +179,6 @@ LM_KERNEL __launch_bounds__(32 * (LM_MW + 1)) gemm(const __grid_constant__ LmGem
       __syncwarp();
       if (lane == 0) barrier_arrive(empty + 8 * stage);
     }
-    epilogue<NT>(p, sum, (weight * LM_MW + warp) * 16, token * LM_BN, staging + warp * LM_STAGING, lane);
+    epilogue<NT>(p, sum, residual, feature, token * LM_BN, staging + warp * LM_STAGING, lane);
   }
 }

@@ -5,15 +5,11 @@
 // LM_KT       tiles of 64 inputs in a stage
 // LM_STAGES
 // LM_WHOLE    1: inputs are a multiple of 64 · LM_KT (no branch between products)
-// LM_CLUSTER  1, or 2: two blocks with neighbouring features share each tile of 128 or more tokens (LM_BN ≥ 128), each copies half
-// Block: 128 · LM_WGS + 32 threads, the last warp copies. Grid: any multiple of LM_CLUSTER; clusters take tiles in turn.
+// Block: 128 · LM_WGS + 32 threads, the last warp copies; with LM_WGS 2 and LM_BN 256: 384 threads. Grid: any; a block takes tiles blockIdx.x, + gridDim.x, …
 // Shared memory: LM_STAGES · LM_KT · (LM_WGS · 8,192 + LM_BN · 128) + 4 · LM_WGS · LM_STAGING + 16 · LM_STAGES.
 #include "gemm.h"
 #include "wgmma.h"
 
-#ifndef LM_CLUSTER
-#define LM_CLUSTER 1
-#endif
 #ifndef LM_WHOLE
 #define LM_WHOLE 0
 #endif
@@ -22,37 +18,17 @@
 #define STAGE (STAGE_A + STAGE_B)
 #define NT (LM_BN / 8)
 #define SUMS (LM_BN / 2)
-
-LM_DEVICE u32 cluster_rank() {
-  u32 r = 0;
-  if (LM_CLUSTER > 1) asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(r));
-  return r;
-}
-LM_DEVICE void cluster_sync() {
-  asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
-}
-/** Into the shared memory of both blocks, at the same place; each block's barrier counts its bytes. */
-LM_DEVICE void copy_to_both(u32 dst, const void *src, u32 bytes, u32 bar) {
-  asm volatile(
-      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1], %2, [%3], %4;" ::"r"(dst),
-      "l"(src), "r"(bytes), "r"(bar), "h"((u16)3) : "memory");
-}
-/** A stage of both blocks is free only when both have used it. */
-LM_DEVICE void arrive_at_both(u32 bar) {
-  for (u32 r = 0; r < 2; r++)
-    asm volatile("{ .reg .b32 t; mapa.shared::cluster.u32 t, %0, %1; mbarrier.arrive.release.cluster.shared::cluster.b64 _, [t]; }" ::"r"(bar),
-                 "r"(r) : "memory");
-}
+// registers move from the copying to the multiplying warpgroups
+#define MOVE_REGISTERS (LM_WGS == 2 && LM_BN == 256)
+#define BLOCK (128 * LM_WGS + (MOVE_REGISTERS ? 128 : 32))
 
 struct Tiles {
   int weight, token, n64, stages;
 };
 LM_DEVICE Tiles tiles_of(const LmGemm &p) {
   int n64 = ceil_div(p.n, 64);
-  return {ceil_div(n64, LM_WGS * LM_CLUSTER), ceil_div(p.rows, LM_BN), n64, ceil_div(p.k64, LM_KT)};
+  return {ceil_div(n64, LM_WGS), ceil_div(p.rows, LM_BN), n64, ceil_div(p.k64, LM_KT)};
 }
-/** First strip of 64 features of this block. */
-LM_DEVICE int first_strip(int weight, u32 rank) { return (weight * LM_CLUSTER + (int)rank) * LM_WGS; }
 LM_DEVICE int strips_of(int first, int n64) {
   int n = n64 - first;
   return n < 0 ? 0 : n < LM_WGS ? n : LM_WGS;
@@ -66,34 +42,32 @@ LM_DEVICE void copy_weights(const LmGemm &p, int first, int strips, int k, int k
     else copy_in(to, src, bytes, full, 0);
   }
 }
-LM_DEVICE void copy_tokens(const LmGemm &p, int first, int k, int kts, u32 dst, u32 full, u32 rank) {
+LM_DEVICE void copy_tokens(const LmGemm &p, int first, int k, int kts, u32 dst, u32 full) {
   const int ROWS = LM_BN < 64 ? LM_BN : 64, PIECES = LM_BN < 64 ? 1 : LM_BN / 64;
   for (int i = 0; i < kts; i++)
 #pragma unroll
     for (int q = 0; q < PIECES; q++) {
-      if (LM_CLUSTER > 1 && q / (PIECES / 2) != (int)rank) continue;
       int row = first + 64 * q, rows = p.rows - row;
       if (rows <= 0) break;
       rows = rows < ROWS ? rows : ROWS;
       u32 to = dst + i * LM_BN * 128 + q * LM_TILE_BYTES;
       const u8 *src = p.in + ((i64)(row >> 6) * p.k64 + k + i) * LM_TILE_BYTES + (row & 63) * 128;
-      if (LM_CLUSTER > 1) copy_to_both(to, src, rows * 128, full);
-      else copy_in(to, src, rows * 128, full, 0);
+      copy_in(to, src, rows * 128, full, 0);
     }
 }
 
 /** One lane: a ring of stages through all tiles of this block. Weights do not wait for the kernel before. */
-LM_DEVICE void produce(const LmGemm &p, u32 ring, u32 full, u32 empty, u32 rank) {
+LM_DEVICE void produce(const LmGemm &p, u32 ring, u32 full, u32 empty) {
   Tiles n = tiles_of(p);
   u64 policy = policy_evict_first();
   int ahead = 0, count = n.weight * n.token;
   for (int pass = 0; pass < 2; pass++) {
     // pass 0: weights of the first stages; then the kernel before must be done; pass 1: all the rest
     int i = 0;
-    for (int tile = blockIdx.x / LM_CLUSTER; tile < count; tile += gridDim.x / LM_CLUSTER) {
+    for (int tile = blockIdx.x; tile < count; tile += gridDim.x) {
       int weight, token;
       tile_of(tile, n.weight, n.token, &weight, &token);
-      int first = first_strip(weight, rank), strips = strips_of(first, n.n64);
+      int first = weight * LM_WGS, strips = strips_of(first, n.n64);
       int rows = p.rows - token * LM_BN;
       rows = rows < LM_BN ? rows : LM_BN;
       for (int s = 0; s < n.stages; s++, i++) {
@@ -106,7 +80,7 @@ LM_DEVICE void produce(const LmGemm &p, u32 ring, u32 full, u32 empty, u32 rank)
           copy_weights(p, first, strips, k, kts, at, bar, policy);
         }
         if (pass == 0) ahead = i + 1;
-        else copy_tokens(p, token * LM_BN, k, kts, at + STAGE_A, bar, rank);
+        else copy_tokens(p, token * LM_BN, k, kts, at + STAGE_A, bar);
       }
     }
   next_pass:
@@ -116,41 +90,40 @@ LM_DEVICE void produce(const LmGemm &p, u32 ring, u32 full, u32 empty, u32 rank)
 
 LM_DEVICE void release(u32 bar, int lane) {
   __syncwarp();
-  if (lane == 0) {
-    if (LM_CLUSTER > 1) arrive_at_both(bar);
-    else barrier_arrive(bar);
-  }
+  if (lane == 0) barrier_arrive(bar);
 }
 
-LM_KERNEL __launch_bounds__(128 * LM_WGS + 32) gemm(const __grid_constant__ LmGemm p) {
+LM_KERNEL __launch_bounds__(BLOCK, MOVE_REGISTERS ? 1 : 0) gemm(const __grid_constant__ LmGemm p) {
   extern __shared__ __align__(1024) u8 memory[];
   u32 ring = shared_address(memory), staging = ring + LM_STAGES * STAGE, full = staging + 4 * LM_WGS * LM_STAGING,
       empty = full + 8 * LM_STAGES;
   int warp = __shfl_sync(~0u, threadIdx.x >> 5, 0), lane = threadIdx.x & 31;  // uniform, so the compiler sees
-  u32 rank = cluster_rank();
   if (threadIdx.x == 0) {
     for (int i = 0; i < LM_STAGES; i++) {
       barrier_init(full + 8 * i, 1);
-      barrier_init(empty + 8 * i, 4 * LM_WGS * LM_CLUSTER);
+      barrier_init(empty + 8 * i, 4 * LM_WGS);
     }
     barrier_fence_init();
   }
-  if (LM_CLUSTER > 1) cluster_sync();
-  else __syncthreads();
+  __syncthreads();
   pdl_trigger();
-  if (warp == 4 * LM_WGS) {
-    if (lane == 0) produce(p, ring, full, empty, rank);
-    __syncwarp();
+  if (warp >= 4 * LM_WGS) {
+    if (MOVE_REGISTERS) asm volatile("setmaxnreg.dec.sync.aligned.u32 56;");
+    if (warp == 4 * LM_WGS && lane == 0) produce(p, ring, full, empty);
   } else {
+    if (MOVE_REGISTERS) asm volatile("setmaxnreg.inc.sync.aligned.u32 224;");
     Tiles n = tiles_of(p);
     int i = 0, group = warp >> 2;
     pdl_wait();
-    for (int tile = blockIdx.x / LM_CLUSTER; tile < n.weight * n.token; tile += gridDim.x / LM_CLUSTER) {
+    for (int tile = blockIdx.x; tile < n.weight * n.token; tile += gridDim.x) {
       int weight, token;
       tile_of(tile, n.weight, n.token, &weight, &token);
       float sum[SUMS];
 #pragma unroll
       for (int j = 0; j < SUMS; j++) sum[j] = 0.0f;
+      int feature = (weight * LM_WGS + group) * 64 + (warp & 3) * 16;
+      Residual<NT> residual;
+      fetch<NT>(p, residual, feature, token * LM_BN, lane);
       for (int s = 0; s < n.stages; s++, i++) {
         int stage = i % LM_STAGES, kts = p.k64 - s * LM_KT < LM_KT ? p.k64 - s * LM_KT : LM_KT;
         u32 at = ring + stage * STAGE;
@@ -174,9 +147,7 @@ LM_KERNEL __launch_bounds__(128 * LM_WGS + 32) gemm(const __grid_constant__ LmGe
       wgmma_wait<0>();
       wgmma_hold<SUMS>(sum);
       release(empty + 8 * ((i - 1) % LM_STAGES), lane);
-      int strip = first_strip(weight, rank) + group;
-      epilogue<NT>(p, (float(*)[4])sum, (strip * 4 + (warp & 3)) * 16, token * LM_BN, staging + warp * LM_STAGING, lane);
+      epilogue<NT>(p, (float(*)[4])sum, residual, feature, token * LM_BN, staging + warp * LM_STAGING, lane);
     }
   }
-  if (LM_CLUSTER > 1) cluster_sync();  // the other block may still write to this one
 }

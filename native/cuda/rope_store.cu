@@ -1,7 +1,7 @@
 // Rotary embedding of q (in place) and of k on its way into the KV cache; v is stored as it is. A warp takes a head.
 //
 // Geometry: kv.h. LM_ROPE_DIMS rotated dimensions, LM_NEOX 1: pairs (i, i + dims / 2), 0: (2i, 2i + 1).
-// Block: 256 threads. Grid: tokens (rows). Rows beyond *count are padding: they touch nothing.
+// Block: 256 threads. Grid: (rows, ceil((LM_HEADS + 2 · LM_KV_HEADS) / 8)). Rows beyond *count are padding: they touch nothing.
 #include "kv.h"
 
 struct LmRopeStore {
@@ -105,59 +105,58 @@ LM_KERNEL __launch_bounds__(256) rope_store(const __grid_constant__ LmRopeStore 
   int position = load_i32(p.positions + row), slot = load_i32(p.slots + row);
   int block = load_i32(p.tables + (i64)slot * p.maxBlocks + position / LM_BLOCK_LEN), token = position % LM_BLOCK_LEN;
   const float2 *angles = (const float2 *)p.angles + (i64)row * (LM_ROPE_DIMS / 2);
-  for (int head = warp; head < LM_HEADS + 2 * LM_KV_HEADS; head += 8) {
-    u16 *x = p.qkv + (i64)row * p.stride + head * LM_HD;
-    bool isV = head >= LM_HEADS + LM_KV_HEADS, isQ = head < LM_HEADS;
-    float v[2 * EACH];
-    int at[2 * EACH], n = 0;
+  int head = blockIdx.y * 8 + warp;
+  if (head >= LM_HEADS + 2 * LM_KV_HEADS) return;
+  u16 *x = p.qkv + (i64)row * p.stride + head * LM_HD;
+  bool isV = head >= LM_HEADS + LM_KV_HEADS, isQ = head < LM_HEADS;
+  float v[2 * EACH];
+  int at[2 * EACH], n = 0;
 #pragma unroll
-    for (int j = 0; j < EACH; j++) {
-      int i = lane + 32 * j;
-      v[2 * j] = v[2 * j + 1] = 0.0f;
-      at[2 * j] = at[2 * j + 1] = 0;
-      if (i >= PAIRS) continue;
-      int a, b;
-      pair_of(i, !isV, &a, &b);
-      float y, z;
-      if (b == a + 1) {
-        float2 f = half2_to_float2(load_u32(x + a));
-        y = f.x, z = f.y;
-      } else {
-        u32 u, w;
-        asm volatile("{ .reg .b16 t; ld.global.cg.b16 t, [%1]; cvt.u32.u16 %0, t; }" : "=r"(u) : "l"(x + a) : "memory");
-        asm volatile("{ .reg .b16 t; ld.global.cg.b16 t, [%1]; cvt.u32.u16 %0, t; }" : "=r"(w) : "l"(x + b) : "memory");
-        y = half_to_float(u), z = half_to_float(w);
-      }
-      if (!isV && i < LM_ROPE_DIMS / 2) {
-        float c = load_f32(&angles[i].x), s = load_f32(&angles[i].y), u = y;
-        y = u * c - z * s;
-        z = u * s + z * c;
-      }
-      v[2 * j] = y, v[2 * j + 1] = z;
-      at[2 * j] = a, at[2 * j + 1] = b;
-      n = 2 * j + 2;
-    }
-    __syncwarp();
-    u8 *to = p.kv + block * p.blockBytes + (i64)(head - LM_HEADS - (isV ? LM_KV_HEADS : 0)) * LM_HEAD_BYTES;
-    u8 *data = to + (isV ? LM_BLOCK_LEN * LM_ROW_BYTES : 0);
-    if (isQ || LM_KV_BITS == 16) {
-#pragma unroll
-      for (int j = 0; j < 2 * EACH; j++)
-        if (j < n) ((u16 *)staging[warp])[at[j]] = (u16)float_to_half(v[j]);
-      __syncwarp();
-      if (isQ) {
-        for (int c = lane; c < LM_HD / 8; c += 32) *(uint4 *)(x + 8 * c) = *(const uint4 *)(staging[warp] + 16 * c);
-      } else {
-        store_half((const u16 *)staging[warp], data, token, lane);
-      }
+  for (int j = 0; j < EACH; j++) {
+    int i = lane + 32 * j;
+    v[2 * j] = v[2 * j + 1] = 0.0f;
+    at[2 * j] = at[2 * j + 1] = 0;
+    if (i >= PAIRS) continue;
+    int a, b;
+    pair_of(i, !isV, &a, &b);
+    float y, z;
+    if (b == a + 1) {
+      float2 f = half2_to_float2(load_u32(x + a));
+      y = f.x, z = f.y;
     } else {
-#if LM_KV_BITS != 16
-      quantise(v, at, n, staging[warp], to + 2 * LM_BLOCK_LEN * LM_ROW_BYTES, token, isV, lane);
-      __syncwarp();
-      if (isV) store_quantised_v(staging[warp], data, token, lane);
-      else store_quantised_k(staging[warp], data, token, lane);
-#endif
+      u32 u, w;
+      asm volatile("{ .reg .b16 t; ld.global.cg.b16 t, [%1]; cvt.u32.u16 %0, t; }" : "=r"(u) : "l"(x + a) : "memory");
+      asm volatile("{ .reg .b16 t; ld.global.cg.b16 t, [%1]; cvt.u32.u16 %0, t; }" : "=r"(w) : "l"(x + b) : "memory");
+      y = half_to_float(u), z = half_to_float(w);
     }
+    if (!isV && i < LM_ROPE_DIMS / 2) {
+      float c = load_f32(&angles[i].x), s = load_f32(&angles[i].y), u = y;
+      y = u * c - z * s;
+      z = u * s + z * c;
+    }
+    v[2 * j] = y, v[2 * j + 1] = z;
+    at[2 * j] = a, at[2 * j + 1] = b;
+    n = 2 * j + 2;
+  }
+  __syncwarp();
+  u8 *to = p.kv + block * p.blockBytes + (i64)(head - LM_HEADS - (isV ? LM_KV_HEADS : 0)) * LM_HEAD_BYTES;
+  u8 *data = to + (isV ? LM_BLOCK_LEN * LM_ROW_BYTES : 0);
+  if (isQ || LM_KV_BITS == 16) {
+#pragma unroll
+    for (int j = 0; j < 2 * EACH; j++)
+      if (j < n) ((u16 *)staging[warp])[at[j]] = (u16)float_to_half(v[j]);
     __syncwarp();
+    if (isQ) {
+      for (int c = lane; c < LM_HD / 8; c += 32) *(uint4 *)(x + 8 * c) = *(const uint4 *)(staging[warp] + 16 * c);
+    } else {
+      store_half((const u16 *)staging[warp], data, token, lane);
+    }
+  } else {
+#if LM_KV_BITS != 16
+    quantise(v, at, n, staging[warp], to + 2 * LM_BLOCK_LEN * LM_ROW_BYTES, token, isV, lane);
+    __syncwarp();
+    if (isV) store_quantised_v(staging[warp], data, token, lane);
+    else store_quantised_k(staging[warp], data, token, lane);
+#endif
   }
 }

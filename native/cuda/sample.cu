@@ -91,15 +91,21 @@ struct Shared {
 };
 
 /** Calls f(value, id) for this thread's share of the row: quads 4 · thread, + 4,096, …, ids ascending. */
-template <typename F>
+template <int AHEAD = 2, typename F>  // AHEAD: loads under way
 LM_DEVICE void each(const float *y, int n, F f) {
-#pragma unroll 2
-  for (int i = 4 * threadIdx.x; i < n; i += 4 * THREADS) {
-    float4 v = load_f128(y + i);
-    f(v.x, i);
-    if (i + 1 < n) f(v.y, i + 1);
-    if (i + 2 < n) f(v.z, i + 2);
-    if (i + 3 < n) f(v.w, i + 3);
+  for (int base = 4 * threadIdx.x; base < n; base += 4 * THREADS * AHEAD) {
+    float4 v[AHEAD];
+#pragma unroll
+    for (int j = 0; j < AHEAD; j++)
+      if (base + 4 * THREADS * j < n) v[j] = load_f128(y + base + 4 * THREADS * j);
+#pragma unroll
+    for (int j = 0; j < AHEAD; j++) {
+      int i = base + 4 * THREADS * j;
+      if (i < n) f(v[j].x, i);
+      if (i + 1 < n) f(v[j].y, i + 1);
+      if (i + 2 < n) f(v[j].z, i + 2);
+      if (i + 3 < n) f(v[j].w, i + 3);
+    }
   }
 }
 LM_DEVICE Best block_best(Best b, Shared &s) {
@@ -421,7 +427,7 @@ LM_KERNEL __launch_bounds__(THREADS) sample(const __grid_constant__ LmSample p) 
     nan |= v != v;
     if (v > best.value) best = {v, id};
   };
-  each(x, p.vocab, look);
+  each<8>(x, p.vocab, look);
   Best top = block_best(best, s);
   bool bad = __syncthreads_or(nan) || !(top.value > -LM_INF && top.value < LM_INF);
   int token = -1;

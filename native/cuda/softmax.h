@@ -10,11 +10,11 @@ struct Rows {
 };
 
 /**
- * Scores s → p as the a operand of P · V (four groups of 16 positions), in f16; the rows' maxima and sums; `alpha`: what the
- * sums over V must be multiplied with. limit[r]: positions of the tile that row r sees (0 or less: none).
+ * Scores s → p in place, not yet rounded (pack_p); the rows' maxima and sums; `alpha`: what the sums over V must be multiplied
+ * with. limit[r]: positions of the tile that row r sees (0 or less: none).
  * A tile of which a row sees nothing changes nothing of it, to the bit.
  */
-LM_DEVICE void softmax(float (*s)[4], Rows &rows, const int *limit, float scale, int t, u32 (*p)[4], float *alpha) {
+LM_DEVICE void softmax(float (*s)[4], Rows &rows, const int *limit, float scale, int t, float *alpha) {
 #pragma unroll
   for (int r = 0; r < 2; r++) {
     if (limit[r] < 64) {
@@ -34,13 +34,20 @@ LM_DEVICE void softmax(float (*s)[4], Rows &rows, const int *limit, float scale,
     rows.m[r] = m;
 #pragma unroll
     for (int j = 0; j < 8; j++) {
-      u32 h = pack_half_exact(exp2_(fma_(s[j][2 * r], scale, -base)), exp2_(fma_(s[j][2 * r + 1], scale, -base)));
-      p[j >> 1][2 * (j & 1) + r] = h;
-      float2 f = half2_to_float2(h);  // what is summed is what multiplies V
+      s[j][2 * r] = exp2_(fma_(s[j][2 * r], scale, -base));
+      s[j][2 * r + 1] = exp2_(fma_(s[j][2 * r + 1], scale, -base));
+      float2 f = half2_to_float2(pack_half_exact(s[j][2 * r], s[j][2 * r + 1]));  // what is summed is what multiplies V
       sum += f.x + f.y;
     }
     rows.l[r] = fma_(rows.l[r], alpha[r], sum);
   }
+}
+/** p in f16 as the a operand of P · V, four groups of 16 positions. */
+LM_DEVICE void pack_p(const float (*s)[4], u32 (*p)[4]) {
+#pragma unroll
+  for (int j = 0; j < 8; j++)
+#pragma unroll
+    for (int r = 0; r < 2; r++) p[j >> 1][2 * (j & 1) + r] = pack_half_exact(s[j][2 * r], s[j][2 * r + 1]);
 }
 /** The row's sum over all lanes, at the end of a split. */
 LM_DEVICE float row_sum(float l) {
