@@ -165,7 +165,7 @@ def candidates(m, quant=0):
     out = []
     if quant:
         ku = (1, 2) if quant > 8 else (2, 4, 8)
-        for mw in ((1, 2, 4) if m <= 32 else (2, 4, 8)):
+        for mw in ((1, 2, 4) if m <= 32 else (4, 8)):
             for k in ku:
                 for kb in (32, 64, 96, 144, 200):
                     out.append(with_ring(dict(kind='q', type=quant, mw=mw, bn=min(bn, 64), ku=k), kb))
@@ -365,6 +365,7 @@ if __name__ == '__main__':
     models = {}
 
     def model(quant=0):
+        globals()['ACT'] = 1 if quant else 0
         if quant not in models:
             models.clear()
             torch.cuda.empty_cache()

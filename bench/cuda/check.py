@@ -221,7 +221,7 @@ def check_quant(kind, act, n, k, ms):
     got = from_tiles(tiles, n, k)
     e = rel(got, values)
     want = values.to(act_type(act))
-    record(f'dequantise type={kind} act={act}', torch.equal(got, want) or (kind == 14 and e < 5e-3), differ=int((got != want).sum()), error=e)
+    record(f'dequantise type={kind} act={act}', torch.equal(got, want) or (kind == 14 and e < 5e-3) or (act and kind in (3, 12) and e < 1e-3), differ=int((got != want).sum()), error=e)
     tok = torch.tensor([0, n - 1, 5, 13, n // 2], dtype=torch.int32, device=dev)
     out = poison(5, k)
     embed(kind, act, units, out, tok, None, tok, None, None, 5, k, k64, k, n, 0)()
@@ -626,7 +626,23 @@ def samples():
         attempt(f'sample {vocab}', check_sampling, vocab, rows, spread, ties, i)
 
 
-GROUPS = {'products': products, 'quants': quants, 'attentions': attentions, 'smalls': smalls, 'samples': samples}
+def sanitize():
+    """Small cases for compute-sanitizer."""
+    global MMA, WG
+    MMA, WG = [MMA[0], MMA[5]], [WG[0], WG[4], WG[8]]
+    attempt('products', check_product, 0, 136, 192, (1, 70))
+    attempt('epilogues', check_epilogues, 1)
+    full = quant_variants
+    globals()['quant_variants'] = lambda kind: full(kind)[:2] + full(kind)[-3:-2]
+    for kind in (12, 14, 8):
+        attempt('quant', check_quant, kind, 1, 72, 256, (9,))
+    for bits in (16, 8, 4):
+        attempt('attention', check_attention, 64, 4, 2, 16, bits, 1, [70, 530], True)
+    attempt('awkward', awkward)
+    attempt('sample', check_sampling, 5003, 6, 3, 1, 3)
+
+
+GROUPS = {'sanitize': sanitize, 'products': products, 'quants': quants, 'attentions': attentions, 'smalls': smalls, 'samples': samples}
 t0 = time.time()
 GROUPS[sys.argv[1]]()
 bad = [r for r in results if not r['ok']]

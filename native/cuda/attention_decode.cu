@@ -142,7 +142,8 @@ LM_DEVICE void join(const LmAttention &p, int first, int count, int position, in
   }
 }
 
-LM_KERNEL __launch_bounds__(160) attention(const __grid_constant__ LmAttention p) {
+// blocks on an SM: as many as shared memory holds with 16 bits; registers for four otherwise
+LM_KERNEL __launch_bounds__(160, LM_KV_BITS == 16 ? 3 : 4) attention(const __grid_constant__ LmAttention p) {
   extern __shared__ __align__(1024) u8 memory[];
   u32 ring = shared_address(memory), weights = ring + LM_STAGES * TILE, maxima = weights + 2048, flag = maxima + 256, full = flag + 16,
       empty = full + 8 * LM_STAGES;

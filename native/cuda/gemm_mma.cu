@@ -134,7 +134,7 @@ LM_DEVICE void multiply(u32 a, u32 b, int kts, int warp, int lane, float (*sum)[
   }
 }
 
-LM_KERNEL __launch_bounds__(32 * (WARPS + 1)) gemm(const __grid_constant__ LmGemm p) {
+LM_KERNEL __launch_bounds__(32 * (WARPS + 1), 1) gemm(const __grid_constant__ LmGemm p) {
   extern __shared__ __align__(1024) u8 memory[];
   u32 ring = shared_address(memory), staging = ring + LM_STAGES * STAGE, full = staging + WARPS * LM_STAGING,
       empty = full + 8 * LM_STAGES;

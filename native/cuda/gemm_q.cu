@@ -118,7 +118,7 @@ LM_DEVICE void multiply(u32 unit, int segment, u32 b, int lane, float (*sum)[4])
 }
 #endif
 
-LM_KERNEL __launch_bounds__(32 * (LM_MW + 1)) gemm(const __grid_constant__ LmGemm p) {
+LM_KERNEL __launch_bounds__(32 * (LM_MW + 1), 1) gemm(const __grid_constant__ LmGemm p) {
   extern __shared__ __align__(1024) u8 memory[];
   u32 ring = shared_address(memory), staging = ring + LM_STAGES * STAGE, full = staging + LM_MW * LM_STAGING,
       empty = full + 8 * LM_STAGES;

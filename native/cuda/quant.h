@@ -15,7 +15,9 @@
 //   Q4_K   256  nibbles 2,048 · 4 × (sc, sc, m, m u8) 256 · (d, dmin f16) 64                          2,368  4.625
 //   Q6_K   256  nibbles 2,048 · 2 bits 1,024 · 4 × (sc s8 × 4) 256 · d f16 32                         3,360  6.5625
 //
-// A weight is computed in f32 and rounded once to the activation type, wherever it is used: the same bits everywhere.
+// A weight has one value wherever it is used, so the same bits come out everywhere. bf16 activations: in f32, rounded once. f16
+// activations: block scale and minimum rounded to f16 (they are f16 but for K-quants), then one f16 multiply-add of the quant:
+// half the instructions.
 #pragma once
 #include "common.h"
 
@@ -119,8 +121,14 @@ LM_DEVICE void dequantise(const SegmentQuants &q, const SegmentScales &s, int j,
 #pragma unroll
   for (int i = 0; i < 4; i++) {
     int row = i & 1, block = LM_TYPE == LM_Q6_K ? j : j >> 1;
-    float2 v = half2_to_float2(quant_pair(q, j, i));
+    u32 pair = quant_pair(q, j, i);
     float scale = s.scale[row][block], minimum = s.minimum[row][j >> 1];
+    if (LM_ACT) {
+      u32 s2 = pack_half_exact(scale, scale);
+      a[i] = LM_TYPE == LM_Q4_K || LM_TYPE == LM_Q4_1 ? hfma2(pair, s2, pack_half_exact(minimum, minimum)) : hmul2(pair, s2);
+      continue;
+    }
+    float2 v = half2_to_float2(pair);
     if (LM_TYPE == LM_Q4_K || LM_TYPE == LM_Q4_1) {
       v.x = fma_(v.x, scale, minimum);
       v.y = fma_(v.y, scale, minimum);
@@ -128,6 +136,6 @@ LM_DEVICE void dequantise(const SegmentQuants &q, const SegmentScales &s, int j,
       v.x *= scale;
       v.y *= scale;
     }
-    a[i] = pack_act(v.x, v.y);
+    a[i] = pack_bf16(v.x, v.y);
   }
 }
