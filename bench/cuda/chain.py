@@ -1,0 +1,402 @@
+"""Whole steps of Llama-3-8B shapes as CUDA graphs with programmatic dependent launch: times, and tuning in the chain.
+python3 chain.py SECTION… [--json FILE]; sections: tune:M, decode, prefill, products, attention, profile:M"""
+import json, sys, time
+import torch
+from lm import *
+
+L, D, H, KH, HD, FF, V = 32, 4096, 32, 8, 128, 14336, 128256
+QKV = (H + 2 * KH) * HD
+ACT = 0
+GEMMS = {'qkv': (QKV, D, 'store'), 'o': (D, H * HD, 'residual'), 'gateup': (2 * FF, D, 'silu'), 'down': (D, FF, 'residual'), 'lm': (V, D, 'logits')}
+rows = []
+
+
+def note(**r):
+    rows.append(r)
+    print(json.dumps(r), flush=True)
+
+
+def rand16(*s, spread=0.02, dtype=torch.bfloat16):
+    return torch.empty(*s, dtype=dtype, device=dev).normal_(0, spread)
+
+
+class Model:
+    """Random weights, as tiles. quant: a GGML type for all but the embedding."""
+
+    def __init__(self, layers=L, quant=0):
+        self.quant, self.layers = quant, layers
+        self.w = {}
+        for name, (n, k, _) in GEMMS.items():
+            count = 1 if name == 'lm' else layers
+            if quant:
+                qk, unit = UNIT[quant]
+                self.w[name] = [self.units(up(n, 64) // 16 * (k // qk), unit) for _ in range(count)]
+            else:
+                self.w[name] = [rand16(n // 64, k // 64, 4096) for _ in range(count)]
+        self.norm = torch.ones(D, device=dev)
+        self.table = rand16(V // 64, D // 64, 4096)
+        self.inverse = (500000.0 ** (-torch.arange(64, dtype=torch.float64) / 64)).float().to(dev)
+
+    def units(self, count, unit):
+        u = torch.randint(0, 256, (count, unit), dtype=torch.uint8, device=dev)
+        s = {8: 1024, 2: 512, 3: 512, 12: 2304, 14: 3328}[self.quant]
+        h = u[:, s:].contiguous().view(torch.float16)
+        h.normal_(0, 1e-4 if self.quant > 8 else 1e-3)
+        u[:, s:] = h.view(torch.uint8)
+        return u
+
+
+class State:
+    """Activations, KV and step arrays for m tokens: `rows` sequences at context `context` (decode), or chunks of tokens."""
+
+    def __init__(self, m, sequences, context, bits=16, chunk=1, logits=None, layers=L):
+        self.m, self.bits, self.context, self.chunk = m, bits, context, chunk
+        self.g = Geometry(HD, H, KH, 64, bits, layers=layers)
+        self.logit_rows = logits or m
+        i32 = lambda x: torch.tensor(x, dtype=torch.int32, device=dev)
+        self.x = torch.zeros(m, D, device=dev)
+        t = up(m, 64) // 64
+        self.normed, self.mixed = rand16(t, D // 64, 4096, spread=1), rand16(t, D // 64, 4096, spread=1)
+        self.hidden = rand16(t, FF // 64, 4096, spread=1)
+        self.qkv = rand16(m, QKV, spread=1, dtype=torch.float16)
+        lr = self.logit_rows
+        self.last = torch.zeros(up(lr, 64) // 64, D // 64, 4096, dtype=act_type(ACT), device=dev)
+        self.logits = torch.zeros(lr, V, device=dev)
+        blocks = -(-context // 64)
+        self.max_blocks = blocks
+        self.tables = torch.randperm(sequences * blocks).int().view(sequences, blocks).to(dev)
+        self.kv = torch.empty(sequences * blocks, self.g.block_bytes, dtype=torch.uint8, device=dev)
+        for part in self.kv.split(256):
+            if bits == 16:
+                part.view(torch.float16).normal_(0, 1)
+            else:
+                part.random_(0, 256)
+                h = part.view(len(part), layers * KH, self.g.head_bytes)[:, :, 2 * 64 * self.g.row_bytes:]
+                h.copy_((torch.rand(h.shape[0], h.shape[1], h.shape[2] // 2, device=dev) * 0.02).half().view(torch.uint8))
+        per = m // sequences
+        first = context - per
+        self.positions = i32([first + i for _ in range(sequences) for i in range(per)])
+        self.slots = i32([s for s in range(sequences) for _ in range(per)])
+        self.tasks_of = lambda tokens: i32([(s * per + p, min(tokens, per - p), s, first + p) for p in range(0, per, tokens) for s in range(sequences)])
+        self.index = i32([(s + 1) * per - 1 for s in range(sequences)] if lr == sequences else list(range(m)))
+        self.count = i32([m])
+        self.logit_count = i32([lr])
+        self.tokens = torch.randint(0, V, (m,), dtype=torch.int32, device=dev)
+        self.angles = torch.zeros(m, 64, 2, device=dev)
+        self.splits = context // 512 + 1 if context % 512 else context // 512
+        self.partial = self.weights = self.arrived = None
+        if per == 1:
+            self.arrived = torch.zeros(m * KH, dtype=torch.int32, device=dev)
+            self.partial = torch.zeros(m, H, self.splits, HD, device=dev)
+            self.weights = torch.zeros(m, H, self.splits, 2, device=dev)
+        f = lambda v: torch.full((lr,), v, dtype=torch.float32, device=dev)
+        n = lambda v: torch.full((lr + 1,), v, dtype=torch.int32, device=dev)
+        one = torch.zeros(4, dtype=torch.int32, device=dev)
+        self.sampling = dict(logits=self.logits, scratch=torch.empty_like(self.logits), temperature=f(0), topK=n(0), topP=f(1), minP=f(0), repetitionPenalty=f(1),
+                             presencePenalty=f(0), frequencyPenalty=f(0), seed=torch.arange(2 * lr, dtype=torch.int32, device=dev), topLogprobs=n(-1), scoreToken=n(-1),
+                             historyStart=n(0), historyTokens=one, historyCounts=one, biasStart=n(0), biasTokens=one, biasValues=f(0), maskRow=n(-1), masks=one,
+                             logitRows=self.index, positions=self.positions, count=self.logit_count, tokens=n(0), status=n(0), logprobs=f(0), scoreLogprobs=f(0),
+                             topTokens=torch.zeros(lr, 20, dtype=torch.int32, device=dev), topLogprobsOut=torch.zeros(lr, 20, device=dev))
+
+
+def attend(s, kv, tasks, count, pdl, kind, tokens=1, **o):
+    return attention(s.g, ACT, kind, kv, s.qkv, s.mixed, s.partial, s.weights, s.arrived, s.tables, tasks, count, QKV, D // 64, s.max_blocks, s.splits, pdl=pdl, **o)
+
+
+def step(model, s, cfg, pdl=True, skip=(), att=None, prefill=None):
+    """The launches of a step. cfg: name → product configuration; att: of decode attention; prefill: of prefill attention."""
+    m, lr, g = s.m, s.logit_rows, s.g
+    out = []
+    add = lambda name, l: out.append((name, l)) if name not in skip else None
+    kinds = {k: (v.get('kind'), {a: b for a, b in v.items() if a not in ('kind', 'grid')}, v.get('grid')) for k, v in cfg.items()}
+
+    def product(name, layer, x, dst, rows_, stride):
+        kind, o, grid = kinds[name]
+        n, k, epi = GEMMS[name]
+        add(name, gemm(kind, epi, ACT, model.w[name][layer], x, dst, rows_, n, k // 64, stride, pdl=pdl, grid=grid, **o))
+
+    add('embed', embed(0, ACT, model.table, s.x, s.tokens, s.sampling['tokens'], s.positions, model.inverse, s.angles, m, D, D // 64, D, V, 64, pdl=pdl))
+    if prefill:
+        tasks = s.tasks_of(prefill['tokens'])
+    else:
+        tasks = s.tasks_of(1)
+    for layer in range(model.layers):
+        kv = g.layer(s.kv, layer)
+        add('norm', norm(ACT, D, s.x, model.norm, s.normed, None, m, D, D // 64, 1e-5, pdl=pdl))
+        product('qkv', layer, s.normed, s.qkv, m, QKV)
+        add('rope', rope_store(g, s.qkv, s.angles, kv, s.tables, s.positions, s.slots, s.count, m, QKV, s.max_blocks, HD, 0, pdl=pdl))
+        if prefill:
+            add('attention', attend(s, kv, tasks, len(tasks), pdl, **prefill))
+        else:
+            add('attention', attend(s, kv, tasks, m, pdl, **(att or dict(kind='decode', stages=2))))
+        product('o', layer, s.mixed, s.x, m, D)
+        add('norm', norm(ACT, D, s.x, model.norm, s.normed, None, m, D, D // 64, 1e-5, pdl=pdl))
+        product('gateup', layer, s.normed, s.hidden, m, FF // 64)
+        product('down', layer, s.hidden, s.x, m, D)
+    add('norm', norm(ACT, D, s.x, model.norm, s.last, s.index if lr != m else None, lr, D, D // 64, 1e-5, pdl=pdl))
+    product('lm', 0, s.last, s.logits, lr, V)
+    add('sample', sample(s.sampling, lr, V, V, pdl=pdl))
+    return out
+
+
+def time_step(*a, reps=12, warm=2, **k):
+    launches = step(*a, **k)
+    return time_graph(lambda st: [l(st) for _, l in launches], reps=reps, warm=warm)
+
+
+def stage_bytes(c, quant=0):
+    if c['kind'] == 'mma':
+        return c['kt'] * (c['mw'] * 2048 + c['bn'] * 128)
+    if c['kind'] == 'wgmma':
+        return c['kt'] * (c.get('wgs', 1) * 8192 + c['bn'] * 128)
+    qk, unit = UNIT[c['type']]
+    return up(c['ku'] * (qk // 64) * c['bn'] * 128 + c['ku'] * c['mw'] * unit, 1024)
+
+
+def with_ring(c, kb):
+    c = dict(c)
+    c['stages'] = kb * 1024 // stage_bytes(c)
+    warps = c['mw'] * c.get('nw', 1) if c['kind'] != 'wgmma' else 4 * c.get('wgs', 1)
+    return c if c['stages'] >= 2 and c['stages'] * stage_bytes(c) + warps * 2560 + 1024 <= 225 * 1024 else None
+
+
+def candidates(m, quant=0):
+    bn = 8 if m <= 8 else 16 if m <= 16 else 32 if m <= 32 else 64 if m <= 64 else 128 if m <= 128 else 256
+    out = []
+    if quant:
+        ku = (1, 2) if quant > 8 else (2, 4, 8)
+        for mw in ((1, 2, 4) if m <= 32 else (4, 8)):
+            for k in ku:
+                for kb in (32, 64, 96, 144, 200):
+                    out.append(with_ring(dict(kind='q', type=quant, mw=mw, bn=min(bn, 64), ku=k), kb))
+        if m > 16:
+            for mw in (4, 8):
+                for kb in (96, 144, 200):
+                    out.append(with_ring(dict(kind='q', type=quant, mw=mw, bn=bn, ku=ku[0], wgmma=1), kb))
+        return [c for c in out if c]
+    shapes = []
+    if m <= 16:
+        shapes = [dict(kind='mma', mw=1, bn=bn, kt=2), dict(kind='mma', mw=1, bn=bn, kt=4), dict(kind='mma', mw=2, bn=bn, kt=2), dict(kind='mma', mw=2, bn=bn, kt=4),
+                  dict(kind='mma', mw=4, bn=bn, kt=1), dict(kind='wgmma', bn=bn, kt=2, whole=1)]
+        rings = (30, 48, 72, 96, 144, 192)
+    elif m <= 64:
+        shapes = [dict(kind='mma', mw=2, nw=4 if bn == 64 else 2, bn=bn, kt=1), dict(kind='mma', mw=2, nw=4 if bn == 64 else 2, bn=bn, kt=2),
+                  dict(kind='mma', mw=4, nw=2, bn=bn, kt=1), dict(kind='wgmma', bn=bn, kt=1), dict(kind='wgmma', bn=bn, kt=2, whole=1)]
+        rings = (96, 128, 160, 192)
+    else:
+        shapes = [dict(kind='wgmma', bn=128, kt=1), dict(kind='wgmma', bn=128, kt=1, wgs=2), dict(kind='wgmma', bn=64, kt=1)]
+        if m > 128:
+            shapes += [dict(kind='wgmma', bn=256, kt=1), dict(kind='wgmma', bn=256, kt=1, wgs=2)]
+        rings = (96, 128, 196, 210)
+    for sh in shapes:
+        for kb in rings:
+            c = with_ring(sh, kb)
+            if c and c not in out:
+                out.append(c)
+                if m > 8:
+                    out.append(dict(c, grid=SMS))
+    return out
+
+
+START = {  # what tuning in the chain chose
+    8: {'qkv': dict(kind='mma', mw=1, bn=8, kt=4, stages=6), 'o': dict(kind='mma', mw=1, bn=8, kt=4, stages=8),
+        'gateup': dict(kind='wgmma', bn=8, kt=2, stages=4, whole=1), 'down': dict(kind='mma', mw=2, bn=8, kt=4, stages=7),
+        'lm': dict(kind='mma', mw=2, bn=8, kt=2, stages=3)},
+    64: {'qkv': dict(kind='wgmma', bn=64, kt=2, stages=4, whole=1), 'o': dict(kind='wgmma', bn=64, kt=2, stages=5, whole=1, grid=132),
+         'gateup': dict(kind='wgmma', bn=64, kt=2, stages=3, whole=1), 'down': dict(kind='wgmma', bn=64, kt=2, stages=6, whole=1, grid=132),
+         'lm': dict(kind='wgmma', bn=64, kt=2, stages=6, whole=1)},
+    128: {n: dict(kind='wgmma', bn=128, kt=1, stages=5) for n in GEMMS},
+    256: {'qkv': dict(kind='wgmma', bn=256, kt=1, stages=4), 'o': dict(kind='wgmma', bn=64, kt=1, stages=6),
+          'gateup': dict(kind='wgmma', bn=256, kt=1, wgs=2, stages=4, grid=132), 'down': dict(kind='wgmma', bn=128, kt=1, stages=8),
+          'lm': dict(kind='wgmma', bn=256, kt=1, wgs=2, stages=4)},
+}
+
+
+def start_for(m, quant=0):
+    if quant:
+        ku = 1 if quant > 8 else 4
+        return {n: dict(kind='q', type=quant, mw=2 if m <= 8 else 4, bn=8 if m <= 8 else 64, ku=ku, stages=4 if m <= 8 else 3) for n in GEMMS}
+    if m <= 32:
+        bn = 8 if m <= 8 else 16 if m <= 16 else 32
+        return {n: dict(c, bn=bn) for n, c in START[8].items()} if m <= 16 else {n: dict(kind='wgmma', bn=32, kt=2, stages=6, whole=1) for n in GEMMS}
+    return START[64 if m <= 64 else 128 if m <= 128 else 256]
+
+
+def key_for(name, c):
+    return gemm_key(c['kind'], GEMMS[name][2], ACT, **{k: v for k, v in c.items() if k not in ('kind', 'grid')})
+
+
+def tune(model, m, rounds=1, budget=40.0):
+    """Coordinate descent in the chain without attention."""
+    s = State(m, m, 64)
+    cfg = dict(start_for(m, model.quant))
+    skip = ('rope', 'attention', 'sample', 'embed')
+    cand = candidates(m, model.quant)
+    compile_all([key_for(n, c) for n in GEMMS for c in cand + [cfg[n]]])
+    best = time_step(model, s, cfg, skip=skip)
+    note(tune=m, quant=model.quant, start=best, cfg=cfg)
+    t0 = time.time()
+    for r in range(rounds):
+        for name in ('gateup', 'down', 'qkv', 'o', 'lm'):
+            tried = []
+            for c in cand:
+                if time.time() - t0 > budget:
+                    break
+                try:
+                    t = time_step(model, s, dict(cfg, **{name: c}), skip=skip, reps=6, warm=1)
+                except Exception as e:
+                    note(failed=str(e)[:100], cfg=c)
+                    continue
+                tried.append((t, c))
+            tried.sort(key=lambda x: x[0])
+            for t, c in tried[:3]:
+                t = time_step(model, s, dict(cfg, **{name: c}), skip=skip)
+                if t < best:
+                    best, cfg = t, dict(cfg, **{name: c})
+            note(tune=m, name=name, best=best, cfg=cfg[name], tried=[(round(t), {k: v for k, v in c.items()}) for t, c in tried[:4]], worst=tried[-1][0] if tried else None)
+    nopdl = time_step(model, s, cfg, skip=skip, pdl=False)
+    note(tuned=m, quant=model.quant, us=best, noPdl=nopdl, cfg=cfg)
+    return cfg
+
+
+def decode(model, m, context, cfg, bits=16, att=None, sustained=False, what=''):
+    s = State(m, m, context, bits=bits)
+    t = time_step(model, s, cfg, att=att, reps=100 if sustained else 20, warm=5)
+    r = dict(work=f'decode {what} batch {m} context {context} kv {bits}', us=t, tokS=m / t * 1e6, att=att, sustained=sustained)
+    r['noAttention'] = time_step(model, s, cfg, att=att, skip=('attention',))
+    r['noSample'] = time_step(model, s, cfg, att=att, skip=('sample',))
+    r['noRope'] = time_step(model, s, cfg, att=att, skip=('rope',))
+    r['noNorm'] = time_step(model, s, cfg, att=att, skip=('norm',))
+    note(**r)
+    return s
+
+
+def attention_decode():
+    for m, context, bits in ((1, 1024, 16), (1, 8192, 16), (8, 8192, 16), (64, 1024, 16), (64, 4096, 16), (64, 1024, 8), (64, 4096, 8), (64, 1024, 4), (256, 1024, 16), (256, 1024, 8)):
+        layers = 8 if m * context <= 131072 else 4
+        s = State(m, m, context, bits=bits, layers=layers)
+        tasks = s.tasks_of(1)
+        size = m * context * 2 * KH * (HD * bits // 8 + (0 if bits == 16 else 4))
+        for att in [dict(kind='decode', stages=st) for st in (2, 3, 4)]:
+            ls = [attend(s, s.g.layer(s.kv, layer), tasks, m, True, **att) for layer in range(layers)]
+            t = time_graph(lambda st: [l(st) for l in ls], reps=20) / layers
+            note(work=f'attention decode batch {m} context {context} kv {bits}', att=att, us=t, GBs=size / t / 1e3)
+        del s
+        torch.cuda.empty_cache()
+
+
+def attention_prefill():
+    for n, seqs in ((8192, 1), (2048, 4), (1024, 1)):
+        s = State(n * seqs, seqs, n, layers=1, logits=seqs)
+        flops = seqs * 4 * H * HD * n * (n + 1) / 2
+        for p in (dict(kind='wgmma', wgs=2, stages=3, tokens=32), dict(kind='wgmma', wgs=2, stages=4, tokens=32), dict(kind='wgmma', wgs=1, stages=2, tokens=16),
+                  dict(kind='mma', warps=4, stages=2, tokens=16)):
+            tasks = s.tasks_of(p['tokens'])
+            l = attend(s, s.kv.data_ptr(), tasks, len(tasks), False, **p)
+            t = time_graph(lambda st: l(st), reps=10)
+            note(work=f'attention prefill {seqs} x {n}', cfg=p, us=t, TFLOPs=flops / t / 1e6)
+        if n == 8192:
+            q, k, v = (torch.randn(seqs, H, n, HD, device=dev, dtype=torch.bfloat16) for _ in range(3))
+            f = torch.nn.functional.scaled_dot_product_attention
+            for _ in range(3):
+                f(q, k, v, is_causal=True)
+            e = [torch.cuda.Event(enable_timing=True) for _ in range(2)]
+            e[0].record()
+            for _ in range(10):
+                f(q, k, v, is_causal=True)
+            e[1].record()
+            torch.cuda.synchronize()
+            t = e[0].elapsed_time(e[1]) * 100
+            note(work=f'attention prefill torch sdpa {seqs} x {n}', us=t, TFLOPs=flops / t / 1e6)
+
+
+LARGE = [dict(kind='wgmma', wgs=2, bn=256, kt=1, stages=4), dict(kind='wgmma', wgs=2, bn=128, kt=1, stages=6), dict(kind='wgmma', wgs=1, bn=256, kt=1, stages=5)]
+
+
+def products(ms=(256, 1024, 8192)):
+    for m in ms:
+        x = {k: rand16(up(m, 64) // 64, k // 64, 4096, spread=1) for k in (D, FF)}
+        for name, (n, k, epi) in GEMMS.items():
+            if name == 'lm' and m > 512:
+                continue
+            w = rand16(n // 64, k // 64, 4096)
+            out = torch.zeros(m * (n // 2 if epi == 'silu' else n) + 8192, dtype={'residual': torch.float32, 'logits': torch.float32}.get(epi, torch.float16), device=dev)
+            a, b = rand16(m, k, spread=1), rand16(n, k)
+            for _ in range(2):
+                a @ b.T
+            reps = 10
+            e = [torch.cuda.Event(enable_timing=True) for _ in range(2)]
+            e[0].record()
+            for _ in range(reps):
+                a @ b.T
+            e[1].record()
+            torch.cuda.synchronize()
+            base = e[0].elapsed_time(e[1]) * 1000 / reps
+            r = dict(work=f'product {name} m={m}', cublasUs=base, cublasTFLOPs=2 * m * n * k / base / 1e6)
+            for c in LARGE:
+                for grid in (SMS, None):
+                    o = {a_: b_ for a_, b_ in c.items() if a_ != 'kind'}
+                    l = gemm('wgmma', epi, ACT, w, x[k], out, m, n, k // 64, FF // 64 if epi == 'silu' else n, grid=grid, **o)
+                    t = time_graph(lambda st: [l(st) for _ in range(5)], reps=3, warm=1) / 5
+                    r[f"{c['wgs'] * 64}x{c['bn']} g{grid}"] = round(2 * m * n * k / t / 1e6)
+            note(**r)
+
+
+def prefill(model, cfg=None, att=None):
+    cfg = cfg or {n: dict(kind='wgmma', wgs=2, bn=256, kt=1, stages=4, grid=SMS) for n in GEMMS}
+    cfg = dict(cfg, lm=dict(kind='mma', mw=1, bn=8, kt=4, stages=6))
+    att = att or dict(kind='wgmma', wgs=2, stages=3, tokens=32)
+    for n, seqs in ((8192, 1), (2048, 4), (1024, 1)):
+        s = State(n * seqs, seqs, n, logits=seqs)
+        r = dict(work=f'prefill {seqs} x {n}', att=att)
+        t = time_step(model, s, cfg, prefill=att, reps=5, warm=2)
+        r.update(us=t, tokS=n * seqs / t * 1e6)
+        for what in ('attention', 'rope', 'norm', 'qkv', 'o', 'gateup', 'down'):
+            r['no ' + what] = round(time_step(model, s, cfg, prefill=att, reps=3, warm=1, skip=(what,)))
+        note(**r)
+        del s
+        torch.cuda.empty_cache()
+
+
+if __name__ == '__main__':
+    args = sys.argv[1:]
+    file = args[args.index('--json') + 1] if '--json' in args else None
+    t0 = time.time()
+    models = {}
+
+    def model(quant=0):
+        globals()['ACT'] = 1 if quant else 0
+        if quant not in models:
+            models.clear()
+            torch.cuda.empty_cache()
+            models[quant] = Model(quant=quant)
+        return models[quant]
+
+    cfgs = {}
+    for a in args:
+        if a.startswith('--'):
+            break
+        print('==', a, f'{time.time() - t0:.1f} s', flush=True)
+        p = a.split(':')
+        try:
+            if p[0] == 'tune':
+                q = int(p[2]) if len(p) > 2 else 0
+                cfgs[int(p[1]), q] = tune(model(q), int(p[1]), budget=float(p[3]) if len(p) > 3 else 30)
+            elif p[0] == 'decode':
+                m, context, bits = int(p[1]), int(p[2]), int(p[3])
+                q = int(p[4]) if len(p) > 4 else 0
+                decode(model(q), m, context, cfgs.get((m, q)) or start_for(m, q), bits=bits, sustained=m >= 64, what=f'type {q}' if q else '')
+            elif p[0] == 'prefill':
+                prefill(model())
+            elif p[0] == 'products':
+                products()
+            elif p[0] == 'attention':
+                attention_decode()
+                attention_prefill()
+        except Exception as e:
+            import traceback
+            traceback.print_exc()
+            note(section=a, error=str(e)[:300])
+        torch.cuda.empty_cache()
+        if file:
+            json.dump(rows, open(file, 'w'))

@@ -1,0 +1,153 @@
+// What all matrix products share: parameters, the order of tiles, the epilogue.
+//
+// out (tokens, features) = in (tokens, K) · weights (features, K)ᵀ. The weights are the M side of the tensor cores' product
+// and the tokens its N side, so that a single token wastes no more than 7 columns. Each output element is one accumulator
+// over ascending groups of 16 inputs, in every kernel: M, tile, warps and stages change no bit.
+//
+// LM_EPI: what happens to the sums.
+//   0 STORE     f16, row-major (saturating): q, k, v
+//   1 RESIDUAL  out (f32, row-major) += sum
+//   2 SILU      weights hold gate and up interleaved by 8 rows; silu(gate) · up in the activation type, tiled
+//   3 LOGITS    f32, row-major
+#pragma once
+#include "common.h"
+
+#ifndef LM_EPI
+#define LM_EPI 0
+#endif
+
+struct LmGemm {
+  const u8 *weights;  // 16 bits: tiles (common.h); quantised: units (quant.h)
+  const u8 *in;       // activations, tiles
+  u8 *out;
+  const float *bias;  // (features rounded up to 64) or null
+  int rows;           // tokens
+  int n;              // output features of the product (SILU: 2 × hidden)
+  int k64;            // inputs / 64, rounded up; inputs beyond the true ones are zero on both sides
+  int stride;         // values between rows of out, a multiple of 4; SILU: tiles in a row of tiles of out
+};
+
+/** Bytes that the epilogue of one warp needs in shared memory: 32 tokens × (16 + 4) f32. */
+#define LM_STAGING 2560
+
+LM_DEVICE float silu_mul(float gate, float up) {
+  float e = exp2_(gate * -1.44269504088896341f), r;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(1.0f + e));
+  return gate * r * up;
+}
+
+/** One token's four features (LM_EPI 2: of the hidden vector) from f32 to where they belong; `before`: what is there. */
+LM_DEVICE void store_four(const LmGemm &p, int token, int feature, float4 v, float4 before) {
+#if LM_EPI == 0
+  *(uint2 *)((u16 *)p.out + (i64)token * p.stride + feature) = make_uint2(pack_half(v.x, v.y), pack_half(v.z, v.w));
+#elif LM_EPI == 1
+  *(float4 *)((float *)p.out + (i64)token * p.stride + feature) = make_float4(before.x + v.x, before.y + v.y, before.z + v.z, before.w + v.w);
+#elif LM_EPI == 2
+  *(uint2 *)(p.out + tiled_offset(token, feature, p.stride)) = make_uint2(pack_act(v.x, v.y), pack_act(v.z, v.w));
+#else
+  *(float4 *)((float *)p.out + (i64)token * p.stride + feature) = v;
+#endif
+}
+
+/** How a warp's 16 features × 8 · NT tokens are stored: slices of up to 32 tokens, 4 features a lane and turn. */
+template <int NT>
+struct Shape {
+  static const int SLICE = NT < 4 ? NT : 4;                         // eights of tokens
+  static const int QUADS = LM_EPI == 2 ? 2 : 4;                     // lanes for a token
+  static const int TURNS = (SLICE * 8 * QUADS + 31) / 32;           // of 32 lanes for a slice
+  static const int SLICES = NT / SLICE;
+  static const int WIDTH = LM_EPI == 2 ? 12 : 20;                   // f32 of a token in shared memory: no bank conflicts
+  static const int FETCHED = LM_EPI == 1 ? (SLICES < 2 ? 1 : 2) * TURNS : 1;
+};
+/**
+ * Residuals of two slices, fetched before they are needed: all of them before the sums are made where there are no more
+ * (few tokens), otherwise slice by slice (registers).
+ */
+template <int NT>
+struct Residual {
+  float4 v[Shape<NT>::FETCHED];
+};
+
+/** The lane's token and first feature in a turn; false if there is none. */
+template <int NT>
+LM_DEVICE bool place(const LmGemm &p, int feature, int token, int slice, int turn, int lane, int *row, int *quad) {
+  typedef Shape<NT> S;
+  int item = 32 * turn + lane;
+  *row = item / S::QUADS, *quad = item % S::QUADS;
+  int to = token + 8 * S::SLICE * slice + *row, f = (LM_EPI == 2 ? feature / 2 : feature) + 4 * *quad;
+  return *row < 8 * S::SLICE && to < p.rows && f < (LM_EPI == 2 ? p.n / 2 : p.n);
+}
+template <int NT>
+LM_DEVICE void fetch_slice(const LmGemm &p, Residual<NT> &r, int feature, int token, int slice, int lane) {
+  typedef Shape<NT> S;
+#pragma unroll
+  for (int i = 0; i < S::TURNS && LM_EPI == 1; i++) {
+    int row, quad;
+    float4 v = make_float4(0, 0, 0, 0);
+    if (place<NT>(p, feature, token, slice, i, lane, &row, &quad))
+      v = load_f128((const float *)p.out + (i64)(token + 8 * S::SLICE * slice + row) * p.stride + feature + 4 * quad);
+    r.v[(slice & 1) * S::TURNS + i] = v;
+  }
+}
+/** To be called before the sums are made. */
+template <int NT>
+LM_DEVICE void fetch(const LmGemm &p, Residual<NT> &r, int feature, int token, int lane) {
+  if (Shape<NT>::SLICES > 2) return;
+  fetch_slice<NT>(p, r, feature, token, 0, lane);
+  if (Shape<NT>::SLICES > 1) fetch_slice<NT>(p, r, feature, token, 1, lane);
+}
+
+/**
+ * One warp's sums: features [feature, + 16) × tokens [token, + 8 · NT), in the tensor cores' order: lane (g, t) = (lane / 4,
+ * lane % 4) holds features g (0, 1) and g + 8 (2, 3) of tokens 2t, 2t + 1 of each eight. They are turned in shared memory.
+ */
+template <int NT>
+LM_DEVICE void epilogue(const LmGemm &p, float (*sum)[4], Residual<NT> &residual, int feature, int token, u32 staging, int lane) {
+  typedef Shape<NT> S;
+  int g = lane >> 2, t = lane & 3;
+  if (feature >= p.n) return;
+  float bias0 = p.bias ? p.bias[feature + g] : 0.0f, bias1 = p.bias ? p.bias[feature + g + 8] : 0.0f;
+  if (S::SLICES > 2) fetch_slice<NT>(p, residual, feature, token, 0, lane);
+#pragma unroll
+  for (int slice = 0; slice < S::SLICES; slice++) {
+#pragma unroll
+    for (int j = 0; j < S::SLICE; j++) {
+      float *s = sum[slice * S::SLICE + j];
+#pragma unroll
+      for (int e = 0; e < 2; e++) {
+        u32 at = staging + ((8 * j + 2 * t + e) * S::WIDTH + g) * 4;
+        float a = s[e], b = s[2 + e];
+        if (p.bias) a += bias0, b += bias1;
+        if (LM_EPI == 2) {
+          shared_store_f32(at, silu_mul(a, b));
+        } else {
+          shared_store_f32(at, a);
+          shared_store_f32(at + 32, b);
+        }
+      }
+    }
+    __syncwarp();
+    if (S::SLICES > 2 && slice + 1 < S::SLICES) fetch_slice<NT>(p, residual, feature, token, slice + 1, lane);
+#pragma unroll
+    for (int i = 0; i < S::TURNS; i++) {
+      int row, quad;
+      if (place<NT>(p, feature, token, slice, i, lane, &row, &quad)) {
+        uint4 v = shared_u128(staging + row * S::WIDTH * 4 + quad * 16);
+        store_four(p, token + 8 * S::SLICE * slice + row, (LM_EPI == 2 ? feature / 2 : feature) + 4 * quad,
+                   make_float4(__uint_as_float(v.x), __uint_as_float(v.y), __uint_as_float(v.z), __uint_as_float(v.w)),
+                   residual.v[LM_EPI == 1 ? (slice & 1) * S::TURNS + i : 0]);
+      }
+    }
+    __syncwarp();
+  }
+}
+
+/** Tile number → (weight tile, token tile): groups of token tiles, so that what is read together stays in the L2 cache. */
+LM_DEVICE void tile_of(int tile, int weightTiles, int tokenTiles, int *weight, int *token) {
+  const int GROUP = 8;
+  int group = tile / (GROUP * weightTiles), first = group * GROUP;
+  int size = tokenTiles - first < GROUP ? tokenTiles - first : GROUP, rest = tile - group * GROUP * weightTiles;
+  *token = first + rest % size;
+  *weight = rest / size;
+}
+LM_DEVICE int ceil_div(int a, int b) { return (a + b - 1) / b; }
