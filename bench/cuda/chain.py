@@ -184,7 +184,8 @@ def candidates(m, quant=0):
                   dict(kind='mma', mw=4, nw=2, bn=bn, kt=1), dict(kind='wgmma', bn=bn, kt=1), dict(kind='wgmma', bn=bn, kt=2, whole=1)]
         rings = (96, 128, 160, 192)
     else:
-        shapes = [dict(kind='wgmma', bn=128, kt=1), dict(kind='wgmma', bn=128, kt=1, wgs=2), dict(kind='wgmma', bn=64, kt=1)]
+        shapes = [dict(kind='wgmma', bn=128, kt=1), dict(kind='wgmma', bn=128, kt=1, wgs=2), dict(kind='wgmma', bn=64, kt=1),
+                  dict(kind='wgmma', bn=64, kt=2, whole=1), dict(kind='wgmma', bn=128, kt=2, whole=1)]
         if m > 128:
             shapes += [dict(kind='wgmma', bn=256, kt=1), dict(kind='wgmma', bn=256, kt=1, wgs=2)]
         rings = (96, 128, 196, 210)
@@ -342,6 +343,21 @@ def products(ms=(256, 1024, 8192)):
             note(**r)
 
 
+def groups():
+    """The size of a group of token tiles (the order of tiles), sustained."""
+    for name in ('gateup', 'down', 'o'):
+        n, k, epi = GEMMS[name]
+        m = 8192
+        x, w = rand16(m // 64, k // 64, 4096, spread=1), rand16(n // 64, k // 64, 4096)
+        out = torch.zeros(m * (n // 2 if epi == 'silu' else n) + 8192, dtype=torch.float32 if epi == 'residual' else torch.float16, device=dev)
+        r = dict(work=f'tile groups {name} m={m}')
+        for group in (8, 4, 2, 16, 32, 8):
+            l = gemm('wgmma', epi, ACT, w, x, out, m, n, k // 64, FF // 64 if epi == 'silu' else n, grid=SMS, wgs=2, bn=256, kt=1, stages=4, group=group)
+            t = time_graph(lambda st: [l(st) for _ in range(10)], reps=5, warm=2) / 10
+            r[f'group {group}'] = round(2 * m * n * k / t / 1e6)
+        note(**r)
+
+
 def prefill(model, cfg=None, att=None):
     cfg = cfg or {n: dict(kind='wgmma', wgs=2, bn=256, kt=1, stages=4, grid=SMS) for n in GEMMS}
     cfg = dict(cfg, lm=dict(kind='mma', mw=1, bn=8, kt=4, stages=6))
@@ -388,6 +404,8 @@ if __name__ == '__main__':
                 decode(model(q), m, context, cfgs.get((m, q)) or start_for(m, q), bits=bits, sustained=m >= 64, what=f'type {q}' if q else '')
             elif p[0] == 'prefill':
                 prefill(model())
+            elif p[0] == 'groups':
+                groups()
             elif p[0] == 'products':
                 products()
             elif p[0] == 'attention':

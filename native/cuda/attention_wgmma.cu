@@ -71,7 +71,7 @@ LM_KERNEL __launch_bounds__(128 * (LM_WGS + 1), 1) attention(const __grid_consta
   if (threadIdx.x == 0) {
     for (int i = 0; i < LM_STAGES; i++) {
       barrier_init(full + 8 * i, 1);
-      barrier_init(empty + 8 * i, 4 * LM_WGS);
+      barrier_init(empty + 8 * i, 4 * LM_WGS * LM_WARP_ARRIVALS);
     }
     barrier_fence_init();
   }
@@ -111,8 +111,7 @@ LM_KERNEL __launch_bounds__(128 * (LM_WGS + 1), 1) attention(const __grid_consta
     softmax((float(*)[4])s, state, limit, p.scale, t, alpha);
   };
   auto free_stage = [&](int tile) {
-    __syncwarp();
-    if (lane == 0) barrier_arrive(empty + 8 * (tile % LM_STAGES));
+    release_stage(empty + 8 * (tile % LM_STAGES), lane);
   };
   if (own > 0) {
     barrier_wait(full, 0);
