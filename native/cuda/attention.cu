@@ -122,9 +122,12 @@ LM_KERNEL __launch_bounds__(32 * (LM_WARPS + 1), 1) attention(const __grid_const
     }
     barrier_wait(full + 8 * stage, (tile / LM_STAGES) & 1);
     int seen = mine - start;
+    if (end - start < 64) {  // the last tile: all warps are here
+      clear_tail(at, end - start, warp, LM_WARPS, lane);
+      asm volatile("bar.sync 1, %0;" ::"n"(32 * LM_WARPS) : "memory");
+    }
     if (seen > 0) {
       seen = seen < 64 ? seen : 64;
-      if (end - start < 64) clear_tail(at, end - start, lane);
       float s[8][4], alpha[2];
       u32 x[4][4];
 #pragma unroll

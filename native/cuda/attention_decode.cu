@@ -190,7 +190,7 @@ LM_KERNEL __launch_bounds__(160, LM_KV_BITS == 16 ? 3 : 4) attention(const __gri
     int stage = i % LM_STAGES, start = 64 * tile, seen = end - start < 64 ? end - start : 64;
     u32 at = ring + stage * TILE;
     barrier_wait(full + 8 * stage, (i / LM_STAGES) & 1);
-    if (seen < 64) clear_tail(at, seen, lane);
+    if (seen < 64) clear_tail(at, seen, warp, WARPS, lane);  // before the barriers below
     float s[2][4] = {{0, 0, 0, 0}, {0, 0, 0, 0}}, alpha[2], base[2];
     if (16 * warp < seen) scores(at, q, s, warp, lane);
 #pragma unroll
