@@ -1,5 +1,5 @@
 """Whole steps of Llama-3-8B shapes as CUDA graphs with programmatic dependent launch: times, and tuning in the chain.
-python3 chain.py SECTION… [--json FILE]; sections: tune:M, decode, prefill, products, attention, profile:M"""
+python3 chain.py SECTION… [--json FILE]; sections: final, tune:M:TYPE:SECONDS, decode:M:CONTEXT:BITS[:TYPE], prefill, products, groups, attention"""
 import json, sys, time
 import torch
 from lm import *
@@ -184,7 +184,8 @@ def candidates(m, quant=0):
                   dict(kind='mma', mw=4, nw=2, bn=bn, kt=1), dict(kind='wgmma', bn=bn, kt=1), dict(kind='wgmma', bn=bn, kt=2, whole=1)]
         rings = (96, 128, 160, 192)
     else:
-        shapes = [dict(kind='wgmma', bn=128, kt=1), dict(kind='wgmma', bn=128, kt=1, wgs=2), dict(kind='wgmma', bn=64, kt=1)]
+        shapes = [dict(kind='wgmma', bn=128, kt=1), dict(kind='wgmma', bn=128, kt=1, wgs=2), dict(kind='wgmma', bn=64, kt=1),
+                  dict(kind='wgmma', bn=64, kt=2, whole=1), dict(kind='wgmma', bn=128, kt=2, whole=1)]
         if m > 128:
             shapes += [dict(kind='wgmma', bn=256, kt=1), dict(kind='wgmma', bn=256, kt=1, wgs=2)]
         rings = (96, 128, 196, 210)
@@ -198,28 +199,36 @@ def candidates(m, quant=0):
     return out
 
 
-START = {  # what tuning in the chain chose
-    8: {'qkv': dict(kind='mma', mw=1, bn=8, kt=4, stages=6), 'o': dict(kind='mma', mw=1, bn=8, kt=4, stages=8),
-        'gateup': dict(kind='wgmma', bn=8, kt=2, stages=4, whole=1), 'down': dict(kind='mma', mw=2, bn=8, kt=4, stages=7),
-        'lm': dict(kind='mma', mw=2, bn=8, kt=2, stages=3)},
-    64: {'qkv': dict(kind='wgmma', bn=64, kt=2, stages=4, whole=1), 'o': dict(kind='wgmma', bn=64, kt=2, stages=5, whole=1, grid=132),
-         'gateup': dict(kind='wgmma', bn=64, kt=2, stages=3, whole=1), 'down': dict(kind='wgmma', bn=64, kt=2, stages=6, whole=1, grid=132),
-         'lm': dict(kind='wgmma', bn=64, kt=2, stages=6, whole=1)},
-    128: {n: dict(kind='wgmma', bn=128, kt=1, stages=5) for n in GEMMS},
-    256: {'qkv': dict(kind='wgmma', bn=256, kt=1, stages=4), 'o': dict(kind='wgmma', bn=64, kt=1, stages=6),
-          'gateup': dict(kind='wgmma', bn=256, kt=1, wgs=2, stages=4, grid=132), 'down': dict(kind='wgmma', bn=128, kt=1, stages=8),
-          'lm': dict(kind='wgmma', bn=256, kt=1, wgs=2, stages=4)},
+M1, W = dict(kind='mma', mw=1, bn=8, kt=4), dict(kind='wgmma', kt=2, whole=1)
+Q4K = dict(kind='q', type=12, ku=1)
+START = {  # what tuning in the chain chose; native/cuda/README.md has the same table
+    8: dict(qkv=dict(M1, stages=6), o=dict(M1, stages=8), gateup=dict(M1, mw=2, stages=2), down=dict(M1, mw=2, stages=7), lm=dict(M1, mw=2, kt=2, stages=3)),
+    16: dict(qkv=dict(M1, bn=16, stages=4), o=dict(M1, mw=2, bn=16, stages=8, grid=132), gateup=dict(W, bn=16, stages=4), down=dict(M1, mw=2, bn=16, stages=6),
+             lm=dict(M1, mw=2, bn=16, kt=2, stages=3)),
+    32: dict(qkv=dict(W, bn=32, stages=8), o=dict(W, bn=32, stages=8), gateup=dict(W, bn=32, stages=8), down=dict(W, bn=32, stages=6), lm=dict(W, bn=32, stages=4)),
+    64: dict(qkv=dict(W, bn=64, stages=4), o=dict(W, bn=64, stages=6, grid=132), gateup=dict(W, bn=64, stages=4, grid=132), down=dict(W, bn=64, stages=6, grid=132),
+             lm=dict(W, bn=64, stages=3)),
+    128: dict(qkv=dict(kind='wgmma', bn=64, kt=1, stages=6), o=dict(kind='wgmma', bn=64, kt=1, stages=8, grid=132),
+              gateup=dict(kind='wgmma', bn=128, kt=1, wgs=2, stages=4, grid=132), down=dict(kind='wgmma', bn=64, kt=1, stages=8, grid=132),
+              lm=dict(kind='wgmma', bn=128, kt=1, stages=5)),
+    256: dict(qkv=dict(kind='wgmma', bn=256, kt=1, stages=4), o=dict(W, bn=128, stages=4), gateup=dict(kind='wgmma', bn=256, kt=1, wgs=2, stages=4, grid=132),
+              down=dict(W, bn=128, stages=4), lm=dict(kind='wgmma', bn=256, kt=1, wgs=2, stages=4)),
+}
+QUANT = {  # Q4_K
+    8: dict(qkv=dict(Q4K, mw=4, bn=8, ku=2, stages=5), o=dict(Q4K, mw=1, bn=8, stages=13), gateup=dict(Q4K, mw=4, bn=8, ku=2, stages=3),
+            down=dict(Q4K, mw=2, bn=8, stages=16), lm=dict(Q4K, mw=2, bn=8, stages=4)),
+    64: dict(qkv=dict(Q4K, mw=4, bn=64, stages=3), o=dict(Q4K, mw=4, bn=64, stages=3), gateup=dict(Q4K, mw=8, bn=64, wgmma=1, stages=3),
+             down=dict(Q4K, mw=4, bn=64, stages=3), lm=dict(Q4K, mw=4, bn=64, wgmma=1, stages=2)),
 }
 
 
 def start_for(m, quant=0):
+    if quant == 12 and m in (1, 8, 64):
+        return QUANT[8 if m <= 8 else 64]
     if quant:
         ku = 1 if quant > 8 else 4
         return {n: dict(kind='q', type=quant, mw=2 if m <= 8 else 4, bn=8 if m <= 8 else 64, ku=ku, stages=4 if m <= 8 else 3) for n in GEMMS}
-    if m <= 32:
-        bn = 8 if m <= 8 else 16 if m <= 16 else 32
-        return {n: dict(c, bn=bn) for n, c in START[8].items()} if m <= 16 else {n: dict(kind='wgmma', bn=32, kt=2, stages=6, whole=1) for n in GEMMS}
-    return START[64 if m <= 64 else 128 if m <= 128 else 256]
+    return START[next(b for b in (8, 16, 32, 64, 128, 256) if m <= b)]
 
 
 def key_for(name, c):
@@ -342,10 +351,30 @@ def products(ms=(256, 1024, 8192)):
             note(**r)
 
 
-def prefill(model, cfg=None, att=None):
-    cfg = cfg or {n: dict(kind='wgmma', wgs=2, bn=256, kt=1, stages=4, grid=SMS) for n in GEMMS}
+def groups():
+    """The size of a group of token tiles (the order of tiles), sustained."""
+    for name in ('gateup', 'down', 'o'):
+        n, k, epi = GEMMS[name]
+        m = 8192
+        x, w = rand16(m // 64, k // 64, 4096, spread=1), rand16(n // 64, k // 64, 4096)
+        out = torch.zeros(m * (n // 2 if epi == 'silu' else n) + 8192, dtype=torch.float32 if epi == 'residual' else torch.float16, device=dev)
+        r = dict(work=f'tile groups {name} m={m}')
+        for group in (8, 4, 2, 16, 32, 8):
+            l = gemm('wgmma', epi, ACT, w, x, out, m, n, k // 64, FF // 64 if epi == 'silu' else n, grid=SMS, wgs=2, bn=256, kt=1, stages=4, group=group)
+            t = time_graph(lambda st: [l(st) for _ in range(10)], reps=5, warm=2) / 10
+            r[f'group {group}'] = round(2 * m * n * k / t / 1e6)
+        note(**r)
+
+
+def prefill_config():
+    cfg = {n: dict(kind='wgmma', wgs=2, bn=256, kt=1, stages=4, grid=SMS) for n in GEMMS}
+    cfg['down'] = dict(cfg['down'], group=2)
     cfg = dict(cfg, lm=dict(kind='mma', mw=1, bn=8, kt=4, stages=6))
-    att = att or dict(kind='wgmma', wgs=2, stages=3, tokens=32)
+    return cfg, dict(kind='wgmma', wgs=2, stages=3, tokens=32)
+
+
+def prefill(model):
+    cfg, att = prefill_config()
     for n, seqs in ((8192, 1), (2048, 4), (1024, 1)):
         s = State(n * seqs, seqs, n, logits=seqs)
         r = dict(work=f'prefill {seqs} x {n}', att=att)
@@ -356,6 +385,38 @@ def prefill(model, cfg=None, att=None):
         note(**r)
         del s
         torch.cuda.empty_cache()
+
+
+FINAL = [  # work, (batch, context, KV bits, weight type), LMDeploy 0.18, vLLM 0.26, target, aim, floor (tok/s)
+    ('decode 1 x 1k', (1, 1024, 16, 0), 151, 155, 168, 182, 191), ('decode 64 x 1k, sustained', (64, 1024, 16, 0), 6523, 6337, 6700, 7200, 7520),
+    ('decode 256 x 1k, sustained', (256, 1024, 16, 0), 12200, 11886, 12300, 13000, 13840), ('decode 64 x 4k, sustained', (64, 4096, 16, 0), 3573, 3515, 3500, 3600, 3710),
+    ('int8 KV 64 x 1k, sustained', (64, 1024, 8, 0), 7548, 7129, 7200, None, None), ('int8 KV 256 x 1k, sustained', (256, 1024, 8, 0), 16334, 15134, 15500, None, None),
+    ('int8 KV 64 x 4k, sustained', (64, 4096, 8, 0), 4979, 4666, 4800, None, None), ('prefill', None, None, None, None, None, None),
+    ('Q4_K 1 x 1k (theirs AWQ)', (1, 1024, 16, 12), 130, 244, 230, 300, None), ('Q4_K 64 x 1k (theirs AWQ), sustained', (64, 1024, 16, 12), 5554, 7444, 6000, 7500, None)]
+
+
+def final(model):
+    out = []
+    for work, case, lmdeploy, vllm, target, aim, floor in FINAL:
+        if case is None:
+            for (n, seqs), base in zip(((8192, 1), (2048, 4), (1024, 1)), ((33126, 38131, 36000, 42000), (39252, 40956, 39500, 43000), (None, None, None, None))):
+                cfg, att = prefill_config()
+                s = State(n * seqs, seqs, n, logits=seqs)
+                t = time_step(model(0), s, cfg, prefill=att, reps=10, warm=3)
+                out.append(dict(work=f'prefill {seqs} x {n}', ours=round(n * seqs / t * 1e6), unit='tok/s', us=round(t), lmdeploy=base[0], vllm=base[1], target=base[2], aim=base[3]))
+                del s
+                torch.cuda.empty_cache()
+        else:
+            m, context, bits, q = case
+            mod = model(q)
+            s = State(m, m, context, bits=bits)
+            t = time_step(mod, s, start_for(m, q), reps=150 if m >= 64 else 40, warm=10)
+            out.append(dict(work=work, ours=round(m / t * 1e6, 1), unit='tok/s', us=round(t), lmdeploy=lmdeploy, vllm=vllm, target=target, aim=aim,
+                            shareOfFloor=round(m / t * 1e6 / floor, 3) if floor else None))
+            del s
+            torch.cuda.empty_cache()
+        note(**out[-1])
+    rows.extend(out)
 
 
 if __name__ == '__main__':
@@ -388,6 +449,10 @@ if __name__ == '__main__':
                 decode(model(q), m, context, cfgs.get((m, q)) or start_for(m, q), bits=bits, sustained=m >= 64, what=f'type {q}' if q else '')
             elif p[0] == 'prefill':
                 prefill(model())
+            elif p[0] == 'final':
+                final(model)
+            elif p[0] == 'groups':
+                groups()
             elif p[0] == 'products':
                 products()
             elif p[0] == 'attention':

@@ -630,14 +630,14 @@ def sanitize():
     """Small cases for compute-sanitizer."""
     global MMA, WG
     MMA, WG = [MMA[0], MMA[5]], [WG[0], WG[4], WG[8]]
-    attempt('products', check_product, 0, 136, 192, (1, 70))
-    attempt('epilogues', check_epilogues, 1)
+    attempt('products', check_product, 0, 136, 704, (1, 70))
     full = quant_variants
     globals()['quant_variants'] = lambda kind: full(kind)[:2] + full(kind)[-3:-2]
     for kind in (12, 14, 8):
-        attempt('quant', check_quant, kind, 1, 72, 256, (9,))
+        attempt('quant', check_quant, kind, 1, 72, 1536, (9,))
     for bits in (16, 8, 4):
         attempt('attention', check_attention, 64, 4, 2, 16, bits, 1, [70, 530], True)
+    attempt('attention', check_attention, 128, 4, 1, 64, 16, 0, [600], True)
     attempt('awkward', awkward)
     attempt('sample', check_sampling, 5003, 6, 3, 1, 3)
 

@@ -46,7 +46,7 @@ def _compile(key):
     prog = ctypes.c_void_p()
     nvrtc.nvrtcCreateProgram(ctypes.byref(prog), _texts[file].encode(), file.encode(), 0, None, None)
     opts = [f'--gpu-architecture={ARCH}', '-default-device', '-fmad=false', '-modify-stack-limit=false', '-diag-suppress=177',
-            '-I' + SOURCES] + [f'-DLM_{k}={v}' for k, v in defs]
+            '-I' + SOURCES] + os.environ.get('LM_OPTIONS', '').split() + [f'-DLM_{k}={v}' for k, v in defs]
     arr = (ctypes.c_char_p * len(opts))(*[o.encode() for o in opts])
     rc = nvrtc.nvrtcCompileProgram(prog, len(opts), arr)
     n = ctypes.c_size_t()
@@ -194,7 +194,7 @@ def gemm_key(kind, epi, act, **o):
         return key_of('gemm_mma.cu', EPI=EPI[epi], ACT=act, MW=o['mw'], NW=o.get('nw', 1), BN=o['bn'], KT=o['kt'], STAGES=o['stages'])
     if kind == 'wgmma':
         return key_of('gemm_wgmma.cu', EPI=EPI[epi], ACT=act, WGS=o.get('wgs', 1), BN=o['bn'], KT=o['kt'], STAGES=o['stages'],
-                      WHOLE=o.get('whole', 0))
+                      WHOLE=o.get('whole', 0), TILE_GROUP=o.get('group', 8))
     return key_of('gemm_q.cu', EPI=EPI[epi], ACT=act, TYPE=o['type'], MW=o['mw'], BN=o['bn'], KU=o['ku'], STAGES=o['stages'],
                   WGMMA=o.get('wgmma', 0))
 

@@ -84,7 +84,7 @@ LM_KERNEL __launch_bounds__(32 * (LM_WARPS + 1), 1) attention(const __grid_const
   if (threadIdx.x == 0) {
     for (int i = 0; i < LM_STAGES; i++) {
       barrier_init(full + 8 * i, full_count());
-      barrier_init(empty + 8 * i, LM_WARPS);
+      barrier_init(empty + 8 * i, LM_WARPS * LM_WARP_ARRIVALS);
     }
     barrier_fence_init();
   }
@@ -122,9 +122,12 @@ LM_KERNEL __launch_bounds__(32 * (LM_WARPS + 1), 1) attention(const __grid_const
     }
     barrier_wait(full + 8 * stage, (tile / LM_STAGES) & 1);
     int seen = mine - start;
+    if (end - start < 64) {  // the last tile: all warps are here
+      clear_tail(at, end - start, warp, LM_WARPS, lane);
+      asm volatile("bar.sync 1, %0;" ::"n"(32 * LM_WARPS) : "memory");
+    }
     if (seen > 0) {
       seen = seen < 64 ? seen : 64;
-      if (end - start < 64) clear_tail(at, end - start, lane);
       float s[8][4], alpha[2];
       u32 x[4][4];
 #pragma unroll
@@ -144,8 +147,7 @@ LM_KERNEL __launch_bounds__(32 * (LM_WARPS + 1), 1) attention(const __grid_const
       }
       mix(at, x, o, (seen + 15) / 16, lane);
     }
-    __syncwarp();
-    if (lane == 0) barrier_arrive(empty + 8 * stage);
+    release_stage(empty + 8 * stage, lane);
     if ((tile % SPLIT_TILES == SPLIT_TILES - 1 || tile == tiles - 1) && seen + 64 * (tile % SPLIT_TILES) > 0) {
       // the end of a split of which the warp saw something: join it to those before
       bool leading = tile < SPLIT_TILES, final = tile == tiles - 1 || mine <= start + 64;

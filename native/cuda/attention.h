@@ -78,17 +78,16 @@ LM_DEVICE void load_q(const LmAttention &p, int first, int rows, int kvHead, int
   }
 }
 
-/** Rows of V that nobody stored count 0 · V: they must be numbers. */
-LM_DEVICE void clear_tail(u32 tile, int valid, int lane) {
+/** Rows of V that nobody stored count 0 · V: they must be numbers. The warps share the work; a barrier must follow. */
+LM_DEVICE void clear_tail(u32 tile, int valid, int warp, int warps, int lane) {
   int end = (valid + 15) & ~15;
-  for (int token = valid; token < end; token++) {
+  for (int token = valid + warp; token < end; token += warps) {
     if (LM_KV_BITS == 16) {
       for (int c = lane; c < LM_HD / 8; c += 32) shared_store_u128(tile + TILE_K + kv_half_offset(token, c), make_uint4(0, 0, 0, 0));
     } else if (lane < 2) {
       asm volatile("st.shared.b16 [%0], %1;" ::"r"(tile + 2 * TILE_K + param_offset(token, 2 + lane)), "h"((u16)0) : "memory");
     }
   }
-  __syncwarp();
 }
 
 #if LM_KV_BITS != 16

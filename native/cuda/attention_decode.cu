@@ -151,7 +151,7 @@ LM_KERNEL __launch_bounds__(160, LM_KV_BITS == 16 ? 3 : 4) attention(const __gri
   if (threadIdx.x == 0) {
     for (int i = 0; i < LM_STAGES; i++) {
       barrier_init(full + 8 * i, full_count());
-      barrier_init(empty + 8 * i, WARPS);
+      barrier_init(empty + 8 * i, WARPS * LM_WARP_ARRIVALS);
     }
     barrier_fence_init();
   }
@@ -190,7 +190,7 @@ LM_KERNEL __launch_bounds__(160, LM_KV_BITS == 16 ? 3 : 4) attention(const __gri
     int stage = i % LM_STAGES, start = 64 * tile, seen = end - start < 64 ? end - start : 64;
     u32 at = ring + stage * TILE;
     barrier_wait(full + 8 * stage, (i / LM_STAGES) & 1);
-    if (seen < 64) clear_tail(at, seen, lane);
+    if (seen < 64) clear_tail(at, seen, warp, WARPS, lane);  // before the barriers below
     float s[2][4] = {{0, 0, 0, 0}, {0, 0, 0, 0}}, alpha[2], base[2];
     if (16 * warp < seen) scores(at, q, s, warp, lane);
 #pragma unroll
@@ -249,8 +249,7 @@ LM_KERNEL __launch_bounds__(160, LM_KV_BITS == 16 ? 3 : 4) attention(const __gri
       o[j][2] *= alpha[1], o[j][3] *= alpha[1];
     }
     mix(at, x, o, (seen + 15) / 16, warp, lane);
-    __syncwarp();
-    if (lane == 0) barrier_arrive(empty + 8 * stage);
+    release_stage(empty + 8 * stage, lane);
   }
 #pragma unroll
   for (int r = 0; r < 2; r++) {

@@ -10,14 +10,16 @@
 
 #define GROUP_STRIDE (16 * LM_HD)  // from 8 rows to the next 8
 
-LM_DEVICE void group_sync(int group) { asm volatile("bar.sync %0, 128;" ::"r"(1 + group) : "memory"); }
+LM_DEVICE void groups_sync() { asm volatile("bar.sync 1, %0;" ::"n"(128 * LM_WGS) : "memory"); }
 /** What ordinary stores wrote to shared memory is seen by wgmma. */
 LM_DEVICE void proxy_fence() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
-/** Rows of V that nobody stored count 0 · V: they must be numbers. */
-LM_DEVICE void clear_rows(u32 tile, int valid, int thread) {
-  for (int item = thread; item < (64 - valid) * (LM_HD / 8); item += 128)
+/** Rows of V that nobody stored count 0 · V: they must be numbers. All warpgroups come here once, with the last tile. */
+LM_DEVICE void clear_rows(u32 tile, int valid) {
+  for (int item = threadIdx.x; item < (64 - valid) * (LM_HD / 8); item += 128 * LM_WGS)
     shared_store_u128(tile + TILE_K + kv_half_offset(valid + item / (LM_HD / 8), item % (LM_HD / 8)), make_uint4(0, 0, 0, 0));
+  proxy_fence();
+  groups_sync();
 }
 
 /** s = q · Kᵀ, begun. */
@@ -71,7 +73,7 @@ LM_KERNEL __launch_bounds__(128 * (LM_WGS + 1), 1) attention(const __grid_consta
   if (threadIdx.x == 0) {
     for (int i = 0; i < LM_STAGES; i++) {
       barrier_init(full + 8 * i, 1);
-      barrier_init(empty + 8 * i, 4 * LM_WGS);
+      barrier_init(empty + 8 * i, 4 * LM_WGS * LM_WARP_ARRIVALS);
     }
     barrier_fence_init();
   }
@@ -111,8 +113,7 @@ LM_KERNEL __launch_bounds__(128 * (LM_WGS + 1), 1) attention(const __grid_consta
     softmax((float(*)[4])s, state, limit, p.scale, t, alpha);
   };
   auto free_stage = [&](int tile) {
-    __syncwarp();
-    if (lane == 0) barrier_arrive(empty + 8 * (tile % LM_STAGES));
+    release_stage(empty + 8 * (tile % LM_STAGES), lane);
   };
   if (own > 0) {
     barrier_wait(full, 0);
@@ -156,11 +157,7 @@ LM_KERNEL __launch_bounds__(128 * (LM_WGS + 1), 1) attention(const __grid_consta
   if (own > 0) {
     int tile = own - 1;
     u32 at = ring + tile % LM_STAGES * TILE;
-    if (end - 64 * tile < 64) {
-      clear_rows(at, end - 64 * tile, threadIdx.x & 127);
-      proxy_fence();
-      group_sync(group);
-    }
+    if (end - 64 * tile < 64) clear_rows(at, end - 64 * tile);
     begin_mix(x, o, at);
     wgmma_wait<0>();
     wgmma_hold<LM_HD / 2>(o);
@@ -169,6 +166,7 @@ LM_KERNEL __launch_bounds__(128 * (LM_WGS + 1), 1) attention(const __grid_consta
   }
   for (int tile = own; tile < tiles; tile++) {  // tiles of the other groups
     barrier_wait(full + 8 * (tile % LM_STAGES), (tile / LM_STAGES) & 1);
+    if (end - 64 * tile < 64) clear_rows(ring + tile % LM_STAGES * TILE, end - 64 * tile);
     free_stage(tile);
   }
 #pragma unroll

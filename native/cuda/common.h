@@ -278,6 +278,18 @@ LM_DEVICE void copies_done(u32 bar) {
   asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(bar) : "memory");
 #endif
 }
+/**
+ * A warp has used a stage: its lanes meet, and one arrives for all. LM_ARRIVE_ALL 1, for the race checker, which does not see
+ * that order: every lane arrives.
+ */
+#ifndef LM_ARRIVE_ALL
+#define LM_ARRIVE_ALL 0
+#endif
+#define LM_WARP_ARRIVALS (LM_ARRIVE_ALL ? 32 : 1)
+LM_DEVICE void release_stage(u32 bar, int lane) {
+  __syncwarp();
+  if (LM_ARRIVE_ALL || lane == 0) barrier_arrive(bar);
+}
 /** Before the copying warp leaves. */
 LM_DEVICE void copies_end() {
 #if !LM_SM90

@@ -16,6 +16,10 @@
 #define LM_EPI 0
 #endif
 
+#ifndef LM_TILE_GROUP
+#define LM_TILE_GROUP 8
+#endif
+
 struct LmGemm {
   const u8 *weights;  // 16 bits: tiles (common.h); quantised: units (quant.h)
   const u8 *in;       // activations, tiles
@@ -144,7 +148,7 @@ LM_DEVICE void epilogue(const LmGemm &p, float (*sum)[4], Residual<NT> &residual
 
 /** Tile number → (weight tile, token tile): groups of token tiles, so that what is read together stays in the L2 cache. */
 LM_DEVICE void tile_of(int tile, int weightTiles, int tokenTiles, int *weight, int *token) {
-  const int GROUP = 8;
+  const int GROUP = LM_TILE_GROUP;
   int group = tile / (GROUP * weightTiles), first = group * GROUP;
   int size = tokenTiles - first < GROUP ? tokenTiles - first : GROUP, rest = tile - group * GROUP * weightTiles;
   *token = first + rest % size;

@@ -142,7 +142,7 @@ LM_KERNEL __launch_bounds__(32 * (WARPS + 1), 1) gemm(const __grid_constant__ Lm
   if (threadIdx.x == 0) {
     for (int i = 0; i < LM_STAGES; i++) {
       barrier_init(full + 8 * i, full_count());
-      barrier_init(empty + 8 * i, WARPS);
+      barrier_init(empty + 8 * i, WARPS * LM_WARP_ARRIVALS);
     }
     barrier_fence_init();
   }
@@ -168,8 +168,7 @@ LM_KERNEL __launch_bounds__(32 * (WARPS + 1), 1) gemm(const __grid_constant__ Lm
       int stage = i % LM_STAGES, kts = p.k64 - s * LM_KT < LM_KT ? p.k64 - s * LM_KT : LM_KT;
       barrier_wait(full + 8 * stage, (i / LM_STAGES) & 1);
       multiply(ring + stage * STAGE, ring + stage * STAGE + STAGE_A + first * 128, kts, warp % LM_MW, lane, sum);
-      __syncwarp();
-      if (lane == 0) barrier_arrive(empty + 8 * stage);
+      release_stage(empty + 8 * stage, lane);
     }
     epilogue<NT>(p, sum, residual, feature, token * LM_BN + first, staging + warp * LM_STAGING, lane);
   }

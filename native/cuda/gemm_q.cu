@@ -126,7 +126,7 @@ LM_KERNEL __launch_bounds__(32 * (LM_MW + 1), 1) gemm(const __grid_constant__ Lm
   if (threadIdx.x == 0) {
     for (int i = 0; i < LM_STAGES; i++) {
       barrier_init(full + 8 * i, full_count());
-      barrier_init(empty + 8 * i, LM_MW);
+      barrier_init(empty + 8 * i, LM_MW * LM_WARP_ARRIVALS);
     }
     barrier_fence_init();
   }
@@ -176,8 +176,7 @@ LM_KERNEL __launch_bounds__(32 * (LM_MW + 1), 1) gemm(const __grid_constant__ Lm
 #endif
         }
       }
-      __syncwarp();
-      if (lane == 0) barrier_arrive(empty + 8 * stage);
+      release_stage(empty + 8 * stage, lane);
     }
     epilogue<NT>(p, sum, residual, feature, token * LM_BN, staging + warp * LM_STAGING, lane);
   }

@@ -88,11 +88,6 @@ LM_DEVICE void produce(const LmGemm &p, u32 ring, u32 full, u32 empty) {
   }
 }
 
-LM_DEVICE void release(u32 bar, int lane) {
-  __syncwarp();
-  if (lane == 0) barrier_arrive(bar);
-}
-
 LM_KERNEL __launch_bounds__(BLOCK, MOVE_REGISTERS ? 1 : 0) gemm(const __grid_constant__ LmGemm p) {
   extern __shared__ __align__(1024) u8 memory[];
   u32 ring = shared_address(memory), staging = ring + LM_STAGES * STAGE, full = staging + 4 * LM_WGS * LM_STAGING,
@@ -101,7 +96,7 @@ LM_KERNEL __launch_bounds__(BLOCK, MOVE_REGISTERS ? 1 : 0) gemm(const __grid_con
   if (threadIdx.x == 0) {
     for (int i = 0; i < LM_STAGES; i++) {
       barrier_init(full + 8 * i, 1);
-      barrier_init(empty + 8 * i, 4 * LM_WGS);
+      barrier_init(empty + 8 * i, 4 * LM_WGS * LM_WARP_ARRIVALS);
     }
     barrier_fence_init();
   }
@@ -142,11 +137,11 @@ LM_KERNEL __launch_bounds__(BLOCK, MOVE_REGISTERS ? 1 : 0) gemm(const __grid_con
           wgmma_commit();  // a group even if it is empty: the wait counts groups
         }
         wgmma_wait<LM_KT>();  // the stage before is used up
-        if (s > 0) release(empty + 8 * ((i - 1) % LM_STAGES), lane);
+        if (s > 0) release_stage(empty + 8 * ((i - 1) % LM_STAGES), lane);
       }
       wgmma_wait<0>();
       wgmma_hold<SUMS>(sum);
-      release(empty + 8 * ((i - 1) % LM_STAGES), lane);
+      release_stage(empty + 8 * ((i - 1) % LM_STAGES), lane);
       epilogue<NT>(p, (float(*)[4])sum, residual, feature, token * LM_BN, staging + warp * LM_STAGING, lane);
     }
   }
