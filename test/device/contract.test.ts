@@ -3,6 +3,8 @@ import assert from 'node:assert/strict';
 import { after, describe, it } from 'node:test';
 import { createCpuDevice } from '../../src/device/cpu/index.js';
 import { type Device, STEP_LAYOUT, type Step } from '../../src/device/device.js';
+import { cudaHere } from './cuda/here.js';
+import { createCudaDevice } from '../../src/device/cuda/index.js';
 import { createNullDevice } from '../../src/device/null/index.js';
 import { ReferenceDevice } from '../reference/device.js';
 import { Runner, randomModel, sequence } from './support.js';
@@ -15,6 +17,7 @@ const devices: Record<string, () => Device> = {
   null: () => createNullDevice(),
   'null, two steps in flight': () => createNullDevice({ depth: 2 }),
   reference: () => new ReferenceDevice(),
+  ...(cudaHere ? { cuda: () => createCudaDevice() } : {}),
 };
 
 const prompt = sequence(21, 5, VOCAB);
