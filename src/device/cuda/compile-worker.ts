@@ -1,26 +1,28 @@
-/** A thread that compiles kernels until none is left. The engine's thread sleeps meanwhile: it is told by the counts. */
+/**
+ * A process that compiles its share of kernels: NVRTC takes one at a time in a process. Arguments: a file with the jobs, which
+ * of them are its own (every n-th from i). What goes wrong is written beside the target.
+ */
 import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { type MessagePort, threadId, workerData } from 'node:worker_threads';
-import { errors, LongmindError } from '../../errors.js';
-import type { CompileData } from './kernels.js';
-import { loadNvrtc } from './nvrtc.js';
+import { type CompileData, loadNvrtc } from './nvrtc.js';
 
-const { place, folder, jobs, counts, port } = workerData as CompileData & { port: MessagePort };
+const [file, first, step] = process.argv.slice(2) as [string, string, string];
+const { place, folder, jobs } = JSON.parse(readFileSync(file, 'utf8')) as CompileData;
 
+let target = jobs[Number(first)]!.target;
+/** Another process may write the same. */
+function write(to: string, bytes: Uint8Array | string): void {
+  const aside = `${to}.${process.pid}`;
+  writeFileSync(aside, bytes);
+  renameSync(aside, to);
+}
 try {
   const nvrtc = loadNvrtc(place);
-  for (let i = Atomics.add(counts, 0, 1); i < jobs.length; i = Atomics.add(counts, 0, 1)) {
-    const { file, options, target } = jobs[i]!;
-    const cubin = nvrtc.compile(readFileSync(path.join(folder, file), 'utf8'), file, options);
-    // another process may write the same
-    const aside = `${target}.${process.pid}-${threadId}`;
-    writeFileSync(aside, cubin);
-    renameSync(aside, target);
-    Atomics.add(counts, 1, 1);
-    Atomics.notify(counts, 1);
+  for (let i = Number(first); i < jobs.length; i += Number(step)) {
+    const job = jobs[i]!;
+    target = job.target;
+    write(target, nvrtc.compile(readFileSync(path.join(folder, job.file), 'utf8'), job.file, job.options));
   }
 } catch (e) {
-  const error = e instanceof LongmindError ? e : errors.kernelFailed('a kernel', (e as Error).message);
-  port.postMessage(error.toJSON());
+  write(`${target}.error`, (e as Error).message);
 }

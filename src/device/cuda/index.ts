@@ -127,7 +127,11 @@ export class CudaDevice implements Device {
   }
 
   workspaceBytes(program: Program, limits: StepLimits): number {
-    return workspaceBytes(makePlan(program, () => 1), program.dims, limits);
+    return workspaceBytes(
+      makePlan(program, () => 1),
+      program.dims,
+      limits,
+    );
   }
 
   weightBytes(program: Program, source: TensorSource): number {

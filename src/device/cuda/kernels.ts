@@ -1,13 +1,12 @@
 /** The kernels of native/cuda: which there are (kernels.json), compiled once and kept on disk. */
 import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { MessageChannel, receiveMessageOnPort, Worker } from 'node:worker_threads';
 import { temporaryCache, userCache, writable } from '../../base/folders.js';
-import { errors, invariant, reviveError, type SerializedError } from '../../errors.js';
-import type { NvrtcPlace } from './nvrtc.js';
+import { invariant } from '../../errors.js';
+import { compileAll } from './compile-jobs.js';
+import type { CompileJob, NvrtcPlace } from './nvrtc.js';
 
 export type ParamType = 'pointer' | 'i32' | 'i64' | 'f32';
 export interface KernelEntry {
@@ -46,21 +45,6 @@ export const nameOf = ({ kernel, macros }: KernelKey): string =>
     .sort()
     .join(' ')}`;
 
-export interface CompileJob {
-  file: string;
-  options: string[];
-  target: string;
-}
-
-/** What a compiling thread is started with. */
-export interface CompileData {
-  place: NvrtcPlace;
-  folder: string;
-  jobs: CompileJob[];
-  /** (2) jobs taken, jobs done. */
-  counts: Int32Array;
-}
-
 export class KernelStore {
   readonly #table: Table;
   readonly #sources: string;
@@ -82,11 +66,11 @@ export class KernelStore {
     this.#sources = hash.digest('hex');
   }
 
-  /** Machine code of all these kernels, in order. Compiles what is not there, on several threads. */
+  /** Machine code of all these kernels, in order. Compiles what is not there, by several processes. */
   load(keys: KernelKey[], onProgress?: (done: number, total: number) => void): Uint8Array[] {
     const jobs = keys.map((key) => this.#job(key));
     const missing = jobs.filter((job) => !existsSync(job.target));
-    if (missing.length > 0) this.#compile(missing, onProgress);
+    if (missing.length > 0) compileAll({ place: this.place, folder: this.#table.folder, jobs: missing }, onProgress);
     return jobs.map((job) => readFileSync(job.target));
   }
 
@@ -100,38 +84,6 @@ export class KernelStore {
     const digest = createHash('sha256').update(key).digest('hex').slice(0, 24);
     const target = path.join(this.#folder, `${kernel}-${digest}.cubin`);
     return { file: entry.file, options: [...options, `-I${this.#table.folder}`], target };
-  }
-
-  #compile(jobs: CompileJob[], onProgress?: (done: number, total: number) => void): void {
-    const counts = new Int32Array(new SharedArrayBuffer(8));
-    const data: CompileData = { place: this.place, folder: this.#table.folder, jobs, counts };
-    const threads = Math.min(jobs.length, Math.max(1, os.availableParallelism()), 16);
-    const workers = Array.from({ length: threads }, () => {
-      const { port1, port2 } = new MessageChannel();
-      const options = { workerData: { ...data, port: port2 }, transferList: [port2] };
-      return { port: port1, worker: new Worker(new URL('./compile-worker.js', import.meta.url), options) };
-    });
-    let seen = 0;
-    onProgress?.(0, jobs.length);
-    try {
-      while (seen < jobs.length) {
-        Atomics.wait(counts, 1, seen, 200);
-        seen = Atomics.load(counts, 1);
-        onProgress?.(seen, jobs.length);
-        for (const { port } of workers) {
-          const failed = receiveMessageOnPort(port)?.message as SerializedError | undefined;
-          if (failed) throw reviveError(failed);
-        }
-      }
-    } finally {
-      for (const { port, worker } of workers) {
-        port.close();
-        worker.unref();
-        void worker.terminate();
-      }
-    }
-    const lost = jobs.find((job) => !existsSync(job.target));
-    if (lost) throw errors.kernelFailed(lost.file, `${lost.target} was not written`);
   }
 }
 

@@ -14,6 +14,18 @@ export interface NvrtcPlace {
   major: number;
 }
 
+export interface CompileJob {
+  file: string;
+  options: string[];
+  target: string;
+}
+/** What a compiling process reads. */
+export interface CompileData {
+  place: NvrtcPlace;
+  folder: string;
+  jobs: CompileJob[];
+}
+
 const TOOLKITS = ['/usr/local/cuda/lib64', '/opt/cuda/lib64', '/usr/lib/x86_64-linux-gnu', '/usr/lib64'];
 /** Prints the folders of the packages that hold NVRTC. */
 const ASK_PYTHON =
@@ -70,8 +82,17 @@ export function loadNvrtc(place: NvrtcPlace): Nvrtc {
   } catch (e) {
     throw errors.noNvrtc((e as Error).message);
   }
-  const f = (name: string, ...args: string[]) => library.func(name, 'int', args) as unknown as (...a: unknown[]) => number;
-  const program = f('nvrtcCreateProgram', '_Out_ uint64_t *', 'const char *', 'const char *', 'int', 'void *', 'void *');
+  const f = (name: string, ...args: string[]) =>
+    library.func(name, 'int', args) as unknown as (...a: unknown[]) => number;
+  const program = f(
+    'nvrtcCreateProgram',
+    '_Out_ uint64_t *',
+    'const char *',
+    'const char *',
+    'int',
+    'void *',
+    'void *',
+  );
   const compile = f('nvrtcCompileProgram', 'uint64_t', 'int', 'const char **');
   const destroy = f('nvrtcDestroyProgram', '_Inout_ uint64_t *');
   const logSize = f('nvrtcGetProgramLogSize', 'uint64_t', '_Out_ uint64_t *');

@@ -6,7 +6,16 @@ import { errors, invariant } from '../../errors.js';
 import type { LinearOutput, Op, Program, RopeConfig } from '../device.js';
 
 /** Tensor types by GGML's numbers; 16 and 32 bit floats become tiles of the activation type, the others stay quantised. */
-export const TYPES: Readonly<Record<string, number>> = { F32: 0, F16: 1, Q4_0: 2, Q4_1: 3, Q8_0: 8, Q4_K: 12, Q6_K: 14, BF16: 30 };
+export const TYPES: Readonly<Record<string, number>> = {
+  F32: 0,
+  F16: 1,
+  Q4_0: 2,
+  Q4_1: 3,
+  Q8_0: 8,
+  Q4_K: 12,
+  Q6_K: 14,
+  BF16: 30,
+};
 export const isFloat = (type: number): boolean => type === 0 || type === 1 || type === 30;
 /** Inputs and bytes of a unit of 16 rows of quantised weights. */
 export const UNITS: Readonly<Record<number, { inputs: number; bytes: number }>> = {

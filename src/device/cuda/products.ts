@@ -90,12 +90,14 @@ function roleOf(epilogue: number, matrix: Matrix): Role {
   return 64 * matrix.k64 > 2 * matrix.features ? 'down' : 'o';
 }
 
-function configOf(matrix: Matrix, epilogue: number, rows: number, { capability }: Gpu): Config {
+function configOf(matrix: Matrix, epilogue: number, rows: number, { capability, sharedBytes }: Gpu): Config {
   const hopper = capability === 90;
   if (!isFloat(matrix.type)) {
     const large = UNITS[matrix.type]!.inputs === 256;
     if (rows <= 8) return { kind: 'q', mw: 2, bn: 8, ku: large ? 1 : 4, stages: 4 };
-    if (rows <= 64 || !hopper) return { kind: 'q', mw: 4, bn: 64, ku: large ? 1 : 2, stages: hopper ? 3 : 2 };
+    // two stages of 64 tokens do not fit where a block has 99 KiB
+    const bn = sharedBytes < 120_000 ? 32 : 64;
+    if (rows <= 64 || !hopper) return { kind: 'q', mw: 4, bn, ku: large ? 1 : 2, stages: hopper ? 3 : 2 };
     return { kind: 'q', mw: 8, bn: 128, ku: 1, stages: 2, wgmma: 1 };
   }
   if (hopper) return HOPPER[rows]?.[roleOf(epilogue, matrix)] ?? HOPPER_PREFILL;
@@ -112,7 +114,14 @@ export function productKernel(matrix: Matrix, act: number, epilogue: number, row
     const nw = c.nw ?? 1;
     const { shared, stages } = ring(c.stages, c.kt * (c.mw * 2048 + c.bn * 128), c.mw * nw, gpu);
     const macros = { ...common, MW: c.mw, NW: nw, KT: c.kt, STAGES: stages };
-    return { key: { kernel: 'gemm_mma', macros }, block: 32 * (c.mw * nw + 1), shared, features: 16 * c.mw, rows: c.bn, most };
+    return {
+      key: { kernel: 'gemm_mma', macros },
+      block: 32 * (c.mw * nw + 1),
+      shared,
+      features: 16 * c.mw,
+      rows: c.bn,
+      most,
+    };
   }
   if (c.kind === 'wgmma') {
     const wgs = c.wgs ?? 1;

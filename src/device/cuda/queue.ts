@@ -4,7 +4,14 @@
  */
 import { errors, invariant } from '../../errors.js';
 import type { ModelDims } from '../../types.js';
-import { createResult, type MutableResult, type Step, type StepLimits, type StepResult, type Ticket } from '../device.js';
+import {
+  createResult,
+  type MutableResult,
+  type Step,
+  type StepLimits,
+  type StepResult,
+  type Ticket,
+} from '../device.js';
 import type { Chain, ChainShape } from './chain.js';
 import { checkStep } from './check-step.js';
 import type { Address, Driver } from './driver.js';

@@ -21,7 +21,11 @@ export interface Tasks {
 }
 
 /** Where the arrays lie, in words. */
-export const taskOffsets = (maxTokens: number) => ({ slots: 0, decode: maxTokens + (-maxTokens & 15), prefill: 5 * (maxTokens + (-maxTokens & 15)) });
+export const taskOffsets = (maxTokens: number) => ({
+  slots: 0,
+  decode: maxTokens + (-maxTokens & 15),
+  prefill: 5 * (maxTokens + (-maxTokens & 15)),
+});
 
 /** Few tokens go to the kernel that splits the context over many blocks. */
 export function planTasks(s: Step, rules: TaskRules, out: Int32Array): Tasks {
@@ -46,8 +50,7 @@ export function planTasks(s: Step, rules: TaskRules, out: Int32Array): Tasks {
   for (let r = s.rowCount - 1; r >= 0; r--) {
     const from = s.rowStart[r]!;
     const to = s.rowStart[r + 1]!;
-    const put = (where: number, t: number, count: number) =>
-      out.set([t, count, s.rowSlot[r]!, s.positions[t]!], where);
+    const put = (where: number, t: number, count: number) => out.set([t, count, s.rowSlot[r]!, s.positions[t]!], where);
     if (split && to - from <= few) {
       put(at.decode + 4 * tasks.decode++, from, to - from);
       continue;

@@ -3,8 +3,8 @@ import { closeSync, openSync, readSync } from 'node:fs';
 import { errors } from '../../errors.js';
 import type { TensorInfo, TensorSource } from '../../types.js';
 import type { Address, Driver } from './driver.js';
-import type { KernelKey } from './kernels.js';
 import type { KernelSet } from './kernel-set.js';
+import type { KernelKey } from './kernels.js';
 import type { DeviceMemory } from './memory.js';
 import { isFloat, type Matrix, type MatrixPart, matrixBytes, type Plan, TYPES, up } from './plan.js';
 
@@ -177,7 +177,17 @@ function loadMatrix(m: Matrix, act: number, loader: Loader, kernels: KernelSet):
       kernels.launch(
         key,
         { grid: [Math.ceil(items / 256), 1, 1], block: 256, shared: 0 },
-        { src: device, dst: address, rowBytes, rows: count, first, in: m.inputs, k64: m.k64, step: part.step, offset: part.offset },
+        {
+          src: device,
+          dst: address,
+          rowBytes,
+          rows: count,
+          first,
+          in: m.inputs,
+          k64: m.k64,
+          step: part.step,
+          offset: part.offset,
+        },
       );
       kernels.restart();
     });

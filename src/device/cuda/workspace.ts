@@ -57,7 +57,14 @@ export function sizesOf(plan: Plan, dims: ModelDims, limits: StepLimits): Sizes 
 export function workspaceBytes(plan: Plan, dims: ModelDims, limits: StepLimits): number {
   const s = sizesOf(plan, dims, limits);
   const buffers = [...plan.buffers.values()].reduce((sum, b) => sum + bufferBytes(b, limits), 0);
-  return buffers + s.partialRows * dims.heads * (dims.headDim + 2) * 4 + s.scratch + s.angles + s.arrived + 2 * (s.step + s.result);
+  return (
+    buffers +
+    s.partialRows * dims.heads * (dims.headDim + 2) * 4 +
+    s.scratch +
+    s.angles +
+    s.arrived +
+    2 * (s.step + s.result)
+  );
 }
 
 export class Workspace {
