@@ -1,5 +1,5 @@
 /**
- * `node dist/bench/cache.js [--blocks N,…] [--policies P,…] [--sessions N] [--json | --markdown] [--chart FILE.svg]`: see
+ * `node dist/bench/cache.js [--blocks N,…] [--policies P,…] [--sessions N] [--json | --markdown] [--chart FILE.svg] [--no-fail]`: see
  * src/bench/cache.ts. `--markdown` prints the rows of the tables in docs/cache.md.
  */
 import './plain-errors.js';
@@ -7,6 +7,15 @@ import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { type CacheBenchResult, type CacheBenchRow, runCacheBench } from '../src/bench/cache.js';
 import { lineChart } from './svg.js';
+import { judge } from './targets.js';
+
+/** With lru and a pool of a million blocks. */
+const TARGETS = [
+  { field: 'reserveRelease', target: 60, unit: 'ns a block' },
+  { field: 'commit', target: 300, unit: 'ns a block' },
+  { field: 'match', target: 400, unit: 'ns a block' },
+  { field: 'resume', target: 3, unit: 'µs' },
+] as const;
 
 const { values } = parseArgs({
   options: {
@@ -16,6 +25,7 @@ const { values } = parseArgs({
     policies: { type: 'string', default: 'lru,adaptive' },
     sessions: { type: 'string', default: '1000000' },
     chart: { type: 'string' },
+    'no-fail': { type: 'boolean', default: false },
   },
 });
 const result = runCacheBench({
@@ -32,6 +42,19 @@ else {
   console.table(rows.map((r) => Object.fromEntries(Object.entries(r).map(([k, v]) => [k, rounded(v)]))));
   console.log(rest);
 }
+const largest = result.rows.filter((r) => r.policy === 'lru' && r.blocks === 1e6);
+judge(
+  largest.flatMap((r) =>
+    TARGETS.map(({ field, target, unit }) => ({
+      name: `lru 1,000,000: ${field}`,
+      value: r[field],
+      target,
+      better: 'less' as const,
+      unit,
+    })),
+  ),
+  values['no-fail'],
+);
 if (values.chart) writeFileSync(values.chart, chart(result.rows.filter((r) => r.policy === 'lru')));
 
 function markdown({ rows, randomReadNs, evictedSessions: e }: CacheBenchResult): string {

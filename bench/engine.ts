@@ -1,14 +1,24 @@
-/** npm run bench:engine [-- --depth 2]: time in JavaScript per step (scheduler, cache manager, step, events) over the null device. */
+/** npm run bench:engine [-- --depth 2 --json --no-fail]: time in JavaScript per step (scheduler, cache manager, step, events) over the null device. */
 import './plain-errors.js';
 import { parseArgs } from 'node:util';
 import { createCacheManager } from '../src/cache/index.js';
 import { greedySampling } from '../src/config.js';
 import { createNullDevice } from '../src/device/null/index.js';
 import { PersistentBatch } from '../src/engine/batch.js';
+import { judge } from './targets.js';
 
 const { values: args } = parseArgs({
-  options: { json: { type: 'boolean', default: false }, depth: { type: 'string', default: '1' } },
+  options: {
+    json: { type: 'boolean', default: false },
+    'no-fail': { type: 'boolean', default: false },
+    depth: { type: 'string', default: '1' },
+  },
 });
+/** Microseconds of JavaScript a step, median, by sequences. */
+const TARGETS = new Map([
+  [16, 60],
+  [256, 250],
+]);
 
 function measure(sequences: number): { median: number; p99: number } {
   const sessionLen = 4096;
@@ -93,9 +103,23 @@ function measure(sequences: number): { median: number; p99: number } {
 const rows = [1, 16, 64, 256].map((sequences) => ({ sequences, ...measure(sequences) }));
 if (args.json) console.log(JSON.stringify({ depth: Number(args.depth), rows }));
 else {
-  console.log('sequences  JavaScript per step, median    P99   (microseconds; targets: 60 at 16, 250 at 256)');
+  console.log(
+    `sequences  JavaScript per step, median    P99   (microseconds; ${[...TARGETS].map(([n, us]) => `${us} at ${n}`).join(', ')})`,
+  );
   for (const r of rows)
     console.log(
       `${String(r.sequences).padStart(9)}  ${r.median.toFixed(1).padStart(27)}  ${r.p99.toFixed(1).padStart(6)}`,
     );
 }
+judge(
+  rows
+    .filter((r) => TARGETS.has(r.sequences))
+    .map((r) => ({
+      name: `JavaScript a step at ${r.sequences}`,
+      value: r.median,
+      target: TARGETS.get(r.sequences)!,
+      better: 'less',
+      unit: 'µs',
+    })),
+  args['no-fail'],
+);

@@ -1,7 +1,7 @@
 /** npm run bench:hit-miss -- MODEL.gguf [--sessions 32] [--depth 2] [--json]: the long form of test/promises/hit-miss.test.ts. */
 import './plain-errors.js';
 import { parseArgs } from 'node:util';
-import { firstDifference, openDelayed, runVariant, variants } from '../src/bench/hit-miss.js';
+import { firstDifference, type HitMissRun, openDelayed, runVariant, variants } from '../src/bench/hit-miss.js';
 import { llama } from '../src/model/llama.js';
 import { readGguf, readModelConfig } from '../src/weights/index.js';
 
@@ -32,10 +32,10 @@ const load = {
 const rows = [];
 // what the engine gives in step with the device, with room for all, is the measure
 const depth = Number(args.depth);
-let base: ReturnType<typeof runVariant> | null = null;
-if (depth > 1) base = runVariant(model, variants(load)[0]!, load);
+let base: HitMissRun | null = null;
+if (depth > 1) base = await runVariant(model, variants(load)[0]!, load);
 for (const variant of variants(load)) {
-  const run = runVariant(model, variant, load, openDelayed(depth));
+  const run = await runVariant(model, variant, load, openDelayed(depth));
   base ??= run;
   const { answers, ...row } = run;
   rows.push({ ...row, answers: answers.length, same: firstDifference(base, run) === -1 });
@@ -43,7 +43,7 @@ for (const variant of variants(load)) {
   if (!args.json) {
     console.log(
       `${r.same ? 'same bits' : 'DIFFERENT'}  ${r.name.padEnd(36)} evicted ${String(r.blocksEvicted).padStart(5)}  ` +
-        `recomputed ${String(r.tokensRecomputed).padStart(6)}  preempted ${String(r.preemptions).padStart(3)}  ${r.seconds.toFixed(1)} s`,
+        `recomputed ${String(r.tokensRecomputed).padStart(6)}  restored ${String(r.tokensRestored).padStart(6)}  preempted ${String(r.preemptions).padStart(3)}  guessed ${String(r.draftsAccepted).padStart(4)}  ${r.seconds.toFixed(1)} s`,
     );
   }
 }

@@ -57,3 +57,6 @@ else {
     }),
   );
 }
+const others = results.filter((r) => !r.sameAnswers);
+for (const r of others) console.error(`missed: ${r.arrivals}, seed ${r.seed}: other answers`);
+if (others.length > 0) process.exitCode = 1;

@@ -1,4 +1,4 @@
-// npm run bench:stall [-- --json --only TEXT --prompts N --models DIR]: does a long prompt stall those who are being answered?
+// npm run bench:stall [-- --json --only TEXT --prompts N --models DIR --no-fail]: does a long prompt stall those who are being answered?
 // Four sequences generate; a prompt of 4,096 tokens arrives. Times between two tokens of the four, until its first token.
 // About 40 s for the 1 B shape (and as long again the first time, for writing the model), 10 s for the 135 M shape.
 import '../dist/bench/plain-errors.js';
@@ -6,12 +6,14 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
+import { judge } from '../dist/bench/targets.js';
 import { createEngine } from '../dist/src/index.js';
 import { writeRandomModel } from './random-model.mjs';
 
 const { values: args } = parseArgs({
   options: {
     json: { type: 'boolean', default: false },
+    'no-fail': { type: 'boolean', default: false },
     only: { type: 'string', default: '' },
     threads: { type: 'string', default: '2' },
     prompts: { type: 'string', default: '2' },
@@ -102,3 +104,13 @@ else {
     );
   }
 }
+judge(
+  rows.map((r) => ({
+    name: `${r.model}: between two tokens, P99`,
+    value: r.p99Ms,
+    target: r.targetMs,
+    better: 'less',
+    unit: 'ms',
+  })),
+  args['no-fail'],
+);

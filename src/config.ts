@@ -204,6 +204,9 @@ const device: OptionSpec<string> = {
 
 // ---------------------------------------------------------------- the tables
 
+/** Highest priority there is; a server allows less (`maxPriority`). */
+export const MAX_PRIORITY = 1000;
+
 export const engineOptions = {
   cacheMaxEntryCount: cacheSize,
   cacheBlockSeqLen: blockSeqLen,
@@ -271,6 +274,7 @@ export const serverOptions = {
   allowRemoteWithoutKey: flag(false, 'listen on other addresses without API keys'),
   maxBodyBytes: integer(8 * 2 ** 20, 1024, 2 ** 30, 'largest request body'),
   maxConnections: integer(1024, 1, 65535, 'connections at a time'),
+  maxPriority: integer(2, 0, MAX_PRIORITY, 'highest priority that a request may ask for (lowest: the same below 0)'),
   drainSeconds: integer(30, 0, 3600, 'how long running requests may go on after SIGTERM or Ctrl-C', 'S'),
   logLevel: choice(
     'warn',
@@ -418,6 +422,15 @@ const ILL_FORMED = /\p{Surrogate}/u;
 export function checkSessionId(id: unknown, param = 'session_id'): string {
   if (typeof id === 'string' && id.length >= 1 && id.length <= 256 && !ILL_FORMED.test(id)) return id;
   throw errors.invalidRequest('the name of a session must be well-formed text of 1 to 256 characters', param);
+}
+
+/** A priority within these bounds, or the caller's error. */
+export function checkPriority(priority: unknown, most = MAX_PRIORITY): number {
+  if (typeof priority === 'number' && Number.isInteger(priority) && Math.abs(priority) <= most) return priority;
+  throw errors.invalidRequest(
+    `priority must be an integer from ${-most} to ${most}, not ${String(priority)}`,
+    'priority',
+  );
 }
 
 /** `maxTokens: null` allows at most this many. */

@@ -98,7 +98,7 @@ export interface RequestOptions extends Partial<SamplingParams>, Partial<Generat
   grammar?: object;
   /** Given to the chat template: the functions that the model may call, as in the OpenAI API. */
   tools?: unknown[];
-  /** Higher goes first; default 0. Waiting raises it by one level every 10 s. */
+  /** Higher goes first; default 0. Among requests of an owner a level is worth 10 s of waiting, between owners 2,048 tokens. */
   priority?: number;
   /** Sessions and, if prefixes are not shared, KV belong to their owner; default 0. */
   owner?: number;

@@ -1,5 +1,5 @@
 """Whole steps of Llama-3-8B shapes as CUDA graphs with programmatic dependent launch: times, and tuning in the chain.
-python3 chain.py SECTION… [--json FILE]; sections: final, tune:M:TYPE:SECONDS, decode:M:CONTEXT:BITS[:TYPE], prefill, products, groups, attention"""
+python3 chain.py SECTION… [--json FILE]; sections: final, tune:M:TYPE:SECONDS, decode:M:CONTEXT:BITS[:TYPE], prefill, products, groups, prefillGroups, attention"""
 import json, sys, time
 import torch
 from lm import *
@@ -368,9 +368,23 @@ def groups():
 
 def prefill_config():
     cfg = {n: dict(kind='wgmma', wgs=2, bn=256, kt=1, stages=4, grid=SMS) for n in GEMMS}
-    cfg['down'] = dict(cfg['down'], group=2)
     cfg = dict(cfg, lm=dict(kind='mma', mw=1, bn=8, kt=4, stages=6))
     return cfg, dict(kind='wgmma', wgs=2, stages=3, tokens=32)
+
+
+def prefill_groups(model):
+    """Groups of token tiles inside a whole prefill, in turns."""
+    base, att = prefill_config()
+    for n, seqs in ((8192, 1), (2048, 4)):
+        s = State(n * seqs, seqs, n, logits=seqs)
+        times = {}
+        for _ in range(3):
+            for down, o in ((8, 8), (2, 8), (2, 4), (4, 4)):
+                cfg = dict(base, down=dict(base['down'], group=down), o=dict(base['o'], group=o))
+                times.setdefault(f'down {down} o {o}', []).append(round(n * seqs / time_step(model, s, cfg, prefill=att, reps=3, warm=1) * 1e6))
+        note(work=f'prefill groups {seqs} x {n}', tokS=times)
+        del s
+        torch.cuda.empty_cache()
 
 
 def prefill(model):
@@ -451,6 +465,8 @@ if __name__ == '__main__':
                 prefill(model())
             elif p[0] == 'final':
                 final(model)
+            elif p[0] == 'prefillGroups':
+                prefill_groups(model())
             elif p[0] == 'groups':
                 groups()
             elif p[0] == 'products':

@@ -1,4 +1,5 @@
-// longmind in a process of its own: node ours.mjs MODEL WORK THREADS [engine options as JSON]. See works.mjs.
+// longmind in a process of its own: node ours.mjs MODEL WORK THREADS [engine options as JSON]. See works.mjs. Everything is as
+// by default but what gives the work its room: session length, batch size, blocks.
 import { createEngine } from '../../dist/src/index.js';
 import { promptIds, serve, works } from './works.mjs';
 
@@ -10,7 +11,6 @@ const engine = await createEngine({
   threads: Number(threads),
   sessionLen: work.context,
   maxBatchSize: work.sequences,
-  maxPrefillTokenNum: 512,
   cacheMaxEntryCount: Math.ceil((work.sequences * work.context) / 64) + 1,
   ...JSON.parse(extra),
 });

@@ -1,11 +1,19 @@
 // The rows of a comparison as text, for the terminal and as a table in Markdown.
+import { meets } from '../../dist/bench/targets.js';
+
 const number = (x) => (x >= 100 ? x.toFixed(0) : x.toFixed(1));
 const percent = (x) => (x === null ? '–' : `${(100 * x).toFixed(0)}%`);
 
-/** 'ok' or '!!' against the target; '' where there is none. For times, less is better. */
-export function verdict(row) {
-  if (row.target === null) return '';
-  return (row.unit === 'ms' ? row.ratio <= row.target : row.ratio >= row.target) ? 'ok' : '!!';
+/** The target of a row, or null. For times, less is better. */
+export function targetOf(row) {
+  if (row.missing || row.target === null) return null;
+  return { name: row.work, value: row.ratio, target: row.target, better: row.unit === 'ms' ? 'less' : 'more' };
+}
+
+/** 'ok' or '!!' against the target; '' where there is none. */
+function verdict(row) {
+  const target = targetOf(row);
+  return target && (meets(target) ? 'ok' : '!!');
 }
 
 export const head = `${'work'.padEnd(38)} ${'ours'.padStart(8)} ${'peer'.padStart(8)} unit   ratio target    spread     limit  share  native  ratio`;
@@ -22,7 +30,7 @@ export function line(row) {
   const native = row.native ? `${number(row.native).padStart(7)} ${row.nativeRatio.toFixed(2).padStart(6)}` : '';
   return (
     `${row.work.padEnd(38)} ${number(row.ours).padStart(8)} ${number(row.peer).padStart(8)} ${row.unit.padEnd(6)} ` +
-    `${row.ratio.toFixed(2).padStart(5)} ${String(row.target ?? '–').padStart(6)} ${verdict(row).padEnd(2)} ${spread.padStart(10)} ` +
+    `${row.ratio.toFixed(2).padStart(5)} ${String(row.target ?? '–').padStart(6)} ${(verdict(row) ?? '').padEnd(2)} ${spread.padStart(10)} ` +
     `${limit.padStart(9)} ${percent(row.share).padStart(6)} ${native}`
   );
 }

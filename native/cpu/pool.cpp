@@ -50,6 +50,10 @@ static T await_change(T *word, T seen, int32_t *bell, int32_t *sleepers) {
   return now;
 }
 
+/** A member left in an earlier step may read these while the next one sets them; what it takes is guarded by the epoch. */
+static int32_t load(const int32_t *word) { return __atomic_load_n(word, __ATOMIC_RELAXED); }
+static void store(int32_t *word, int32_t value) { __atomic_store_n(word, value, __ATOMIC_RELAXED); }
+
 static int64_t pack(int32_t epoch, int32_t low) { return (int64_t)epoch << 32 | (uint32_t)low; }
 static int32_t low(int64_t v) { return (int32_t)(uint32_t)v; }
 static int32_t high(int64_t v) { return (int32_t)(v >> 32); }
@@ -62,7 +66,7 @@ static void advance(Pool *p, int32_t epoch, int next, int member) {
       next = p->last;
       break;
     }
-    int total = p->phases[next].total;
+    int total = load(&p->phases[next].total);
     if (total > 1) break;
     if (total == 1) p->work.run(p->work.context, next, 0, 1, member);
   }
@@ -78,10 +82,11 @@ static bool take_lane(Pool *p, Phase *phase, int32_t epoch, int lane, int *from,
   int64_t *next = &phase->lanes[lane].next, seen = __atomic_load_n(next, __ATOMIC_ACQUIRE);
   for (;;) {
     if (high(seen) != epoch) return false;
-    int total = phase->total, begin = pool_lane(p, total, lane) + low(seen), rest = pool_lane(p, total, lane + 1) - begin;
+    int total = load(&phase->total), begin = pool_lane(p, total, lane) + low(seen), rest = pool_lane(p, total, lane + 1) - begin;
     if (rest <= 0) return false;
     int size = rest * p->lanes / (2 * p->threads);
-    size = size > phase->piece ? phase->piece : size;
+    int piece = load(&phase->piece);
+    size = size > piece ? piece : size;
     size = size < 1 ? 1 : size;
     if (!__atomic_compare_exchange_n(next, &seen, pack(epoch, low(seen) + size), false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
       continue;
@@ -115,7 +120,7 @@ static void join_step(Pool *p, int32_t epoch, int member) {
     // after the first success the step cannot end before we are done, so p->work is ours to read
     while (take(p, phase, epoch, member, &from, &to)) {
       p->work.run(p->work.context, i, from, to, member);
-      if (__atomic_add_fetch(&phase->done, to - from, __ATOMIC_ACQ_REL) == phase->total) advance(p, epoch, i + 1, member);
+      if (__atomic_add_fetch(&phase->done, to - from, __ATOMIC_ACQ_REL) == load(&phase->total)) advance(p, epoch, i + 1, member);
     }
     look_ahead(p, at, member);
     at = await_change(&p->at, at, &p->progress, &p->waiting);
@@ -169,9 +174,9 @@ bool pool_run(Pool *p, int from, int to, const int32_t *totals, const int32_t *p
     for (int j = 0; j < p->lanes; j++) __atomic_store_n(&phases[i].lanes[j].next, pack(epoch, 0), __ATOMIC_RELEASE);
   __atomic_thread_fence(__ATOMIC_SEQ_CST);
   for (int i = from; i < to; i++) {
-    phases[i].done = 0;
-    phases[i].total = totals[i - from];
-    phases[i].piece = pieces[i - from];
+    store(&phases[i].done, 0);
+    store(&phases[i].total, totals[i - from]);
+    store(&phases[i].piece, pieces[i - from]);
   }
   p->work = work;
   p->stop = 0;

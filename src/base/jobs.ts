@@ -6,7 +6,7 @@
 import { errors, LongmindError } from '../errors.js';
 import { type CallTable, type StartHost, WorkerClient, type WorkerEnd, type WorkerOptions } from './worker.js';
 
-export interface QueueLimits {
+interface QueueLimits {
   /** Jobs that may wait. */
   pending: number;
   /** Sizes of all jobs that wait or run, summed. One alone may be larger. */
@@ -19,7 +19,7 @@ export interface JobFailure {
   detail: string;
 }
 
-export interface JobOptions {
+interface JobOptions {
   /** Counts against the limit of the queue. */
   size?: number;
   /** Milliseconds, from when the worker begins with it; then the worker is stopped. Default: no limit. */

@@ -29,7 +29,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 export const BEAT_MS = 2000;
 const POLL_MS = 100;
 
-export interface LockOptions {
+interface LockOptions {
   /** Milliseconds; a lock that did not change for so long is nobody's. Default: three beats. */
   patienceMs?: number;
   /** A living process of this machine must beat too: the thread of it that held the lock may have ended. */

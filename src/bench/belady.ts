@@ -4,14 +4,14 @@
  */
 import type { Trace } from './trace-formats.js';
 
-export interface Paths {
+interface Paths {
   /** Block ids of request r, all of them. Valid until the next call. */
   path(r: number): Int32Array;
   length(r: number): number;
 }
 
 /** The full block list of each request, rebuilt from what it keeps and adds. */
-export function pathsOf(trace: Trace): Paths {
+function pathsOf(trace: Trace): Paths {
   const { requests } = trace;
   const chains: Int32Array[] = [];
   const lengths = new Int32Array(trace.chains);

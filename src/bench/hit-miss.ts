@@ -3,10 +3,13 @@
  * for an eighth, for one; alone and together; with other chunks, blocks and threads. Every token id and every
  * log-probability is compared with ===.
  */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import type { EngineConfig } from '../config.js';
 import { engineOptions, parseOptions } from '../config.js';
 import { createCpuDevice } from '../device/cpu/index.js';
-import type { Device, Program } from '../device/device.js';
+import { type Device, kvBlockBytes, type Program } from '../device/device.js';
 import { Core } from '../engine/core.js';
 import type { EngineRequest } from '../engine/request.js';
 import type { LongmindError } from '../errors.js';
@@ -19,7 +22,7 @@ export interface HitMissModel {
   weights: TensorSource;
 }
 
-export interface HitMissOptions {
+interface HitMissOptions {
   sessions: number;
   turns: number;
   said: [number, number];
@@ -27,25 +30,30 @@ export interface HitMissOptions {
   seed: number;
 }
 
-export interface Variant {
+interface Variant {
   name: string;
   config: Partial<Record<keyof EngineConfig, unknown>>;
+  /** Blocks that a place on disk holds; 0: there is none. */
+  diskBlocks: number;
   /** All sessions speak at once, or one after the other. */
   together: boolean;
 }
 
-export interface HitMissRun {
+interface HitMissRun {
   name: string;
   /** By session and turn: token ids and log-probabilities. */
   answers: { tokens: number[]; logprobs: number[] }[];
   blocksEvicted: number;
   tokensRecomputed: number;
+  tokensRestored: number;
+  /** Tokens that were guessed right. */
+  draftsAccepted: number;
   preemptions: number;
   seconds: number;
 }
 
 /** Room for one session of this load, in blocks. */
-export function blocksForOne(o: HitMissOptions, blockLen: number): number {
+function blocksForOne(o: HitMissOptions, blockLen: number): number {
   return Math.ceil((o.turns * (o.said[1] + o.answered)) / blockLen) + 1;
 }
 
@@ -54,12 +62,14 @@ export function variants(o: HitMissOptions): Variant[] {
   const all = one * o.sessions;
   const eighth = Math.max(one + 1, Math.ceil(all / 8));
   const base = { cacheBlockSeqLen: 64, maxPrefillTokenNum: 256, maxBatchSize: o.sessions };
-  const v = (name: string, together: boolean, config: Variant['config']): Variant => ({
+  const v = (name: string, together: boolean, config: Variant['config'], diskBlocks = 0): Variant => ({
     name,
+    diskBlocks,
     together,
     config: { ...base, ...config },
   });
   return [
+    v('room for all, together, no guesses', true, { cacheMaxEntryCount: all, speculation: 'off' }),
     v('room for all, together', true, { cacheMaxEntryCount: all }),
     v('room for all, alone', false, { cacheMaxEntryCount: all }),
     v('an eighth, together', true, { cacheMaxEntryCount: eighth }),
@@ -77,6 +87,10 @@ export function variants(o: HitMissOptions): Variant[] {
       cacheChunkSize: 0,
       cachePolicy: 'adaptive',
     }),
+    v('room for one, a disk for all, alone', false, { cacheMaxEntryCount: one }, 2 * all),
+    v('an eighth, a disk for all, together', true, { cacheMaxEntryCount: eighth }, 2 * all),
+    v('an eighth, a disk for another', true, { cacheMaxEntryCount: eighth }, eighth),
+    v('room for one, a disk of one block', false, { cacheMaxEntryCount: one }, 1),
   ];
 }
 
@@ -89,17 +103,19 @@ export function openDelayed(depth: number): (config: EngineConfig) => Device {
   return (config) => (depth === 1 ? openCpu(config) : new DelayedDevice(openCpu(config), depth));
 }
 
-export function runVariant(
+export async function runVariant(
   model: HitMissModel,
   variant: Variant,
   o: HitMissOptions,
   openDevice: (config: EngineConfig) => Device = openCpu,
-): HitMissRun {
-  const config = parseOptions(engineOptions, { ...variant.config, sessionLen: sessionLength(model, o) });
+): Promise<HitMissRun> {
+  const dir = variant.diskBlocks > 0 ? mkdtempSync(path.join(tmpdir(), 'longmind-hit-miss-')) : null;
+  const cacheDisk = dir && { dir, bytes: diskBytes(model.program, variant) };
+  const config = parseOptions(engineOptions, { ...variant.config, cacheDisk, sessionLen: sessionLength(model, o) });
   const vocab = model.program.dims.vocab;
   const outcomes = new Map<number, HitMissRun['answers'][number]>();
   const failures: LongmindError[] = [];
-  const data = { program: model.program, weights: model.weights, config, fingerprint: '', modelKey: '' };
+  const data = { program: model.program, weights: model.weights, config, fingerprint: '', modelKey: 'the only model' };
   const core = new Core(data, openDevice(config), {
     token: (r, tokenId, logprob) => {
       const a = outcomes.get(r.id)!;
@@ -111,7 +127,7 @@ export function runVariant(
   });
   const started = performance.now();
   try {
-    const answers = converse(core, variant.together, o, vocab, outcomes);
+    const answers = await converse(core, variant.together, o, vocab, outcomes);
     if (failures.length > 0) throw failures[0]!;
     core.batch.check();
     const cache = core.cache.stats();
@@ -120,28 +136,41 @@ export function runVariant(
       answers,
       blocksEvicted: cache.blocksEvicted,
       tokensRecomputed: cache.tokensRecomputed,
+      tokensRestored: cache.tokensRestored,
+      draftsAccepted: core.stats().drafts.accepted,
       preemptions: core.batch.counters.preemptions,
       seconds: (performance.now() - started) / 1e3,
     };
   } finally {
-    core.device.close();
+    await core.close();
+    if (dir) rmSync(dir, { recursive: true, force: true });
   }
+}
+
+/** Room for just so many blocks, their records and the header. */
+function diskBytes({ dims }: Program, { diskBlocks, config }: Variant): number {
+  const blockLen = Number(config.cacheBlockSeqLen ?? 64);
+  const { layers, kvHeads, headDim } = dims;
+  const slot = Math.ceil(kvBlockBytes({ layers, kvHeads, headDim, blockLen, bits: 16 }) / 4096) * 4096;
+  return 8192 + diskBlocks * (slot + 64 + Math.ceil((4 * blockLen) / 64) * 64);
 }
 
 function sessionLength(model: HitMissModel, o: HitMissOptions): number {
   return Math.min(model.program.dims.contextLength, o.turns * (o.said[1] + o.answered) + 16);
 }
 
-function converse(
+async function converse(
   core: Core,
   together: boolean,
   o: HitMissOptions,
   vocab: number,
   outcomes: Map<number, HitMissRun['answers'][number]>,
-): HitMissRun['answers'] {
+): Promise<HitMissRun['answers']> {
   const answers: HitMissRun['answers'] = [];
-  const drain = () => {
-    while (core.batch.step());
+  // what is being brought back is waited for, what is being saved too: else it would be evicted unsaved
+  const drain = async () => {
+    while (core.batch.step() || core.batch.watching || core.cache.ordersWaiting() + core.cache.ordersOutstanding() > 0)
+      await new Promise(setImmediate);
   };
   const randoms = Array.from({ length: o.sessions }, (_, s) => uniform(o.seed * 1000 + s));
   let id = 0;
@@ -154,9 +183,9 @@ function converse(
       outcomes.set(++id, answer);
       answers.push(answer);
       core.batch.submit(request(id, said, s, o.answered));
-      if (!together) drain();
+      if (!together) await drain();
     }
-    drain();
+    await drain();
   }
   return answers;
 }

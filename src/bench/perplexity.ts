@@ -89,7 +89,7 @@ export function cutWindows(
   return out;
 }
 
-export interface PerplexityInput {
+interface PerplexityInput {
   program: Program;
   weights: TensorSource;
   windows: number[][];
@@ -131,7 +131,7 @@ export async function runPerplexity(o: PerplexityOptions): Promise<PerplexityRes
   };
 }
 
-export interface WindowScores {
+interface WindowScores {
   bits: 16 | 8 | 4;
   /** (windows, window - 1) log-probability of each token but the first, given those before it. */
   logprobs: Float32Array[];

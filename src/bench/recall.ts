@@ -165,7 +165,7 @@ function score(conversations: RecallTurn[][], answers: string[][]) {
   return { rows: rows.filter((r) => r.questions > 0), questions, recall: questions > 0 ? right / questions : 0 };
 }
 
-export function containsWord(text: string, word: string): boolean {
+function containsWord(text: string, word: string): boolean {
   const escaped = word.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
   return new RegExp(`(?<![\\p{L}\\p{N}])${escaped}(?![\\p{L}\\p{N}])`, 'iu').test(text);
 }

@@ -24,7 +24,7 @@ export interface TraceRequest {
   time: number;
 }
 
-export interface ArrivalOptions {
+interface ArrivalOptions {
   /** Sessions start at random within so many hours; the requests inside keep their distance. */
   windowHours: number;
   seed: number;

@@ -343,7 +343,7 @@ function checkTiers(m: Parts, t: Tiers): void {
     if (o.host !== -1) users.host[o.host]!++;
     if (o.disk !== -1 && o.kind !== 'forget') users.disk[o.disk]!++;
     if (o.kind === 'save' || o.kind === 'demote') writes++;
-    if (o.kind === 'save') saving.add(o.block);
+    if (o.kind === 'save' && o.block !== -1) saving.add(o.block);
     if (o.kind === 'load') {
       invariant(t.target[o.node] === o.block && t.phase[o.node] === READING, `order ${o.id}: another block is loaded`);
       reading.add(o.node);

@@ -354,6 +354,14 @@ export class Manager implements CacheManager {
     this.#lower().orderDone(id, ok);
   }
 
+  blockRead(id: number): void {
+    this.#lower().blockRead(id);
+  }
+
+  held(): number {
+    return this.tree.heldBlocks();
+  }
+
   ordersWaiting(): number {
     return this.tiers?.waiting ?? 0;
   }

@@ -452,11 +452,11 @@ export class Prober {
     let parent = -1 - q.get(s, S.NAMESPACE);
     for (let i = 0; i < found.blocks; i++) {
       parent = q.block(s, i);
-      if (pool.isCached(parent)) found.cached++;
+      if (pool.isCached(parent) && !pool.isSaving(parent)) found.cached++;
     }
     if (found.computed % blockLen !== 0) {
       const shared = pool.uses(parent) > 0 || !this.tree.endsAlone(s, parent) || pool.hasChildren(parent);
-      found.copies = shared ? 1 : 0;
+      found.copies = shared || pool.isSaving(parent) ? 1 : 0;
       return found;
     }
     if (!this.prefixes) return found;
@@ -476,7 +476,7 @@ export class Prober {
     while ((found.blocks + 1) * pool.blockLen <= limit) {
       const b = this.index.findFull(parent, run, found.blocks * pool.blockLen);
       if (b === -1) break;
-      if (pool.isCached(b)) found.cached++;
+      if (pool.isCached(b) && !pool.isSaving(b)) found.cached++;
       found.blocks++;
       parent = b;
     }

@@ -712,14 +712,26 @@ export class Tiers implements Below {
     else this.disk.free.add(o.disk);
   }
 
-  #saved(o: TransferOrder, ok: boolean): void {
+  blockRead(id: number): void {
+    const o = this.orders.get(id);
+    if (o?.kind !== 'save') throw new InvariantError(`order ${id} is no save under way`);
+    this.#letBlockGo(o);
+  }
+
+  #letBlockGo(o: TransferOrder): void {
     const { pool } = this.device;
-    const old = this.#superseded.get(o.id) ?? -1;
-    this.#superseded.delete(o.id);
-    this.#writes--;
+    if (o.block === -1) return;
     pool.setSaving(o.block, false);
     this.saving.delete(o.block);
     if (!pool.isNode(o.block)) pool.give(o.block);
+    o.block = -1;
+  }
+
+  #saved(o: TransferOrder, ok: boolean): void {
+    const old = this.#superseded.get(o.id) ?? -1;
+    this.#superseded.delete(o.id);
+    this.#writes--;
+    this.#letBlockGo(o);
     this.#written(this.#first, Math.max(o.host, o.disk), ok, 'saves');
     if (!ok) return;
     if (o.host !== -1 && this.disk.slots > 0 && this.diskOf[o.node] === -1) this.demotions.add(o.host);

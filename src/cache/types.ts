@@ -112,6 +112,10 @@ export interface TierOperations {
    * demotions, oldest first, at most `maxWrites` of those under way at a time. Call it between steps.
    */
   takeOrders(out: TransferOrder[], max?: number): number;
+  /** The block of a save was read (into a buffer, say): it may be written and given away, though the order goes on. */
+  blockRead(id: number): void;
+  /** Cached blocks that saves under way still read: not available, but soon. Whoever needs them waits. */
+  held(): number;
   /**
    * An order ended, in any order, at any time. Not `ok`: a save or demotion made no copy; what a load should have read
    * is gone (it is tried from another place, else the sequence computes it again).

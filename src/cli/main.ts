@@ -14,9 +14,9 @@ import type { Library, ServerModule } from './library.js';
 import { type Io, Terminal } from './terminal.js';
 
 /** Exit statuses; INTERRUPTED (130) is in interrupt.ts. */
-export const OK = 0;
-export const FAILED = 1;
-export const USAGE = 2;
+const OK = 0;
+const FAILED = 1;
+const USAGE = 2;
 
 /** Runs one command line (without node and script name); resolves to the exit status. */
 export async function main(

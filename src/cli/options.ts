@@ -2,7 +2,7 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { type CacheSize, flagName, formatBytes, type OptionSpec } from '../index.js';
 
-export type OptionTable = Readonly<Record<string, OptionSpec<unknown>>>;
+type OptionTable = Readonly<Record<string, OptionSpec<unknown>>>;
 
 /** Adds one option per entry, in the table's order. `omit`: names that make no sense for this command. */
 export function addTable(command: Command, table: OptionTable, heading: string, omit: readonly string[] = []): Command {

@@ -2,12 +2,12 @@
 import { type EngineInfo, formatBytes, type MemorySplit, type ModelInspection } from '../index.js';
 import { table } from './terminal.js';
 
-export function parameterCount(n: number): string {
+function parameterCount(n: number): string {
   return n >= 1e9 ? `${(n / 1e9).toFixed(2)} B` : n >= 1e5 ? `${(n / 1e6).toFixed(1)} M` : `${n}`;
 }
 
 /** The three parts of memory; `verbose`: with the arithmetic behind the KV cache. */
-export function memoryLines(m: MemorySplit, verbose: boolean): string {
+function memoryLines(m: MemorySplit, verbose: boolean): string {
   const sequences = Math.floor((m.kvBlocks * m.blockLen) / 1024);
   return `${table([
     ['memory', formatBytes(m.freeBytes), 'free before loading'],

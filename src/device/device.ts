@@ -42,7 +42,7 @@ export interface LinearOutput {
 
 /**
  * The operations. Buffers hold one f32 row per token of the step (`gather` moves to one row per wanted logit).
- * K and V are stored first and attention reads only what is stored (DESIGN §5).
+ * K and V are stored first and attention reads only what is stored (ARCHITECTURE.md, "The same bits, hit or miss").
  */
 export type Op =
   | { op: 'embed'; weight: string; out: string }

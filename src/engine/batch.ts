@@ -190,7 +190,9 @@ export class PersistentBatch {
     const { rows, counts, logits } = flight;
     for (let i = 0; i < rows.length; i++) {
       const r = rows[i]!;
-      if (!r.ended) this.cache.commit(r.sequence, r.computed + counts[i]!, r.drafting > 0 ? 0 : r.scheduled);
+      if (r.ended) continue;
+      this.cache.commit(r.sequence, r.computed + counts[i]!, r.drafting > 0 ? 0 : r.scheduled);
+      this.#roster.shares.served(r.request.owner, counts[i]!);
     }
     for (const r of rows) {
       if (r.ended) continue;

@@ -1,7 +1,7 @@
 /** The engine as the main thread sees it: requests go to the worker, token events come back, one message a step. */
 import { randomInt } from 'node:crypto';
 import { WorkerClient } from '../base/worker.js';
-import { checkSessionId, limitOptions, parseOptions, samplingOptions } from '../config.js';
+import { checkPriority, checkSessionId, limitOptions, parseOptions, samplingOptions } from '../config.js';
 import { errors, LongmindError, reviveError } from '../errors.js';
 import type {
   ChatMessage,
@@ -269,6 +269,7 @@ function readOptions(options: RequestOptions) {
     const known = [...REQUEST_FIELDS, ...Object.keys(samplingOptions), ...Object.keys(limitOptions)];
     parseOptions({}, options as Record<string, unknown>, known);
     if (options.sessionId !== undefined) checkSessionId(options.sessionId);
+    checkPriority(options.priority ?? 0);
     return { sampling, limits };
   } catch (e) {
     if (e instanceof LongmindError) return e;

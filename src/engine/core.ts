@@ -34,6 +34,8 @@ export interface ModelPlan {
 /** All sizes, before anything is allocated. Used by `inspect` too. */
 export function planModel(program: Program, weightBytes: number, config: EngineConfig, device: Device): ModelPlan {
   const { dims } = program;
+  if (dims.headDim % 16 !== 0)
+    throw errors.unsupportedModel(`its heads have ${dims.headDim} dimensions; only multiples of 16 can be computed`);
   const sessionLen = config.sessionLen === 0 ? dims.contextLength : config.sessionLen;
   if (sessionLen > dims.contextLength) {
     throw errors.invalidOption('sessionLen', sessionLen, `at most the model's context length, ${dims.contextLength}`);

@@ -11,7 +11,7 @@ import type { FinishedRequest } from './request.js';
 import { StopScanner } from './stop-scanner.js';
 
 /** What a generation can ask of the engine. */
-export interface GenerationControl {
+interface GenerationControl {
   abort(): void;
   fork(options: { seed?: number | null }): Generation;
 }

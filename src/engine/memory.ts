@@ -4,7 +4,7 @@ import { type KvLayout, kvBlockBytes, kvBytesPerToken } from '../device/device.j
 import { errors, formatBytes } from '../errors.js';
 import type { MemorySplit } from '../types.js';
 
-export interface MemoryInput {
+interface MemoryInput {
   freeBytes: number;
   weightBytes: number;
   workspaceBytes: number;

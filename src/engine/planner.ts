@@ -1,6 +1,7 @@
 /** Makes the next step: who computes how much of what, who is let in, who must give up its blocks. */
 import type { CacheManager } from '../cache/types.js';
 import { errors, type LongmindError } from '../errors.js';
+import { fairOrder, type Queued } from './fairness.js';
 import type { Flight } from './flight.js';
 import type { PrefixWaits } from './prefix-waits.js';
 import type { LiveRequest } from './request.js';
@@ -11,7 +12,7 @@ import type { Speculator } from './speculation/speculator.js';
 import type { StepBudget } from './step-budget.js';
 import type { StepBuilder } from './step-builder.js';
 
-export interface PlannerReport {
+interface PlannerReport {
   fail(r: LiveRequest, error: LongmindError): void;
   preempted(r: LiveRequest): void;
   /** For the first time. */
@@ -54,6 +55,8 @@ export class Planner {
       if (inFlight) return;
       if (this.waits.restores?.giveUp()) continue;
       const last = running[running.length - 1]!;
+      // what is being saved can be had in a moment
+      if (running.length === 1 && this.cache.held() > 0) return;
       if (running.length === 1) {
         // alone, and still no room: the device refused memory that was counted on
         this.report.fail(last, this.#outOfMemory(last));
@@ -111,14 +114,12 @@ export class Planner {
   }
 
   #admitWaiting(): void {
-    const { waiting, running } = this.roster;
+    const { waiting, running, shares } = this.roster;
     const plan = this.#plan;
-    for (let i = 0; i < waiting.length && this.roster.hasSlot && plan.budgetLeft > 0; ) {
-      const r = waiting[i]!;
-      if (r.forkFrom || r.waitsFor || this.waits.restores?.waits(r)) {
-        i++;
-        continue;
-      }
+    if (waiting.length === 0 || !this.roster.hasSlot || plan.budgetLeft <= 0) return;
+    for (const r of fairOrder(waiting, queued, (owner) => shares.had(owner))) {
+      if (!this.roster.hasSlot || plan.budgetLeft <= 0) return;
+      if (r.forkFrom || r.waitsFor || this.waits.restores?.waits(r)) continue;
       if (!this.cache.exists(r.sequence)) {
         this.report.fail(r, errors.tooManySessions(this.cache.config.maxSequences));
         continue;
@@ -127,15 +128,10 @@ export class Planner {
       if (running.length > 0) {
         const answer = this.#ask(r);
         if (answer === 'no room') return;
-        if (answer === 'waits') {
-          // another one is computing its next block: it waits outside, others pass
-          i++;
-          continue;
-        }
+        // another one is computing its next block: it waits outside, others pass
+        if (answer === 'waits') continue;
       }
-      const answer = this.#admit(r, i);
-      if (answer === 'no room') return;
-      if (answer === 'waits') i++;
+      if (this.#admit(r) === 'no room') return;
     }
   }
 
@@ -162,7 +158,7 @@ export class Planner {
     return planAdmission(asked, { budgetLeft, blocksLeft }, blockLen, false) > 0 ? 'fits' : 'no room';
   }
 
-  #admit(r: LiveRequest, waitingIndex: number): 'in' | 'waits' | 'no room' {
+  #admit(r: LiveRequest): 'in' | 'waits' | 'no room' {
     const { running } = this.roster;
     const plan = this.#plan;
     r.scheduled = this.cache.match(r.sequence);
@@ -172,10 +168,10 @@ export class Planner {
     if (tokens > 0 && this.waits.restores?.begin(r)) return 'waits';
     if (tokens === 0 || !this.cache.reserve(r.sequence, r.scheduled + tokens)) {
       this.cache.release(r.sequence, 'keep');
-      if (alone && tokens > 0) this.report.fail(r, this.#outOfMemory(r));
+      if (alone && tokens > 0 && this.cache.held() === 0) this.report.fail(r, this.#outOfMemory(r));
       return 'no room';
     }
-    this.roster.enter(r, waitingIndex);
+    this.roster.enter(r);
     this.report.admitted(r);
     plan.budgetLeft -= tokens;
     plan.blocksLeft -= r.needed(r.known);
@@ -190,3 +186,9 @@ export class Planner {
     );
   }
 }
+
+const queued = (r: LiveRequest): Queued => ({
+  owner: r.request.owner,
+  priority: r.request.priority,
+  cost: r.known,
+});

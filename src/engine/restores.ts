@@ -8,7 +8,7 @@ import type { LiveRequest } from './request.js';
 import type { Budget } from './step-budget.js';
 
 /** What moves the bytes. */
-export interface Moving {
+interface Moving {
   /** Milliseconds that bringing back so many blocks will take. */
   restoreMs(cost: Readonly<RestoreCost>): number;
   /** Bringing back was not worth it: it may have become faster meanwhile. */

@@ -1,11 +1,14 @@
 /** Who is in the engine: the batch, with its slots, and the queue, both in rank order. */
 import type { CacheManager } from '../cache/types.js';
 import { invariant } from '../errors.js';
+import { Shares } from './fairness.js';
 import type { LiveRequest } from './request.js';
 
 export class Roster {
   readonly running: LiveRequest[] = [];
   readonly waiting: LiveRequest[] = [];
+  /** What each owner has had of the engine. */
+  readonly shares = new Shares();
   readonly #byId = new Map<number, LiveRequest>();
   readonly #freeSlots: number[] = [];
 
@@ -33,12 +36,14 @@ export class Roster {
   /** A new request joins the queue. */
   add(r: LiveRequest): void {
     this.#byId.set(r.request.id, r);
+    this.shares.enter(r.request.owner);
     insertByRank(this.waiting, r);
   }
 
   /** From the queue into the batch; its sequence is active. */
-  enter(r: LiveRequest, waitingIndex: number): void {
-    this.waiting.splice(waitingIndex, 1);
+  enter(r: LiveRequest): void {
+    this.waiting.splice(this.waiting.indexOf(r), 1);
+    this.shares.admitted(r.request.owner, r.request.priority);
     r.slot = this.#freeSlots.pop()!;
     this.taken(r.slot);
     r.scheduled = r.computed;
@@ -63,6 +68,7 @@ export class Roster {
       if (mode === 'drop' && this.cache.exists(r.sequence)) this.cache.release(r.sequence, 'drop');
     }
     this.#byId.delete(r.request.id);
+    this.shares.leave(r.request.owner);
   }
 
   #leave(r: LiveRequest, mode: 'keep' | 'drop'): void {

@@ -8,7 +8,7 @@
  */
 
 /** One level of priority outweighs so much waiting. */
-export const AGEING_MS = 10_000;
+const AGEING_MS = 10_000;
 
 export function rankOf(arrivalMs: number, priority: number): number {
   return arrivalMs - priority * AGEING_MS;
@@ -26,7 +26,7 @@ export interface Schedulable {
   needed(length: number): number;
 }
 
-export interface Plan {
+interface Plan {
   /** Blocks do not suffice: the last sequence of the batch must give its blocks up, then plan again. */
   preemptLast: boolean;
   /** (running.length) tokens each running sequence may compute in this step; 0 = none. */

@@ -12,7 +12,7 @@ import type { HubOptions } from './types.js';
 const ATTEMPTS = 4;
 const FIRST_PAUSE = 300;
 
-export interface Download {
+interface Download {
   url: string;
   token: string | null;
   /** Complete when it is there; FILE.part until then. */

@@ -7,7 +7,7 @@ const CONNECT_TIMEOUT = 5000;
 const IDLE_TIMEOUT = 30_000;
 const MAX_REDIRECTS = 8;
 
-export interface HttpRequest {
+interface HttpRequest {
   method?: 'GET' | 'HEAD';
   headers?: Record<string, string>;
   /** Sent as a bearer token to the first origin only. */

@@ -15,7 +15,7 @@ import { fetchFromWeb } from './web.js';
 
 export { fetchNvrtc, nvrtcReference } from './nvrtc.js';
 export { ALIASES, DEFAULT_MODEL } from './reference.js';
-export type { CachedModel, HubOptions, ModelFile, Plan, Progress, ResolvedModel } from './types.js';
+export type { CachedModel, HubOptions, Plan, ResolvedModel } from './types.js';
 
 type Concrete = Exclude<Reference, { kind: 'alias' }>;
 

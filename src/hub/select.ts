@@ -16,7 +16,7 @@ function hasQuant(name: string, quant: string): boolean {
     .includes(wanted);
 }
 
-export type Selection = { file: string } | { problem: string };
+type Selection = { file: string } | { problem: string };
 
 /** `names`: paths within the repository or package. */
 export function selectFile(names: readonly string[], select: string | null): Selection {

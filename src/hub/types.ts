@@ -34,7 +34,7 @@ export interface HubOptions {
   env?: NodeJS.ProcessEnv;
 }
 
-export interface ModelFile {
+interface ModelFile {
   /** The reference: as it was given to resolveModel, or as listModels shows it. */
   ref: string;
   /** Absolute path of the .gguf file. */

@@ -7,7 +7,7 @@ import { pipeline } from 'node:stream/promises';
 import { createInflateRaw } from 'node:zlib';
 import { errors } from '../errors.js';
 
-export interface WheelEntry {
+interface WheelEntry {
   name: string;
   /** Uncompressed. */
   bytes: number;

@@ -3,7 +3,7 @@ import type { LinearOutput, Op, Program, RopeConfig } from '../device/device.js'
 import type { ModelDims } from '../types.js';
 
 /** A named activation buffer: `width` f32 values for each token (or for each wanted logit). */
-export interface Buffer {
+interface Buffer {
   readonly name: string;
   readonly width: number;
 }

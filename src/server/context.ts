@@ -46,6 +46,7 @@ export interface ServerContext {
   inFlight: InFlight;
   metrics: ServerMetrics;
   timing: ServerTiming;
+  maxPriority: number;
   turns: Turns;
   grammars: Grammars;
   /** How this model hears of tools and writes calls. */

@@ -52,7 +52,7 @@ export const serverErrors = {
   aborted: () => new LongmindError('request_aborted', 409, 'the request was aborted'),
 };
 
-export interface ErrorBody {
+interface ErrorBody {
   error: { message: string; type: string; param: string | null; code: string };
 }
 

@@ -7,7 +7,7 @@ import { limitOptions, type OptionSpec, samplingOptions } from '../index.js';
 export type Schema = Readonly<Record<string, unknown>>;
 
 const optionTable = { ...samplingOptions, ...limitOptions };
-export type RequestOptionName = keyof typeof optionTable;
+type RequestOptionName = keyof typeof optionTable;
 
 /** Field of the API → option of the engine. */
 export const optionFields = {
@@ -29,7 +29,7 @@ export const optionFields = {
 export const optionOf = (name: RequestOptionName): OptionSpec<unknown> => optionTable[name] as OptionSpec<unknown>;
 
 /** Allows null beside what the schema allows: clients send null for "not given". */
-export function nullable(schema: Schema): Schema {
+function nullable(schema: Schema): Schema {
   const { description, anyOf, enum: values, ...rest } = schema;
   const note = description === undefined ? {} : { description };
   if (Array.isArray(anyOf)) return { ...note, ...rest, anyOf: [...anyOf, { type: 'null' }] };
@@ -118,7 +118,7 @@ const toolFields: Record<string, Schema> = {
 };
 
 /** What /v1/chat/completions and /v1/completions have in common. */
-export const commonFields: Record<string, Schema> = {
+const commonFields: Record<string, Schema> = {
   model: nullable({ type: 'string', description: 'the served model; may be left out' }),
   stream: nullable({ type: 'boolean', description: 'send tokens as server-sent events' }),
   stream_options: nullable({
@@ -137,7 +137,12 @@ export const commonFields: Record<string, Schema> = {
     type: 'boolean',
     description: 'with session_id: the request holds only what is new; otherwise it holds the whole history',
   }),
-  priority: nullable({ type: 'integer', minimum: -1000, maximum: 1000, description: 'higher goes first; default 0' }),
+  priority: nullable({
+    type: 'integer',
+    minimum: -1000,
+    maximum: 1000,
+    description: 'higher goes first, within --max-priority; default 0',
+  }),
   n: nullable({ type: 'integer', minimum: 1, maximum: 16, description: 'choices for each prompt; they share its KV' }),
   response_format: nullable(responseFormat),
 };

@@ -43,7 +43,7 @@ const head = (a: Answer, object: string): string =>
     system_fingerprint: a.systemFingerprint,
   }).slice(0, -1);
 
-export function usageJson(u: Usage): Record<string, unknown> {
+function usageJson(u: Usage): Record<string, unknown> {
   return {
     prompt_tokens: u.promptTokens,
     completion_tokens: u.completionTokens,

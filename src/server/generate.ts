@@ -15,7 +15,7 @@ import { type Answer, type Finished, type Format, sumUsage } from './format.js';
 import { SseWriter } from './sse.js';
 import { ToolOutput, toolMessage } from './tool-output.js';
 
-export interface Job {
+interface Job {
   /** 'chatcmpl' or 'cmpl'. */
   prefix: string;
   stream: boolean;

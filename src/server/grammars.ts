@@ -7,7 +7,7 @@ import { type JobFailure, JobQueue } from '../base/jobs.js';
 import { errors, type Grammar, LongmindError } from '../index.js';
 import type { Calls, GrammarSource } from './grammar-source.js';
 
-export interface GrammarLimits {
+interface GrammarLimits {
   /** Milliseconds for one grammar; then the thread is stopped, and another started for the next. */
   compileMs: number;
   /** Requests that may wait for the thread. */

@@ -90,6 +90,7 @@ export async function createServer(engine: Engine, options: ServerOptions = {}):
     inFlight: new InFlight(),
     metrics: new ServerMetrics(),
     timing: { ...defaultTiming, ...timing },
+    maxPriority: config.maxPriority,
     turns: new Turns(),
     grammars: new Grammars(),
     toolStyle: info.toolCalls ?? { format: 'hermes', known: false },

@@ -3,7 +3,7 @@ import { checkSessionId, errors, LongmindError, type SessionInfo } from '../inde
 import type { ServerContext } from './context.js';
 import type { ReservedName } from './reserved.js';
 
-export interface SessionJson {
+interface SessionJson {
   id: string;
   object: 'session';
   state: SessionInfo['state'] | 'new';

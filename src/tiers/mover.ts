@@ -108,7 +108,10 @@ export class Mover {
 
   #saveToDisk(order: TransferOrder): void {
     const buffer = this.#staging.pop()!;
-    this.#copy(this.#kv.read(order.block, buffer), () => this.#write(order, buffer, () => this.#staging.push(buffer)));
+    this.#copy(this.#kv.read(order.block, buffer), () => {
+      this.cache.blockRead(order.id);
+      this.#write(order, buffer, () => this.#staging.push(buffer));
+    });
   }
 
   /** The node's KV goes into its slot of the disk. */

@@ -11,7 +11,7 @@ import { metadataString } from './metadata.js';
 import type { Metadata, Tokenizer } from './types.js';
 
 /** A role becomes part of the template's own text, so it is one of these. */
-export const ROLES: readonly ChatRole[] = ['system', 'developer', 'user', 'assistant', 'tool', 'function', 'ipython'];
+const ROLES: readonly ChatRole[] = ['system', 'developer', 'user', 'assistant', 'tool', 'function', 'ipython'];
 
 export interface ChatOptions {
   /** End with the beginning of the assistant's turn (default true). */

@@ -9,7 +9,7 @@ import { packMetadata } from './packed.js';
 import type { Calls, TokenizerInfo, WorkerData } from './protocol.js';
 import type { DecodeOptions, EncodeOptions, Metadata } from './types.js';
 
-export interface TokenizerClientOptions {
+interface TokenizerClientOptions {
   /** Rows of the model's embedding, where they are more than the vocabulary has tokens. */
   modelVocab?: number;
   /** Milliseconds a chat template may take; then its process is stopped and another is started (default 5,000). */

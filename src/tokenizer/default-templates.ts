@@ -1,7 +1,7 @@
 /** Chat templates for files that bring none, chosen by the special tokens they have. */
 import type { Tokenizer } from './types.js';
 
-export interface TemplateText {
+interface TemplateText {
   text: string;
   /** null: the file's own; else which one was taken instead. */
   instead: string | null;

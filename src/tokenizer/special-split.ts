@@ -1,7 +1,7 @@
 /** Finds the spellings of special tokens in text. */
 
 /** A piece of text, or the token that its spelling stands for. */
-export type Fragment = string | number;
+type Fragment = string | number;
 
 /**
  * Longer spellings are found before shorter ones, each from left to right, as llama.cpp does.

@@ -12,7 +12,7 @@ import { makeTokenBytes } from './token-bytes.js';
 import type { DecodeOptions, EncodeOptions, Metadata, Tokenizer } from './types.js';
 import { Kind, readVocabulary, type TextEncoder, type Vocabulary, wantsStart } from './vocabulary.js';
 
-export interface TokenizerOptions {
+interface TokenizerOptions {
   /** Rows of the model's embedding, where they are more than the vocabulary has tokens. */
   modelVocab?: number;
 }

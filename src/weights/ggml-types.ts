@@ -2,7 +2,7 @@
  * GGML's tensor types: number in the file, values a block, bytes a block (ggml.c, `type_traits`). A type that is known
  * here can be measured; whether a device computes with it is the device's business.
  */
-export interface GgmlType {
+interface GgmlType {
   name: string;
   /** Values a block; a row is a whole number of blocks. */
   blockSize: number;

@@ -2,7 +2,7 @@
 import path from 'node:path';
 import { errors } from '../errors.js';
 import type { ModelDims, TensorInfo } from '../types.js';
-import { FILE_TYPES, GGML_TYPES } from './ggml-types.js';
+import { FILE_TYPES } from './ggml-types.js';
 import type { GgufFile } from './gguf.js';
 import { Keys } from './keys.js';
 import { type Rope, readRope } from './rope.js';
@@ -27,7 +27,7 @@ export interface ModelConfig {
   quantisation: Quantisation;
 }
 
-export const SUPPORTED_ARCHITECTURES = ['llama'];
+const SUPPORTED_ARCHITECTURES = ['llama'];
 
 /** Tensors that a llama file may hold and that are used or make no difference. */
 const IGNORED = /^(rope_freqs\.weight|blk\.\d+\.(attn_rot_embd|attn\.rotary_emb\.inv_freq))$/;
@@ -164,6 +164,3 @@ export function checkTensorTypes(gguf: GgufFile, supported: string[]): void {
     if (!supported.includes(t.type)) throw errors.unsupportedTensorType(t.name, t.type, supported);
   }
 }
-
-/** Names of all tensor types that the reader can measure. */
-export const KNOWN_TENSOR_TYPES: readonly string[] = [...GGML_TYPES.values()].map((t) => t.name);

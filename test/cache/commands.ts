@@ -22,6 +22,7 @@ export type Command =
   | { op: 'evict'; count: number }
   | { op: 'cancelRestore'; who: number }
   | { op: 'orders'; max: number }
+  | { op: 'read'; which: number }
   | { op: 'ends'; which: number; count: number; ok: boolean };
 
 const who = fc.nat(11);
@@ -67,6 +68,7 @@ export const command: fc.Arbitrary<Command> = fc.oneof(
   { weight: 1, arbitrary: fc.record({ op: fc.constant('evict' as const), count: fc.nat(12) }) },
   { weight: 2, arbitrary: fc.record({ op: fc.constant('cancelRestore' as const), who }) },
   { weight: 5, arbitrary: fc.record({ op: fc.constant('orders' as const), max: fc.constantFrom(1, 2, Infinity) }) },
+  { weight: 2, arbitrary: fc.record({ op: fc.constant('read' as const), which: fc.nat(5) }) },
   {
     weight: 6,
     arbitrary: fc.record({
@@ -125,6 +127,7 @@ export const OPERATIONS: readonly Command['op'][] = [
   'evict',
   'cancelRestore',
   'orders',
+  'read',
   'ends',
 ];
 
@@ -134,6 +137,7 @@ export function run(world: World, c: Command): void {
   else if (c.op === 'device') world.grants = c.grants;
   else if (c.op === 'evict') world.evict(c.count);
   else if (c.op === 'orders') world.mover?.take(c.max);
+  else if (c.op === 'read') world.mover?.read(c.which);
   else if (c.op === 'ends') for (let n = 0; n < c.count; n++) world.mover?.end(c.which + n, c.ok);
   else if (world.sequences.length > 0) runOn(world, world.sequences[c.who % world.sequences.length]!, c);
 }

@@ -79,15 +79,32 @@ export class FakeMover {
     return copy.text;
   }
 
+  /** One of the saves under way has read its block, and goes on. */
+  read(which: number): void {
+    const saves = this.pending.filter((p) => p.order.kind === 'save' && p.order.block !== -1);
+    const save = saves[which % saves.length];
+    if (!save) return;
+    assert.deepEqual(this.#source(save.order).slice(0, this.#length(save)), save.source.slice(0, this.#length(save)));
+    this.manager.blockRead(save.order.id);
+    assert.ok(!this.manager.pool.isSaving(save.order.block));
+    save.order.block = -1;
+  }
+
+  /** Tokens of the node. */
+  #length({ copy }: Pending): number {
+    return ((copy!.tokens.length - 1) % this.#blockLen) + 1;
+  }
+
   /** Ends one of the orders under way. */
   end(which: number, ok: boolean): void {
     if (this.pending.length === 0) return;
-    const [{ order, source, copy }] = this.pending.splice(which % this.pending.length, 1) as [Pending];
+    const [ended] = this.pending.splice(which % this.pending.length, 1) as [Pending];
+    const { order, source, copy } = ended;
     const { kind, host, disk, block } = order;
     // a load found out meanwhile that the copy is bad
     const bad = kind === 'demote' && !this.host.has(host);
-    if (copy && !bad) {
-      const length = ((copy.tokens.length - 1) % this.#blockLen) + 1;
+    if (copy && !bad && !(kind === 'save' && block === -1)) {
+      const length = this.#length(ended);
       assert.deepEqual(
         this.#source(order).slice(0, length),
         source.slice(0, length),
@@ -104,7 +121,7 @@ export class FakeMover {
     }
     this.manager.orderDone(order.id, ok);
     this.done++;
-    if (kind === 'save') assert.ok(!this.manager.pool.isSaving(block));
+    if (kind === 'save' && block !== -1) assert.ok(!this.manager.pool.isSaving(block));
   }
 
   #endLoad({ id, block }: TransferOrder, source: Text, ok: boolean): void {

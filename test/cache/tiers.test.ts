@@ -120,6 +120,7 @@ test('a block that is being saved is neither written nor given away; its evictio
   w.match(other);
   assert.equal(w.reserve(other, 8), false, 'it does not fit now');
   w.append(r, [80]);
+  assert.equal(w.manager.probe(r.id).copies, 1, 'it would go on in a copy');
   w.match(r);
   assert.equal(w.reserve(r, 7), false, 'its own last block cannot be written on now');
   w.release(r, 'keep');
@@ -133,6 +134,27 @@ test('a block that is being saved is neither written nor given away; its evictio
   w.release(other, 'keep');
   w.evict(Infinity);
   assert.equal(back(w, r), 6, 'what was read was the text');
+});
+
+test('a block that a save has read is free to go, however long the disk takes', () => {
+  const w = world({ blocks: 2, sessionLen: 8, tiers: { host: 0, disk: 4, maxWrites: 2 } });
+  const r = session(w, text(6));
+  serve(w, r);
+  w.release(r, 'keep');
+  w.mover!.take(Infinity);
+  assert.equal(w.manager.held(), 2);
+  w.mover!.read(0);
+  w.mover!.read(0);
+  w.check();
+  assert.deepEqual([w.manager.held(), w.manager.available(), w.manager.ordersOutstanding()], [0, 2, 2]);
+  const other = session(w, text(8, 50));
+  serve(w, other);
+  w.check();
+  while (w.mover!.pending.length > 0) w.mover!.end(0, true);
+  w.release(other, 'keep');
+  w.evict(Infinity);
+  w.check();
+  assert.equal(back(w, r), 5);
 });
 
 test('nothing is computed twice and nothing is lost when a load fails: what lies behind it comes back later', () => {

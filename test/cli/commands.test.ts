@@ -124,7 +124,7 @@ test('generate --json prints one object with text, ids, reason, usage and timing
     tokenIds: [97, 98, 99],
     finishReason: 'length',
     stopString: null,
-    usage: { promptTokens: 2, cachedTokens: 0, completionTokens: 3 },
+    usage: { promptTokens: 2, cachedTokens: 0, completionTokens: 3, acceptedDraftTokens: 0 },
   });
   assert.deepEqual(Object.keys(timings), ['loadMs', 'ttftMs', 'perTokenMs', 'totalMs']);
   assert.equal(logprobs.length, 3);

@@ -34,7 +34,7 @@ export interface Watched {
   server: LongmindServer;
 }
 
-export interface OpenOptions {
+interface OpenOptions {
   server?: ServerOptions;
   context?: BrowserContextOptions;
   /** Failed requests are part of the test; Chromium writes a line to the console for each. */

@@ -1,6 +1,7 @@
 /** What every device keeps to: references to drawn tokens, several logits a row, KV in and out, tickets. */
 import assert from 'node:assert/strict';
 import { after, describe, it } from 'node:test';
+import { DelayedDevice } from '../../src/bench/delayed-device.js';
 import { createCpuDevice } from '../../src/device/cpu/index.js';
 import { createCudaDevice } from '../../src/device/cuda/index.js';
 import { type Device, STEP_LAYOUT, type Step } from '../../src/device/device.js';
@@ -14,6 +15,7 @@ const VOCAB = 120;
 const devices: Record<string, () => Device> = {
   cpu: () => createCpuDevice({ threads: 2 }),
   'cpu, operation by operation': () => createCpuDevice({ threads: 1 }),
+  'cpu, late, two steps in flight': () => new DelayedDevice(createCpuDevice({ threads: 2 }), 2),
   null: () => createNullDevice(),
   'null, two steps in flight': () => createNullDevice({ depth: 2 }),
   reference: () => new ReferenceDevice(),

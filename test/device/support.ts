@@ -17,7 +17,7 @@ import type { TensorInfo, TensorSource } from '../../src/types.js';
 import { decodeTensor, FORMATS, numberToHalf } from '../reference/formats.js';
 import type { ReferenceTensor } from '../reference/forward.js';
 
-export type Random = () => number;
+type Random = () => number;
 
 /** Uniform in [0, 1), the same on every run. */
 export function random(seed: number): Random {

@@ -5,11 +5,11 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
-import { smollmPath } from '../support/model.js';
+import { smollmPath, withoutSmollm } from '../support/model.js';
 import { finish, start } from '../support/spawn.js';
 
 const path = await smollmPath();
-const skip = path === null ? 'SKIPPED: the model SmolLM2-135M-Instruct cannot be had here' : false;
+const skip = withoutSmollm(path);
 const small = ['--cache-max-entry-count', '32'];
 
 interface Failure {

@@ -6,12 +6,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { promisify } from 'node:util';
-import { smollmPath } from '../support/model.js';
+import { smollmPath, withoutSmollm } from '../support/model.js';
 import { root } from '../support/spawn.js';
 
 const run = promisify(execFile);
 const path = await smollmPath();
-const skip = path === null ? 'SKIPPED: the model SmolLM2-135M-Instruct cannot be had here' : false;
+const skip = withoutSmollm(path);
 
 test('npm pack, install in an empty folder, npx longmind', { skip, timeout: 480_000 }, async () => {
   const folder = await mkdtemp(join(tmpdir(), 'longmind-pack-'));

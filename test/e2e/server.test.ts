@@ -6,10 +6,10 @@ import { after, before, describe, test } from 'node:test';
 import OpenAI from 'openai';
 import { createEngine, type Engine } from '../../src/index.js';
 import { createServer, type LongmindServer } from '../../src/server/index.js';
-import { smollmPath } from '../support/model.js';
+import { smollmPath, withoutSmollm } from '../support/model.js';
 
 const path = await smollmPath();
-const skip = path === null ? 'SKIPPED: the model SmolLM2-135M-Instruct cannot be had here' : false;
+const skip = withoutSmollm(path);
 
 type Message = OpenAI.ChatCompletionMessageParam;
 

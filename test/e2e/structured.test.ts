@@ -7,10 +7,10 @@ import { Ajv2020 } from 'ajv/dist/2020.js';
 import OpenAI from 'openai';
 import { createEngine, type Engine } from '../../src/index.js';
 import { createServer, type LongmindServer } from '../../src/server/index.js';
-import { smollmPath } from '../support/model.js';
+import { smollmPath, withoutSmollm } from '../support/model.js';
 
 const path = await smollmPath();
-const skip = path === null ? 'SKIPPED: the model SmolLM2-135M-Instruct cannot be had here' : false;
+const skip = withoutSmollm(path);
 
 const city = {
   type: 'object',

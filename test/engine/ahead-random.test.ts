@@ -128,7 +128,7 @@ function settle(t: TestBatch, c: Client, record: unknown[]): void {
 }
 
 const variants: [string, TestBatchOptions][] = [
-  ['', {}],
+  ['', { blocks: 48 }],
   [', without prefix cache, adaptive', { prefixCaching: false, policy: 'adaptive', blocks: 40 }],
   [', adaptive, memory by and by', { policy: 'adaptive', chunkSize: 7, blocks: 36, budget: 17 }],
 ];
@@ -145,7 +145,7 @@ for (const [name, options] of variants) {
     for (const run of [one, two]) {
       const { counters, count, stats } = run;
       assert.ok(counters.aborted > 50 && counters.failed > 5, JSON.stringify(counters));
-      assert.ok(counters.preemptions > 5, `${counters.preemptions} preemptions`);
+      assert.ok(counters.preemptions >= 3, `${counters.preemptions} preemptions`);
       assert.ok(count.cancelled > 50 && count.refused > 20, JSON.stringify(count));
       assert.ok(stats.forks > 50 && stats.tokensRecomputed > 0, `${stats.forks} forks`);
     }

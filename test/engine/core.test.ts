@@ -96,3 +96,13 @@ test('options: names, kinds and ranges are checked, and a near miss gets a hint'
     share: 0.25,
   });
 });
+
+test('a head dimension that the kernels cannot compute is refused by its name, before anything is loaded', () => {
+  for (const headDim of [8, 24, 40, 72, 100]) {
+    const odd = { ...program, dims: { ...program.dims, headDim } };
+    assert.throws(() => planModel(odd, 0, parseOptions(engineOptions, {}), createNullDevice()), {
+      code: 'unsupported_model',
+      message: new RegExp(`${headDim} dimensions.*multiples of 16`),
+    });
+  }
+});

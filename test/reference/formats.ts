@@ -1,6 +1,6 @@
 /** GGUF's tensor types in plain TypeScript, written for clarity: block sizes and exact dequantising. */
 
-export interface Format {
+interface Format {
   /** Values a block. */
   block: number;
   /** Bytes a block. */

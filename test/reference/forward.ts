@@ -188,7 +188,7 @@ function rotate(x: Float64Array, position: number, rope: RopeConfig): void {
 }
 
 /** Blocks of 32 as int8: d = max |x| / 127, q = round(x / d). Rounds where f32 arithmetic rounds. */
-export function quantised(x: Float64Array): Float64Array {
+function quantised(x: Float64Array): Float64Array {
   const out = new Float64Array(x.length);
   for (let b = 0; b < x.length; b += 32) {
     const block = x.subarray(b, b + 32);

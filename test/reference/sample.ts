@@ -61,7 +61,7 @@ const mix64 = (x: bigint): bigint => {
 };
 
 /** The random number in [0, 1) that draws the token at `position`. */
-export function uniformAt(low: number, high: number, position: number): number {
+function uniformAt(low: number, high: number, position: number): number {
   const golden = 0x9e3779b97f4a7c15n;
   const key = mix64(((BigInt(high) << 32n) | BigInt(low)) + golden);
   return Number(mix64(key + golden * BigInt(position + 1)) >> 11n) / 2 ** 53;

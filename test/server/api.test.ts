@@ -70,7 +70,7 @@ test('every field reaches the engine under its own name', async (t) => {
     top_logprobs: 2,
     session_id: 's',
     session_append: true,
-    priority: 3,
+    priority: 2,
     user: 'ann',
     n: 1,
     tools: [],
@@ -105,7 +105,7 @@ test('every field reaches the engine under its own name', async (t) => {
     logprobs: 2,
     sessionId: 's',
     sessionAppend: true,
-    priority: 3,
+    priority: 2,
     owner: 0,
   });
 });

@@ -205,3 +205,22 @@ test('who sends his headers or his body too slowly is answered and closed, also 
     assert.match(answer, /^HTTP\/1\.1 408 /, what);
   }
 });
+
+test('a priority beyond --max-priority is refused, in both directions', async (t) => {
+  const { post, engine } = await rig(t, { answer: () => 'ok' }, { maxPriority: 3 });
+  for (const [priority, status] of [
+    [3, 200],
+    [-3, 200],
+    [4, 400],
+    [-4, 400],
+    [1000, 400],
+  ] as const) {
+    const response = await post('/v1/completions', { prompt: 'x', priority });
+    assert.equal(response.status, status, String(priority));
+    if (status === 400) assert.match((await errorOf(response)).message, /from -3 to 3/);
+  }
+  assert.deepEqual(
+    engine.calls.map((c) => c.request.priority),
+    [3, -3],
+  );
+});

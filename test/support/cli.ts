@@ -6,7 +6,7 @@ import { main } from '../../src/cli/main.js';
 import { errors } from '../../src/errors.js';
 import { FakeEngine, type FakeOptions } from './fake-engine.js';
 
-export interface Ran {
+interface Ran {
   code: number;
   stdout: string;
   stderr: string;

@@ -39,13 +39,13 @@ export interface FakeOptions {
   maxRunning?: number;
 }
 
-export interface FakeCall {
+interface FakeCall {
   kind: 'chat' | 'complete';
   request: ChatRequest | CompletionRequest;
   generation: FakeGeneration;
 }
 
-export class FakeGeneration implements Generation {
+class FakeGeneration implements Generation {
   aborted = false;
   produced = 0;
   readonly #stop = new AbortController();

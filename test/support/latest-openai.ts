@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { root } from './spawn.js';
 
-export interface LatestClient {
+interface LatestClient {
   node: string;
   /** For `node --import`: the specifier 'openai' is the newest client then. */
   hook: string;

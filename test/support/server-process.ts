@@ -27,7 +27,7 @@ export interface ServerProcess {
   fault(name: string): void;
 }
 
-export interface ServeOptions {
+interface ServeOptions {
   argv?: string[];
   /** Bytes that a file may have (RLIMIT_FSIZE): beyond that writing fails, as on a full disk. */
   fileLimit?: number;

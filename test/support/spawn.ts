@@ -13,7 +13,7 @@ export interface Finished {
   stderr: string;
 }
 
-export interface Running {
+interface Running {
   child: ChildProcess;
   finished: Promise<Finished>;
   /** What stdout has so far. */

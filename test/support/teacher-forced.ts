@@ -5,7 +5,7 @@ import { openFile } from './model-file.js';
 
 const CHUNK = 512;
 
-export interface Recorded {
+interface Recorded {
   tokens: readonly number[];
   /** (tokens) the other implementation's likeliest next token, and its log-probability there. */
   top: readonly number[];

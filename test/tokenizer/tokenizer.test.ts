@@ -7,7 +7,7 @@ import { LongmindError } from '../../src/errors.js';
 import { createTokenizer, decodeTokens, TokenDecoder, type Tokenizer } from '../../src/tokenizer/index.js';
 import { createPreTokenizer } from '../../src/tokenizer/pre-tokenizer.js';
 import { readGguf } from '../../src/weights/index.js';
-import { smollmPath } from '../support/model.js';
+import { smollmPath, withoutSmollm } from '../support/model.js';
 import type { Value } from '../weights/gguf-builder.js';
 import { asMetadata, digest, PRE_TOKENIZERS, SMALL_TEXTS, smallBpe, smallSentencePiece } from './small-vocabulary.js';
 import { mulberry, texts } from './texts.js';
@@ -40,7 +40,7 @@ test('SentencePiece gives the ids of llama.cpp, with and without a space in fron
   assertSame(noPrefix, small['sentencepiece-no-prefix']!);
 });
 
-test('SmolLM2 gives the ids of llama.cpp on awkward texts', { skip: path135m === null }, () => {
+test('SmolLM2 gives the ids of llama.cpp on awkward texts', { skip: withoutSmollm(path135m) }, () => {
   const tokenizer = createTokenizer(readGguf(path135m!).metadata);
   const { rows } = fixture('smollm2.json') as { rows: { plain: number[]; special: number[] }[] };
   assert.equal(rows.length, texts.length);

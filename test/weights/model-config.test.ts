@@ -5,7 +5,7 @@ import path from 'node:path';
 import { after, test } from 'node:test';
 import { LongmindError } from '../../src/errors.js';
 import { checkTensorTypes, type ModelConfig, readGguf, readModelConfig } from '../../src/weights/index.js';
-import { smollmPath } from '../support/model.js';
+import { smollmPath, withoutSmollm } from '../support/model.js';
 import { type TensorSpec, type Value, writeGguf } from './gguf-builder.js';
 
 const folder = mkdtempSync(path.join(os.tmpdir(), 'longmind-config-'));
@@ -178,7 +178,7 @@ test('a tensor type that a device lacks is named before anything is loaded', () 
   assert.throws(() => checkTensorTypes(gguf, ['Q8_0']), /'token_embd.weight' has type F32/);
 });
 
-test('the default model is what it says', { skip: smollm === null }, () => {
+test('the default model is what it says', { skip: withoutSmollm(smollm) }, () => {
   const c = readModelConfig(readGguf(smollm!));
   assert.deepEqual(c.dims, {
     layers: 30,

@@ -136,7 +136,7 @@ export class Player {
   }
 }
 
-export function digestOf(answers: Answers): string {
+function digestOf(answers: Answers): string {
   return createHash('sha256').update(JSON.stringify(answers)).digest('hex');
 }
 

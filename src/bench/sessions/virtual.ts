@@ -47,7 +47,7 @@ export interface VirtualOptions extends LoadOptions {
   budget: number;
 }
 
-export interface VirtualRow {
+interface VirtualRow {
   name: string;
   capacityBlocks: number;
   seconds: number;
@@ -59,7 +59,7 @@ export interface VirtualRow {
   shareOfCeiling: number;
 }
 
-export interface VirtualResult {
+interface VirtualResult {
   seconds: number;
   prefillShare: number;
   rows: VirtualRow[];

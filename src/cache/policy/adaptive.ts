@@ -27,7 +27,7 @@ const TURN_SHIFT = BIN_SHIFT + 4;
 const MARK = 1 << 30;
 /** What is kept of a block: its place (a class's list, or one of those above); its turn; how many blocks up to it are new
  * in that turn; features, class, turn and mark packed; hash of its whole text; when it was released last, in blocks
- * stored (modulo 2^32); its last pause (-1: none). Together 32 bytes, within a cache line (see block-pool.ts). */
+ * stored (modulo 2^32); its last pause (-1: none). Together 32 bytes, within a cache line (as in pool.ts). */
 const PLACE = 0;
 const TURN = 1;
 const FRESH_COUNT = 2;

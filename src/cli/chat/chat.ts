@@ -15,7 +15,7 @@ import { ChatInput } from './input.js';
 import { set } from './settings.js';
 import { Waiting } from './waiting.js';
 
-export interface ChatSettings {
+interface ChatSettings {
   system?: string;
   session?: string;
   request: RequestOptions;
@@ -70,6 +70,8 @@ export class Chat {
         if (this.#left) break;
         input.ask();
       }
+      // Ctrl-D leaves the cursor behind the prompt
+      if (interactive && !this.#left) this.terminal.line();
     } finally {
       signal.removeEventListener('abort', onSignal);
       input.close();

@@ -3,7 +3,7 @@ import { ApiError, call } from '../ui/api.js';
 import { eventsOf } from '../ui/sse.js';
 import type { Message } from './model.js';
 
-export interface Ask {
+interface Ask {
   messages: Message[];
   session?: string;
   temperature: number;

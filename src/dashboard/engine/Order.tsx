@@ -10,7 +10,7 @@ interface Run {
   blocks: number;
 }
 
-export function runsOf(picture: Picture): Run[] {
+function runsOf(picture: Picture): Run[] {
   const runs: Run[] = [];
   for (const block of picture.order) {
     const holder = picture.holder[block] ?? -1;

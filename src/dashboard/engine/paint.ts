@@ -39,7 +39,7 @@ function colours(): Palette {
   return palette.colours;
 }
 
-export interface Paint {
+interface Paint {
   picture: Picture;
   grid: Grid;
   mode: Mode;

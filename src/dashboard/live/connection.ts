@@ -13,7 +13,7 @@ const LONGEST_PAUSE_MS = 8_000;
 const SILENCE_MS = 20_000;
 const KEPT_HAPPENINGS = 200;
 
-export interface Live {
+interface Live {
   status: 'connecting' | 'live' | 'lost';
   /** Why it is lost, or what the engine complains of. */
   problem: string | null;

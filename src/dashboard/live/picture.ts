@@ -1,7 +1,7 @@
 /** The engine as the page knows it: messages of the live stream put together. */
 import { int32Of, type LiveMessage, type LiveStats, uint8Of, uint16Of, uint32Of } from '../wire.js';
 
-export const NEVER_USED = 0;
+/** What a block is; 0: it was never used. */
 export const FREE = 1;
 export const CACHED = 2;
 export const ACTIVE = 3;

@@ -1,6 +1,6 @@
 /** How many conversations of what length fill a cache, and what they say. Pure. */
 
-export interface Capacity {
+interface Capacity {
   /** Tokens the KV cache holds. */
   cache: number;
   /** Tokens the longest session may have. */

@@ -19,7 +19,7 @@ const PATHS = {
   bolt: 'M13 3 5 14h6l-1 7 8-11h-6z',
 } as const;
 
-export type IconName = keyof typeof PATHS;
+type IconName = keyof typeof PATHS;
 
 export function Icon({ name }: { name: IconName }) {
   return (

@@ -1,5 +1,5 @@
 /** Server-sent events out of text that comes in pieces. */
-export interface SseEvent {
+interface SseEvent {
   event: string;
   data: string;
 }

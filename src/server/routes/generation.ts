@@ -3,6 +3,7 @@ import type { FastifyInstance } from 'fastify';
 import {
   type ChatMessage,
   type ChatRequest,
+  checkPriority,
   checkSessionId,
   errors,
   type Generation,
@@ -54,7 +55,7 @@ export function generationRoutes(app: FastifyInstance, ctx: ServerContext): void
   app.post<{ Body: ChatBody }>('/v1/chat/completions', { schema: chat }, async (request, reply) => {
     const { body, owner } = request;
     const model = ctx.models.resolve(body.model);
-    const options = { ...commonOptions(body, owner), ...chatLimits(body) };
+    const options = { ...commonOptions(ctx, body, owner), ...chatLimits(body) };
     const plan = planTools(body, ctx.toolStyle);
     const grammar = plan ? await toolGrammar(ctx, body, plan) : await formatGrammar(ctx, body);
     const { messages, tools } = await conversation(ctx, body, plan, owner);
@@ -83,7 +84,7 @@ export function generationRoutes(app: FastifyInstance, ctx: ServerContext): void
     // OpenAI's default for this endpoint, which its clients count on
     const maxTokens = body.max_tokens ?? 16;
     const options: RequestOptions = {
-      ...commonOptions(body, request.owner),
+      ...commonOptions(ctx, body, request.owner),
       maxTokens,
       logprobs: body.logprobs ?? null,
     };
@@ -156,7 +157,7 @@ function choices(
   return { n, starts };
 }
 
-function commonOptions(body: CommonBody, owner: number): RequestOptions {
+function commonOptions(ctx: ServerContext, body: CommonBody, owner: number): RequestOptions {
   const options: Record<string, unknown> = { owner };
   for (const [field, option] of Object.entries(optionFields)) {
     const raw = body[field];
@@ -168,7 +169,7 @@ function commonOptions(body: CommonBody, owner: number): RequestOptions {
   }
   if (body.session_id) options.sessionId = checkSessionId(body.session_id);
   if (body.session_append) options.sessionAppend = true;
-  if (typeof body.priority === 'number') options.priority = body.priority;
+  if (typeof body.priority === 'number') options.priority = checkPriority(body.priority, ctx.maxPriority);
   return options;
 }
 
