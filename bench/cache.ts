@@ -1,5 +1,5 @@
 /**
- * `node dist/bench/cache.js [--blocks N,…] [--policies P,…] [--sessions N] [--json | --markdown] [--chart FILE.svg] [--no-fail]`: see
+ * `node dist/bench/cache.js [--blocks N,…] [--sessions N] [--json | --markdown] [--chart FILE.svg] [--no-fail]`: see
  * src/bench/cache.ts. `--markdown` prints the rows of the tables in docs/cache.md.
  */
 import './plain-errors.js';
@@ -22,7 +22,6 @@ const { values } = parseArgs({
     json: { type: 'boolean', default: false },
     markdown: { type: 'boolean', default: false },
     blocks: { type: 'string', default: '1000,10000,100000,1000000' },
-    policies: { type: 'string', default: 'lru,adaptive' },
     sessions: { type: 'string', default: '1000000' },
     chart: { type: 'string' },
     'no-fail': { type: 'boolean', default: false },
@@ -30,7 +29,6 @@ const { values } = parseArgs({
 });
 const result = runCacheBench({
   blocks: values.blocks.split(',').map(Number),
-  policies: values.policies.split(',') as ('lru' | 'adaptive')[],
   sessions: Number(values.sessions),
 });
 

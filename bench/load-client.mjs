@@ -95,7 +95,7 @@ export function stream(url, { messages, maxTokens, abortAfterMs = null, slow = n
 }
 
 /** Checks every event of a finished stream. */
-export function readStream(status, text) {
+function readStream(status, text) {
   if (status !== 200) return { error: `status ${status}` };
   const parts = text.split('\n\n').filter((p) => p !== ': ping');
   if (parts.pop() !== '' || parts.pop() !== 'data: [DONE]') return { error: 'does not end with [DONE]' };

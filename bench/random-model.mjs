@@ -4,7 +4,7 @@ import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 
 /** Shapes of published models: SmolLM2-135M and a Llama-3.2-1B with a small vocabulary. */
-export const shapes = {
+const shapes = {
   '135m': { dim: 576, layers: 30, heads: 9, kv: 3, ff: 1536, vocab: 49152, context: 8192, theta: 1e5 },
   '1b': { dim: 2048, layers: 16, heads: 32, kv: 8, ff: 8192, vocab: 49152, context: 16384, theta: 5e5 },
 };

@@ -1,5 +1,5 @@
 /**
- * `node dist/bench/sessions-virtual.js [--seeds N] [--turns N] [--clients N] [--policy lru|adaptive] [--json]`: what sessions give
+ * `node dist/bench/sessions-virtual.js [--seeds N] [--turns N] [--clients N] [--policy lru] [--json]`: what sessions give
  * by the cost of a step instead of the clock (src/bench/sessions/virtual.ts); seconds on any machine, the same result on all.
  */
 import './plain-errors.js';

@@ -16,7 +16,7 @@ export function meets({ value, target, better, wrong = null }: Target): boolean 
 }
 
 /** '≤ 250 µs' */
-export const spelled = ({ target, better, unit = '' }: Target): string =>
+const spelled = ({ target, better, unit = '' }: Target): string =>
   `${better === 'less' ? '≤' : '≥'} ${target}${unit && ` ${unit}`}`;
 
 /** Names on stderr what was missed. False, and exit status 1 (not with `noFail`), if anything was. */

@@ -1,6 +1,6 @@
 /**
  * `node dist/bench/trace.js FILE --policy P --capacity-blocks N --json`: one replay.
- * `node dist/bench/trace.js FILE --sweep [--no-bound] [--chart FILE.svg]`: both policies at 0.3 … 30% of the blocks.
+ * `node dist/bench/trace.js FILE --sweep [--no-bound] [--chart FILE.svg]`: the policy at 0.3 … 30% of the blocks.
  */
 import './plain-errors.js';
 import { writeFileSync } from 'node:fs';
@@ -29,7 +29,7 @@ const number = (s: string | undefined) => (s === undefined ? undefined : Number(
 const file = positionals[0] ?? '';
 const base: TraceBenchOptions = {
   file,
-  policy: values.policy as 'lru' | 'adaptive',
+  policy: values.policy as 'lru',
   capacityBlocks: number(values['capacity-blocks']),
   capacityPercent: number(values['capacity-percent']),
   windowHours: Number(values['window-hours']),
@@ -42,10 +42,7 @@ else {
   const trace = readTrace(file, { windowHours: base.windowHours!, seed: base.seed! });
   const rows: TraceBenchResult[] = [];
   for (const capacityPercent of SHARES) {
-    for (const policy of ['lru', 'adaptive'] as const) {
-      const bound = base.bound && policy === 'lru';
-      rows.push(runTraceBench({ ...base, capacityBlocks: undefined, capacityPercent, policy, bound }, trace));
-    }
+    rows.push(runTraceBench({ ...base, capacityBlocks: undefined, capacityPercent }, trace));
   }
   show(rows);
   if (values.chart) writeFileSync(values.chart, chart(rows));
@@ -64,15 +61,7 @@ function chart(rows: TraceBenchResult[]): string {
     points: of.map((r): [number, number] => [+share(r).toFixed(2), 100 * y(r)]),
   });
   const lru = rows.filter((r) => r.policy === 'lru');
-  const series = [
-    line('lru', lru, (r) => r.hitRatio),
-    line(
-      'adaptive',
-      rows.filter((r) => r.policy === 'adaptive'),
-      (r) => r.hitRatio,
-    ),
-    line('infinite', lru, (r) => r.infiniteHitRatio, true),
-  ];
+  const series = [line('lru', lru, (r) => r.hitRatio), line('infinite', lru, (r) => r.infiniteHitRatio, true)];
   if (lru[0]!.minHitRatio !== null) series.push(line('MIN', lru, (r) => r.minHitRatio!, true));
   const name = file
     .split('/')

@@ -24,7 +24,7 @@ const rule = {
   'src/errors': { may: [] },
   'src/config': { may: ['src/types', 'src/errors'] },
   'src/base': { may: ['src/types', 'src/errors'], faces: 'all' },
-  'src/hub': { may: base },
+  'src/hub': { may: base, faces: ['index', 'wheel'] },
   'src/weights': { may: base },
   'src/tokenizer': { may: base, faces: ['index', 'tokenizer'] },
   'src/device': { may: base, faces: ['device', 'step'] },

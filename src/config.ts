@@ -218,7 +218,10 @@ export const engineOptions = {
   ),
   cacheHost: size('host memory for KV that left the device (only for devices with memory of their own)'),
   cacheDisk: diskSpace('disk space for KV that left the device; conversations go on from there, also after a restart'),
-  cachePolicy: choice('lru', ['lru', 'adaptive'] as const, 'which cached blocks go first'),
+  cachePolicy: {
+    ...choice('lru', ['lru'] as const, 'which cached blocks go first: the least recently used'),
+    expected: "lru ('adaptive' was removed: on traces that it was not made for it could lose hits, see docs/cache.md)",
+  },
   enablePrefixCaching: flag(true, 'share the KV of equal beginnings between sequences'),
   isolateOwners: flag(false, 'never share KV between requests of different API keys'),
   quantPolicy: choice(
@@ -228,9 +231,11 @@ export const engineOptions = {
   ),
   speculation: choice(
     'auto',
-    ['auto', 'off'] as const,
-    'guess the next tokens from the text so far and verify several in a step; changes speed only (auto = where it pays)',
+    ['auto', 'lookup', 'off'] as const,
+    'guess the next tokens and verify several in a step, where it pays; changes speed only (lookup = from the text so far, ' +
+      'auto = with the draft model too)',
   ),
+  draftModel: text('', 'a small model of the same vocabulary that guesses the next tokens', 'REF'),
   sessionLen: integer(0, 0, 2 ** 24, "longest sequence in tokens (0 = the model's context length)"),
   maxBatchSize: integer(64, 1, 1024, 'sequences computed in one step'),
   maxPrefillTokenNum: integer(

@@ -27,7 +27,7 @@ import { createNullDevice } from './device/null/index.js';
 import { chooseDevice } from './devices.js';
 import { EngineClient } from './engine/client.js';
 import { planModel } from './engine/core.js';
-import { LongmindError } from './errors.js';
+import { errors, LongmindError } from './errors.js';
 import {
   type CachedModel,
   listModels as cachedModels,
@@ -37,7 +37,13 @@ import {
   type ResolvedModel,
 } from './hub/index.js';
 import { llama } from './model/llama.js';
-import { createTokenizerClient, metadataString, type TokenizerClient, toolTemplateOf } from './tokenizer/index.js';
+import {
+  createTokenizerClient,
+  metadataString,
+  type TokenizerClient,
+  toolTemplateOf,
+  vocabularyDifference,
+} from './tokenizer/index.js';
 import type { ChatMessage, ChatRequest, CompletionRequest, Engine, EngineInfo, MemorySplit } from './types.js';
 import { type GgufFile, type ModelConfig, readGguf, readModelConfig } from './weights/index.js';
 
@@ -92,10 +98,12 @@ export async function createEngine(options: CreateOptions = {}): Promise<Engine>
   const beforeFetch = chosen === 'cpu' && config.nativeLibrary === '' ? checkNativeLibrary : undefined;
   const { path, alias } = await findOrFetch(model, { ...pick(rest, hubOptions), ...watch }, beforeFetch);
   const { gguf, modelConfig, program } = openModel(path);
+  const draft = await openDraftModel(config, gguf, { ...pick(rest, hubOptions), ...watch });
   const tokenizer = createTokenizerClient(gguf.metadata, { modelVocab: modelConfig.dims.vocab });
   const data = {
     program,
     weights: { path, tensors: gguf.tensors },
+    draft: draft && { program: draft.program, weights: { path: draft.path, tensors: draft.gguf.tensors } },
     config,
     fingerprint: config.sessionStore && fingerprintOf(gguf),
     modelKey: config.cacheDisk ? weightsKeyOf(gguf) : '',
@@ -113,6 +121,7 @@ export async function createEngine(options: CreateOptions = {}): Promise<Engine>
     device,
     memory,
     tiers,
+    draftModel: draft && info.draft && { ...draft.about, memory: info.draft },
     stepBudget,
     toolCalls,
     loadMs,
@@ -259,6 +268,25 @@ function openModel(path: string): { gguf: GgufFile; modelConfig: ModelConfig; pr
   const modelConfig = readModelConfig(gguf);
   const { dims, rmsEps, rope, tiedOutput } = modelConfig;
   return { gguf, modelConfig, program: llama({ ...dims, rmsEps, rope, tiedOutput }) };
+}
+
+/** The draft model, if the options ask for one; it must have the model's vocabulary. */
+async function openDraftModel(config: EngineConfig, model: GgufFile, options: Partial<HubConfig> & Watch) {
+  const { draftModel: ref, speculation } = config;
+  if (ref === '') return null;
+  if (speculation !== 'auto') {
+    options.onNote?.(`speculation is '${speculation}': the draft model '${ref}' is not loaded`);
+    return null;
+  }
+  const { path } = await findOrFetch(ref, options);
+  const { gguf, modelConfig, program } = openModel(path);
+  const [rows, ownRows] = [readModelConfig(model).dims.vocab, modelConfig.dims.vocab];
+  const difference =
+    rows === ownRows ? vocabularyDifference(model.metadata, gguf.metadata) : `${rows} tokens, not ${ownRows}`;
+  if (difference)
+    throw errors.invalidOption('draftModel', ref, `a model with the vocabulary of '${model.path}' (${difference})`);
+  const { modelName, modelPath, parameters } = describeModel(ref, path, modelConfig);
+  return { path, gguf, program, about: { modelName, modelPath, parameters } };
 }
 
 /** Hash of the file's header: metadata (the tokenizer included) and the list of tensors. */

@@ -237,6 +237,8 @@ export interface EngineInfo {
   memory: MemorySplit;
   /** Null: KV that leaves the device is computed again. */
   tiers: TierInfo | null;
+  /** The small model that guesses for this one; null: none does. */
+  draftModel?: { modelName: string; modelPath: string; parameters: number; memory: MemorySplit } | null;
   /** Tokens one step may hold, as measured or set. */
   stepBudget: number;
   /** Default: hermes, not known. */
@@ -323,8 +325,8 @@ export interface EngineStats {
   tokens: { prompt: number; cached: number; generated: number; recomputed: number };
   steps: number;
   preemptions: number;
-  /** Tokens guessed and verified, and how many of them were right. */
-  drafts: { verified: number; accepted: number };
+  /** Tokens guessed and verified, and how many of them were right; `byModel`: of these, the draft model's. */
+  drafts: { verified: number; accepted: number; byModel?: { verified: number; accepted: number } };
   /** Milliseconds of the last step, and of JavaScript in it. */
   lastStepMs: number;
   lastStepJsMs: number;

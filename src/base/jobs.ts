@@ -38,8 +38,8 @@ export class JobQueue<C extends CallTable<C>, Info = null> {
   readonly #waiting: Job[] = [];
   #worker: WorkerClient<C, Info> | null = null;
   #running: Job | null = null;
-  /** What ended the worker under the running job. */
-  #failure: JobFailure | null = null;
+  /** What ended the worker under the running job; `error`: what the worker's callers get for it, if it ended by itself. */
+  #failure: (JobFailure & { error?: LongmindError }) | null = null;
   #size = 0;
   #closed = false;
 
@@ -110,21 +110,24 @@ export class JobQueue<C extends CallTable<C>, Info = null> {
   }
 
   #reason(job: Job, e: unknown): LongmindError {
-    if (this.#failure) return job.explain(this.#failure);
+    const { kind, detail, error } = this.#failure ?? {};
+    // it may have answered and then ended, in one moment
+    if (kind && (!error || error === e)) return job.explain({ kind, detail: detail! });
     return e instanceof LongmindError ? e : job.explain({ kind: 'unsendable', detail: (e as Error).message });
   }
 
   #open(): WorkerClient<C, Info> {
     if (this.#worker) return this.#worker;
-    const onEnd = ({ kind, detail }: WorkerEnd) => {
+    const onEnd = (end: WorkerEnd) => {
       if (this.#worker !== worker) return;
-      if (this.#running) this.#failure ??= { kind, detail };
+      if (this.#running) this.#failure ??= end;
       this.#worker = null;
     };
     const worker: WorkerClient<C, Info> = new WorkerClient(this.script, this.options, { onEnd }, this.host);
     // one that cannot start is not kept: the next job tries again
     worker.ready.catch(() => {
       if (this.#worker === worker) this.#worker = null;
+      void worker.terminate();
     });
     this.#worker = worker;
     return worker;

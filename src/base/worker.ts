@@ -68,7 +68,7 @@ const startThread: StartHost = (script, { data, maxHeapMib, execArgv = preloads(
  * Of the options that this process was started with, the modules that are loaded first. Others are not for a worker: with
  * `--input-type` or `-e` its own script would be refused.
  */
-export function preloads(execArgv: readonly string[]): string[] {
+function preloads(execArgv: readonly string[]): string[] {
   const kept: string[] = [];
   execArgv.forEach((flag, i) => {
     if (/^(--import|--require)=/.test(flag)) kept.push(flag);
@@ -162,7 +162,12 @@ export class WorkerClient<C extends CallTable<C>, Info = null, To = never, From 
     this.#waiting.delete(call);
     if (m.type === 'ready') waiting.resolve(m.info as never);
     else if (m.type === 'done') waiting.resolve(m.value as never);
-    else waiting.reject(reviveError(m.error));
+    else {
+      const error = reviveError(m.error);
+      // it said why it ends; its exit may come before anybody heard
+      if (m.type === 'fatal') this.#end ??= error;
+      waiting.reject(error);
+    }
   }
 
   #die(end: WorkerEnd): void {

@@ -53,7 +53,7 @@ class Bench {
 
   constructor(
     readonly blocks: number,
-    readonly policy: 'lru' | 'adaptive',
+    readonly policy: 'lru',
   ) {
     this.count = Math.floor(blocks / PER_SEQUENCE);
     this.order = scrambled(this.count);
@@ -100,7 +100,7 @@ class Bench {
   }
 }
 
-function measure(blocks: number, policy: 'lru' | 'adaptive'): CacheBenchRow {
+function measure(blocks: number, policy: 'lru'): CacheBenchRow {
   const b = new Bench(blocks, policy);
   const { cache, count, order } = b;
   const total = count * PER_SEQUENCE;
@@ -178,14 +178,14 @@ function measure(blocks: number, policy: 'lru' | 'adaptive'): CacheBenchRow {
     evict: evict / (some.length * PER_SEQUENCE),
     fork,
     resume,
-    bytesPerBlock: (cache.pool.bytes + cache.tree.index.bytes + cache.tree.policy.bytes + tables) / blocks,
+    bytesPerBlock: (cache.pool.bytes + cache.tree.index.bytes + tables) / blocks,
     bytesPerToken: (arena.used - tables) / (count * (LENGTH + 1)),
     heapBytesPerOperation: heapGrowth(() => each(again, resumeOne), again.length),
   };
 }
 
 /** Small pools take little time, and the compiler disturbs: several measurements, of each figure the median. */
-function typical(blocks: number, policy: 'lru' | 'adaptive'): CacheBenchRow {
+function typical(blocks: number, policy: 'lru'): CacheBenchRow {
   const row = measure(blocks, policy);
   if (blocks >= 100_000) return row;
   const all = [row, ...Array.from({ length: 6 }, () => measure(blocks, policy))];
@@ -250,7 +250,7 @@ function evictedSessions(sessions: number, tokens: number) {
 
 export interface CacheBenchOptions {
   blocks?: number[];
-  policies?: ('lru' | 'adaptive')[];
+  policies?: 'lru'[];
   /** Evicted sessions of 100 tokens whose memory is measured. */
   sessions?: number;
 }
@@ -264,7 +264,7 @@ export interface CacheBenchResult {
 }
 
 export function runCacheBench(options: CacheBenchOptions = {}): CacheBenchResult {
-  const { blocks = [1e3, 1e4, 1e5, 1e6], policies = ['lru', 'adaptive'], sessions = 1_000_000 } = options;
+  const { blocks = [1e3, 1e4, 1e5, 1e6], policies = ['lru'], sessions = 1_000_000 } = options;
   const evicted = evictedSessions(sessions, 100);
   // the first run is slow: functions are compiled when they have run often
   for (const policy of policies) for (let i = 0; i < 3; i++) measure(10_000, policy);

@@ -39,7 +39,7 @@ interface Variant {
   together: boolean;
 }
 
-interface HitMissRun {
+export interface HitMissRun {
   name: string;
   /** By session and turn: token ids and log-probabilities. */
   answers: { tokens: number[]; logprobs: number[] }[];
@@ -82,11 +82,7 @@ export function variants(o: HitMissOptions): Variant[] {
       cacheBlockSeqLen: 128,
       enablePrefixCaching: false,
     }),
-    v('memory by and by, adaptive policy', true, {
-      cacheMaxEntryCount: eighth,
-      cacheChunkSize: 0,
-      cachePolicy: 'adaptive',
-    }),
+    v('memory by and by', true, { cacheMaxEntryCount: eighth, cacheChunkSize: 0 }),
     v('room for one, a disk for all, alone', false, { cacheMaxEntryCount: one }, 2 * all),
     v('an eighth, a disk for all, together', true, { cacheMaxEntryCount: eighth }, 2 * all),
     v('an eighth, a disk for another', true, { cacheMaxEntryCount: eighth }, eighth),
@@ -94,7 +90,7 @@ export function variants(o: HitMissOptions): Variant[] {
   ];
 }
 
-export function openCpu({ threads, isa }: EngineConfig): Device {
+function openCpu({ threads, isa }: EngineConfig): Device {
   return createCpuDevice({ threads: threads || undefined, isa });
 }
 

@@ -7,7 +7,7 @@ import { readTrace, type Trace } from './trace-formats.js';
 
 export interface TraceBenchOptions {
   file: string;
-  policy: 'lru' | 'adaptive';
+  policy: 'lru';
   /** Either of the two; the share is of the trace's different blocks, in percent. */
   capacityBlocks?: number;
   capacityPercent?: number;
@@ -78,7 +78,7 @@ function infiniteHits(trace: Trace): number {
  * Each hash id is one full block; here a block is one token, the id, which is all that the manager needs to tell blocks
  * apart. A token more makes sure that the whole request may hit: the rule that one token must be computed is left out.
  */
-function replay(trace: Trace, policy: 'lru' | 'adaptive', capacity: number): { hits: number; evictions: number } {
+function replay(trace: Trace, policy: 'lru', capacity: number): { hits: number; evictions: number } {
   const longest = trace.requests.reduce((n, r) => Math.max(n, r.keep + r.ids.length), 0) + 1;
   const cache = createCacheManager({
     blocks: capacity,

@@ -2,7 +2,6 @@
 import { errors, InvariantError, invariant } from '../errors.js';
 import { checkAll, snapshotOf, statsOf } from './inspect.js';
 import { createCursor, TokenArena } from './memory.js';
-import { AdaptivePolicy } from './policy/adaptive.js';
 import { LruPolicy } from './policy/policy.js';
 import { BlockPool, PendingCopies } from './pool.js';
 import { PrefixIndex } from './prefix-index.js';
@@ -69,7 +68,7 @@ export class Manager implements CacheManager {
       this.#index.addNamespace(d);
       this.tiers?.index.addNamespace(d);
     });
-    const policy = config.policy === 'lru' ? new LruPolicy(this.pool) : new AdaptivePolicy(this.pool);
+    const policy = new LruPolicy(this.pool);
     this.tree = new BlockTree(this.pool, policy, this.#index, this.runs, this.sequences, this.namespaces);
     this.copies = new PendingCopies(this.pool);
     const { pool, tree, sequences, runs, copies, namespaces } = this;

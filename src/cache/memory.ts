@@ -111,9 +111,9 @@ export class Records {
  * class. Addresses count units over all slabs.
  */
 
-export const UNIT_SHIFT = 4;
+const UNIT_SHIFT = 4;
 /** Items in the smallest extent: 64 bytes, a cache line. */
-export const UNIT = 1 << UNIT_SHIFT;
+const UNIT = 1 << UNIT_SHIFT;
 const MAX_SLAB_SHIFT = 16;
 
 /** Words of a free extent. */

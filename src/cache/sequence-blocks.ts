@@ -195,8 +195,8 @@ export class SequenceBlocks {
     const parent = this.parentOf(s, d);
     if (q.get(s, S.NODES) !== d) throw new InvariantError(`block ${d} of a sequence is published twice`);
     const alone = this.index.root(parent) === -1;
-    if (!alone || this.tree.policy.wantsHashes) this.index.load(q.get(s, S.RUN), end - this.#blockLen, end);
     if (!alone) {
+      this.index.load(q.get(s, S.RUN), end - this.#blockLen, end);
       this.index.find(parent);
       if (this.index.bestLength === this.#blockLen) {
         this.adopt(s, d, this.index.best);
@@ -324,7 +324,6 @@ export class PrefixMatch {
           return;
         }
         this.blocks.adopt(s, d, best);
-        this.tree.policy.reused(best);
       }
       q.set(s, S.COMPUTED, reach);
     }
@@ -345,7 +344,6 @@ export class PrefixMatch {
       const b = this.index.findFull(parent, run, nodes * this.#blockLen);
       if (b === -1) break;
       tree.pin(b);
-      tree.policy.reused(b);
       this.#found[nodes - before] = b;
       parent = b;
       if (nodes + 1 === ahead) ahead = this.#lookAhead(b, run, ahead, Math.floor(limit / this.#blockLen));
@@ -381,7 +379,6 @@ export class PrefixMatch {
     const target = tree.canTake(1 + idle) ? tree.takeForCopy() : -1;
     tree.unpin(source);
     if (target === -1) return;
-    tree.policy.reused(source);
     this.blocks.replace(s, d, target);
     this.blocks.setNodes(s, d);
     this.blocks.copy(s, d, source, target, reach - d * this.#blockLen);

@@ -621,7 +621,7 @@ export class Tiers implements Below {
 
   /** Node n becomes block d of the sequence, or a part of it, if nobody else waits. False: nothing can follow. */
   #takeOver(s: number, d: number, n: number): boolean {
-    const { sequences: q, blocks, tree } = this.device;
+    const { sequences: q, blocks } = this.device;
     const start = d * this.#blockLen;
     const known = q.get(s, S.KNOWN);
     this.index.load(q.get(s, S.RUN), start, Math.min(known, start + this.#blockLen), this.device.runs);
@@ -631,7 +631,6 @@ export class Tiers implements Below {
     if (reach <= q.get(s, S.COMPUTED)) return false;
     const full = common === this.#blockLen;
     if (full && this.blockOf[n] !== -1) {
-      tree.policy.reused(this.blockOf[n]!);
       blocks.adopt(s, d, this.blockOf[n]!);
     } else if (this.phase[n] === ARRIVED && (full || this.waiters[n] === 1)) {
       const b = this.target[n]!;

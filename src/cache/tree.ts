@@ -121,16 +121,12 @@ export class BlockTree {
   /** Reads what is known of blocks[from … to) early. */
   warm(blocks: Int32Array, from: number, to: number): void {
     this.pool.warm(blocks, from, to);
-    this.policy.warm(blocks, from, to);
   }
 
   /** A path that a sequence takes up, from its beginning. */
   pinPath(blocks: Int32Array, count: number): void {
     this.warm(blocks, 0, count);
-    for (let i = 0; i < count; i++) {
-      this.pin(blocks[i]!);
-      this.policy.reused(blocks[i]!);
-    }
+    for (let i = 0; i < count; i++) this.pin(blocks[i]!);
   }
 
   /** A path that a sequence leaves, tail first. `first`: its last block may go before all others. */
@@ -149,20 +145,6 @@ export class BlockTree {
     pool.setRun(b, this.runs.refFor(run, end));
     this.index.insert(b, parent);
     if (parent < 0) this.namespaces.join(-1 - parent);
-    if (this.policy.wantsHashes && end % pool.blockLen === 0) this.#tellHash(b, parent);
-  }
-
-  #tellHash(b: number, parent: number): void {
-    const { query } = this.index;
-    let low = 0x811c9dc5;
-    let high = parent < 0 ? parent : 0x9dc5811c;
-    for (let i = 0; i < this.pool.blockLen; i++) {
-      low = Math.imul(low ^ query[i]!, 0x01000193);
-      high = Math.imul(high + query[i]!, 0x85ebca6b);
-    }
-    low ^= low >>> 15;
-    high ^= (high >>> 13) ^ (low >>> 7);
-    this.policy.published(b, parent, low, high);
   }
 
   /** Takes a node without children, in which no sequence ends, out of the tree. */

@@ -27,7 +27,8 @@ export interface CacheConfig {
   sessionLen: number;
   /** Blocks taken from the device at a time: -1 all, 0 ⌈√blocks⌉, n > 0 that many. */
   chunkSize: number;
-  policy: 'lru' | 'adaptive';
+  /** What is evicted first: docs/cache.md says why there is one. */
+  policy: 'lru';
   prefixCaching: boolean;
   /** Sequences kept, token ids kept (all sequences together); the least recently used inactive ones are dropped first. */
   maxSequences: number;

@@ -34,6 +34,14 @@ function tierLines({ tiers, memory }: EngineInfo): string {
   return `\n${lines.join('\n')}`;
 }
 
+function draftLines({ draftModel }: EngineInfo): string {
+  if (!draftModel) return '';
+  const { modelName, parameters, memory: m } = draftModel;
+  const room = `KV cache ${formatBytes(m.kvBytes)}: ${m.kvBlocks * m.blockLen} tokens`;
+  const rest = `weights ${formatBytes(m.weightBytes)}, workspace ${formatBytes(m.workspaceBytes)}`;
+  return `\ndraft model ${modelName}: ${parameterCount(parameters)} parameters; ${rest}, ${room}`;
+}
+
 export function engineLines(info: EngineInfo, verbose: boolean): string {
   const { dims: d, device } = info;
   return `${table([
@@ -44,7 +52,7 @@ export function engineLines(info: EngineInfo, verbose: boolean): string {
     ['', `${d.layers} layers of ${d.dim}, ${d.heads} heads (${d.kvHeads} KV), vocabulary ${d.vocab}`],
     ['device', `${device.name} (${device.isa}), ${device.threads} threads`],
     ['length', `sessions of up to ${info.sessionLen} tokens`],
-  ])}\n${memoryLines(info.memory, verbose)}${tierLines(info)}`;
+  ])}\n${memoryLines(info.memory, verbose)}${tierLines(info)}${draftLines(info)}`;
 }
 
 /** What a model is and needs: its shape, its tensors by type, memory. */

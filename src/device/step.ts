@@ -23,7 +23,7 @@ import {
 } from './step-table.js';
 
 export { hashOf, STEP_LAYOUT, stepHeader } from './step-header.js';
-export { MAX_TOP_LOGPROBS, RESULT_FIELDS, STEP_COUNTS, STEP_FIELDS, type StepLimits } from './step-table.js';
+export { MAX_TOP_LOGPROBS, STEP_COUNTS, STEP_FIELDS, type StepLimits } from './step-table.js';
 
 type View<E extends Element> = E extends 'f32' ? Float32Array : E extends 'u32' ? Uint32Array : Int32Array;
 type Views<F extends Fields> = { readonly [K in keyof F]: View<F[K]['type']> };

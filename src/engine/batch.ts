@@ -24,6 +24,7 @@ import { Restores } from './restores.js';
 import { Roster } from './roster.js';
 import { StepRunner } from './runner.js';
 import { Sessions, type SessionsOptions } from './sessions.js';
+import type { Drafter } from './speculation/drafter.js';
 import { Speculator } from './speculation/speculator.js';
 import type { Budget } from './step-budget.js';
 import { readLogprobs, StepBuilder } from './step-builder.js';
@@ -39,7 +40,9 @@ export interface BatchOptions {
   /** Moves KV between the device and the places below it, if there are any. */
   mover?: Mover | null;
   /** Whether tokens are guessed and verified; changes speed only. Default: where it pays. */
-  speculation?: 'auto' | 'off';
+  speculation?: 'auto' | 'off' | 'lookup';
+  /** Guesses too, unless `speculation` says otherwise. */
+  draft?: Drafter | null;
   admission: Admission;
   now?: () => number;
 }
@@ -90,7 +93,8 @@ export class PersistentBatch {
     this.#now = options.now ?? (() => performance.now());
     this.#restores = options.mover ? new Restores(cache, options.mover, budget, this.#now) : null;
     const builder = new StepBuilder(limits, cache);
-    this.speculator = options.speculation === 'off' ? null : new Speculator(cache, budget);
+    const draft = options.speculation === 'lookup' ? null : (options.draft ?? null);
+    this.speculator = options.speculation === 'off' ? null : new Speculator(cache, budget, draft, this.#now);
     const waits = { prefix: this.#waits, restores: this.#restores };
     const report = {
       fail: (r: LiveRequest, error: LongmindError) => this.#fail(r, error),
@@ -155,7 +159,7 @@ export class PersistentBatch {
     this.counters.steps++;
     this.lastStepMs = this.#now() - start;
     this.stepTimes.observe(this.lastStepMs);
-    this.lastStepJsMs = this.lastStepMs - runner.deviceMs;
+    this.lastStepJsMs = this.lastStepMs - runner.deviceMs - (this.speculator?.takeDraftMs() ?? 0);
     return true;
   }
 
@@ -212,7 +216,7 @@ export class PersistentBatch {
   #verify(r: LiveRequest, result: StepResult, row: number, flight: Flight): void {
     const { step, logits, drafts } = flight;
     const first = step.rowStart[row + 1]! - drafts[row]!;
-    this.speculator!.counters.drafted += r.drafting;
+    this.speculator!.verified(r, r.drafting);
     r.drafting = 0;
     r.scheduled = r.known;
     for (let i = logits[row]!, draft = first; i < logits[row + 1]! && !r.ended; i++, draft++) {
@@ -237,7 +241,7 @@ export class PersistentBatch {
       this.cache.commit(r.sequence, r.known);
       r.scheduled = r.known;
       r.acceptedDrafts++;
-      this.speculator!.counters.accepted++;
+      this.speculator!.accepted(r);
     }
     this.speculator?.drawn(r, token);
     r.history?.add(token);

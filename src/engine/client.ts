@@ -24,15 +24,20 @@ const REQUEST_FIELDS = ['sessionId', 'sessionAppend', 'priority', 'owner', 'sign
 type OnProgress = (what: string, done: number, total: number) => void;
 type Thread = WorkerClient<Calls, Ready, ToWorker, FromWorker>;
 
+/** A thread that ends is started anew, but not more often than so within a minute: then the engine has failed. */
+const RESTARTS = 3;
+const RESTARTS_WITHIN_MS = 60_000;
+
 export class EngineClient {
-  readonly #thread: Thread;
+  #thread: Thread;
   readonly #generations = new Map<number, RunningGeneration>();
   readonly #onProblem: ((problem: string) => void)[] = [];
-  readonly #outgoing = new Outgoing(
-    (m) => this.#thread.post(m),
-    (id) => this.#generations.has(id),
-  );
+  #outgoing = this.#emptyOutgoing();
   #nextId = 1;
+  /** The first thread was ready: from now on one that ends is started anew. */
+  #started = false;
+  /** When threads were started anew, within the last minute. */
+  #restarts: number[] = [];
   #cancel: Int32Array | null = null;
   /** Calls that are not answered yet. */
   #calls = 0;
@@ -40,19 +45,11 @@ export class EngineClient {
   #dead: LongmindError | null = null;
   #text!: TextSide;
 
-  private constructor(data: WorkerData, onProgress?: OnProgress) {
-    this.#thread = new WorkerClient(
-      new URL('./worker.js', import.meta.url),
-      { data },
-      {
-        onMessage: (m) => {
-          if (m.type === 'step') this.#receive(m);
-          else if (m.type === 'progress') onProgress?.(m.what, m.done, m.total);
-          else for (const tell of this.#onProblem) tell(m.problem);
-        },
-        onEnd: ({ error }) => this.#die(error),
-      },
-    );
+  private constructor(
+    private readonly data: WorkerData,
+    onProgress?: OnProgress,
+  ) {
+    this.#thread = this.#open(onProgress);
   }
 
   /** `opening`: the tokenizer, which starts while the weights load. Closed with the engine, also if that fails to start. */
@@ -65,10 +62,10 @@ export class EngineClient {
     const thread = client.#thread;
     try {
       client.#text = await opening;
-      const { tokenBytes, endTokens } = client.#text;
-      thread.post({ type: 'vocabulary', vocabulary: { tokenBytes, endOfTurn: endTokens } });
+      client.#sendVocabulary();
       const { info, cancel } = await thread.ready;
       client.#cancel = cancel;
+      client.#started = true;
       client.#stay();
       return { client, info };
     } catch (e) {
@@ -254,10 +251,86 @@ export class EngineClient {
     });
   }
 
-  /** The worker is gone: everything in flight fails. */
+  #open(onProgress?: OnProgress): Thread {
+    const script = new URL('./worker.js', import.meta.url);
+    return new WorkerClient(
+      script,
+      { data: this.data },
+      {
+        onMessage: (m) => {
+          if (m.type === 'step') this.#receive(m);
+          else if (m.type === 'progress') onProgress?.(m.what, m.done, m.total);
+          else this.#tell(m.problem);
+        },
+        onEnd: ({ error, detail }) => this.#ended(error, detail),
+      },
+    );
+  }
+
+  #emptyOutgoing(): Outgoing {
+    return new Outgoing(
+      (m) => this.#thread.post(m),
+      (id) => this.#generations.has(id),
+    );
+  }
+
+  #sendVocabulary(): void {
+    const { tokenBytes, endTokens } = this.#text;
+    this.#thread.post({ type: 'vocabulary', vocabulary: { tokenBytes, endOfTurn: endTokens } });
+  }
+
+  #tell(problem: string): void {
+    for (const tell of this.#onProblem) tell(problem);
+  }
+
+  /** The worker is gone: everything in flight fails, and another one is started. */
+  #ended(error: LongmindError, detail: string): void {
+    if (!this.#started || this.#closing) {
+      this.#die(error);
+      return;
+    }
+    const now = performance.now();
+    this.#restarts = [...this.#restarts.filter((t) => t > now - RESTARTS_WITHIN_MS), now];
+    if (this.#restarts.length > RESTARTS) {
+      const failed = errors.engineFailed(
+        `its thread ended ${RESTARTS + 1} times within a minute, the last time: ${detail}`,
+      );
+      this.#tell(failed.message);
+      this.#die(failed);
+      return;
+    }
+    const kept = this.data.config.sessionStore ? 'sessions come back from the session store' : 'sessions are lost';
+    this.#tell(`the engine's thread is started anew (${detail}); the requests in flight fail, ${kept}`);
+    this.#failAll(errors.engineFailed(detail));
+    this.#restart();
+  }
+
+  /** What comes meanwhile waits in the new thread's mailbox until it has loaded the weights. */
+  #restart(): void {
+    this.#cancel = null;
+    this.#outgoing = this.#emptyOutgoing();
+    const thread = this.#open();
+    this.#thread = thread;
+    this.#sendVocabulary();
+    this.#stay();
+    thread.ready.then(
+      ({ cancel }) => {
+        if (this.#thread === thread) this.#cancel = cancel;
+      },
+      // one that ended without a word has told onEnd
+      (e: LongmindError) => {
+        if (this.#thread === thread && !this.#dead) this.#ended(e, e.message);
+      },
+    );
+  }
+
   #die(error: LongmindError): void {
     this.#dead ??= error;
-    for (const id of [...this.#generations.keys()]) this.#fail(id, this.#dead);
+    this.#failAll(this.#dead);
+  }
+
+  #failAll(error: LongmindError): void {
+    for (const id of [...this.#generations.keys()]) this.#fail(id, error);
   }
 }
 

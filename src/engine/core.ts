@@ -14,6 +14,7 @@ import type { CoreInfo, Vocabulary, WorkerData } from './protocol.js';
 import { restoreSessions } from './restore.js';
 import type { Session } from './sessions.js';
 import { takeSnapshot } from './snapshot.js';
+import type { DraftModel } from './speculation/draft-model.js';
 import { type Budget, fixedBudget, StepBudget } from './step-budget.js';
 
 /** A step on the CPU should not take longer: whoever waits for a token waits for the step. */
@@ -32,7 +33,13 @@ export interface ModelPlan {
 }
 
 /** All sizes, before anything is allocated. Used by `inspect` too. */
-export function planModel(program: Program, weightBytes: number, config: EngineConfig, device: Device): ModelPlan {
+export function planModel(
+  program: Program,
+  weightBytes: number,
+  config: EngineConfig,
+  device: Device,
+  freeBytes = device.info.memoryFree,
+): ModelPlan {
   const { dims } = program;
   if (dims.headDim % 16 !== 0)
     throw errors.unsupportedModel(`its heads have ${dims.headDim} dimensions; only multiples of 16 can be computed`);
@@ -58,7 +65,6 @@ export function planModel(program: Program, weightBytes: number, config: EngineC
     vocab: dims.vocab,
   };
   const workspaceBytes = device.workspaceBytes(program, limits);
-  const freeBytes = device.info.memoryFree;
   const memory = splitMemory({ freeBytes, weightBytes, workspaceBytes, kv, size: config.cacheMaxEntryCount });
   return { sessionLen, kv, limits, memory };
 }
@@ -88,9 +94,13 @@ export class Core {
     readonly device: Device,
     private readonly events: BatchEvents,
     private readonly news: CoreNews = {},
+    /** Closed with the core. */
+    private readonly draft: DraftModel | null = null,
   ) {
     const { config, program, weights } = data;
-    this.#plan = planModel(program, device.weightBytes(program, weights), config, device);
+    // KV of the draft model is counted on, but may not be taken yet
+    const free = Math.min(device.info.memoryFree, draft?.freeBytes ?? Number.POSITIVE_INFINITY);
+    this.#plan = planModel(program, device.weightBytes(program, weights), config, device, free);
     const { kv, limits, memory, sessionLen } = this.#plan;
     const loaded = device.load(program, weights, {
       limits,
@@ -101,7 +111,7 @@ export class Core {
     });
     this.#budget = config.maxPrefillTokenNum
       ? fixedBudget(config.maxPrefillTokenNum)
-      : new StepBudget(limits.maxTokens, TARGET_STEP_MS, 16);
+      : new StepBudget(limits.maxTokens, TARGET_STEP_MS, 1);
     const nothing = { bytes: new Uint8Array(0), offsets: new Int32Array(limits.vocab + 1) };
     this.#admission = {
       vocab: limits.vocab,
@@ -123,6 +133,7 @@ export class Core {
       device: device.info,
       memory: withLoaded(memory, loaded),
       tiers: this.#tiers?.info ?? null,
+      draft: draft?.plan.memory ?? null,
       sessionLen,
       stepBudget: this.#budget.tokens(0),
     };
@@ -171,8 +182,24 @@ export class Core {
     this.batch.drain();
     await this.#tiers?.close();
     this.device.close();
+    this.draft?.close();
     // a store that failed has said so
     await this.#journal?.close().catch(() => {});
+  }
+
+  /** Gives back what it holds, when batch and cache are in no state to be closed. Never rejects. */
+  async abandon(): Promise<void> {
+    const parts = [
+      () => this.batch.drain(),
+      () => this.#tiers?.close(),
+      () => this.device.close(),
+      () => this.#journal?.close(),
+    ];
+    // each on its own: what is broken must not keep the others open
+    for (const close of parts)
+      await Promise.resolve()
+        .then(close)
+        .catch(() => {});
   }
 
   #openJournal(dir: string): Journal {
@@ -219,6 +246,7 @@ export class Core {
       grow: (total) => this.device.growKv(total),
       tiers: this.#tiers?.config,
     });
+    this.draft?.reset();
     const mover = this.#tiers?.serve(this.cache) ?? null;
     const options = {
       limits,
@@ -232,6 +260,7 @@ export class Core {
       budget: this.#budget,
       mover,
       speculation: config.speculation,
+      draft: this.draft,
       admission: this.#admission,
     };
     this.batch = new PersistentBatch(this.device, this.cache, options, this.events);
@@ -260,7 +289,7 @@ function statsOf(
     tokens: { prompt: c.prompt, cached: c.cached, generated: c.generated, recomputed: stats.tokensRecomputed },
     steps: c.steps,
     preemptions: c.preemptions,
-    drafts: { verified: batch.speculator?.counters.drafted ?? 0, accepted: batch.speculator?.counters.accepted ?? 0 },
+    drafts: batch.speculator?.counts() ?? { verified: 0, accepted: 0, byModel: { verified: 0, accepted: 0 } },
     lastStepMs: batch.lastStepMs,
     lastStepJsMs: batch.lastStepJsMs,
     stepTimes: batch.stepTimes.read(),

@@ -26,7 +26,7 @@ export class Flight {
   submittedAt = 0;
   /** Time that it took, without what ran before it. */
   ms = 0;
-  /** Mean context of its tokens. */
+  /** Mean position of its tokens, each in its sequence. */
   context = 0;
 
   constructor(limits: StepLimits) {

@@ -48,6 +48,7 @@ export class Planner {
     const plan = this.#plan;
     const budget = this.#budget();
     let preempted = false;
+    this.speculator?.prepare(running, this.limits.maxLogits - this.limits.maxRows);
     for (;;) {
       planRunning(running, budget, this.cache.available(), plan);
       if (!plan.preemptLast && this.#reserve(flight)) break;

@@ -17,9 +17,16 @@ import type {
 } from '../types.js';
 import type { EngineRequest, FinishedRequest } from './request.js';
 
+/** A small model that guesses for the other one. */
+export interface DraftSource {
+  program: Program;
+  weights: TensorSource;
+}
+
 export interface WorkerData {
   program: Program;
   weights: TensorSource;
+  draft?: DraftSource | null;
   config: EngineConfig;
   /** Of model and tokenizer: kept sessions of another are of no use. */
   fingerprint: string;
@@ -39,6 +46,8 @@ export interface CoreInfo {
   device: DeviceInfo;
   memory: MemorySplit;
   tiers: TierInfo | null;
+  /** Memory of the draft model, if there is one. */
+  draft: MemorySplit | null;
   sessionLen: number;
   stepBudget: number;
 }

@@ -80,8 +80,10 @@ export class StepRunner {
   #submit(flight: Flight): void {
     this.builder.end();
     let context = 0;
-    for (let i = 0; i < flight.rows.length; i++)
-      context += (flight.counts[i]! + flight.drafts[i]!) * flight.rows[i]!.scheduled;
+    for (let i = 0; i < flight.rows.length; i++) {
+      const count = flight.counts[i]! + flight.drafts[i]!;
+      context += count * (flight.rows[i]!.scheduled + count / 2);
+    }
     flight.context = context / flight.step.tokenCount;
     flight.submittedAt = this.now();
     try {

@@ -1,43 +1,35 @@
+import { StepCost } from './step-cost.js';
+
 /** Tokens of the first prefill step. */
-const FIRST = 32;
-/** Steps of fewer tokens tell the fixed cost. */
-const SMALL = 8;
+const FIRST = 16;
+/** The second step may be so many times as large as the first, … */
+const SECOND = 4;
+/** … and later ones as the largest that was measured. */
+const GROWTH = 2.5;
+/** Beyond the largest step measured, the cost may be underestimated by this share of its cost for each time its size. */
+const CAUTION = 0.1;
+/** Of the target, what is aimed at: times vary. */
+const AIM = 0.98;
+/** Of the target, what the rows themselves may take at least, however long reading the weights takes. */
+const LEAST = 0.2;
+/** Multiples of it suit the kernels' tiles. */
+const TILE = 16;
 
 /** What a step may hold, and what computing costs. */
 export type Budget = Pick<StepBudget, 'tokens' | 'observe' | 'prefillMs' | 'rowMs' | 'fixedMs'>;
 
 /** The caller says how many tokens a step may hold; what they cost is measured all the same. */
 export function fixedBudget(tokens: number): Budget {
-  const measured = new StepBudget(tokens, Number.POSITIVE_INFINITY, tokens);
-  return {
-    tokens: () => tokens,
-    observe: (...step) => measured.observe(...step),
-    prefillMs: (n, context) => measured.prefillMs(n, context),
-    rowMs: (context) => measured.rowMs(context),
-    fixedMs: () => measured.fixedMs(),
-  };
+  return new StepBudget(tokens, Number.POSITIVE_INFINITY, tokens);
 }
 
 /**
- * How many tokens a step may hold so that it takes about `targetMs`. The cost of a step is modelled as
- *
- *     ms = fixed + tokens × (perToken + perContext × context)
- *
- * `fixed` (reading the weights once) is the time of the smallest steps seen, 0 until one was: then the cost of a token is
- * overestimated, which is safe. The other two are fitted to the larger steps as they run, by recursive least squares that
- * forgets slowly. The first step is a small one, to measure by. The budget changes speed only, never a result.
+ * How many tokens a step may hold so that it takes at most about `targetMs`. What a step costs is learned from those that
+ * ran (StepCost); the first ones are small, and grow while they stay well below the target. The budget changes speed only,
+ * never a result.
  */
 export class StepBudget {
-  #fixed = 0;
-  #perToken = 0;
-  #perContext = 0;
-  // information matrix and vector of the fit
-  #a11 = 0;
-  #a12 = 0;
-  #a22 = 0;
-  #b1 = 0;
-  #b2 = 0;
-  #samples = 0;
+  readonly #cost = new StepCost();
 
   constructor(
     private readonly max: number,
@@ -46,61 +38,58 @@ export class StepBudget {
     private readonly min: number,
   ) {}
 
-  /** A step of `tokens` tokens, whose mean context was `context`, took `ms`. */
+  /** A step of `tokens` tokens, whose mean position (in its sequence) was `context`, took `ms`. */
   observe(tokens: number, context: number, ms: number): void {
-    if (tokens <= 0) return;
-    if (tokens < SMALL) {
-      this.#fixed = this.#fixed === 0 ? ms : Math.min(this.#fixed * 1.001, ms);
-      return;
-    }
-    const keep = 0.95;
-    const perToken = Math.max(0, ms - this.#fixed) / tokens;
-    const c = context / 1024; // scaled, so that both unknowns are of one size
-    this.#a11 = keep * this.#a11 + 1;
-    this.#a12 = keep * this.#a12 + c;
-    this.#a22 = keep * this.#a22 + c * c;
-    this.#b1 = keep * this.#b1 + perToken;
-    this.#b2 = keep * this.#b2 + c * perToken;
-    this.#samples++;
-    this.#solve();
+    this.#cost.observe(tokens, context, ms);
   }
 
-  /** Tokens for a step whose prefill would run at this context. */
+  /** Tokens for a step whose prefill would begin at this context. */
   tokens(context: number): number {
-    if (this.#samples === 0) return Math.max(this.min, Math.min(this.max, FIRST));
-    const each = Math.max(1e-6, this.#perToken + (this.#perContext * context) / 1024);
-    const n = Math.max(0.2 * this.targetMs, 0.85 * this.targetMs - this.#fixed) / each;
-    // multiples of 16 suit the kernels' tiles
-    return Math.max(this.min, Math.min(this.max, n >= 16 ? Math.floor(n / 16) * 16 : Math.floor(n)));
+    return Math.max(this.min, Math.min(this.max, this.#wanted(context)));
   }
 
   /** Milliseconds that computing so many tokens behind a context takes; Infinity before anything was measured. */
   prefillMs(tokens: number, context: number): number {
-    if (this.#samples === 0) return Number.POSITIVE_INFINITY;
-    const each = this.#perToken + (this.#perContext * (context + tokens / 2)) / 1024;
-    return this.#fixed * Math.ceil(tokens / this.tokens(context)) + tokens * each;
+    const row = this.rowMs(context + tokens / 2);
+    if (Number.isNaN(row)) return Number.POSITIVE_INFINITY;
+    return this.#cost.fixed * Math.ceil(tokens / this.tokens(context)) + tokens * row;
   }
 
-  /** Milliseconds of one row more at this context; NaN before anything was measured. */
+  /** Milliseconds of one row more at this context; NaN before steps tell. */
   rowMs(context: number): number {
-    return this.#samples === 0 ? Number.NaN : this.#perToken + (this.#perContext * context) / 1024;
+    const ms = this.#cost.rowMs(context);
+    return ms > 0 ? ms : Number.NaN;
   }
 
-  /** Milliseconds of a step with hardly any rows; 0 before one was seen. */
+  /** Milliseconds of a step with hardly any rows; 0 before steps of different sizes, or small ones, ran. */
   fixedMs(): number {
-    return this.#fixed;
+    return this.#cost.fixed;
   }
 
-  #solve(): void {
-    const det = this.#a11 * this.#a22 - this.#a12 * this.#a12;
-    const mean = this.#b1 / this.#a11;
-    if (det < 1e-3 * this.#a11 * this.#a22 || det <= 0) {
-      // one context only: it explains all
-      this.#perToken = Math.max(0, mean - (this.#perContext * this.#a12) / this.#a11);
-      return;
-    }
-    const slope = (this.#a11 * this.#b2 - this.#a12 * this.#b1) / det;
-    this.#perContext = Math.max(0, slope);
-    this.#perToken = Math.max(0, mean - (this.#perContext * this.#a12) / this.#a11);
+  #wanted(context: number): number {
+    const { largest, known } = this.#cost;
+    if (largest < FIRST / 2) return FIRST;
+    if (!known) return this.#second(context);
+    const most = Math.min(this.max, Math.max(FIRST, GROWTH * largest));
+    let n = most - (most % TILE);
+    while (n >= TILE && !this.#fits(n, context)) n -= TILE;
+    if (n < TILE) for (n = Math.min(most, TILE - 1); n > 1 && !this.#fits(n, context); ) n--;
+    return n;
+  }
+
+  /** Steps of one size ran: a larger one if it surely is short enough, else a smaller one, so that the cost becomes known. */
+  #second(context: number): number {
+    const { largest } = this.#cost;
+    const share = (AIM * this.targetMs) / this.#cost.stepMs(largest, context + largest / 2);
+    if (share < 2) return Math.max(1, Math.floor(largest / 2));
+    const n = Math.min(SECOND, share) * largest;
+    return Math.floor(n - (n % TILE));
+  }
+
+  #fits(n: number, context: number): boolean {
+    const { largest, fixed } = this.#cost;
+    const ms = this.#cost.stepMs(n, context + n / 2);
+    const beyond = Math.max(0, n / largest - 1) * CAUTION * ms;
+    return ms + beyond <= AIM * this.targetMs || ms + beyond - fixed <= LEAST * this.targetMs;
   }
 }

@@ -15,6 +15,7 @@ import { errors, invariant, type LongmindError } from '../errors.js';
 import type { TokenLogprob } from '../types.js';
 import type { BatchEvents } from './batch.js';
 import { Core } from './core.js';
+import { openDraft } from './draft.js';
 import type { Calls, FromWorker, Ready, ToWorker, WorkerData } from './protocol.js';
 import type { EngineRequest, FinishedRequest } from './request.js';
 
@@ -145,11 +146,21 @@ function serve(port: MessagePort, data: WorkerData): Ready {
   const outbox = new Outbox(port);
   const device = createDevice(data, say);
   let wake = (): void => {};
-  const core = new Core(data, device, outbox, {
-    progress: (what, done, total) => say({ type: 'progress', what, done, total }),
-    problem: (problem) => say({ type: 'problem', problem }),
+  const news = {
+    progress: (what: string, done: number, total: number) => say({ type: 'progress', what, done, total }),
+    problem: (problem: string) => say({ type: 'problem', problem }),
     wake: () => wake(),
-  });
+  };
+  const { config, program } = data;
+  const sessionLen = config.sessionLen || program.dims.contextLength;
+  const draft = data.draft ? openDraft(data.draft, config, sessionLen, createDevice(data, say), news) : null;
+  let core: Core;
+  try {
+    core = new Core(data, device, outbox, news, draft);
+  } catch (e) {
+    draft?.close();
+    throw e;
+  }
   const grammars = new Map<number, Grammar>();
   let closing = false;
 
@@ -194,11 +205,25 @@ function serve(port: MessagePort, data: WorkerData): Ready {
     handle(m);
     run();
   });
-  // not only a step may fail; if making the engine anew fails too, the thread ends, and all that waits for it fails
-  process.on('uncaughtException', (e) => {
-    core.restart(typed(e));
+  // not only a step may fail; if making the engine anew fails too, the thread ends, and another one may be started
+  const rescue = (e: Error): void => {
+    if (closing) return;
+    try {
+      core.restart(typed(e));
+    } catch (cause) {
+      closing = true;
+      outbox.flush();
+      const end = () => {
+        process.off('uncaughtException', rescue);
+        throw cause;
+      };
+      // what it holds would stay with the process: memory, threads, the lock of the session store
+      core.abandon().finally(() => setImmediate(end));
+      return;
+    }
     run();
-  });
+  };
+  process.on('uncaughtException', rescue);
   return { info: core.info, cancel: device.cancel };
 }
 

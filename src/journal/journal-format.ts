@@ -3,7 +3,7 @@
  * fingerprint; each later one says what became of a session: its tokens from some position on, or that it is gone.
  */
 
-export const HEADER = 0;
+const HEADER = 0;
 export const WRITE = 1;
 export const DROP = 2;
 /** Before each payload. */
@@ -64,7 +64,7 @@ export interface Replay {
   sessions: Map<string, SavedSession>;
 }
 
-export function key(sessionId: string, owner: number): string {
+function key(sessionId: string, owner: number): string {
   return `${owner}:${sessionId}`;
 }
 

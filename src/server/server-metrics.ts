@@ -81,6 +81,12 @@ function engine(s: EngineStats): string {
     ]),
     count('draft_tokens_total', 'Guessed tokens that were verified.', s.drafts.verified),
     count('draft_tokens_accepted_total', 'Of them, the ones that were right.', s.drafts.accepted),
+    count(
+      'draft_model_tokens_total',
+      'Guesses of the draft model that were verified.',
+      s.drafts.byModel?.verified ?? 0,
+    ),
+    count('draft_model_tokens_accepted_total', 'Of them, the ones that were right.', s.drafts.byModel?.accepted ?? 0),
     count('tokens_restored_total', 'Tokens whose KV came back from a place below the device.', c.tokensRestored),
     sample('longmind_kv_copies', 'KV blocks kept, by place.', 'gauge', [
       [{ place: 'device' }, c.blocks.cached + c.blocks.active],

@@ -1,3 +1,2 @@
-export { DiskTier } from './disk-tier.js';
 export { Mover } from './mover.js';
-export { Tiers, type TiersOptions } from './tiers.js';
+export { Tiers } from './tiers.js';

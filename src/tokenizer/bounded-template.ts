@@ -16,7 +16,7 @@ export interface TemplateBounds {
   work: number;
 }
 
-export const TEMPLATE_BOUNDS: TemplateBounds = { steps: 2e6, items: 2 ** 18, chars: 2 ** 25, work: 2 ** 31 };
+const TEMPLATE_BOUNDS: TemplateBounds = { steps: 2e6, items: 2 ** 18, chars: 2 ** 25, work: 2 ** 31 };
 
 /** What is used here of the package's interpreter: its declarations have imports that TypeScript does not follow. */
 interface Statement {

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
+import { EventEmitter } from 'node:events';
 import { test } from 'node:test';
 import { type JobFailure, JobQueue } from '../../src/base/jobs.js';
-import { WorkerClient, type WorkerEnd } from '../../src/base/worker.js';
+import { WorkerClient, type WorkerEnd, type WorkerHost } from '../../src/base/worker.js';
 import { errors } from '../../src/errors.js';
 
 interface Calls {
@@ -86,6 +87,38 @@ test('a worker that cannot start says why; the next job tries again', async () =
   await assert.rejects(queue.run('double', 1, { explain }), code('offline'));
   await assert.rejects(queue.run('double', 1, { explain }), code('offline'));
   await queue.close();
+});
+
+/** A worker whose refusal and exit are heard in one moment, as when its end is heard first and what it said is read then. */
+class Hasty extends EventEmitter implements WorkerHost {
+  constructor(answer: (call: number) => object, refusesStart: boolean) {
+    super();
+    const end = (call: number) => {
+      this.emit('message', answer(call));
+      this.emit('exit', 0);
+    };
+    setImmediate(() => (refusesStart ? end(0) : this.emit('message', { type: 'ready', info: null })));
+    this.postMessage = ({ call }) => setImmediate(end, call);
+  }
+  postMessage: (m: { call: number }) => void;
+  ref(): void {}
+  unref(): void {}
+  async terminate(): Promise<void> {}
+}
+
+test('what a worker says counts, also when its end is heard in the same moment', async () => {
+  const error = errors.offline('m').toJSON();
+  const hasty = [
+    () => new Hasty(() => ({ type: 'fatal', error }), true),
+    () => new Hasty((call) => ({ type: 'refused', call, error }), false),
+  ];
+  const explain = () => errors.engineFailed('nobody said why');
+  for (const host of hasty) {
+    const queue = new JobQueue<Calls>(script(), {}, { pending: 9, size: 9 }, host);
+    await assert.rejects(queue.run('double', 1, { explain }), code('offline'));
+    await assert.rejects(queue.run('double', 1, { explain }), code('offline'));
+    await queue.close();
+  }
 });
 
 test('a job that hangs, grows or ends its thread costs itself alone; one that waits goes to another thread', async () => {

@@ -32,10 +32,8 @@ test('with KV for a quarter of 32 sessions, Zipf: 1.5 times the stateless throug
 
 test('uniform and in turn: never slower than stateless, whatever is evicted', () => {
   for (const arrivals of ['uniform', 'round-robin'] as const) {
-    for (const policy of ['lru', 'adaptive'] as const) {
-      const { rows, sameAnswers } = virtualComparison({ ...base, arrivals, policy });
-      for (const row of rows) assert.ok(row.speedup >= 0.99 && row.shareOfCeiling >= 0.9, `${arrivals}, ${row.name}`);
-      assert.ok(sameAnswers);
-    }
+    const { rows, sameAnswers } = virtualComparison({ ...base, arrivals });
+    for (const row of rows) assert.ok(row.speedup >= 0.99 && row.shareOfCeiling >= 0.9, `${arrivals}, ${row.name}`);
+    assert.ok(sameAnswers);
   }
 });

@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import { InvariantError, LongmindError } from '../../src/errors.js';
 import { type Reference, World } from './world.js';
 
-const POLICIES = ['lru', 'adaptive'] as const;
+const POLICIES = ['lru'] as const;
 const text = (n: number, start = 0) => Array.from({ length: n }, (_, i) => start + i);
 
 /** Computes all known tokens. */

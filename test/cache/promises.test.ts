@@ -7,7 +7,7 @@ import type { Manager } from '../../src/cache/manager.js';
 import type { CacheConfig } from '../../src/cache/types.js';
 import { type Reference, World } from './world.js';
 
-const POLICIES = ['lru', 'adaptive'] as const;
+const POLICIES = ['lru'] as const;
 const text = (n: number, start = 0) => Array.from({ length: n }, (_, i) => start + i);
 
 function manager(config: Partial<CacheConfig>): Manager {
@@ -92,8 +92,39 @@ test('an evicted session of n tokens takes at most 4n + 256 bytes, its id includ
 test('at 10⁵ blocks the manager keeps at most 48 bytes a block', () => {
   const cache = manager({ blocks: 100_000 });
   // and 4 for the block's place in its sequence's table
-  const bytes = cache.pool.bytes + cache.tree.index.bytes + cache.tree.policy.bytes;
+  const bytes = cache.pool.bytes + cache.tree.index.bytes;
   assert.ok(bytes / 100_000 + 4 <= 48, `${bytes / 100_000 + 4} bytes`);
+});
+
+test('probe tells the policy nothing: what is evicted next stays so, and match finds what it said', () => {
+  const cache = manager({ blocks: 64 });
+  const stored = [0, 1, 2].map((i) => {
+    const seq = cache.create();
+    cache.append(seq, text(640, 10_000 * i));
+    cache.match(seq);
+    assert.ok(cache.reserve(seq, 640));
+    cache.commit(seq, 640);
+    cache.release(seq, 'keep');
+    return seq;
+  });
+  const asks = cache.create();
+  cache.append(asks, text(700));
+  const order = () => {
+    const out = new Int32Array(64);
+    return [...out.subarray(0, cache.tree.policy.order(out))];
+  };
+  const before = order();
+  assert.equal(before.length, 30);
+  for (let i = 0; i < 5; i++) {
+    assert.equal(cache.probe(asks).computed, 640);
+    assert.equal(cache.probe(stored[0]!).computed, 639);
+  }
+  assert.deepEqual(order(), before);
+  // the same question asked by taking: the oldest blocks would be the youngest
+  assert.equal(cache.match(asks), 640);
+  cache.release(asks, 'keep');
+  assert.deepEqual(order(), [...before.slice(10), ...before.slice(0, 10)]);
+  cache.check();
 });
 
 for (const policy of POLICIES) {

@@ -42,8 +42,6 @@ test(`${MORE_THAN.toLocaleString('en')} random commands over every operation and
   t.diagnostic(`${count.toLocaleString('en')} random commands`);
   assert.ok(count > MORE_THAN, `${count} commands`);
   // nothing that is to be tested is left out
-  for (const policy of ['lru', 'adaptive']) {
-    for (const op of OPERATIONS) assert.ok(tally.get(`${policy} ${op}`)! >= 1500, `${policy} ${op}: too few`);
-  }
+  for (const op of OPERATIONS) assert.ok(tally.get(`lru ${op}`)! >= 3000, `${op}: too few`);
   for (const [name, n] of tally) assert.ok(n >= 100, `${name}: only ${n}`);
 });

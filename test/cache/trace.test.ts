@@ -52,17 +52,15 @@ test('session traces: histories that are edited, and sub-sessions', (t) => {
   assert.deepEqual(r.arrivals, { windowHours: 24, seed: 1 });
 });
 
-test('MIN is never below a policy, and adaptive never much below LRU, at any capacity', (t) => {
+test('MIN is never below the policy, and both grow with the capacity', (t) => {
   const name = file(t, talks(3000));
-  let better = 0;
+  let last = { hitRatio: 0, minHitRatio: 0 as number | null };
   for (const capacityBlocks of [30, 60, 120, 300, 1000]) {
     const lru = runTraceBench({ file: name, policy: 'lru', capacityBlocks });
-    const adaptive = runTraceBench({ file: name, policy: 'adaptive', capacityBlocks });
-    assert.ok(lru.hitRatio <= lru.minHitRatio! && adaptive.hitRatio <= lru.minHitRatio!);
-    assert.ok(adaptive.hitRatio >= lru.hitRatio - 0.005, `${capacityBlocks}: ${adaptive.hitRatio} < ${lru.hitRatio}`);
-    better = Math.max(better, adaptive.hitRatio - lru.hitRatio);
+    assert.ok(lru.hitRatio < lru.minHitRatio! && lru.minHitRatio! <= lru.infiniteHitRatio, `${capacityBlocks}`);
+    assert.ok(lru.hitRatio > last.hitRatio && lru.minHitRatio! > last.minHitRatio!, `${capacityBlocks}`);
+    last = lru;
   }
-  assert.ok(better > 0.003, `adaptive gains ${better}`);
 });
 
 test('an unreadable trace is a typed error', (t) => {

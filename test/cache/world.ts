@@ -24,7 +24,7 @@ export interface Reference {
   restoring: { expected: number; failed: number } | null;
 }
 
-export const textOf = (tokens: ArrayLike<number>, length: number) => Array.from(tokens).slice(0, length).join(',');
+const textOf = (tokens: ArrayLike<number>, length: number) => Array.from(tokens).slice(0, length).join(',');
 
 export class World {
   readonly manager: Manager;

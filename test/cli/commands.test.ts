@@ -70,6 +70,11 @@ const wrong: [string, string[], RegExp][] = [
   ['an unknown command, with a hint', ['generat'], /unknown command 'generat' \(Did you mean generate\?\)/],
   ['a value out of range', ['generate', '-p', 'x', '--temperature', '-1'], /must be a number from 0 to 100/],
   ['a value that is no choice', ['serve', '--log-level', 'loud'], /must be one of silent, error, warn/],
+  [
+    'a policy that is gone',
+    ['serve', '--cache-policy', 'adaptive'],
+    /must be lru \('adaptive' was removed: .*cache\.md/,
+  ],
   ['a missing prompt', ['generate'], /'--prompt <TEXT>' is missing/],
   ['a missing argument', ['rm'], /missing required argument 'REF'/],
   ['too many arguments', ['pull', 'a', 'b'], /too many arguments/],
@@ -244,9 +249,9 @@ test('bench: options of each measurement arrive typed, with their defaults', asy
     assert.equal(code, 0, stderr + stdout);
     return JSON.parse(stdout);
   };
-  assert.deepEqual(await ran('bench trace t.jsonl --policy adaptive --capacity-blocks 50'), {
+  assert.deepEqual(await ran('bench trace t.jsonl --policy lru --capacity-blocks 50'), {
     file: 't.jsonl',
-    policy: 'adaptive',
+    policy: 'lru',
     capacityBlocks: 50,
     windowHours: 24,
     seed: 1,

@@ -66,8 +66,9 @@ const snapshots: fc.Arbitrary<EngineSnapshot> = fc
     fc.uniqueArray(fc.nat(BLOCKS - 1), { maxLength: 10 }),
     fc.subarray([0, 1, 2, 3, 4, 5]).chain((slots) => fc.tuple(...slots.map(sequence))),
     fc.nat(9),
+    fc.option(fc.array(fc.nat(3), { minLength: BLOCKS, maxLength: BLOCKS }), { nil: undefined }),
   )
-  .map(([state, holder, fill, order, sequences, step]) => ({
+  .map(([state, holder, fill, order, sequences, step, below]) => ({
     step,
     blockLen: 64,
     state: Uint8Array.from(state),
@@ -80,6 +81,7 @@ const snapshots: fc.Arbitrary<EngineSnapshot> = fc
     batch: [],
     waiting: [],
     stats: stats(step),
+    ...(below && { tiers: { below: Uint8Array.from(below), host: new Uint8Array(0), disk: new Uint8Array(3) } }),
   }));
 
 const wire = (text: string): LiveMessage => JSON.parse(text) as LiveMessage;
@@ -99,6 +101,7 @@ test('whatever the snapshots are, changes put together equal the whole picture',
         const sorted = (p: typeof is) => ({ ...p, sequences: [...p.sequences].sort((x, y) => x[0] - y[0]) });
         assert.deepEqual(sorted(is), sorted(should));
         assert.deepEqual([...is.state], [...s.state.subarray(0, is.high)]);
+        assert.deepEqual([...is.below], [...(s.tiers?.below.subarray(0, is.high) ?? new Uint8Array(is.high))]);
         assert.ok(s.state.subarray(is.high).every((b) => b === 0));
         assert.equal(is.sequences.size, s.sequences.length);
         const byNumber = new Map<number, number>();

@@ -167,6 +167,37 @@ test('the engine throws outside of a step: what runs fails, it restarts, session
   await until('nothing is left', () => idle(server));
 });
 
+test('the engine throws and cannot be made anew: its thread is, and kept sessions come back', { skip }, async (t) => {
+  const dir = mkdtempSync(join(tmpdir(), 'longmind-store-'));
+  t.after(() => rmSync(dir, { recursive: true }));
+  const server = await serve(t, { argv: ['--session-store', dir] });
+  const first = [user('Tell me of a boat on a river.')];
+  const content = await chat(server, first, { session_id: 'kept' });
+  server.fault('rebuild-throws');
+  for (let i = 0; i < 3; i++) {
+    const stream = await started(await server.post('/v1/completions', { ...long, stream: true }));
+    server.fault('commit-throws');
+    const events = eventsOf(await stream());
+    assert.equal((events.at(-2) as Chunk).error?.code, 'engine_failed');
+    assert.equal((await server.get('/ready')).status, 200);
+  }
+  await continues(server, [...first, { role: 'assistant', content }], 'kept');
+  assert.match(server.stderr(), /started anew \(cannot be made anew\).*sessions come back/);
+  await until('nothing is left', () => idle(server));
+
+  // not without end: what fails again and again has failed
+  const stream = await started(await server.post('/v1/completions', { ...long, stream: true }));
+  server.fault('commit-throws');
+  await stream();
+  const refused = await server.post('/v1/completions', long);
+  const error = await errorOf(refused);
+  assert.deepEqual([refused.status, error.code], [500, 'engine_failed']);
+  assert.match(error.message, /ended 4 times within a minute.*cannot be made anew/);
+  assert.equal((await server.get('/ready')).status, 500);
+  server.child.kill('SIGTERM');
+  assert.equal(await server.ended, 0);
+});
+
 test('a client process dies in the middle of its stream: its blocks are free, others do not notice', {
   skip,
 }, async (t) => {

@@ -129,8 +129,8 @@ function settle(t: TestBatch, c: Client, record: unknown[]): void {
 
 const variants: [string, TestBatchOptions][] = [
   ['', { blocks: 48 }],
-  [', without prefix cache, adaptive', { prefixCaching: false, policy: 'adaptive', blocks: 40 }],
-  [', adaptive, memory by and by', { policy: 'adaptive', chunkSize: 7, blocks: 36, budget: 17 }],
+  [', without prefix cache', { prefixCaching: false, blocks: 40 }],
+  [', memory by and by', { chunkSize: 7, blocks: 36, budget: 17 }],
 ];
 for (const [name, options] of variants) {
   test(`thousands of random requests: the same ids, log-probabilities and ends one step ahead${name}`, () => {

@@ -41,7 +41,6 @@ test('a hit and a miss give the same tokens, whatever the room, the chunks, the 
     ['large blocks', { blocks: 8, blockLen: 64, budget: 33 }, true],
     ['slots', { blocks: 2, blockLen: 512 }, true],
     ['no prefix cache', { blocks: 24, prefixCaching: false }, true],
-    ['adaptive policy', { blocks: 24, policy: 'adaptive' }, true],
     ['memory by and by', { blocks: 24, chunkSize: 5 }, true],
     ['one row', { blocks: 24, maxRows: 1 }, true],
   ];
@@ -343,7 +342,7 @@ test('a cancelled step keeps its block copies: they run with the next step', () 
 });
 
 test('a request that waits for room does not take its prefix up at every step: the policy learns of nothing', () => {
-  const t = new TestBatch({ blocks: 20, maxRows: 4, policy: 'adaptive' });
+  const t = new TestBatch({ blocks: 20, maxRows: 4 });
   const prompt = tokens(100, 1);
   t.complete(prompt);
   const long = t.submit(tokens(150, 2), { limits: { maxTokens: 120 } });

@@ -62,8 +62,8 @@ function play(seed: number, o: TestBatchOptions) {
       outcomes.push([tokens, logprobs, finished?.reason, finished?.stopString, error?.code]);
     }
   }
-  const { drafted, accepted } = b.batch.speculator?.counters ?? { drafted: 0, accepted: 0 };
-  return { outcomes, drafted, accepted, steps: b.batch.counters.steps };
+  const drafts = b.batch.speculator?.counts() ?? { verified: 0, accepted: 0 };
+  return { outcomes, ...drafts, steps: b.batch.counters.steps };
 }
 
 test('what comes out is the same with and without guesses: greedy and drawn, grammars, penalties, stops, little room', () => {
@@ -80,7 +80,7 @@ test('what comes out is the same with and without guesses: greedy and drawn, gra
       const withGuesses = play(seed, options);
       assert.deepEqual(withGuesses.outcomes, without.outcomes, `seed ${seed}, ${JSON.stringify(options)}`);
       accepted += withGuesses.accepted;
-      wrong += withGuesses.drafted - withGuesses.accepted;
+      wrong += withGuesses.verified - withGuesses.accepted;
     }
   }
   assert.ok(accepted > 300 && wrong > 300, `${accepted} guesses were right, ${wrong} wrong`);

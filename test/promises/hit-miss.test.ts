@@ -24,7 +24,8 @@ test('the same ids and log-probabilities, whatever the room, the company, the ch
   for (const variant of others) {
     const run = await runVariant(model, variant, load);
     assert.equal(firstDifference(base, run), -1, variant.name);
-    if (/disk for all/.test(variant.name)) assert.ok(run.tokensRestored > 0, `${variant.name}: nothing was brought back`);
+    if (/disk for all/.test(variant.name))
+      assert.ok(run.tokensRestored > 0, `${variant.name}: nothing was brought back`);
     else if (!variant.diskBlocks && /for one|an eighth/.test(variant.name)) {
       assert.ok(run.blocksEvicted > 0, `${variant.name}: nothing was evicted`);
       assert.ok(run.tokensRecomputed > 0, `${variant.name}: nothing was recomputed`);

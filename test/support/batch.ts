@@ -9,6 +9,8 @@ import { createNullDevice, type NullDeviceOptions } from '../../src/device/null/
 import { PersistentBatch } from '../../src/engine/batch.js';
 import type { EngineRequest, FinishedRequest } from '../../src/engine/request.js';
 import type { Session } from '../../src/engine/sessions.js';
+import { DraftModel } from '../../src/engine/speculation/draft-model.js';
+import { MAX_DRAFTING } from '../../src/engine/speculation/drafter.js';
 import type { LongmindError } from '../../src/errors.js';
 import type { TokenLogprob } from '../../src/types.js';
 
@@ -33,9 +35,11 @@ export interface TestBatchOptions extends NullDeviceOptions {
   blockLen?: number;
   sessionLen?: number;
   maxRows?: number;
-  speculation?: 'auto' | 'off';
+  speculation?: 'auto' | 'off' | 'lookup';
+  /** A draft model over another null device: the same one as the model (default), unless these options say otherwise. */
+  draft?: NullDeviceOptions & { blocks?: number; sessionLen?: number; now?: () => number };
   budget?: number;
-  policy?: 'lru' | 'adaptive';
+  policy?: 'lru';
   prefixCaching?: boolean;
   chunkSize?: number;
   maxQueue?: number;
@@ -52,6 +56,7 @@ export class TestBatch {
   readonly batch: PersistentBatch;
   readonly cache: CacheManager;
   readonly device: Device;
+  readonly draft: DraftModel | null;
   #nextId = 1;
 
   constructor(o: TestBatchOptions = {}) {
@@ -82,6 +87,7 @@ export class TestBatch {
       maxTokens: o.maxTokens ?? 1_000_000,
       grow: (total) => this.device.growKv(total),
     });
+    this.draft = o.draft ? openDraft({ drawn: o.drawn, sessionLen, ...o.draft }) : null;
     const spell = (t: number) => (o.vocab === 'bytes' ? Math.max(0, t - 3) & 255 : 97 + (t % 26));
     const letters = Uint8Array.from({ length: VOCAB }, (_, t) => spell(t));
     const tokenBytes = {
@@ -99,6 +105,7 @@ export class TestBatch {
         // rows cost nothing: guesses are as long as they may be
         budget: { tokens: () => budget, observe: () => {}, prefillMs: () => 0, rowMs: () => 0, fixedMs: () => 1 },
         speculation: o.speculation,
+        draft: this.draft,
         admission: { vocab: VOCAB, tokenBytes, endOfTurn: new Set([EOS]) },
         now: o.now,
       },
@@ -150,6 +157,7 @@ export class TestBatch {
   run(check = true, limit = 100_000): void {
     for (let i = 0; this.batch.step(); i++) {
       if (check) this.batch.check();
+      if (check) this.draft?.check();
       if (i > limit) throw new Error(`the batch did not come to an end in ${limit} steps`);
     }
     this.batch.check();
@@ -161,6 +169,22 @@ export class TestBatch {
     this.run();
     return this.outcomes.get(id)!;
   }
+}
+
+function openDraft(o: NonNullable<TestBatchOptions['draft']> & { sessionLen: number }): DraftModel {
+  const blockLen = 16;
+  const maxBlocksPerRow = Math.ceil(o.sessionLen / blockLen);
+  const limits = { maxTokens: 64, maxRows: MAX_DRAFTING, maxBlocksPerRow, maxLogits: MAX_DRAFTING, vocab: VOCAB };
+  const kv = { layers: 1, kvHeads: 1, headDim: 16, blockLen, bits: 16 as const };
+  const kvBlocks = o.blocks ?? MAX_DRAFTING * maxBlocksPerRow;
+  const device = createNullDevice({ depth, ...o });
+  const program: Program = { dims: dims(o.sessionLen), buffers: [], ops: [] };
+  device.load(program, { path: '', tensors: new Map() }, { limits, kv, maxBlocks: kvBlocks });
+  const sizes = { freeBytes: 0, weightBytes: 0, workspaceBytes: 0, kvBytes: 0, blockBytes: 0, bytesPerToken: 0 };
+  const memory = { ...sizes, kvBlocks, blockLen, arithmetic: '' };
+  // a step takes no time, unless a test says how much
+  const options = { shareAcrossOwners: true, freeBytes: 0, now: o.now ?? (() => 0) };
+  return new DraftModel(device, { sessionLen: o.sessionLen, kv, limits, memory }, options);
 }
 
 function dims(contextLength: number): Program['dims'] {

@@ -2,10 +2,11 @@
  * Faults for a server process under test, loaded by `node --import`: a file in the folder TEST_FAULTS makes the fault of its
  * name happen, once.
  */
-import { unlinkSync } from 'node:fs';
+import { existsSync, unlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { Manager } from '../../src/cache/manager.js';
 import { PersistentBatch } from '../../src/engine/batch.js';
+import { Core } from '../../src/engine/core.js';
 import type { LiveRequest } from '../../src/engine/request.js';
 import { StepBuilder } from '../../src/engine/step-builder.js';
 
@@ -23,6 +24,13 @@ const { commit } = Manager.prototype;
 Manager.prototype.commit = function (...args) {
   if (asked('commit-throws')) throw new Error('broken on purpose');
   commit.apply(this, args);
+};
+
+/** Then making batch and cache anew fails too, as long as the file is there. */
+const { restart } = Core.prototype;
+Core.prototype.restart = function (error) {
+  if (existsSync(join(process.env.TEST_FAULTS!, 'rebuild-throws'))) throw new Error('cannot be made anew');
+  restart.call(this, error);
 };
 
 /** And outside of steps. */

@@ -362,6 +362,22 @@ test('metadata that makes no tokenizer is a typed error from the worker as well'
   await assert.rejects(createTokenizerClient(new Map()), code('bad_tokenizer'));
 });
 
+test('a tokenizer that cannot start keeps no process alive', async () => {
+  const script = `
+    import { createTokenizerClient } from ${JSON.stringify(new URL('../../src/tokenizer/index.js', import.meta.url).href)};
+    await createTokenizerClient(new Map()).catch((e) => console.log(e.code));`;
+  const child = spawn(process.execPath, ['--input-type=module', '-e', script], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+    timeout: 20_000,
+  });
+  let out = '';
+  child.stdout.on('data', (d) => {
+    out += d;
+  });
+  const [status] = (await once(child, 'close')) as [number];
+  assert.deepEqual([status, out], [0, 'bad_tokenizer\n']);
+});
+
 test("SmolLM2's own template, contents kept apart from it", { skip: withoutSmollm(path) }, async () => {
   const client = await createTokenizerClient(readGguf(path!).metadata);
   try {

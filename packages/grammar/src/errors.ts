@@ -19,7 +19,7 @@ export class GrammarError extends Error {
 }
 
 /** A broken promise of our own code; never the caller's fault. */
-export class InvariantError extends Error {
+class InvariantError extends Error {
   override readonly name = 'InvariantError';
 }
 

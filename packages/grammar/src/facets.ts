@@ -69,7 +69,7 @@ export interface Facets {
   object: ObjectFacet | null;
 }
 
-export const anyNumber = (): NumberFacet => ({
+const anyNumber = (): NumberFacet => ({
   integer: false,
   min: Number.NEGATIVE_INFINITY,
   minExclusive: false,
@@ -77,13 +77,13 @@ export const anyNumber = (): NumberFacet => ({
   maxExclusive: false,
   values: null,
 });
-export const anyString = (): StringFacet => ({
+const anyString = (): StringFacet => ({
   minLength: 0,
   maxLength: Number.POSITIVE_INFINITY,
   languages: [],
   values: null,
 });
-export const anyArray = (): ArrayFacet => ({ specs: [], min: 0, max: Number.POSITIVE_INFINITY });
+const anyArray = (): ArrayFacet => ({ specs: [], min: 0, max: Number.POSITIVE_INFINITY });
 export const anyObject = (): ObjectFacet => ({
   specs: [],
   required: new Set(),

@@ -2,7 +2,7 @@
 import { matches } from './dfa.js';
 import type { ArrayFacet, Conjunction, ObjectFacet, ObjectSpec } from './facets.js';
 
-export function join(parts: readonly Conjunction[]): Conjunction {
+function join(parts: readonly Conjunction[]): Conjunction {
   return [...new Set(parts.flat())].sort((a, b) => a - b);
 }
 

@@ -4,8 +4,8 @@ import type { Budget } from './errors.js';
 import type { NumberFacet } from './facets.js';
 
 /** Digits before and after the point. No endless numbers, and none that a double cannot hold. */
-export const MAX_INTEGER_DIGITS = 24;
-export const MAX_FRACTION_DIGITS = 24;
+const MAX_INTEGER_DIGITS = 24;
+const MAX_FRACTION_DIGITS = 24;
 /** Decimals of so many digits are distinct doubles: x > bound as decimals means x > bound as doubles. */
 const EXACT_DIGITS = 15;
 

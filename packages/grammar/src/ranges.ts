@@ -37,18 +37,6 @@ export function negate(ranges: readonly Range[]): Range[] {
   return normalise(out);
 }
 
-export function intersectRanges(a: readonly Range[], b: readonly Range[]): Range[] {
-  const out: Range[] = [];
-  for (let i = 0, j = 0; i < a.length && j < b.length; ) {
-    const lo = Math.max(a[i][0], b[j][0]);
-    const hi = Math.min(a[i][1], b[j][1]);
-    if (lo <= hi) out.push([lo, hi]);
-    if (a[i][1] < b[j][1]) i++;
-    else j++;
-  }
-  return out;
-}
-
 const LENGTH_ENDS = [0x7f, 0x7ff, 0xffff, 0x10ffff];
 
 function bytesOf(c: number): number[] {

@@ -3,7 +3,7 @@ import type { GrammarBuilder } from './builder.js';
 import { EDGE_CHAR, EDGE_CLOSE, EDGE_PLAIN } from './types.js';
 
 /** Deepest indentation of one line, in spaces or tabs. */
-export const MAX_INDENT = 32;
+const MAX_INDENT = 32;
 /** Digits of a number without bounds. */
 const WHOLE_DIGITS = 24;
 const FRACTION_DIGITS = 24;

@@ -13,7 +13,7 @@ const pick = <T>(random: Random, list: readonly T[]): T => list[Math.floor(rando
 const int = (random: Random, lo: number, hi: number) => lo + Math.floor(random() * (hi - lo + 1));
 
 const CHARS = [...'ab z"\\/\n\t\u0001<>{}[]:,0é東🏙\u007f\u2028'];
-export const randomText = (random: Random, min: number, max: number) =>
+const randomText = (random: Random, min: number, max: number) =>
   Array.from({ length: int(random, min, max) }, () => pick(random, CHARS)).join('');
 
 const PATTERNS: [string, (r: Random) => string][] = [

@@ -95,7 +95,7 @@ export interface TestVocabulary {
   idOf: (name: string) => number;
 }
 
-export function testVocabulary(): TestVocabulary {
+function testVocabulary(): TestVocabulary {
   const tokens: Uint8Array[] = Array.from({ length: 256 }, (_, b) => Uint8Array.of(b));
   for (const p of PIECES) tokens.push(Buffer.from(p, 'utf8'));
   for (const b of BROKEN) tokens.push(Uint8Array.from(b));

@@ -41,7 +41,7 @@ export const SMOLLM2_STEP: StepCost = {
 export interface VirtualOptions extends LoadOptions {
   sessionLen: number;
   share: number;
-  policy: 'lru' | 'adaptive';
+  policy: 'lru';
   cost: StepCost;
   /** Tokens of a step. */
   budget: number;

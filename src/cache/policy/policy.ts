@@ -14,19 +14,10 @@ export interface EvictionPolicy {
   remove(block: number): void;
   /** Takes out the next block to evict, always one without children in the cache; -1 if there is none. */
   victim(): number;
-  /** A full block was stored: `hash` (two 32-bit halves) names its whole text. Called only if `wantsHashes`. */
-  published(block: number, parent: number, low: number, high: number): void;
-  readonly wantsHashes: boolean;
-  /** A sequence found the block through its own list or the prefix index. */
-  reused(block: number): void;
-  /** blocks[from … to) are about to be used: the policy may read what it knows of them. */
-  warm(blocks: Int32Array, from: number, to: number): void;
   /** Writes the blocks that would go next, first to go first; returns how many. */
   order(out: Int32Array): number;
   /** Throws InvariantError. O(blocks). */
   check(): void;
-  /** Bytes of its own arrays. */
-  readonly bytes: number;
 }
 
 /** What a policy may know about blocks: shared arrays of the block pool. */
@@ -37,15 +28,11 @@ export interface BlockLinks {
   next(block: number): number;
   setPrevious(block: number, value: number): void;
   setNext(block: number, value: number): void;
-  hasChildren(block: number): boolean;
   parent(block: number): number;
-  isFull(block: number): boolean;
-  /** Blocks above it. */
-  depth(block: number): number;
 }
 
 /** A doubly linked list of blocks, threaded through the pool's own link fields. Oldest first. */
-export class BlockList {
+class BlockList {
   first = -1;
   last = -1;
   size = 0;
@@ -90,8 +77,6 @@ export class BlockList {
  */
 export class LruPolicy implements EvictionPolicy {
   readonly name = 'lru';
-  readonly wantsHashes = false;
-  readonly bytes = 0;
   readonly #list: BlockList;
 
   constructor(private readonly links: BlockLinks) {
@@ -116,12 +101,6 @@ export class LruPolicy implements EvictionPolicy {
     if (b !== -1) this.#list.remove(b);
     return b;
   }
-
-  published(): void {}
-
-  reused(): void {}
-
-  warm(): void {}
 
   order(out: Int32Array): number {
     let n = 0;

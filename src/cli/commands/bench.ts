@@ -20,10 +20,10 @@ export function benchCommand(context: Context): Command {
 function traceCommand(context: Context): Command {
   const command = newCommand('trace', 'Replay a request trace through the KV cache manager (no model)', [
     'bench trace mooncake_conversation_trace.jsonl --policy lru --capacity-blocks 5000',
-    'bench trace trace.jsonl --policy adaptive --capacity-blocks 5000 --json',
+    'bench trace trace.jsonl --capacity-percent 3 --json',
   ]);
   command.argument('<FILE>', 'Mooncake or coding-session format, JSON lines');
-  command.option('--policy <NAME>', engineOptions.cachePolicy.help, oneOf(['lru', 'adaptive']), 'lru');
+  command.option('--policy <NAME>', engineOptions.cachePolicy.help, oneOf(['lru']), 'lru');
   command.option('--capacity-blocks <N>', 'blocks of the cache', integer(1));
   command.option('--capacity-percent <X>', "the same as a share of the trace's different blocks", number(0));
   command.option('--window-hours <X>', 'session traces: sessions start at random within this time', number(0), 24);

@@ -15,7 +15,7 @@ const standard: Settings = {
 };
 
 /** From storage or a file: fields of another kind are left out. */
-export function readSettings(raw: unknown): Partial<Settings> {
+function readSettings(raw: unknown): Partial<Settings> {
   const given = (raw ?? {}) as Record<string, unknown>;
   const out: Record<string, unknown> = {};
   for (const [name, usual] of Object.entries(standard)) {

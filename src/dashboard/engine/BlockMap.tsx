@@ -145,13 +145,18 @@ function BlockWords({ picture, block }: { picture: Picture; block: number }) {
       <b>Block {block}</b>: {state === ACTIVE ? 'active' : 'cached'}, {holderWords}, {picture.fill[block]} of{' '}
       {picture.blockLen} tokens
       {rank >= 0 && `, number ${rank + 1} to be evicted`}
+      {PLACES[picture.below[block] as number]}
     </>
   );
 }
 
+/** Where else a block's KV is. */
+const PLACES = ['', ', also in host memory', ', also on disk', ', also in host memory and on disk'];
+
 function Legend({ picture, mode, shown }: { picture: Picture; mode: Mode; shown: number }) {
   const { active, cached, free, total } = picture.stats.cache.blocks;
   const hidden = total - shown;
+  const { tiers } = picture.stats.cache;
   return (
     <>
       <span>
@@ -168,6 +173,13 @@ function Legend({ picture, mode, shown }: { picture: Picture; mode: Mode; shown:
       <span>
         <i class="swatch mark" /> just taken from another
       </span>
+      {tiers && (
+        <span>
+          <i class="swatch saved" /> saved below
+          {tiers.host.total > 0 && `: ${integer(tiers.host.used)} of ${integer(tiers.host.total)} in host memory`}
+          {tiers.disk.total > 0 && `: ${integer(tiers.disk.used)} of ${integer(tiers.disk.total)} on disk`}
+        </span>
+      )}
       <span>
         {integer(total)} blocks × {picture.blockLen} tokens
         {hidden > 0 && `; ${integer(hidden)} never used are not drawn`}

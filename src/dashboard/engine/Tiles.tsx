@@ -32,7 +32,7 @@ export function Tiles({ picture }: { picture: Picture }) {
     {
       name: 'recomputed',
       value: compact(cache.tokensRecomputed),
-      more: `tokens; ${compact(cache.tokensReused)} reused`,
+      more: `tokens; ${compact(cache.tokensReused)} reused${cache.tiers ? `, ${compact(cache.tokensRestored)} restored` : ''}`,
     },
   ];
   return (

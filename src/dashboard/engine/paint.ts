@@ -18,6 +18,7 @@ interface Palette {
   cached: string;
   nobody: string;
   focus: string;
+  saved: string;
 }
 
 let palette: { of: string; colours: Palette } | null = null;
@@ -33,6 +34,7 @@ function colours(): Palette {
       cached: colour('--map-cached'),
       nobody: colour('--map-nobody'),
       focus: colour('--accent'),
+      saved: colour('--map-saved'),
     };
     palette = { of: theme.value, colours: c };
   }
@@ -145,6 +147,11 @@ function cell(sheet: Sheet, { picture, grid, mode, marks, now }: Paint, block: n
   const filled = state >= CACHED ? share * size : 0;
   if (filled < size) sheet.add(0, c.free, x, y, size, size);
   if (filled > 0) sheet.add(1, fillOf(picture, block, state, mode, once, c), x, y + size - filled, size, filled);
+  if (picture.below[block]) {
+    // a notch: the KV has a copy in a place below, and may go from here at no cost
+    const notch = Math.max(1.5, size * 0.28);
+    sheet.add(2, c.saved, x + size - notch, y, notch, notch);
+  }
   const since = marks.get(block);
   if (since === undefined || now - since >= MARK_MS) return;
   const left = Math.ceil(FADES * (1 - (now - since) / MARK_MS)) / FADES;

@@ -35,6 +35,8 @@ export interface Picture {
   state: Uint8Array;
   holder: Int32Array;
   fill: Uint16Array;
+  /** Where else a block's KV is: 0 nowhere, 1 in host memory, 2 on disk, 3 both. */
+  below: Uint8Array;
   /** Cached blocks, first to be evicted first. */
   order: Int32Array;
   sequences: ReadonlyMap<number, Sequence>;
@@ -79,22 +81,26 @@ export function applyMessage(before: Picture | null, m: LiveMessage): Picture | 
   };
 }
 
-function blocksAfter(base: Picture | null, m: LiveMessage): Pick<Picture, 'state' | 'holder' | 'fill'> {
+function blocksAfter(base: Picture | null, m: LiveMessage): Pick<Picture, 'state' | 'holder' | 'fill' | 'below'> {
   const state = new Uint8Array(m.high);
   const holder = new Int32Array(m.high).fill(-1);
   const fill = new Uint16Array(m.high);
+  const below = new Uint8Array(m.high);
   if (base) {
     const kept = Math.min(base.high, m.high);
     state.set(base.state.subarray(0, kept));
     holder.set(base.holder.subarray(0, kept));
     fill.set(base.fill.subarray(0, kept));
+    below.set(base.below.subarray(0, kept));
   }
   const [newState, newHolder, newFill] = [uint8Of(m.state), int32Of(m.holder), uint16Of(m.fill)];
-  if (m.index === null) return { state: newState, holder: newHolder, fill: newFill };
+  const newBelow = m.below === null ? new Uint8Array(newState.length) : uint8Of(m.below);
+  if (m.index === null) return { state: newState, holder: newHolder, fill: newFill, below: newBelow };
   uint32Of(m.index).forEach((b, i) => {
     state[b] = newState[i] as number;
     holder[b] = newHolder[i] as number;
     fill[b] = newFill[i] as number;
+    below[b] = newBelow[i] as number;
   });
-  return { state, holder, fill };
+  return { state, holder, fill, below };
 }

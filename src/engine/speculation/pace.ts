@@ -9,23 +9,29 @@
 export const MAX_DRAFT = 24;
 /** Weight of the newest token. */
 const LEARN = 0.15;
-/** Matches are told apart by length: up to 3, 7, 15 tokens, longer. */
-const CLASSES = 4;
-/** Taken of a sequence of which nothing is known yet: long matches are trusted, short ones have to prove themselves. */
+/**
+ * Matches are told apart by length: up to 3, 7, 15 tokens, longer. Taken of a sequence of which nothing is known yet: long
+ * ones are trusted, short ones have to prove themselves.
+ */
 const PRIOR = [0.15, 0.4, 0.65, 0.8];
 
 export class Pace {
-  readonly #p = Float64Array.from(PRIOR);
+  readonly #p: Float64Array;
+
+  /** `prior`: chance of each class of matches before anything is known; one is enough where the guesses are all of a kind. */
+  constructor(prior: readonly number[] = PRIOR) {
+    this.#p = Float64Array.from(prior);
+  }
 
   /** A guess made with a match of `match` tokens was right or wrong in its next token. */
   learn(match: number, right: boolean): void {
-    const c = classOf(match);
+    const c = this.#classOf(match);
     this.#p[c]! += LEARN * ((right ? 1 : 0) - this.#p[c]!);
   }
 
   /** Chance that the next token of such a guess is right. */
   chance(match: number): number {
-    return this.#p[classOf(match)]!;
+    return this.#p[this.#classOf(match)]!;
   }
 
   /**
@@ -40,8 +46,17 @@ export class Pace {
     const k = worth <= 0 || p >= 1 ? MAX_DRAFT : Math.floor(Math.log(worth) / Math.log(p));
     return Math.max(0, Math.min(MAX_DRAFT, k));
   }
-}
 
-function classOf(match: number): number {
-  return Math.min(CLASSES - 1, Math.max(0, 30 - Math.clz32(match)));
+  /** Milliseconds that verifying so many tokens promises to save. */
+  gain(match: number, length: number, rowCost: number, tokenCost: number): number {
+    if (length === 0) return 0;
+    const p = this.chance(match);
+    let accepted = 0;
+    for (let k = 1, all = p; k <= length; k++, all *= p) accepted += all;
+    return accepted * tokenCost - length * rowCost;
+  }
+
+  #classOf(match: number): number {
+    return Math.min(this.#p.length - 1, Math.max(0, 30 - Math.clz32(match)));
+  }
 }

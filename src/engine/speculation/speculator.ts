@@ -6,16 +6,29 @@
 import type { CacheManager } from '../../cache/types.js';
 import type { LiveRequest } from '../request.js';
 import type { Budget } from '../step-budget.js';
+import { type Drafter, MAX_DRAFTING, type Want } from './drafter.js';
 import { Lookup } from './lookup.js';
 import { MAX_DRAFT, Pace } from './pace.js';
 
 /** With more sequences in the batch a row costs about what it can save, and looking for guesses costs more than that. */
 const MAX_SEQUENCES = 16;
 
+/** The draft model is tried again after so many tokens where it did not pay, with so many tokens. */
+const RETRY = 64;
+const PROBE = 4;
+
 /** Of one request. */
 interface Guessing {
   lookup: Lookup;
   pace: Pace;
+  /** Of the draft model's guesses. */
+  draftPace: Pace;
+  /** The draft model's guess for this moment or one before it; no token of it was wrong yet. */
+  draft: Want | null;
+  /** Tokens since the draft model was asked. */
+  quiet: number;
+  /** The last guess given out was the draft model's. */
+  byModel: boolean;
   /** Length of the match that the guess was made with, 0: there is none. */
   match: number;
   /** Its first token. */
@@ -23,7 +36,8 @@ interface Guessing {
 }
 
 export class Speculator {
-  readonly counters = { drafted: 0, accepted: 0 };
+  readonly #counters = { verified: 0, accepted: 0, byModel: { verified: 0, accepted: 0 } };
+  #draftMs = 0;
   readonly #guessing = new WeakMap<LiveRequest, Guessing>();
   readonly #draft = new Int32Array(MAX_DRAFT);
   readonly #first = new Int32Array(1);
@@ -31,7 +45,52 @@ export class Speculator {
   constructor(
     private readonly cache: CacheManager,
     private readonly budget: Pick<Budget, 'rowMs' | 'fixedMs'>,
+    private readonly model: Drafter | null = null,
+    private readonly now: () => number = () => performance.now(),
   ) {}
+
+  counts() {
+    return { ...this.#counters, byModel: { ...this.#counters.byModel } };
+  }
+
+  /** Milliseconds spent in the draft model since this was asked. */
+  takeDraftMs(): number {
+    const ms = this.#draftMs;
+    this.#draftMs = 0;
+    return ms;
+  }
+
+  /** Before a step: lets the draft model guess for the sequences where it promises most. `rows`: guesses that a step may hold. */
+  prepare(running: readonly LiveRequest[], rows: number): void {
+    if (!this.model || running.length === 0 || running.length > MAX_DRAFTING) return;
+    const wants: Want[] = [];
+    for (const r of running) {
+      if (r.length - r.scheduled !== 1 || r.drawing > 0) continue;
+      const g = this.#of(r);
+      if (g.draft?.known === r.known && g.draft.done) continue;
+      const most = Math.min(r.maxTokens - r.generated - 1, Math.floor(rows / running.length), MAX_DRAFT);
+      const count = Math.min(most, this.#worth(r, g, running.length));
+      if (count <= 0) continue;
+      g.quiet = 0;
+      g.draft = { r, count, known: r.known, tokens: [], done: false };
+      wants.push(g.draft);
+    }
+    const begun = this.now();
+    this.model.propose(wants, (r) => this.#read(r, 0));
+    this.#draftMs += this.now() - begun;
+  }
+
+  /** So many guessed tokens of a request were verified. */
+  verified(r: LiveRequest, count: number): void {
+    this.#counters.verified += count;
+    if (this.#guessing.get(r)?.byModel) this.#counters.byModel.verified += count;
+  }
+
+  /** One of them was right. */
+  accepted(r: LiveRequest): void {
+    this.#counters.accepted++;
+    if (this.#guessing.get(r)?.byModel) this.#counters.byModel.accepted++;
+  }
 
   /**
    * Tokens that probably follow what is known of a sequence that decodes, at most `max`: as many as are worth their rows
@@ -40,10 +99,7 @@ export class Speculator {
   guess(r: LiveRequest, decoding: number, max: number): Int32Array {
     if (decoding > MAX_SEQUENCES || max <= 0) return this.#draft.subarray(0, 0);
     const g = this.#of(r);
-    if (g.match === 0) return this.#draft.subarray(0, 0);
-    const row = this.budget.rowMs(r.known);
-    const wanted = g.pace.length(g.match, row, this.budget.fixedMs() / decoding + row);
-    const count = g.lookup.propose(Math.min(wanted, max), this.#draft, 0);
+    const count = this.#fill(r, g, decoding, max);
     return this.#draft.subarray(0, allowed(r, this.#draft, count));
   }
 
@@ -53,21 +109,71 @@ export class Speculator {
     // one that fell behind (the batch was too large to guess) begins anew when it is asked for a guess
     if (!g || g.lookup.length !== r.known - 1) return;
     if (g.match > 0) g.pace.learn(g.match, g.next === token);
+    g.quiet++;
+    this.#learnDraft(g, r.known - 1, token);
     g.lookup.append([token]);
     this.#look(g);
+  }
+
+  #fill(r: LiveRequest, g: Guessing, decoding: number, max: number): number {
+    g.byModel = g.draft?.known === r.known && g.draft.done;
+    if (g.byModel) {
+      const { tokens } = g.draft!;
+      const count = Math.min(tokens.length, max);
+      for (let i = 0; i < count; i++) this.#draft[i] = tokens[i]!;
+      return count;
+    }
+    if (g.match === 0) return 0;
+    const { row, token } = this.#costs(r, decoding);
+    return g.lookup.propose(Math.min(g.pace.length(g.match, row, token), max), this.#draft, 0);
+  }
+
+  /** Tokens that the draft model should guess: 0 where it does not pay, or what stands in the text promises more. */
+  #worth(r: LiveRequest, g: Guessing, decoding: number): number {
+    const { row, token } = this.#costs(r, decoding);
+    const { tokenMs } = this.model!;
+    const each = row + tokenMs / decoding;
+    const count = g.draftPace.length(1, each, token);
+    const found = g.match === 0 ? 0 : g.pace.length(g.match, row, token);
+    if (count > 0 && g.draftPace.gain(1, count, each, token) > g.pace.gain(g.match, found, row, token))
+      return tokenMs === 0 ? Math.min(count, PROBE) : count;
+    return found === 0 && g.quiet >= RETRY ? PROBE : 0;
+  }
+
+  /** Milliseconds of one row more, and of a token without guesses. */
+  #costs(r: LiveRequest, decoding: number): { row: number; token: number } {
+    const row = this.budget.rowMs(r.known);
+    return { row, token: this.budget.fixedMs() / decoding + row };
+  }
+
+  /** The token at `index` was drawn: was it what the draft model said? */
+  #learnDraft(g: Guessing, index: number, token: number): void {
+    const said = g.draft?.tokens[index - g.draft.known];
+    if (said === undefined) return;
+    const right = said === token;
+    g.draftPace.learn(1, right);
+    this.model!.learn(right);
+    if (!right) g.draft = null;
+  }
+
+  /** Known tokens from `from` on. */
+  #read(r: LiveRequest, from: number): Int32Array {
+    const ids = new Int32Array(r.known - from);
+    this.cache.readTokens(r.sequence, from, r.known, ids, 0);
+    return ids;
   }
 
   #of(r: LiveRequest): Guessing {
     let g = this.#guessing.get(r);
     if (!g) {
-      g = { lookup: new Lookup(), pace: new Pace(), match: 0, next: -1 };
+      const draftPace = new Pace([this.model?.chance ?? 0]);
+      const nothing = { match: 0, next: -1, draft: null, quiet: 0, byModel: false };
+      g = { lookup: new Lookup(), pace: new Pace(), draftPace, ...nothing };
       this.#guessing.set(r, g);
     }
     const from = g.lookup.length;
     if (from < r.known) {
-      const ids = new Int32Array(r.known - from);
-      this.cache.readTokens(r.sequence, from, r.known, ids, 0);
-      g.lookup.append(ids);
+      g.lookup.append(this.#read(r, from));
       this.#look(g);
     }
     return g;

@@ -91,7 +91,9 @@ export class LiveEncoder {
     const last = this.#last;
     const out: number[] = [];
     for (let b = 0; b < high; b++) {
-      if (last && last.state[b] === state[b] && before[b] === holder[b] && last.fill[b] === fill[b]) continue;
+      const sameBelow = last?.tiers?.below[b] === s.tiers?.below[b];
+      if (last && last.state[b] === state[b] && before[b] === holder[b] && last.fill[b] === fill[b] && sameBelow)
+        continue;
       out.push(b);
     }
     return out;
@@ -121,6 +123,7 @@ export class LiveEncoder {
 
   #encode(s: EngineSnapshot, index: Uint32Array | null, order: Int32Array | null): LiveCommon {
     const high = this.#high;
+    const below = s.tiers?.below ?? null;
     const number = (id: number): number => this.#numbers.get(id)!;
     const { stepTimes: _, sessionStates: __, sessionStoreFailure: ___, ...stats } = s.stats;
     return {
@@ -134,6 +137,8 @@ export class LiveEncoder {
       holder: base64(
         index ? index.reduce(pickFrom(this.#holder), new Int32Array(index.length)) : this.#holder.slice(0, high),
       ),
+      below:
+        below && base64(index ? index.reduce(pickFrom(below), new Uint8Array(index.length)) : below.slice(0, high)),
       fill: base64(index ? index.reduce(pickFrom(s.fill), new Uint16Array(index.length)) : s.fill.slice(0, high)),
       order: order && base64(order),
       batch: s.batch.map((r) => [r.slot, number(r.sequence), r.request, r.known, r.computed, r.generated]),

@@ -34,6 +34,8 @@ export interface LiveCommon {
   state: string;
   holder: string;
   fill: string;
+  /** base64 of (changed blocks) Uint8, see TierSnapshot; null: there is no place below the device. */
+  below: string | null;
   /** base64 of Int32: cached blocks, first to be evicted first; null = as before. */
   order: string | null;
   /** slot in the batch, sequence number, request, known, computed, generated. */

@@ -1,0 +1,55 @@
+/** Loads the draft model, before the large one: what it takes is not there for the other's KV cache. */
+import type { EngineConfig } from '../config.js';
+import type { Device } from '../device/device.js';
+import { type CoreNews, planModel } from './core.js';
+import type { DraftSource } from './protocol.js';
+import { DraftModel } from './speculation/draft-model.js';
+import { MAX_DRAFTING } from './speculation/drafter.js';
+
+/** Of the memory that its weights leave, for its KV. */
+const MOST = 0.25;
+
+/**
+ * Room for a few sequences of full length, if a quarter of the memory holds them. The device is the draft model's from now
+ * on, and closed with it.
+ * @throws LongmindError not_enough_memory, and what is wrong with the weights
+ */
+export function openDraft(
+  { program, weights }: DraftSource,
+  config: EngineConfig,
+  /** Of the sequences it guesses for. */
+  sessionLen: number,
+  device: Device,
+  news: CoreNews = {},
+  now?: () => number,
+): DraftModel {
+  try {
+    const wanted: EngineConfig = {
+      ...config,
+      sessionLen: Math.min(sessionLen, program.dims.contextLength),
+      maxBatchSize: MAX_DRAFTING,
+      maxPrefillTokenNum: 0,
+      cacheMaxEntryCount: { kind: 'share', share: MOST },
+      speculation: 'off',
+    };
+    const bytes = device.weightBytes(program, weights);
+    const most = planModel(program, bytes, wanted, device);
+    const blocks = Math.min(most.memory.kvBlocks, MAX_DRAFTING * most.limits.maxBlocksPerRow);
+    const size = { ...wanted, cacheMaxEntryCount: { kind: 'blocks' as const, blocks } };
+    const plan = planModel(program, bytes, size, device, most.memory.freeBytes);
+    const { limits, kv } = plan;
+    const loaded = device.load(program, weights, {
+      limits,
+      kv,
+      maxBlocks: blocks,
+      debug: config.debugOps,
+      onProgress: (done, total) => news.progress?.('loading the draft model', done, total),
+    });
+    const memory = { ...plan.memory, ...loaded };
+    const freeBytes = memory.freeBytes - memory.weightBytes - memory.workspaceBytes - memory.kvBytes;
+    return new DraftModel(device, { ...plan, memory }, { shareAcrossOwners: !config.isolateOwners, freeBytes, now });
+  } catch (e) {
+    device.close();
+    throw e;
+  }
+}
