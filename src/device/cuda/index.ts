@@ -71,7 +71,7 @@ export function findCuda(driver: Driver = openDriver()): CudaFindings {
 }
 
 /** @throws cuda_unavailable, invalid_option */
-export function createCudaDevice(options: CudaDeviceOptions = {}): CudaDevice {
+export function createCudaDevice(options: CudaDeviceOptions = {}): Device {
   const driver = options.driver ?? openDriver();
   const { gpus, major } = findCuda(driver);
   const ordinal = options.gpu ?? 0;
@@ -89,7 +89,7 @@ export function createCudaDevice(options: CudaDeviceOptions = {}): CudaDevice {
   return new CudaDevice(driver, gpu, table, compile, options.onBuild);
 }
 
-export class CudaDevice implements Device {
+class CudaDevice implements Device {
   readonly info: DeviceInfo;
   readonly cancel = new Int32Array(new SharedArrayBuffer(4));
   #loaded: {

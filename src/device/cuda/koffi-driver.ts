@@ -4,7 +4,7 @@ import { errors, invariant } from '../../errors.js';
 import type { Address, Driver, GpuInfo, LaunchConfig } from './driver.js';
 
 /** The oldest driver that is tried: its kernels may be told to begin early. */
-export const OLDEST_DRIVER = 12000;
+const OLDEST_DRIVER = 12000;
 const OUT_OF_MEMORY = 2;
 const NOT_READY = 600;
 const Attribute = { multiprocessors: 16, major: 75, minor: 76, sharedBytes: 97 };

@@ -34,7 +34,7 @@ const ASK_PYTHON =
   '    for f in glob.glob(p + "/nvidia/*/lib"): print(f)';
 
 /** NVRTC in a folder, the newest that a driver for CUDA `major` can load the results of; null if there is none. */
-export function nvrtcIn(folder: string, major: number): NvrtcPlace | null {
+function nvrtcIn(folder: string, major: number): NvrtcPlace | null {
   let names: string[];
   try {
     names = readdirSync(folder);

@@ -24,7 +24,7 @@ export function activationOf({ matrices }: Plan): 0 | 1 {
   return matrices.some((m) => m.type === TYPES.BF16) ? 0 : 1;
 }
 
-export const vectorBytes = (width: number): number => 4 * up(width, 64);
+const vectorBytes = (width: number): number => 4 * up(width, 64);
 export function weightBytes(plan: Plan): number {
   const vectors = [...plan.vectors.values()].reduce((sum, width) => sum + vectorBytes(width), 0);
   const biases = plan.matrices.reduce((sum, m) => sum + (hasBias(m) ? vectorBytes(m.features) : 0), 0);

@@ -15,7 +15,7 @@ const MIB = 2 ** 20;
 export const strideOf = ({ kind, width }: PlanBuffer): number =>
   kind === 'tiles' ? Math.ceil(width / 64) : up(width, kind === 'f32' ? 4 : 8);
 
-export function bufferBytes(buffer: PlanBuffer, limits: StepLimits): number {
+function bufferBytes(buffer: PlanBuffer, limits: StepLimits): number {
   const rows = up(buffer.perLogit ? limits.maxLogits : limits.maxTokens, 64);
   if (buffer.kind === 'tiles') return rows * strideOf(buffer) * 128;
   return rows * strideOf(buffer) * (buffer.kind === 'f32' ? 4 : 2);
@@ -38,7 +38,7 @@ interface Sizes {
   result: number;
 }
 
-export function sizesOf(plan: Plan, dims: ModelDims, limits: StepLimits): Sizes {
+function sizesOf(plan: Plan, dims: ModelDims, limits: StepLimits): Sizes {
   const splits = Math.ceil(dims.contextLength / SPLIT_LEN);
   const row = dims.heads * (dims.headDim + 2) * 4;
   const most = Math.max(1, Math.floor(MOST_PARTIAL_BYTES / row));
