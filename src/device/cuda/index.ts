@@ -26,7 +26,7 @@ import { findNvrtc } from './nvrtc.js';
 import { makePlan, type Plan } from './plan.js';
 import { StepQueue } from './queue.js';
 import { CudaTransfers } from './transfers.js';
-import { activationOf, loadWeights, typeOf, wantRepack, weightBytes } from './weights.js';
+import { activationOf, loadWeights, typeOf, type Weights, wantRepack, weightBytes } from './weights.js';
 import { Workspace, workspaceBytes } from './workspace.js';
 
 export type { Driver, GpuInfo, LaunchConfig } from './driver.js';
@@ -162,8 +162,17 @@ class CudaDevice implements Device {
       `weights ${f(sizes.weightBytes)}, workspace ${f(sizes.workspaceBytes)}, ` +
       `KV cache ${f(maxBlocks * kvBlockBytes(kv))}`;
     const memory = new DeviceMemory(driver, split);
-    const weights = loadWeights(plan, act, source, driver, memory, kernels, onProgress);
-    const work = new Workspace(memory, plan, dims, limits, stream);
+    let weights: Weights;
+    let work: Workspace;
+    try {
+      weights = loadWeights(plan, act, source, driver, memory, kernels, onProgress);
+      work = new Workspace(memory, plan, dims, limits, stream);
+    } catch (e) {
+      // who goes on without this device needs the memory
+      memory.close();
+      driver.destroyStream(stream);
+      throw e;
+    }
     const pool = new KvPool(driver, kvBlockBytes(kv), maxBlocks);
     kernels.early = gpu.capability >= 90;
     const parts = { driver, memory, kernels, chain, weights, work, pool, stream, limits, dims, blockLen: kv.blockLen };
