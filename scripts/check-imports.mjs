@@ -7,7 +7,7 @@ const root = path.resolve(import.meta.dirname ?? path.dirname(new URL(import.met
 
 const base = ['src/base', 'src/types', 'src/config', 'src/errors'];
 const parts = ['src/cache', 'src/journal', 'src/model', 'src/device', 'src/weights', 'src/tokenizer', 'src/hub'];
-const devices = ['src/device/cpu', 'src/device/null'];
+const devices = ['src/device/cpu', 'src/device/cuda', 'src/device/null'];
 /** Packages of this repository, which others import by their names alone. */
 const packages = { 'longmind-grammar': 'packages/grammar/src' };
 const grammar = packages['longmind-grammar'];
@@ -29,6 +29,7 @@ const rule = {
   'src/tokenizer': { may: base, faces: ['index', 'tokenizer'] },
   'src/device': { may: base, faces: ['device', 'step'] },
   'src/device/cpu': { may: [...base, 'src/device'] },
+  'src/device/cuda': { may: [...base, 'src/device'] },
   'src/device/null': { may: [...base, 'src/device'] },
   'src/model': { may: [...base, 'src/device'], faces: ['llama'] },
   'src/cache': { may: base, faces: ['index', 'types', 'manager'] },
@@ -41,8 +42,9 @@ const rule = {
   },
   // only here a device is chosen; everything else knows the interface alone
   'src/engine/worker': { may: [...base, ...devices, 'src/engine', 'src/device', grammar], part: true },
+  'src/devices': { may: [...base, ...devices, 'src/hub'] },
   'src/structured': { may: ['src/errors', grammar] },
-  'src/index': { may: [...base, ...parts, ...devices, grammar, 'src/structured', 'src/engine'] },
+  'src/index': { may: [...base, ...parts, ...devices, grammar, 'src/structured', 'src/devices', 'src/engine'] },
   'src/bench': { may: [...base, ...parts, ...devices, 'src/engine'], faces: 'all' },
   'src/server': { may: ['src/index', 'src/base'], faces: ['index'] },
   // types alone, which the page shares

@@ -186,6 +186,22 @@ const blockSeqLen: OptionSpec<number> = {
   },
 };
 
+/** 'cuda:1' → the number of the GPU; null if it is none of CUDA's. 'auto' stands for the first. */
+export function gpuOf(device: string): number | null {
+  if (device === 'auto' || device === 'cuda') return 0;
+  const m = /^cuda:(\d{1,3})$/.exec(device);
+  return m ? Number(m[1]) : null;
+}
+
+const device: OptionSpec<string> = {
+  default: 'cpu',
+  value: 'auto|cpu|cuda[:N]|null',
+  help: 'what computes: auto = the first NVIDIA GPU if there is one, else the CPU; null is for tests of everything but arithmetic',
+  expected: 'one of auto, cpu, cuda, cuda:N, null',
+  parse: (raw) =>
+    typeof raw === 'string' && (raw === 'cpu' || raw === 'null' || gpuOf(raw) !== null) ? raw : undefined,
+};
+
 // ---------------------------------------------------------------- the tables
 
 /** Highest priority there is; a server allows less (`maxPriority`). */
@@ -240,7 +256,7 @@ export const engineOptions = {
     19,
     'how far the threads that compute give way to the one that serves (added to their nice value; Linux)',
   ),
-  device: choice('cpu', ['cpu', 'null'] as const, 'what computes; null is for tests of everything but arithmetic'),
+  device,
   isa: choice('auto', ['auto', 'avx512', 'avx2', 'portable'] as const, 'CPU kernels'),
   nativeLibrary: text('', 'a prebuilt native library instead of building one', 'FILE'),
   debugOps: flag(false, 'run operation by operation (slow; the same bits)'),

@@ -132,6 +132,31 @@ export const errors = {
     ),
   native: (code: number, detail: string) =>
     err('native_error', 500, `the native device reported error ${code}: ${detail}`),
+  noCudaDriver: () =>
+    err(
+      'cuda_unavailable',
+      500,
+      "there is no NVIDIA driver: libcuda.so.1 cannot be loaded; install the GPU's driver, or use --device cpu",
+    ),
+  noCudaGpu: (detail: string) =>
+    err('cuda_unavailable', 500, `the NVIDIA driver finds no GPU (${detail}); use --device cpu`),
+  cudaDriverTooOld: (detail: string) =>
+    err('cuda_unavailable', 500, `the NVIDIA driver is too old: ${detail}, and one for CUDA 12.0 or newer is needed`),
+  gpuTooOld: (name: string, capability: number) =>
+    err(
+      'cuda_unavailable',
+      500,
+      `${name} has compute capability ${(capability / 10).toFixed(1)}; 8.0 (Ampere) or newer is needed`,
+    ),
+  noNvrtc: (detail: string) =>
+    err(
+      'cuda_unavailable',
+      500,
+      `NVRTC, which compiles the CUDA kernels, is not here (${detail}): python3 -m pip install nvidia-cuda-nvrtc, ` +
+        'or set LONGMIND_NVRTC to the folder of libnvrtc.so',
+    ),
+  kernelFailed: (file: string, log: string) =>
+    err('cuda_unavailable', 500, `the CUDA kernel ${file} could not be compiled:\n${log}`),
   nanLogits: (position: number) =>
     err(
       'nan_logits',

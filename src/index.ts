@@ -15,13 +15,16 @@ import {
   type EngineConfig,
   type EngineOptions,
   engineOptions,
+  gpuOf,
   type HubConfig,
   hubOptions,
   parseOptions,
 } from './config.js';
 import { checkNativeLibrary, createCpuDevice } from './device/cpu/index.js';
-import { kvBytesPerToken, type Program } from './device/device.js';
+import { createCudaDevice } from './device/cuda/index.js';
+import { type Device, kvBytesPerToken, type Program } from './device/device.js';
 import { createNullDevice } from './device/null/index.js';
+import { chooseDevice } from './devices.js';
 import { EngineClient } from './engine/client.js';
 import { planModel } from './engine/core.js';
 import { errors, LongmindError } from './errors.js';
@@ -45,6 +48,7 @@ import type { ChatMessage, ChatRequest, CompletionRequest, Engine, EngineInfo, M
 import { type GgufFile, type ModelConfig, readGguf, readModelConfig } from './weights/index.js';
 
 export * from './config.js';
+export { examineDevices, type Finding } from './devices.js';
 export * from './errors.js';
 export type { CachedModel, ResolvedModel } from './hub/index.js';
 export * from './structured.js';
@@ -88,7 +92,10 @@ export async function createEngine(options: CreateOptions = {}): Promise<Engine>
   const { watch, rest } = splitWatch(others);
   const config = parseOptions(engineOptions, rest, Object.keys(hubOptions));
   // without a compiler nothing can be computed: known before a model is fetched for nothing
-  const beforeFetch = config.device === 'cpu' && config.nativeLibrary === '' ? checkNativeLibrary : undefined;
+  const hub = { ...watch, offline: rest.offline === true, onProgress: fetchProgress(watch) };
+  const { device: chosen, nvrtc } = await chooseDevice(config, `${rest.cacheDir ?? ''}`, hub);
+  config.device = chosen;
+  const beforeFetch = chosen === 'cpu' && config.nativeLibrary === '' ? checkNativeLibrary : undefined;
   const { path, alias } = await findOrFetch(model, { ...pick(rest, hubOptions), ...watch }, beforeFetch);
   const { gguf, modelConfig, program } = openModel(path);
   const draft = await openDraftModel(config, gguf, { ...pick(rest, hubOptions), ...watch });
@@ -100,6 +107,7 @@ export async function createEngine(options: CreateOptions = {}): Promise<Engine>
     config,
     fingerprint: config.sessionStore && fingerprintOf(gguf),
     modelKey: config.cacheDisk ? weightsKeyOf(gguf) : '',
+    nvrtc,
   };
   const { client, info } = await EngineClient.start(data, tokenizer, watch.onProgress);
   const { sessionLen, device, memory, tiers, stepBudget } = info;
@@ -159,6 +167,11 @@ export function resolveModel(ref?: string, options: Partial<HubConfig> & Watch =
   return findOrFetch(ref, options);
 }
 
+const fetchProgress =
+  (watch: Watch): HubOptions['onProgress'] =>
+  (p) =>
+    watch.onProgress?.(`fetching ${p.file}`, p.received, p.total);
+
 /** `beforeFetch`: called before the network is asked for anything; what it throws is the answer. */
 async function findOrFetch(
   ref: string | undefined,
@@ -167,7 +180,7 @@ async function findOrFetch(
 ): Promise<ResolvedModel> {
   const { watch, rest } = splitWatch(options);
   const { offline, cacheDir } = parseOptions(hubOptions, rest);
-  const onProgress: HubOptions['onProgress'] = (p) => watch.onProgress?.(`fetching ${p.file}`, p.received, p.total);
+  const onProgress = fetchProgress(watch);
   const hub = { ...watch, offline, cacheDir: cacheDir || undefined, onProgress, beforeFetch };
   try {
     return await findModel(ref ?? defaultModel, hub);
@@ -213,7 +226,9 @@ export async function inspectModel(ref?: string, options: EngineOptions & Watch 
     path,
     modelConfig,
   );
-  const plan = planFor(program, gguf, config);
+  const hub = { ...watch, offline: rest.offline === true, onProgress: fetchProgress(watch) };
+  const { device, nvrtc } = await chooseDevice(config, `${rest.cacheDir ?? ''}`, hub);
+  const plan = planFor(program, gguf, { ...config, device }, nvrtc);
   return {
     name: modelName,
     path,
@@ -228,21 +243,22 @@ export async function inspectModel(ref?: string, options: EngineOptions & Watch 
   };
 }
 
-function planFor(program: Program, gguf: GgufFile, config: EngineConfig) {
-  const device =
-    config.device === 'null'
-      ? createNullDevice()
-      : createCpuDevice({
-          threads: config.threads || undefined,
-          isa: config.isa,
-          library: config.nativeLibrary || undefined,
-        });
+function planFor(program: Program, gguf: GgufFile, config: EngineConfig, nvrtc: string) {
+  const device = openDevice(config, nvrtc);
   try {
     const source = { path: gguf.path, tensors: gguf.tensors };
     return planModel(program, device.weightBytes(program, source), config, device);
   } finally {
     device.close();
   }
+}
+
+function openDevice(config: EngineConfig, nvrtc: string): Device {
+  if (config.device === 'null') return createNullDevice();
+  const gpu = gpuOf(config.device);
+  if (gpu !== null) return createCudaDevice({ gpu, nvrtc });
+  const { threads, isa, nativeLibrary } = config;
+  return createCpuDevice({ threads: threads || undefined, isa, library: nativeLibrary || undefined });
 }
 
 // ---------------------------------------------------------------- model files

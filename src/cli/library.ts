@@ -1,6 +1,6 @@
 /** The part of the library that the command line uses; tests give it another. */
 import type * as bench from '../bench/index.js';
-import type { Engine, EngineOptions, HubConfig, ModelInspection, ServerConfig } from '../index.js';
+import type { Engine, EngineOptions, Finding, HubConfig, ModelInspection, ServerConfig } from '../index.js';
 
 export type OnProgress = (what: string, done: number, total: number) => void;
 
@@ -54,6 +54,7 @@ export interface Library {
   /** Without a reference the default model, or one that comes with the library where that cannot be had. */
   resolveModel(ref: string | undefined, options: Partial<HubConfig> & Watch): Promise<ModelFile>;
   listModels(options: Partial<HubConfig>): Promise<ModelFile[]>;
+  examineDevices(options: Partial<HubConfig> & { cacheDir: string }): Finding[];
   removeModel(ref: string, options: Partial<HubConfig>): Promise<ModelFile>;
   loadBench(): Promise<Bench>;
 }

@@ -4,6 +4,7 @@ import { Command, CommanderError } from 'commander';
 import { LongmindError } from '../index.js';
 import { benchCommand } from './commands/bench.js';
 import { chatCommand } from './commands/chat.js';
+import { doctorCommand } from './commands/doctor.js';
 import { generateCommand } from './commands/generate.js';
 import { inspectCommand, listCommand, pullCommand, rmCommand } from './commands/models.js';
 import { serveCommand } from './commands/serve.js';
@@ -53,7 +54,7 @@ function program(context: Context): Command {
     .version(context.version, '-v, --version')
     .addHelpText('after', "\nStart with 'longmind chat' or 'longmind serve'; each command has --help with examples.");
   const model = [pullCommand, listCommand, rmCommand, inspectCommand];
-  for (const make of [chatCommand, serveCommand, generateCommand, ...model, benchCommand])
+  for (const make of [chatCommand, serveCommand, generateCommand, ...model, benchCommand, doctorCommand])
     root.addCommand(make(context));
   for (const command of [root, ...root.commands, ...root.commands.flatMap((c) => c.commands)]) {
     command.exitOverride().configureOutput({

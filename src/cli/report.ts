@@ -50,7 +50,10 @@ export function engineLines(info: EngineInfo, verbose: boolean): string {
       `${info.modelName}: ${info.architecture}, ${parameterCount(info.parameters)} parameters, ${info.quantisation}`,
     ],
     ['', `${d.layers} layers of ${d.dim}, ${d.heads} heads (${d.kvHeads} KV), vocabulary ${d.vocab}`],
-    ['device', `${device.name} (${device.isa}), ${device.threads} threads`],
+    [
+      'device',
+      `${device.name} (${device.isa}), ${device.threads} ${device.isa.startsWith('sm_') ? 'multiprocessors' : 'threads'}`,
+    ],
     ['length', `sessions of up to ${info.sessionLen} tokens`],
   ])}\n${memoryLines(info.memory, verbose)}${tierLines(info)}${draftLines(info)}`;
 }

@@ -32,6 +32,8 @@ export interface WorkerData {
   fingerprint: string;
   /** Of the model file with its weights: KV of another is of no use. */
   modelKey: string;
+  /** Folder of NVRTC that was fetched (CUDA). */
+  nvrtc?: string;
 }
 
 /** What the engine must know of the vocabulary. Comes once, before the first request: weights load meanwhile. */

@@ -6,7 +6,9 @@ import os from 'node:os';
 import { type MessagePort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { type Grammar, prepareVocabulary } from 'longmind-grammar';
 import { type Answers, answer, begin, typed } from '../base/worker.js';
+import { gpuOf } from '../config.js';
 import { createCpuDevice } from '../device/cpu/index.js';
+import { createCudaDevice } from '../device/cuda/index.js';
 import type { Device } from '../device/device.js';
 import { createNullDevice } from '../device/null/index.js';
 import { errors, invariant, type LongmindError } from '../errors.js';
@@ -61,6 +63,11 @@ class Outbox implements BatchEvents {
 function createDevice(data: WorkerData, say: (m: FromWorker) => void): Device {
   const { device, threads, isa, nativeLibrary } = data.config;
   if (device === 'null') return createNullDevice();
+  const gpu = gpuOf(device);
+  if (gpu !== null) {
+    const onBuild = (what: string, done: number, total: number) => say({ type: 'progress', what, done, total });
+    return createCudaDevice({ gpu, nvrtc: data.nvrtc, onBuild });
+  }
   return createCpuDevice({
     threads: threads || undefined,
     isa,

@@ -13,6 +13,7 @@ import { selectFile } from './select.js';
 import type { CachedModel, HubOptions, ResolvedModel } from './types.js';
 import { fetchFromWeb } from './web.js';
 
+export { fetchNvrtc, nvrtcReference } from './nvrtc.js';
 export { ALIASES, DEFAULT_MODEL } from './reference.js';
 export type { CachedModel, HubOptions, Plan, ResolvedModel } from './types.js';
 

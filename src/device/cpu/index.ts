@@ -24,6 +24,7 @@ import { type Handle, loadNative, type Native } from './native.js';
 import { HostTransfers } from './transfers.js';
 
 export { checkNativeLibrary } from './build.js';
+export { defaultThreads, memoryFree as hostMemoryFree } from './machine.js';
 
 export interface CpuDeviceOptions {
   /** Default: the CPUs this process may run on, within the cgroup quota. */

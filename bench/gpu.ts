@@ -1,0 +1,201 @@
+/**
+ * Decode and prefill of Llama-3-8B shapes on a GPU, through the device alone: steps in flight, sampling and host work included.
+ * Random bf16 weights (every tensor reads the same normal numbers). npm run bench:gpu -- [--json] [--quick]
+ */
+import { closeSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { createCudaDevice } from '../src/device/cuda/index.js';
+import { createStep, type Step, type StepLimits } from '../src/device/device.js';
+import { type LlamaConfig, llama } from '../src/model/llama.js';
+import type { TensorInfo } from '../src/types.js';
+
+const D = 4096;
+const VOCAB = 128256;
+const FF = 14336;
+const LAYERS = 32;
+const BLOCK = 64;
+const config: LlamaConfig = {
+  layers: LAYERS,
+  dim: D,
+  heads: 32,
+  kvHeads: 8,
+  headDim: 128,
+  ffDim: FF,
+  vocab: VOCAB,
+  contextLength: 8192,
+  rmsEps: 1e-5,
+  tiedOutput: false,
+  rope: {
+    dims: 128,
+    freqBase: 500000,
+    neox: false,
+    magnitude: 1,
+    inverseFrequencies: Float32Array.from({ length: 64 }, (_, i) => 500000 ** (-i / 64)),
+  },
+};
+
+/** A file of normal numbers in bf16, as long as the largest matrix. */
+function writeNumbers(file: string, bytes: number): void {
+  const piece = new Uint16Array(2 ** 23);
+  const f = new Float32Array(1);
+  const bits = new Uint32Array(f.buffer);
+  for (let i = 0; i < piece.length; i++) {
+    f[0] = 0.02 * Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(2 * Math.PI * Math.random());
+    piece[i] = bits[0]! >>> 16;
+  }
+  const out = openSync(file, 'w');
+  for (let n = 0; n < bytes; n += piece.byteLength) writeSync(out, piece);
+  closeSync(out);
+}
+
+function tensors(): Map<string, TensorInfo> {
+  const map = new Map<string, TensorInfo>();
+  const add = (name: string, ...shape: number[]) => {
+    const type = shape.length === 1 ? 'F32' : 'BF16';
+    const byteLength = shape.reduce((a, b) => a * b, type === 'F32' ? 4 : 2);
+    map.set(name, { name, type, shape, offset: 0, byteLength });
+  };
+  add('token_embd.weight', D, VOCAB);
+  add('output.weight', D, VOCAB);
+  add('output_norm.weight', D);
+  for (let l = 0; l < LAYERS; l++) {
+    const b = `blk.${l}.`;
+    add(`${b}attn_norm.weight`, D);
+    add(`${b}attn_q.weight`, D, D);
+    add(`${b}attn_k.weight`, D, 1024);
+    add(`${b}attn_v.weight`, D, 1024);
+    add(`${b}attn_output.weight`, D, D);
+    add(`${b}ffn_norm.weight`, D);
+    add(`${b}ffn_gate.weight`, D, FF);
+    add(`${b}ffn_up.weight`, D, FF);
+    add(`${b}ffn_down.weight`, FF, D);
+  }
+  return map;
+}
+
+const median = (x: number[]): number => x.sort((a, b) => a - b)[x.length >> 1]!;
+const rows: object[] = [];
+const json = process.argv.includes('--json');
+const note = (row: object): void => {
+  rows.push(row);
+  console.error(JSON.stringify(row));
+};
+
+function measure(file: string, bits: 16 | 8, cases: { batch: number; context: number }[], prefills: number[][]): void {
+  const device = createCudaDevice({ onBuild: (what, done, total) => done === total && console.error(what, total) });
+  const session = 8192;
+  const limits: StepLimits = {
+    maxTokens: 8192,
+    maxRows: 256,
+    maxBlocksPerRow: session / BLOCK,
+    maxLogits: 288,
+    vocab: VOCAB,
+  };
+  const kv = { layers: LAYERS, kvHeads: 8, headDim: 128, blockLen: BLOCK, bits };
+  const most = Math.max(...cases.map((c) => c.batch * Math.ceil((c.context + 128) / BLOCK)), 4 * (session / BLOCK) + 4);
+  let started = performance.now();
+  const program = llama(config);
+  device.load(program, { path: file, tensors: tensors() }, { limits, kv, maxBlocks: most });
+  note({ work: `load, KV of ${bits} bits`, seconds: (performance.now() - started) / 1000 });
+  if (!device.growKv(most)) throw new Error('the KV pool does not fit');
+  const steps = [createStep(limits), createStep(limits)];
+  const per = (c: { context: number }) => Math.ceil((c.context + 128) / BLOCK);
+  const tables = (blocks: number) => {
+    for (const s of steps)
+      for (let r = 0; r < limits.maxRows; r++)
+        for (let b = 0; b < Math.min(blocks, limits.maxBlocksPerRow); b++)
+          s.blockTables[r * limits.maxBlocksPerRow + b] = (r * blocks + b) % most;
+  };
+  const fill = (s: Step, list: [slot: number, from: number, count: number, drawn: boolean][]) => {
+    s.rowCount = list.length;
+    let t = 0;
+    list.forEach(([slot, from, count, drawn], r) => {
+      s.rowSlot[r] = slot;
+      s.rowStart[r] = t;
+      for (let i = 0; i < count; i++, t++) {
+        s.tokens[t] = drawn ? -1 - r : (slot * 7919 + (from + i) * 104729) % VOCAB;
+        s.positions[t] = from + i;
+      }
+      s.logitRows[r] = t - 1;
+      s.rowStart[r + 1] = t;
+    });
+    s.tokenCount = t;
+    s.logitCount = list.length;
+    return s;
+  };
+  for (const c of cases) {
+    tables(per(c));
+    for (let r = 0; r < c.batch; r += Math.floor(8192 / c.context)) {
+      const n = Math.min(Math.floor(8192 / c.context), c.batch - r);
+      const list = Array.from({ length: n }, (_, i): [number, number, number, boolean] => [r + i, 0, c.context, false]);
+      device.wait(device.submit(fill(steps[0]!, list)));
+    }
+    const at = (i: number) =>
+      Array.from({ length: c.batch }, (_, r): [number, number, number, boolean] => [r, c.context + i, 1, i > 0]);
+    const times: number[] = [];
+    const host: number[] = [];
+    let ticket = device.submit(fill(steps[0]!, at(0)));
+    started = performance.now();
+    for (let i = 1; i < 100; i++) {
+      const begun = performance.now();
+      const next = device.submit(fill(steps[i % 2]!, at(i)));
+      host.push(performance.now() - begun);
+      const result = device.wait(ticket);
+      if (result.status[0] !== 0) throw new Error('the model draws nothing');
+      ticket = next;
+      const now = performance.now();
+      if (i > 10) times.push(now - started);
+      started = now;
+    }
+    device.wait(ticket);
+    const ms = median(times);
+    note({
+      work: `decode, batch ${c.batch}, context ${c.context}, KV of ${bits} bits`,
+      ours: (1000 * c.batch) / ms,
+      unit: 'tok/s',
+      stepMs: ms,
+      hostMs: median(host),
+    });
+  }
+  for (const [count, length] of prefills as [number, number][]) {
+    tables(Math.ceil(length / BLOCK));
+    const list = Array.from({ length: count }, (_, r): [number, number, number, boolean] => [r, 0, length, false]);
+    const times = Array.from({ length: 6 }, () => {
+      const begun = performance.now();
+      device.wait(device.submit(fill(steps[0]!, list)));
+      return performance.now() - begun;
+    });
+    const ms = median(times.slice(1));
+    note({ work: `prefill, ${count} x ${length}`, ours: (1000 * count * length) / ms, unit: 'tok/s', ms });
+  }
+  device.close();
+}
+
+const folder = mkdtempSync(path.join(os.tmpdir(), 'longmind-gpu-'));
+try {
+  const file = path.join(folder, 'numbers');
+  writeNumbers(file, 2 * D * VOCAB);
+  const cases = [1, 8, 64].map((batch) => ({ batch, context: 1024 }));
+  const more = [
+    { batch: 256, context: 1024 },
+    { batch: 64, context: 4096 },
+  ];
+  const quick = process.argv.includes('--quick');
+  measure(file, 16, quick ? cases : [...cases, ...more], [
+    [1, 8192],
+    [4, 2048],
+    [1, 1024],
+  ]);
+  if (!quick) measure(file, 8, [cases[2]!, ...more], []);
+} finally {
+  rmSync(folder, { recursive: true, force: true });
+}
+if (json)
+  console.log(
+    JSON.stringify(
+      { machine: os.hostname(), date: new Date().toISOString(), command: 'npm run bench:gpu -- --json', rows },
+      null,
+      1,
+    ),
+  );

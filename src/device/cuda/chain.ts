@@ -1,0 +1,393 @@
+/** The launches of a step: the plan's operations with grids for so many rows. */
+import type { ModelDims } from '../../types.js';
+import type { KvLayout, Step, StepResult } from '../device.js';
+import type { Address } from './driver.js';
+import type { KernelSet } from './kernel-set.js';
+import type { KernelKey } from './kernels.js';
+import type { KvPool } from './memory.js';
+import { isFloat, type Plan, type PlanOp } from './plan.js';
+import { type Gpu, type ProductKernel, productKernel, ROW_CLASSES, rowClass } from './products.js';
+import { type Tasks, taskOffsets } from './tasks.js';
+import type { Weights } from './weights.js';
+import { strideOf, type Workspace } from './workspace.js';
+
+/** What one launch of the chain is made for; everything else is read on the device. */
+export interface ChainShape {
+  tokens: number;
+  logits: number;
+  tasks: Tasks;
+  copies: number;
+}
+/** Where a step lies on the device. */
+export interface StepPlace {
+  extra: Address;
+  step: Address;
+  result: Address;
+  /** Result of the step before. */
+  before: Address;
+}
+
+const LOG2_E = Math.LOG2E;
+/** Words of a step's header (step.ts). */
+const COUNTS = { tokens: 8, logits: 12, copies: 16 };
+
+interface Model {
+  dims: ModelDims;
+  plan: Plan;
+  kv: KvLayout;
+  act: 0 | 1;
+  gpu: Gpu;
+  maxTokens: number;
+  maxLogits: number;
+  maxBlocksPerRow: number;
+}
+
+export class Chain {
+  readonly prefillTokens: number;
+  readonly #group: number;
+  readonly #rowBytes: number;
+  readonly #headBytes: number;
+  readonly #keys: { copy: KernelKey; rope: KernelKey; decode: KernelKey; prefill: KernelKey };
+  readonly #prefill: { block: number; shared: number };
+  readonly #decodeShared: number;
+  /** By operation and class of rows. */
+  readonly #products = new Map<PlanOp, Map<number, ProductKernel>>();
+  readonly #plain = new Map<PlanOp, KernelKey>();
+
+  constructor(
+    private readonly model: Model,
+    private readonly kernels: KernelSet,
+  ) {
+    const { dims, kv, gpu, act, plan } = model;
+    const { headDim, heads, kvHeads } = dims;
+    this.#group = heads / kvHeads;
+    this.#rowBytes = (headDim * kv.bits) / 8;
+    const params = kv.bits === 16 ? 0 : 8;
+    this.#headBytes = kv.blockLen * (2 * this.#rowBytes + params);
+    const tile = 64 * (2 * this.#rowBytes + params);
+    const geometry = { HD: headDim, HEADS: heads, KV_HEADS: kvHeads, BLOCK_LEN: kv.blockLen, KV_BITS: kv.bits };
+    const wgmma = gpu.capability === 90 && kv.bits === 16 && (headDim === 64 || headDim === 128);
+    const [units, stages] = wgmma ? [2, 3] : [4, 2];
+    this.prefillTokens = Math.floor((wgmma ? 128 : 64) / this.#group);
+    const more = wgmma ? units * 256 * headDim : 64 * units * headDim;
+    this.#prefill = { block: wgmma ? 128 * 3 : 32 * 5, shared: stages * tile + 16 * stages + more };
+    this.#decodeShared = 2 * tile + 32 + 2320;
+    const attention = { ...geometry, ACT: act, STAGES: stages };
+    this.#keys = {
+      copy: { kernel: 'copy_blocks', macros: geometry },
+      rope: { kernel: 'rope_store', macros: { ...geometry, ROPE_DIMS: plan.rope.dims, NEOX: plan.rope.neox ? 1 : 0 } },
+      decode: { kernel: 'attention_decode', macros: { ...attention, STAGES: 2 } },
+      prefill: wgmma
+        ? { kernel: 'attention_wgmma', macros: { ...attention, WGS: units } }
+        : { kernel: 'attention_mma', macros: { ...attention, WARPS: units } },
+    };
+    this.#want();
+  }
+
+  /** Names every kernel that a step may need. */
+  #want(): void {
+    const { kernels, model } = this;
+    kernels.want(this.#keys.copy, 0);
+    kernels.want(this.#keys.rope, 0);
+    kernels.want(this.#keys.decode, this.#decodeShared);
+    kernels.want(this.#keys.prefill, this.#prefill.shared);
+    for (const op of model.plan.ops) {
+      if (op.op === 'product') this.#wantProduct(op);
+      const key = this.#plainKey(op);
+      if (!key) continue;
+      this.#plain.set(op, key);
+      kernels.want(key, 0);
+    }
+  }
+
+  #wantProduct(op: Extract<PlanOp, { op: 'product' }>): void {
+    const { plan, act, gpu, maxTokens, maxLogits } = this.model;
+    const matrix = plan.matrices[op.matrix]!;
+    const most = plan.buffers.get(op.out)!.perLogit ? maxLogits : maxTokens;
+    const byRows = new Map<number, ProductKernel>();
+    let below = 0;
+    for (const rows of ROW_CLASSES) {
+      if (below >= most) break;
+      const product = productKernel(matrix, act, op.epilogue, rows, gpu);
+      byRows.set(rows, product);
+      this.kernels.want(product.key, product.shared);
+      below = rows;
+    }
+    this.#products.set(op, byRows);
+  }
+
+  #plainKey(op: PlanOp): KernelKey | null {
+    const { act, plan } = this.model;
+    switch (op.op) {
+      case 'embed': {
+        const { type } = plan.matrices[op.matrix]!;
+        return { kernel: 'embed', macros: { TYPE: isFloat(type) ? 0 : type, ACT: act } };
+      }
+      case 'norm':
+        return { kernel: 'rms_norm', macros: { WIDTH: plan.buffers.get(op.out)!.width, ACT: act } };
+      case 'silu':
+        return { kernel: 'silu_mul', macros: { ACT: act } };
+      case 'gather':
+      case 'sample':
+        return { kernel: op.op, macros: {} };
+      default:
+        return null;
+    }
+  }
+
+  /** Launches everything of a step into the stream. */
+  run(
+    shape: ChainShape,
+    place: StepPlace,
+    step: Step,
+    result: StepResult,
+    weights: Weights,
+    work: Workspace,
+    pool: KvPool,
+  ): void {
+    new Launcher(this.model, this.kernels, shape, place, step, result, weights, work, pool).run(this);
+  }
+
+  copyBlocks(l: Launcher): void {
+    const { dims } = this.model;
+    const values = {
+      kv: l.pool.base,
+      blockBytes: l.pool.blockBytes,
+      copies: l.field('copies'),
+      count: l.count('copies'),
+    };
+    l.launch(this.#keys.copy, [dims.layers * dims.kvHeads, l.shape.copies, 1], 256, 0, values);
+  }
+
+  rope(l: Launcher, op: Extract<PlanOp, { op: 'rope' }>): void {
+    const { dims, maxBlocksPerRow } = this.model;
+    l.launch(this.#keys.rope, [l.shape.tokens, Math.ceil((dims.heads + 2 * dims.kvHeads) / 8), 1], 256, 0, {
+      qkv: l.buffer(op.qkv),
+      angles: l.work.angles,
+      kv: this.#layer(l, op.layer),
+      blockBytes: l.pool.blockBytes,
+      tables: l.field('blockTables'),
+      positions: l.field('positions'),
+      slots: l.place.extra,
+      count: l.count('tokens'),
+      stride: l.stride(op.qkv),
+      maxBlocks: maxBlocksPerRow,
+    });
+  }
+
+  attention(l: Launcher, op: Extract<PlanOp, { op: 'attention' }>): void {
+    const { dims, maxBlocksPerRow, maxTokens } = this.model;
+    const { tasks } = l.shape;
+    const at = taskOffsets(maxTokens);
+    const skipped = tasks.firstToken * dims.heads * tasks.splits;
+    const values = {
+      kv: this.#layer(l, op.layer),
+      blockBytes: l.pool.blockBytes,
+      q: l.buffer(op.qkv),
+      out: l.buffer(op.out),
+      partial: l.work.partial - 4 * skipped * dims.headDim,
+      weights: l.work.partialWeights - 8 * skipped,
+      arrived: l.work.arrived,
+      tables: l.field('blockTables'),
+      tasks: l.place.extra + 4 * at.decode,
+      stride: l.stride(op.qkv),
+      k64: l.stride(op.out),
+      maxBlocks: maxBlocksPerRow,
+      splits: tasks.splits,
+      scale: LOG2_E * op.scale,
+    };
+    const parts = Math.ceil(this.#group / 16);
+    l.launch(this.#keys.decode, [tasks.decode, dims.kvHeads * parts, tasks.splits], 160, this.#decodeShared, values);
+    const { block, shared } = this.#prefill;
+    const others = { ...values, partial: 0, weights: 0, arrived: 0, tasks: l.place.extra + 4 * at.prefill };
+    l.launch(this.#keys.prefill, [tasks.prefill, dims.kvHeads, 1], block, shared, others);
+  }
+
+  product(op: PlanOp, rows: number): ProductKernel {
+    return this.#products.get(op)!.get(rowClass(rows))!;
+  }
+  plain(op: PlanOp): KernelKey {
+    return this.#plain.get(op)!;
+  }
+
+  #layer(l: Launcher, layer: number): Address {
+    return l.pool.base + layer * this.model.dims.kvHeads * this.#headBytes;
+  }
+}
+
+/** One step's launches. */
+class Launcher {
+  constructor(
+    readonly model: Model,
+    readonly kernels: KernelSet,
+    readonly shape: ChainShape,
+    readonly place: StepPlace,
+    readonly step: Step,
+    readonly result: StepResult,
+    readonly weights: Weights,
+    readonly work: Workspace,
+    readonly pool: KvPool,
+  ) {}
+
+  run(chain: Chain): void {
+    if (this.shape.copies > 0) chain.copyBlocks(this);
+    if (this.shape.tokens === 0) return;
+    for (const op of this.model.plan.ops) this.#op(chain, op);
+  }
+
+  launch(
+    key: KernelKey,
+    grid: [number, number, number],
+    block: number,
+    shared: number,
+    values: Record<string, number>,
+  ): void {
+    this.kernels.launch(key, { grid, block, shared }, values);
+  }
+
+  field(name: keyof Step): Address {
+    return this.place.step + (this.step[name] as Int32Array).byteOffset;
+  }
+  count(which: keyof typeof COUNTS): Address {
+    return this.place.step + COUNTS[which];
+  }
+  buffer(name: string): Address {
+    return this.work.buffers.get(name)!;
+  }
+  stride(name: string): number {
+    return strideOf(this.model.plan.buffers.get(name)!);
+  }
+  rows(name: string): number {
+    return this.model.plan.buffers.get(name)!.perLogit ? this.shape.logits : this.shape.tokens;
+  }
+  out(name: keyof StepResult): number {
+    return (this.result[name] as Int32Array).byteOffset;
+  }
+
+  #op(chain: Chain, op: PlanOp): void {
+    switch (op.op) {
+      case 'embed':
+        this.#embed(chain.plain(op), op);
+        break;
+      case 'norm':
+        this.#norm(chain.plain(op), op);
+        break;
+      case 'product':
+        this.#product(chain, op);
+        break;
+      case 'rope':
+        chain.rope(this, op);
+        break;
+      case 'attention':
+        chain.attention(this, op);
+        break;
+      case 'silu': {
+        const { width } = this.model.plan.buffers.get(op.out)!;
+        const rows = this.rows(op.out);
+        const values = { gate: this.buffer(op.gate), up: this.buffer(op.up), out: this.buffer(op.out), rows, width };
+        const strides = { stride: this.stride(op.gate), k64: this.stride(op.out) };
+        this.launch(chain.plain(op), [Math.ceil(width / 1024), rows, 1], 256, 0, { ...values, ...strides });
+        break;
+      }
+      case 'gather': {
+        const { width } = this.model.plan.buffers.get(op.out)!;
+        const rows = this.rows(op.out);
+        const values = {
+          in: this.buffer(op.in),
+          out: this.buffer(op.out),
+          index: this.field('logitRows'),
+          rows,
+          width,
+        };
+        const strides = { inStride: this.stride(op.in), outStride: this.stride(op.out) };
+        this.launch(chain.plain(op), [Math.ceil(width / 1024), rows, 1], 256, 0, { ...values, ...strides });
+        break;
+      }
+      case 'sample':
+        this.#sample(chain.plain(op), op.in);
+        break;
+    }
+  }
+
+  #embed(key: KernelKey, op: Extract<PlanOp, { op: 'embed' }>): void {
+    const { plan, dims } = this.model;
+    const rows = this.shape.tokens;
+    this.launch(key, [rows, 1, 1], 256, 0, {
+      table: this.weights.matrices[op.matrix]!.address,
+      out: this.buffer(op.out),
+      tokens: this.field('tokens'),
+      drawn: this.place.before + this.out('tokens'),
+      positions: this.field('positions'),
+      inverse: this.work.inverse,
+      angles: this.work.angles,
+      rows,
+      dim: plan.buffers.get(op.out)!.width,
+      k64: plan.matrices[op.matrix]!.k64,
+      stride: this.stride(op.out),
+      vocab: dims.vocab,
+      half: plan.rope.dims / 2,
+      magnitude: plan.rope.magnitude,
+    });
+  }
+
+  #norm(key: KernelKey, op: Extract<PlanOp, { op: 'norm' }>): void {
+    const rows = this.rows(op.out);
+    this.launch(key, [rows, 1, 1], 256, 0, {
+      in: this.buffer(op.in),
+      weight: this.weights.vectors.get(op.weight)!,
+      out: this.buffer(op.out),
+      index: op.indexed ? this.field('logitRows') : 0,
+      rows,
+      stride: this.stride(op.in),
+      k64: this.stride(op.out),
+      eps: op.eps,
+    });
+  }
+
+  #product(chain: Chain, op: Extract<PlanOp, { op: 'product' }>): void {
+    const matrix = this.model.plan.matrices[op.matrix]!;
+    const { address, bias } = this.weights.matrices[op.matrix]!;
+    const rows = this.rows(op.out);
+    if (rows === 0) return;
+    const { key, block, shared, features, rows: tile, most } = chain.product(op, rows);
+    const tiles = Math.ceil(matrix.features / features) * Math.ceil(rows / tile);
+    this.launch(key, [most > 0 ? Math.min(most, tiles) : tiles, 1, 1], block, shared, {
+      weights: address,
+      in: this.buffer(op.in),
+      out: this.buffer(op.out) + 2 * op.column,
+      bias,
+      rows,
+      n: matrix.features,
+      k64: matrix.k64,
+      stride: this.stride(op.out),
+    });
+  }
+
+  #sample(key: KernelKey, logits: string): void {
+    const names = [
+      ...(['temperature', 'topK', 'topP', 'minP', 'repetitionPenalty', 'presencePenalty', 'frequencyPenalty'] as const),
+      ...([
+        'seed',
+        'topLogprobs',
+        'scoreToken',
+        'historyStart',
+        'historyTokens',
+        'historyCounts',
+        'biasStart',
+      ] as const),
+      ...(['biasTokens', 'biasValues', 'maskRow', 'masks', 'logitRows', 'positions'] as const),
+    ];
+    const values: Record<string, number> = {
+      logits: this.buffer(logits),
+      scratch: this.work.scratch,
+      count: this.count('logits'),
+      vocab: this.model.dims.vocab,
+      stride: this.stride(logits),
+    };
+    for (const name of names) values[name] = this.field(name);
+    for (const name of ['tokens', 'status', 'logprobs', 'scoreLogprobs', 'topTokens'] as const)
+      values[name] = this.place.result + this.out(name);
+    values.topLogprobsOut = this.place.result + this.out('topLogprobs');
+    this.launch(key, [this.shape.logits, 1, 1], 1024, 0, values);
+  }
+}

@@ -1,0 +1,256 @@
+/**
+ * Program → what the CUDA kernels do. Products that read the same input and have weights of one type become one: q, k, v
+ * one after another; gate and up interleaved by 8 rows, with SiLU·mul in the epilogue. Values do not depend on that.
+ */
+import { errors, invariant } from '../../errors.js';
+import type { LinearOutput, Op, Program, RopeConfig } from '../device.js';
+
+/** Tensor types by GGML's numbers; 16 and 32 bit floats become tiles of the activation type, the others stay quantised. */
+export const TYPES: Readonly<Record<string, number>> = {
+  F32: 0,
+  F16: 1,
+  Q4_0: 2,
+  Q4_1: 3,
+  Q8_0: 8,
+  Q4_K: 12,
+  Q6_K: 14,
+  BF16: 30,
+};
+export const isFloat = (type: number): boolean => type === 0 || type === 1 || type === 30;
+/** Inputs and bytes of a unit of 16 rows of quantised weights. */
+export const UNITS: Readonly<Record<number, { inputs: number; bytes: number }>> = {
+  2: { inputs: 64, bytes: 576 },
+  3: { inputs: 64, bytes: 640 },
+  8: { inputs: 64, bytes: 1088 },
+  12: { inputs: 256, bytes: 2368 },
+  14: { inputs: 256, bytes: 3360 },
+};
+export const up = (n: number, to: number): number => Math.ceil(n / to) * to;
+
+export interface MatrixPart {
+  weight: string;
+  bias: string | null;
+  rows: number;
+  /** Row r goes to floor(r / 8) · step + r % 8 + offset. */
+  step: 8 | 16;
+  offset: number;
+}
+export interface Matrix {
+  parts: MatrixPart[];
+  features: number;
+  inputs: number;
+  k64: number;
+  type: number;
+}
+export function matrixBytes({ features, k64, type }: Matrix): number {
+  const rows = up(features, 64);
+  if (isFloat(type)) return rows * k64 * 128;
+  const { inputs, bytes } = UNITS[type]!;
+  return (rows / 16) * (k64 / (inputs / 64)) * bytes;
+}
+
+export interface PlanBuffer {
+  /** f32 rows; f16 rows; activations in tiles of 64 × 64. */
+  kind: 'f32' | 'half' | 'tiles';
+  width: number;
+  perLogit: boolean;
+}
+
+export const Epilogue = { store: 0, residual: 1, silu: 2, logits: 3 };
+
+export type PlanOp =
+  | { op: 'embed'; matrix: number; out: string }
+  | { op: 'norm'; in: string; weight: string; out: string; eps: number; indexed: boolean }
+  | { op: 'product'; matrix: number; in: string; out: string; epilogue: number; column: number }
+  | { op: 'rope'; layer: number; qkv: string }
+  | { op: 'attention'; layer: number; qkv: string; out: string; scale: number }
+  | { op: 'silu'; gate: string; up: string; out: string }
+  | { op: 'gather'; in: string; out: string }
+  | { op: 'sample'; in: string };
+
+export interface Plan {
+  ops: PlanOp[];
+  matrices: Matrix[];
+  /** Norm weights: name → width. */
+  vectors: Map<string, number>;
+  buffers: Map<string, PlanBuffer>;
+  rope: RopeConfig;
+}
+
+type Linear = Extract<Op, { op: 'linear' }>;
+const cannot = (what: string) => errors.unsupportedModel(`the CUDA kernels have no ${what}`);
+
+/** @throws unsupported_model where the kernels do not have what the program asks for */
+export function makePlan(program: Program, typeOf: (weight: string) => number): Plan {
+  return new Planner(program, typeOf).run();
+}
+
+class Planner {
+  readonly #plan: Omit<Plan, 'rope'> = { ops: [], matrices: [], vectors: new Map(), buffers: new Map() };
+  readonly #matrixIndex = new Map<string, number>();
+  readonly #declared: Map<string, { width: number; perLogit: boolean }>;
+  #rope: RopeConfig | null = null;
+
+  constructor(
+    readonly program: Program,
+    readonly typeOf: (weight: string) => number,
+  ) {
+    this.#declared = new Map(program.buffers.map((b) => [b.name, b]));
+  }
+
+  run(): Plan {
+    const { headDim, heads, kvHeads } = this.program.dims;
+    if (headDim % 16 !== 0 || headDim > 256) throw cannot(`attention with heads of ${headDim} values`);
+    if (heads % kvHeads !== 0 || heads / kvHeads > 64) throw cannot(`attention of ${heads} heads over ${kvHeads}`);
+    const { ops } = this.program;
+    for (let i = 0; i < ops.length; ) i += this.#add(ops[i]!, ops[i + 1], ops[i + 2]);
+    if (!this.#rope) throw cannot('model without rotary positions');
+    return { ...this.#plan, rope: this.#rope };
+  }
+
+  /** Plans an operation, with those after it if they go together; returns how many. */
+  #add(op: Op, next: Op | undefined, third: Op | undefined): number {
+    const { ops } = this.#plan;
+    switch (op.op) {
+      case 'embed':
+        this.#buffer(op.out, 'f32');
+        ops.push({ op: 'embed', matrix: this.#single(op.weight, null, this.program.dims.vocab, op.out), out: op.out });
+        return 1;
+      case 'rmsNorm':
+        this.#norm(op.in, op, false);
+        return 1;
+      case 'gather':
+        if (next?.op === 'rmsNorm' && next.in === op.out) {
+          this.#norm(op.in, next, true);
+          return 2;
+        }
+        this.#buffer(op.out, 'f32');
+        ops.push(op);
+        return 1;
+      case 'linear':
+        return this.#linear(op, next, third);
+      case 'ropeAndStore':
+        if (this.#rope && this.#rope !== op.rope) throw cannot('second kind of rotary positions');
+        this.#rope = op.rope;
+        ops.push({ op: 'rope', layer: op.layer, qkv: this.#qkv(op.q) });
+        return 1;
+      case 'attention':
+        this.#buffer(op.out, 'tiles');
+        ops.push({ op: 'attention', layer: op.layer, qkv: this.#qkv(op.q), out: op.out, scale: op.scale });
+        return 1;
+      case 'siluMul':
+        this.#buffer(op.out, 'tiles');
+        ops.push({ op: 'silu', gate: op.gate, up: op.up, out: op.out });
+        return 1;
+      case 'sample':
+        ops.push(op);
+        return 1;
+    }
+  }
+
+  #norm(from: string, op: Extract<Op, { op: 'rmsNorm' }>, indexed: boolean): void {
+    this.#plan.vectors.set(op.weight, this.#width(op.out));
+    this.#buffer(op.out, 'tiles');
+    this.#plan.ops.push({ op: 'norm', in: from, weight: op.weight, out: op.out, eps: op.eps, indexed });
+  }
+
+  #linear(op: Linear, next: Op | undefined, third: Op | undefined): number {
+    const { outputs } = op;
+    const single = outputs[0]!;
+    if (op.residual !== null) {
+      if (outputs.length !== 1 || single.out !== op.residual) throw cannot('sum into another buffer');
+      this.#product(op.in, single.out, Epilogue.residual, outputs);
+      return 1;
+    }
+    if (next?.op === 'ropeAndStore' && outputs.map((o) => o.out).join() === [next.q, next.k, next.v].join()) {
+      const qkv = this.#qkv(next.q);
+      const width = outputs.reduce((sum, o) => sum + this.#width(o.out), 0);
+      this.#plan.buffers.set(qkv, { kind: 'half', width, perLogit: false });
+      this.#products(op.in, outputs, qkv);
+      return 1;
+    }
+    if (next?.op === 'siluMul' && outputs.map((o) => o.out).join() === [next.gate, next.up].join())
+      return this.#gateAndUp(op, next);
+    if (outputs.length === 1 && next?.op === 'sample' && next.in === single.out && third === undefined) {
+      this.#buffer(single.out, 'f32');
+      this.#product(op.in, single.out, Epilogue.logits, outputs);
+      return 1;
+    }
+    throw cannot(`product into '${outputs.map((o) => o.out).join(', ')}'`);
+  }
+
+  #gateAndUp(op: Linear, silu: Extract<Op, { op: 'siluMul' }>): number {
+    const [gate, upper] = op.outputs as [LinearOutput, LinearOutput];
+    const width = this.#width(silu.out);
+    if (this.typeOf(gate.weight) === this.typeOf(upper.weight) && width % 8 === 0) {
+      this.#buffer(silu.out, 'tiles');
+      this.#product(op.in, silu.out, Epilogue.silu, op.outputs);
+      return 2;
+    }
+    for (const o of op.outputs) {
+      this.#buffer(o.out, 'half');
+      this.#product(op.in, o.out, Epilogue.store, [o]);
+    }
+    return 1;
+  }
+
+  /** Outputs side by side: one product where their types agree. */
+  #products(input: string, outputs: LinearOutput[], out: string): void {
+    const types = new Set(outputs.map((o) => this.typeOf(o.weight)));
+    if (types.size === 1) {
+      this.#product(input, out, Epilogue.store, outputs);
+      return;
+    }
+    let column = 0;
+    for (const o of outputs) {
+      this.#product(input, out, Epilogue.store, [o], column);
+      column += this.#width(o.out);
+    }
+  }
+
+  #product(input: string, out: string, epilogue: number, outputs: LinearOutput[], column = 0): void {
+    const matrix = this.#matrix(outputs, this.#width(input), epilogue === Epilogue.silu);
+    this.#plan.ops.push({ op: 'product', matrix, in: input, out, epilogue, column });
+  }
+
+  #single(weight: string, bias: string | null, rows: number, input: string): number {
+    return this.#add1({ parts: [{ weight, bias, rows, step: 8, offset: 0 }], features: rows }, this.#width(input));
+  }
+
+  #matrix(outputs: LinearOutput[], inputs: number, interleaved: boolean): number {
+    let features = 0;
+    const parts = outputs.map(({ weight, bias, out }, i): MatrixPart => {
+      const rows = this.#width(out);
+      const offset = interleaved ? 8 * i : features;
+      features += rows;
+      return { weight, bias, rows, step: interleaved ? 16 : 8, offset };
+    });
+    return this.#add1({ parts, features }, inputs);
+  }
+
+  #add1({ parts, features }: Pick<Matrix, 'parts' | 'features'>, inputs: number): number {
+    const key = parts.map((p) => `${p.weight}+${p.bias}/${p.step}`).join();
+    const known = this.#matrixIndex.get(key);
+    if (known !== undefined) return known;
+    const type = this.typeOf(parts[0]!.weight);
+    const k64 = up(inputs, isFloat(type) ? 64 : UNITS[type]!.inputs) / 64;
+    if (k64 !== Math.ceil(inputs / 64)) throw cannot(`K-quants of ${inputs} inputs`);
+    this.#matrixIndex.set(key, this.#plan.matrices.length);
+    return this.#plan.matrices.push({ parts, features, inputs, k64, type }) - 1;
+  }
+
+  #qkv(q: string): string {
+    return `${q}+k+v`;
+  }
+
+  #width(name: string): number {
+    const b = this.#declared.get(name);
+    invariant(b, `the program names a buffer '${name}' that it does not declare`);
+    return b.width;
+  }
+
+  #buffer(name: string, kind: PlanBuffer['kind']): void {
+    const { width, perLogit } = this.#declared.get(name)!;
+    this.#plan.buffers.set(name, { kind, width, perLogit });
+  }
+}

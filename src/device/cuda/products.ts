@@ -1,0 +1,146 @@
+/**
+ * Which product kernel, with which tiles, for how many rows: what tuning in the chain of a whole step chose (native/cuda/README.md).
+ * Every choice adds in the same order, so none changes a bit.
+ */
+import { invariant } from '../../errors.js';
+import type { KernelKey } from './kernels.js';
+import { Epilogue, isFloat, type Matrix, UNITS, up } from './plan.js';
+
+export interface Gpu {
+  /** 90 for compute capability 9.0. */
+  capability: number;
+  multiprocessors: number;
+  sharedBytes: number;
+}
+export interface ProductKernel {
+  key: KernelKey;
+  block: number;
+  shared: number;
+  /** Features and rows of a tile. */
+  features: number;
+  rows: number;
+  /** Blocks at most; 0 = one a tile. */
+  most: number;
+}
+
+/** Row counts that kernels are chosen for; beyond the last one: prefill. */
+export const ROW_CLASSES = [8, 16, 32, 64, 128, 256, Number.MAX_SAFE_INTEGER];
+export const rowClass = (rows: number): number => ROW_CLASSES.find((n) => rows <= n)!;
+
+type Config =
+  | { kind: 'mma'; mw: number; nw?: number; bn: number; kt: number; stages: number; most?: number }
+  | { kind: 'wgmma'; wgs?: number; bn: number; kt: number; stages: number; most?: number }
+  | { kind: 'q'; mw: number; bn: number; ku: number; stages: number; wgmma?: number };
+type Role = 'qkv' | 'o' | 'gateUp' | 'down' | 'logits';
+
+const M = { kind: 'mma', mw: 1, kt: 4 } as const;
+const W = { kind: 'wgmma', kt: 2 } as const;
+const ALL = -1;
+/** sm_90, 16-bit weights. `most` ALL: as many blocks as multiprocessors. */
+const HOPPER: Record<number, Record<Role, Config>> = {
+  8: {
+    qkv: { ...M, bn: 8, stages: 6 },
+    o: { ...M, bn: 8, stages: 8 },
+    gateUp: { ...M, mw: 2, bn: 8, stages: 2 },
+    down: { ...M, mw: 2, bn: 8, stages: 7 },
+    logits: { ...M, mw: 2, kt: 2, bn: 8, stages: 3 },
+  },
+  16: {
+    qkv: { ...M, bn: 16, stages: 4 },
+    o: { ...M, mw: 2, bn: 16, stages: 8, most: ALL },
+    gateUp: { ...W, bn: 16, stages: 4 },
+    down: { ...M, mw: 2, bn: 16, stages: 6 },
+    logits: { ...M, mw: 2, kt: 2, bn: 16, stages: 3 },
+  },
+  32: {
+    qkv: { ...W, bn: 32, stages: 8 },
+    o: { ...W, bn: 32, stages: 8 },
+    gateUp: { ...W, bn: 32, stages: 8 },
+    down: { ...W, bn: 32, stages: 6 },
+    logits: { ...W, bn: 32, stages: 4 },
+  },
+  64: {
+    qkv: { ...W, bn: 64, stages: 4 },
+    o: { ...W, bn: 64, stages: 6, most: ALL },
+    gateUp: { ...W, bn: 64, stages: 4, most: ALL },
+    down: { ...W, bn: 64, stages: 6, most: ALL },
+    logits: { ...W, bn: 64, stages: 3 },
+  },
+  128: {
+    qkv: { ...W, kt: 1, bn: 64, stages: 6 },
+    o: { ...W, kt: 1, bn: 64, stages: 8, most: ALL },
+    gateUp: { ...W, kt: 1, bn: 128, wgs: 2, stages: 4, most: ALL },
+    down: { ...W, kt: 1, bn: 64, stages: 8, most: ALL },
+    logits: { ...W, kt: 1, bn: 128, stages: 5 },
+  },
+  256: {
+    qkv: { ...W, kt: 1, bn: 256, stages: 4 },
+    o: { ...W, bn: 128, stages: 4 },
+    gateUp: { ...W, kt: 1, bn: 256, wgs: 2, stages: 4, most: ALL },
+    down: { ...W, bn: 128, stages: 4 },
+    logits: { ...W, kt: 1, bn: 256, wgs: 2, stages: 4 },
+  },
+};
+const HOPPER_PREFILL: Config = { ...W, kt: 1, bn: 256, wgs: 2, stages: 4, most: ALL };
+
+function roleOf(epilogue: number, matrix: Matrix): Role {
+  if (epilogue === Epilogue.store) return 'qkv';
+  if (epilogue === Epilogue.silu) return 'gateUp';
+  if (epilogue === Epilogue.logits) return 'logits';
+  return 64 * matrix.k64 > 2 * matrix.features ? 'down' : 'o';
+}
+
+function configOf(matrix: Matrix, epilogue: number, rows: number, { capability, sharedBytes }: Gpu): Config {
+  const hopper = capability === 90;
+  if (!isFloat(matrix.type)) {
+    const large = UNITS[matrix.type]!.inputs === 256;
+    if (rows <= 8) return { kind: 'q', mw: 2, bn: 8, ku: large ? 1 : 4, stages: 4 };
+    // two stages of 64 tokens do not fit where a block has 99 KiB
+    const bn = sharedBytes < 120_000 ? 32 : 64;
+    if (rows <= 64 || !hopper) return { kind: 'q', mw: 4, bn, ku: large ? 1 : 2, stages: hopper ? 3 : 2 };
+    return { kind: 'q', mw: 8, bn: 128, ku: 1, stages: 2, wgmma: 1 };
+  }
+  if (hopper) return HOPPER[rows]?.[roleOf(epilogue, matrix)] ?? HOPPER_PREFILL;
+  if (rows <= 16) return { ...M, mw: 2, bn: rows, stages: 4 };
+  return { kind: 'mma', mw: 8, bn: 64, kt: 1, stages: 3 };
+}
+
+/** The kernel for a matrix and a class of row counts. */
+export function productKernel(matrix: Matrix, act: number, epilogue: number, rows: number, gpu: Gpu): ProductKernel {
+  const c = configOf(matrix, epilogue, rows, gpu);
+  const most = 'most' in c && c.most === ALL ? gpu.multiprocessors : 0;
+  const common = { ACT: act, EPI: epilogue, BN: c.bn };
+  if (c.kind === 'mma') {
+    const nw = c.nw ?? 1;
+    const { shared, stages } = ring(c.stages, c.kt * (c.mw * 2048 + c.bn * 128), c.mw * nw, gpu);
+    const macros = { ...common, MW: c.mw, NW: nw, KT: c.kt, STAGES: stages };
+    return {
+      key: { kernel: 'gemm_mma', macros },
+      block: 32 * (c.mw * nw + 1),
+      shared,
+      features: 16 * c.mw,
+      rows: c.bn,
+      most,
+    };
+  }
+  if (c.kind === 'wgmma') {
+    const wgs = c.wgs ?? 1;
+    const { shared, stages } = ring(c.stages, c.kt * (wgs * 8192 + c.bn * 128), 4 * wgs, gpu);
+    const whole = matrix.k64 % c.kt === 0 && c.kt > 1 ? 1 : 0;
+    const macros = { ...common, WGS: wgs, KT: c.kt, STAGES: stages, WHOLE: whole };
+    const block = wgs === 2 && c.bn === 256 ? 384 : 128 * wgs + 32;
+    return { key: { kernel: 'gemm_wgmma', macros }, block, shared, features: 64 * wgs, rows: c.bn, most };
+  }
+  const unit = UNITS[matrix.type]!;
+  const stage = up(c.ku * (unit.inputs / 64) * c.bn * 128 + c.ku * c.mw * unit.bytes, 1024);
+  const { shared, stages } = ring(c.stages, stage, c.mw, gpu);
+  const macros = { ...common, TYPE: matrix.type, MW: c.mw, KU: c.ku, STAGES: stages, WGMMA: c.wgmma ?? 0 };
+  return { key: { kernel: 'gemm_q', macros }, block: 32 * (c.mw + 1), shared, features: 16 * c.mw, rows: c.bn, most };
+}
+
+/** As many stages as wanted, or as shared memory holds. */
+function ring(wanted: number, stage: number, warps: number, { sharedBytes }: Gpu): { stages: number; shared: number } {
+  const stages = Math.min(wanted, Math.floor((sharedBytes - warps * 2560) / (stage + 16)));
+  invariant(stages >= 2, `a product's stage of ${stage} bytes does not fit ${sharedBytes} bytes of shared memory`);
+  return { stages, shared: stages * stage + warps * 2560 + 16 * stages };
+}

@@ -1,0 +1,91 @@
+/** KV blocks ↔ pinned host memory, on streams of their own, in line with the steps. */
+import { errors, invariant } from '../../errors.js';
+import type { KvTransfers, Transfer } from '../device.js';
+import type { Address, Driver } from './driver.js';
+import type { DeviceMemory, KvPool } from './memory.js';
+
+export class CudaTransfers implements KvTransfers {
+  readonly #reads: Address;
+  readonly #writes: Address;
+  /** Of steps or copies that the next copy must follow. */
+  readonly #order: Address;
+  /** Copies under way. */
+  readonly #open = new Map<Transfer, Address>();
+  readonly #spare: Address[] = [];
+  #started = 0;
+
+  constructor(
+    private readonly driver: Driver,
+    private readonly memory: DeviceMemory,
+    private readonly pool: KvPool,
+    /** The stream of the steps. */
+    private readonly steps: Address,
+  ) {
+    this.#reads = driver.stream();
+    this.#writes = driver.stream();
+    this.#order = driver.event();
+  }
+
+  get blockBytes(): number {
+    return this.pool.blockBytes;
+  }
+
+  allocateHost(bytes: number): Uint8Array {
+    return this.memory.host(bytes);
+  }
+
+  read(block: number, host: Uint8Array): Transfer {
+    this.#check(block, host);
+    this.#follow(this.#reads);
+    this.driver.download(host, this.pool.addressOf(block), this.#reads);
+    return this.#begun(this.#reads)[0];
+  }
+
+  write(block: number, host: Uint8Array): Transfer {
+    this.#check(block, host);
+    this.#follow(this.#writes);
+    this.driver.upload(this.pool.addressOf(block), host, this.#writes);
+    const [transfer, event] = this.#begun(this.#writes);
+    this.driver.streamWait(this.steps, event);
+    return transfer;
+  }
+
+  done(transfer: Transfer): boolean {
+    invariant(transfer >= 0 && transfer < this.#started, `transfer ${transfer} was never started`);
+    const event = this.#open.get(transfer);
+    if (event === undefined) return true;
+    if (!this.driver.eventDone(event)) return false;
+    this.#open.delete(transfer);
+    this.#spare.push(event);
+    return true;
+  }
+
+  close(): void {
+    for (const stream of [this.#reads, this.#writes]) {
+      this.driver.synchronize(stream);
+      this.driver.destroyStream(stream);
+    }
+    for (const event of [this.#order, ...this.#open.values(), ...this.#spare]) this.driver.destroyEvent(event);
+  }
+
+  /** What comes next in the stream follows all steps that were submitted. */
+  #follow(stream: Address): void {
+    this.driver.record(this.#order, this.steps);
+    this.driver.streamWait(stream, this.#order);
+  }
+
+  #begun(stream: Address): [Transfer, Address] {
+    const event = this.#spare.pop() ?? this.driver.event();
+    this.driver.record(event, stream);
+    this.#open.set(this.#started, event);
+    return [this.#started++, event];
+  }
+
+  #check(block: number, host: Uint8Array): void {
+    if (!(block >= 0 && block < this.pool.blocks) || host.length !== this.blockBytes)
+      throw errors.native(
+        -1,
+        `block ${block} of ${this.pool.blocks}, ${host.length} of ${this.blockBytes} bytes: out of range`,
+      );
+  }
+}

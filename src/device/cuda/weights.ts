@@ -1,0 +1,227 @@
+/** Weights: from the file through pinned memory to the device, where kernels repack them into what the products read. */
+import { closeSync, openSync, readSync } from 'node:fs';
+import { errors } from '../../errors.js';
+import type { TensorInfo, TensorSource } from '../../types.js';
+import type { Address, Driver } from './driver.js';
+import type { KernelSet } from './kernel-set.js';
+import type { KernelKey } from './kernels.js';
+import type { DeviceMemory } from './memory.js';
+import { isFloat, type Matrix, type MatrixPart, matrixBytes, type Plan, TYPES, up } from './plan.js';
+
+const PIECE_BYTES = 32 * 2 ** 20;
+
+/** GGML's number of a tensor's type. @throws bad_gguf, unsupported_tensor_type */
+export function typeOf(source: TensorSource, name: string): number {
+  const info = source.tensors.get(name);
+  if (!info) throw errors.badGguf(source.path, `tensor '${name}' is missing`);
+  const type = TYPES[info.type];
+  if (type === undefined) throw errors.unsupportedTensorType(name, info.type, Object.keys(TYPES));
+  return type;
+}
+
+/** Activations are bf16 where weights are, else f16. */
+export function activationOf({ matrices }: Plan): 0 | 1 {
+  return matrices.some((m) => m.type === TYPES.BF16) ? 0 : 1;
+}
+
+const vectorBytes = (width: number): number => 4 * up(width, 64);
+export function weightBytes(plan: Plan): number {
+  const vectors = [...plan.vectors.values()].reduce((sum, width) => sum + vectorBytes(width), 0);
+  const biases = plan.matrices.reduce((sum, m) => sum + (hasBias(m) ? vectorBytes(m.features) : 0), 0);
+  return vectors + biases + plan.matrices.reduce((sum, m) => sum + matrixBytes(m), 0);
+}
+const hasBias = (m: Matrix): boolean => m.parts.some((p) => p.bias !== null);
+
+export interface Weights {
+  /** By the plan's indexes. */
+  matrices: { address: Address; bias: Address }[];
+  vectors: Map<string, Address>;
+}
+
+const repackKey = (type: number, act: number): KernelKey => ({ kernel: 'repack', macros: { TYPE: type, ACT: act } });
+
+export function wantRepack(plan: Plan, act: number, kernels: KernelSet): void {
+  for (const { type } of plan.matrices) kernels.want(repackKey(type, act), 0);
+}
+
+/** Two buffers: one is read from the file while the other goes to the device and is repacked. */
+class Loader {
+  readonly #buffers;
+  #next = 0;
+  #done = 0;
+
+  constructor(
+    readonly file: number,
+    readonly source: TensorSource,
+    readonly driver: Driver,
+    readonly memory: DeviceMemory,
+    readonly stream: Address,
+    readonly onBytes: (done: number) => void,
+  ) {
+    this.#buffers = [0, 1].map(() => ({
+      host: memory.host(PIECE_BYTES),
+      device: memory.take(PIECE_BYTES, 'the buffers for loading'),
+      event: driver.event(),
+    }));
+  }
+
+  /** The tensor's bytes in pieces of whole rows, each on the device while `use` is called. */
+  pieces(info: TensorInfo, rows: number, use: (device: Address, first: number, count: number) => void): void {
+    const rowBytes = info.byteLength / (info.shape[1] ?? 1);
+    const most = Math.floor(PIECE_BYTES / rowBytes);
+    if (most < 1) throw errors.badGguf(this.source.path, `a row of tensor '${info.name}' has ${rowBytes} bytes`);
+    for (let first = 0; first < rows; first += most) {
+      const count = Math.min(most, rows - first);
+      const buffer = this.#buffers[this.#next]!;
+      this.#next ^= 1;
+      this.driver.eventWait(buffer.event);
+      const piece = buffer.host.subarray(0, count * rowBytes);
+      this.read(piece, info.offset + first * rowBytes);
+      this.driver.upload(buffer.device, piece, this.stream);
+      use(buffer.device, first, count);
+      this.driver.record(buffer.event, this.stream);
+      this.#done += piece.length;
+      this.onBytes(this.#done);
+    }
+  }
+
+  read(into: Uint8Array, from: number): void {
+    for (let n = 0; n < into.length; ) {
+      const got = readSync(this.file, into, n, into.length - n, from + n);
+      if (got === 0) throw errors.badGguf(this.source.path, 'a tensor lies outside the file');
+      n += got;
+    }
+  }
+
+  /** A vector as f32, padded with zeros. */
+  vector(name: string, width: number): Float32Array {
+    const info = this.source.tensors.get(name);
+    if (!info || !isFloat(typeOf(this.source, name)) || info.shape[0] !== width)
+      throw errors.badGguf(this.source.path, `tensor '${name}' must be ${width} floats`);
+    const bytes = new Uint8Array(info.byteLength);
+    this.read(bytes, info.offset);
+    const view = new DataView(bytes.buffer);
+    const at = {
+      F32: (i: number) => view.getFloat32(4 * i, true),
+      F16: (i: number) => half(view.getUint16(2 * i, true)),
+    };
+    const bf16 = (i: number) => new Float32Array(Uint32Array.of(view.getUint16(2 * i, true) << 16).buffer)[0]!;
+    const value = info.type === 'F32' ? at.F32 : info.type === 'F16' ? at.F16 : bf16;
+    const out = new Float32Array(up(width, 64));
+    for (let i = 0; i < width; i++) out[i] = value(i);
+    return out;
+  }
+
+  put(address: Address, values: Float32Array): void {
+    this.driver.upload(address, new Uint8Array(values.buffer), this.stream);
+    this.driver.synchronize(this.stream);
+  }
+
+  close(): void {
+    this.driver.synchronize(this.stream);
+    for (const { host, device, event } of this.#buffers) {
+      this.memory.releaseHost(host);
+      this.memory.release(device);
+      this.driver.destroyEvent(event);
+    }
+  }
+}
+
+/** @throws file_missing, bad_gguf, not_enough_memory */
+export function loadWeights(
+  plan: Plan,
+  act: number,
+  source: TensorSource,
+  driver: Driver,
+  memory: DeviceMemory,
+  kernels: KernelSet,
+  onProgress?: (done: number, total: number) => void,
+): Weights {
+  let file: number;
+  try {
+    file = openSync(source.path, 'r');
+  } catch {
+    throw errors.fileMissing(source.path);
+  }
+  const total = plan.matrices.reduce((sum, m) => sum + partBytes(m, source), 0);
+  const loader = new Loader(file, source, driver, memory, kernels.stream, (done) => onProgress?.(done, total));
+  try {
+    const matrices = plan.matrices.map((m) => loadMatrix(m, act, loader, kernels));
+    const vectors = new Map<string, Address>();
+    for (const [name, width] of plan.vectors) {
+      const address = memory.take(vectorBytes(width), `tensor '${name}'`);
+      loader.put(address, loader.vector(name, width));
+      vectors.set(name, address);
+    }
+    return { matrices, vectors };
+  } finally {
+    loader.close();
+    closeSync(file);
+  }
+}
+
+const partBytes = (m: Matrix, source: TensorSource): number =>
+  m.parts.reduce((sum, p) => sum + (source.tensors.get(p.weight)?.byteLength ?? 0), 0);
+
+function loadMatrix(m: Matrix, act: number, loader: Loader, kernels: KernelSet): { address: Address; bias: Address } {
+  const { driver, memory, source } = loader;
+  const bytes = matrixBytes(m);
+  const address = memory.take(bytes, `matrix '${m.parts[0]!.weight}'`);
+  driver.fill(address, 0, bytes, kernels.stream);
+  const key = repackKey(m.type, act);
+  for (const part of m.parts) {
+    const info = shaped(part, m, source);
+    const rowBytes = info.byteLength / info.shape[1]!;
+    loader.pieces(info, part.rows, (device, first, count) => {
+      const items = count * (isFloat(m.type) ? Math.ceil(m.inputs / 8) : 4 * m.k64);
+      kernels.launch(
+        key,
+        { grid: [Math.ceil(items / 256), 1, 1], block: 256, shared: 0 },
+        {
+          src: device,
+          dst: address,
+          rowBytes,
+          rows: count,
+          first,
+          in: m.inputs,
+          k64: m.k64,
+          step: part.step,
+          offset: part.offset,
+        },
+      );
+      kernels.restart();
+    });
+  }
+  if (!hasBias(m)) return { address, bias: 0 };
+  const values = new Float32Array(up(m.features, 64));
+  for (const part of m.parts) {
+    if (part.bias === null) continue;
+    const bias = loader.vector(part.bias, part.rows);
+    for (let r = 0; r < part.rows; r++) values[Math.floor(r / 8) * part.step + (r % 8) + part.offset] = bias[r]!;
+  }
+  const bias = memory.take(4 * values.length, `bias '${m.parts[0]!.bias}'`);
+  loader.put(bias, values);
+  return { address, bias };
+}
+
+/** @throws bad_gguf */
+function shaped(part: MatrixPart, m: Matrix, source: TensorSource): TensorInfo {
+  const info = source.tensors.get(part.weight)!;
+  const shape = info.shape;
+  if (shape[0] !== m.inputs || (shape[1] ?? 1) < part.rows || shape.slice(2).some((n) => n !== 1))
+    throw errors.badGguf(
+      source.path,
+      `tensor '${part.weight}' has shape (${shape.join(', ')}), the model needs (${m.inputs}, ${part.rows})`,
+    );
+  return info;
+}
+
+/** f16 → number. */
+function half(h: number): number {
+  const sign = h & 0x8000 ? -1 : 1;
+  const exponent = (h >> 10) & 31;
+  const fraction = h & 1023;
+  if (exponent === 0) return sign * fraction * 2 ** -24;
+  if (exponent === 31) return fraction ? Number.NaN : sign * Number.POSITIVE_INFINITY;
+  return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
+}

@@ -1,0 +1,77 @@
+/** On a GPU: every weight type and KV width against the reference in f64, and the same bits whatever the step looks like. */
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { createCudaDevice } from '../../../src/device/cuda/index.js';
+import { ReferenceDevice } from '../../reference/device.js';
+import {
+  type ModelOptions,
+  type Row,
+  Runner,
+  type RunnerOptions,
+  randomModel,
+  relativeError,
+  sequence,
+} from '../support.js';
+import { cudaHere } from './here.js';
+
+const VOCAB = 300;
+const shapes: Record<string, ModelOptions> = {
+  'heads of 32': {},
+  'heads of 64, groups of 3': { heads: 9, kvHeads: 3, headDim: 64, ffDim: 1536 },
+  'heads of 128, groups of 4': { heads: 8, kvHeads: 2, headDim: 128, ffDim: 1792 },
+  'heads of 48': { heads: 4, kvHeads: 2, headDim: 48, ffDim: 520 },
+};
+const types = ['F32', 'F16', 'BF16', 'Q8_0', 'Q4_0', 'Q4_1', 'Q4_K', 'Q6_K'];
+const length = 700;
+/** The reference takes its time. */
+const SHORT = 90;
+const text = sequence(length, 3, VOCAB);
+
+/** Logits of the last tokens of a text, computed in one step or in pieces with others beside it. */
+function logitsOf(runner: Runner, pieces: number[], beside: number): Float32Array {
+  let position = 0;
+  let out: Float32Array[] = [];
+  for (const n of pieces) {
+    const rows: Row[] = [{ slot: 0, position, tokens: text.slice(position, position + n) }];
+    for (let i = 1; i <= beside; i++)
+      rows.push({ slot: i, position: 0, tokens: sequence(1 + ((i * 7) % 5), i, VOCAB) });
+    out = runner.logits(rows);
+    position += n;
+  }
+  return out[0]!;
+}
+
+describe('cuda', { skip: cudaHere ? false : 'no NVIDIA GPU' }, () => {
+  const open = (model: ReturnType<typeof randomModel>, o: RunnerOptions = {}) =>
+    new Runner(model, {
+      session: 1024,
+      maxTokens: 1024,
+      maxRows: 80,
+      maxLogits: 128,
+      device: createCudaDevice(),
+      ...o,
+    });
+
+  for (const [name, shape] of Object.entries(shapes)) {
+    for (const type of types) {
+      if (/_K/.test(type) && ((shape.heads ?? 4) * (shape.headDim ?? 32)) % 256 !== 0) continue;
+      if (/_K/.test(type) && (shape.ffDim ?? 256) % 256 !== 0) continue;
+      if (/^Q/.test(type) && (shape.ffDim ?? 256) % 32 !== 0) continue;
+      for (const bits of type === 'F16' ? ([16, 8, 4] as const) : ([16] as const)) {
+        it(`${name}, ${type}, KV of ${bits} bits: the reference's logits, and the same bits in pieces and batches`, () => {
+          const model = randomModel({ vocab: VOCAB, type, ...shape });
+          const runner = open(model, { bits });
+          const whole = logitsOf(runner, [length], 0);
+          const pieces = [1, 100, 299, 64, ...new Array(length - 464).fill(1)];
+          assert.deepEqual(logitsOf(runner, pieces, 0), whole, 'in pieces');
+          assert.deepEqual(logitsOf(runner, [300, 390, ...new Array(10).fill(1)], 70), whole, 'beside others');
+          const short = logitsOf(runner, [SHORT], 0);
+          runner.close();
+          const reference = new Runner(model, { device: new ReferenceDevice(), session: 1024, maxTokens: 1024, bits });
+          const error = relativeError(short, logitsOf(reference, [SHORT], 0));
+          assert.ok(error < (type === 'BF16' || bits === 4 ? 0.12 : 0.06), `relative error ${error}`);
+        });
+      }
+    }
+  }
+});

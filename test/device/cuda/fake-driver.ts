@@ -1,0 +1,299 @@
+/**
+ * A driver without a GPU that believes nothing: every address must lie in living memory, every launch must have the block, the
+ * shared memory and the parameters that native/cuda/kernels.json says, and what products read and write must fit.
+ */
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import type { Compile, Driver, GpuInfo, LaunchConfig } from '../../../src/device/cuda/index.js';
+
+type Entry = {
+  entry: string;
+  block: string;
+  shared: string;
+  grid: string[];
+  params: [string, string][];
+  macros: string[];
+};
+const table = JSON.parse(readFileSync(new URL('../../../../native/cuda/kernels.json', import.meta.url), 'utf8')) as {
+  kernels: Record<string, Entry>;
+};
+const UNIT: Record<number, [number, number]> = {
+  2: [64, 576],
+  3: [64, 640],
+  8: [64, 1088],
+  12: [256, 2368],
+  14: [256, 3360],
+};
+const MAY_BE_NULL = new Set(['bias', 'index']);
+
+/** "Compiles" a kernel to its own name. */
+export const fakeCompile: Compile = {
+  load: (keys, onProgress) => {
+    onProgress?.(keys.length, keys.length);
+    return keys.map((key) => Buffer.from(JSON.stringify(key)));
+  },
+};
+
+export interface Launched {
+  kernel: string;
+  macros: Record<string, number>;
+  config: LaunchConfig;
+  values: Record<string, number>;
+}
+
+export class FakeDriver implements Driver {
+  version = 13000;
+  info: GpuInfo = { name: 'fake', capability: 90, multiprocessors: 132, totalBytes: 2 ** 32, sharedBytes: 232448 };
+  /** Bytes that may be allocated. */
+  limit = 2 ** 32;
+  readonly launches: Launched[] = [];
+  graphLaunches = 0;
+  graphsMade = 0;
+  readonly #memory = new Map<number, number>();
+  readonly #reserved = new Map<number, number>();
+  readonly #mapped = new Map<number, number>();
+  readonly #pinned = new Set<ArrayBufferLike>();
+  readonly #handles = new Map<number, string>();
+  readonly #kernels = new Map<number, { kernel: string; macros: Record<string, number>; shared: number }>();
+  readonly #graphs = new Map<number, Launched[]>();
+  #capturing: Launched[] | null = null;
+  #open = false;
+  #next = 2 ** 40;
+  #used = 0;
+
+  gpus(): GpuInfo[] {
+    return [this.info];
+  }
+  open(gpu: number): void {
+    assert.equal(gpu, 0);
+    this.#open = true;
+  }
+  /** Everything must have been given back. */
+  close(): void {
+    const live = [...this.#handles.values()].filter((kind) => kind !== 'kernel');
+    assert.deepEqual(
+      {
+        memory: this.#memory.size,
+        mapped: this.#mapped.size,
+        reserved: this.#reserved.size,
+        pinned: this.#pinned.size,
+        live,
+      },
+      { memory: 0, mapped: 0, reserved: 0, pinned: 0, live: [] },
+    );
+    this.#open = false;
+  }
+
+  memory() {
+    return { free: this.limit - this.#used, total: this.limit };
+  }
+  allocate(bytes: number): number | null {
+    assert.ok(this.#open && Number.isInteger(bytes) && bytes > 0);
+    assert.equal(this.#capturing, null, 'memory is allocated while a graph is made');
+    if (this.#used + bytes > this.limit) return null;
+    this.#used += bytes;
+    return this.#put(this.#memory, bytes);
+  }
+  release(address: number): void {
+    this.#used -= this.#take(this.#memory, address);
+  }
+  fill(address: number, _byte: number, bytes: number, stream: number): void {
+    this.#check(address, bytes, 'fill');
+    this.#is(stream, 'stream');
+  }
+
+  reserve(bytes: number): number {
+    assert.equal(bytes % this.granularity(), 0);
+    return this.#put(this.#reserved, bytes);
+  }
+  unreserve(address: number, bytes: number): void {
+    assert.equal(this.#take(this.#reserved, address), bytes);
+  }
+  granularity(): number {
+    return 2 ** 21;
+  }
+  map(address: number, bytes: number): boolean {
+    assert.ok(bytes > 0 && bytes % this.granularity() === 0 && address % this.granularity() === 0);
+    const range = [...this.#reserved].find(([from, size]) => address >= from && address + bytes <= from + size);
+    assert.ok(range, 'memory is mapped outside of what was reserved');
+    if (this.#used + bytes > this.limit) return false;
+    this.#used += bytes;
+    this.#mapped.set(address, bytes);
+    return true;
+  }
+  unmap(address: number, bytes: number): void {
+    assert.equal(this.#take(this.#mapped, address), bytes);
+    this.#used -= bytes;
+  }
+
+  pin(host: Uint8Array): void {
+    assert.ok(host.buffer instanceof SharedArrayBuffer && !this.#pinned.has(host.buffer));
+    this.#pinned.add(host.buffer);
+  }
+  unpin(host: Uint8Array): void {
+    assert.ok(this.#pinned.delete(host.buffer));
+  }
+  upload(to: number, from: Uint8Array, stream: number): void {
+    this.#check(to, from.length, 'upload');
+    this.#is(stream, 'stream');
+  }
+  download(to: Uint8Array, from: number, stream: number): void {
+    this.#check(from, to.length, 'download');
+    this.#is(stream, 'stream');
+  }
+
+  stream = () => this.#handle('stream');
+  destroyStream = (stream: number) => this.#drop(stream, 'stream');
+  synchronize = (stream: number) => this.#is(stream, 'stream');
+  event = () => this.#handle('event');
+  destroyEvent = (event: number) => this.#drop(event, 'event');
+  record(event: number, stream: number): void {
+    this.#is(event, 'event');
+    this.#is(stream, 'stream');
+  }
+  streamWait(stream: number, event: number): void {
+    this.record(event, stream);
+  }
+  eventDone(event: number): boolean {
+    this.#is(event, 'event');
+    return true;
+  }
+  eventWait = (event: number) => this.#is(event, 'event');
+
+  kernel(cubin: Uint8Array, entry: string, shared: number): number {
+    const { kernel, macros } = JSON.parse(Buffer.from(cubin).toString());
+    assert.equal(table.kernels[kernel]!.entry, entry);
+    const allowed = table.kernels[kernel]!.macros;
+    for (const name of Object.keys(macros)) assert.ok(allowed.includes(name), `${kernel} has no macro ${name}`);
+    assert.ok(shared <= this.info.sharedBytes, `${kernel} asks for ${shared} bytes of shared memory`);
+    const handle = this.#handle('kernel');
+    this.#kernels.set(handle, { kernel, macros, shared });
+    return handle;
+  }
+
+  launch(handle: number, config: LaunchConfig, params: Uint8Array, stream: number): void {
+    this.#is(stream, 'stream');
+    const { kernel, macros, shared } = this.#kernels.get(handle)!;
+    const launched = { kernel, macros, config, values: decode(table.kernels[kernel]!.params, params) };
+    assert.ok(config.shared <= shared, `${kernel} was made ready for less shared memory`);
+    this.#examine(launched);
+    (this.#capturing ?? this.launches).push(launched);
+  }
+  capture(stream: number, work: () => void): number {
+    this.#is(stream, 'stream');
+    const launches: Launched[] = [];
+    this.#capturing = launches;
+    try {
+      work();
+    } finally {
+      this.#capturing = null;
+    }
+    assert.equal(launches[0]!.config.early, false, 'the first kernel follows a copy');
+    const graph = this.#handle('graph');
+    this.#graphs.set(graph, launches);
+    this.graphsMade++;
+    return graph;
+  }
+  launchGraph(graph: number, stream: number): void {
+    this.#is(graph, 'graph');
+    this.#is(stream, 'stream');
+    for (const launched of this.#graphs.get(graph)!) this.#examine(launched);
+    this.graphLaunches++;
+  }
+  destroyGraph = (graph: number) => this.#drop(graph, 'graph');
+
+  #examine({ kernel, macros, config, values }: Launched): void {
+    const entry = table.kernels[kernel]!;
+    const names = { ...macros, ...values, ...derived(macros) };
+    assert.equal(config.block, evaluate(entry.block, names), `${kernel}: threads`);
+    assert.equal(config.shared, evaluate(entry.shared, names), `${kernel}: shared memory`);
+    for (const n of config.grid)
+      assert.ok(Number.isInteger(n) && n > 0 && n < 2 ** 31, `${kernel}: grid ${config.grid}`);
+    assert.ok(config.grid[1] < 65536 && config.grid[2] < 65536);
+    for (const [name, type] of entry.params) {
+      if (type !== 'pointer' || kernel === 'attention_decode') continue;
+      const address = values[name]!;
+      const unused = /^attention_(mma|wgmma)$/.test(kernel) && /^(partial|weights|arrived)$/.test(name);
+      if (address === 0 && (unused || MAY_BE_NULL.has(name))) continue;
+      this.#check(address, 4, `${kernel}: ${name}`);
+      assert.equal(address % (name === 'tasks' || name === 'weights' ? 16 : 4), 0, `${kernel}: ${name} is not aligned`);
+    }
+    if (/^gemm/.test(kernel)) this.#examineProduct(macros, values);
+  }
+
+  #examineProduct(macros: Record<string, number>, v: Record<string, number>): void {
+    const tiles = (rows: number, k64: number) => Math.ceil(rows / 64) * k64 * 8192;
+    const [qk, unit] = UNIT[macros.TYPE!] ?? [0, 0];
+    const weights = unit ? (Math.ceil(v.n! / 64) * 4 * v.k64! * 64 * unit) / qk : tiles(v.n!, v.k64!);
+    this.#check(v.weights!, weights, 'a product reads weights');
+    this.#check(v.in!, tiles(v.rows!, v.k64!), 'a product reads activations');
+    if (v.bias) this.#check(v.bias, 4 * Math.ceil(v.n! / 64) * 64, 'a product reads its bias');
+    const value = macros.EPI === 0 ? 2 : 4;
+    const out = macros.EPI === 2 ? tiles(v.rows!, v.stride!) : value * ((v.rows! - 1) * v.stride! + v.n!);
+    this.#check(v.out!, out, 'a product writes');
+    assert.ok(macros.EPI === 2 || (v.stride! % 4 === 0 && v.stride! >= v.n!) || macros.EPI === 0);
+    if (macros.WHOLE) assert.equal(v.k64! % macros.KT!, 0);
+  }
+
+  #check(address: number, bytes: number, what: string): void {
+    for (const ranges of [this.#memory, this.#mapped])
+      for (const [from, size] of ranges) if (address >= from && address + bytes <= from + size) return;
+    assert.fail(`${what}: ${bytes} bytes at ${address} are not in living memory`);
+  }
+  #put(ranges: Map<number, number>, bytes: number): number {
+    const address = this.#next;
+    // a gap, so that what runs over an end is seen
+    this.#next += Math.ceil(bytes / 2 ** 21) * 2 ** 21 + 2 ** 22;
+    ranges.set(address, bytes);
+    return address;
+  }
+  #take(ranges: Map<number, number>, address: number): number {
+    const bytes = ranges.get(address);
+    assert.ok(bytes !== undefined, `${address} was not given out`);
+    ranges.delete(address);
+    return bytes;
+  }
+  #handle(kind: string): number {
+    this.#next += 2 ** 22;
+    this.#handles.set(this.#next - 2 ** 22, kind);
+    return this.#next - 2 ** 22;
+  }
+  #is(handle: number, kind: string): void {
+    assert.equal(this.#handles.get(handle), kind);
+  }
+  #drop(handle: number, kind: string): void {
+    this.#is(handle, kind);
+    this.#handles.delete(handle);
+  }
+}
+
+function decode(params: [string, string][], bytes: Uint8Array): Record<string, number> {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  const values: Record<string, number> = {};
+  let at = 0;
+  for (const [name, type] of params) {
+    const size = type === 'pointer' || type === 'i64' ? 8 : 4;
+    at += (size - (at % size)) % size;
+    values[name] =
+      size === 8
+        ? Number(view.getBigInt64(at, true))
+        : type === 'f32'
+          ? view.getFloat32(at, true)
+          : view.getInt32(at, true);
+    at += size;
+  }
+  assert.equal(Math.ceil(at / 8) * 8, bytes.length);
+  return values;
+}
+
+/** Names that the table's formulas use beside macros. */
+function derived(m: Record<string, number>): Record<string, number> {
+  const [QK, UNIT_] = UNIT[m.TYPE!] ?? [0, 0];
+  const row = (m.HD! * m.KV_BITS!) / 8;
+  return { QK, UNIT: UNIT_, GROUP: m.HEADS! / m.KV_HEADS!, TILE: 64 * (2 * row + (m.KV_BITS === 16 ? 0 : 8)) };
+}
+function evaluate(formula: string, names: Record<string, number>): number {
+  const all = { ...names, ceil: Math.ceil, min: Math.min, ceil1024: (n: number) => Math.ceil(n / 1024) * 1024 };
+  const usable = Object.entries(all).filter(([name]) => name !== 'in');
+  return new Function(...usable.map(([name]) => name), `return ${formula}`)(...usable.map(([, value]) => value));
+}
