@@ -153,7 +153,7 @@ judge(
     value: ratio,
     target: TARGET,
     better: 'more',
-    wrong: same ? null : 'another answer',
+    wrong: same === false ? 'another answer' : null,
   })),
   args['no-fail'],
 );
