@@ -44,6 +44,7 @@ export class Planner {
    * to give up blocks: the plan is left empty, and made again when the step has landed.
    */
   fill(flight: Flight, inFlight: boolean): void {
+    this.waits.restores?.settle();
     const { running } = this.roster;
     const plan = this.#plan;
     const budget = this.#budget();

@@ -61,6 +61,14 @@ export class Restores {
     return false;
   }
 
+  /**
+   * Those whose KV has come, or who have waited long enough, give the blocks free that were kept for them: somebody before
+   * them in the queue may need just these, and would else wait for ever.
+   */
+  settle(): void {
+    for (const r of [...this.#deadlines.keys()]) this.waits(r);
+  }
+
   /** Waits no longer. */
   leave(r: LiveRequest): void {
     if (!this.#deadlines.delete(r)) return;
