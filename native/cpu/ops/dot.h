@@ -92,6 +92,8 @@ LM_INLINE I i_shift(I a) {  // left for N > 0
   if (N > 0) return {_mm256_slli_epi16(a.a, N > 0 ? N : 0), _mm256_slli_epi16(a.b, N > 0 ? N : 0)};
   return {_mm256_srli_epi16(a.a, N < 0 ? -N : 0), _mm256_srli_epi16(a.b, N < 0 ? -N : 0)};
 }
+/** Keeps the compiler from computing all products first and adding them later, which needs more registers than there are. */
+LM_INLINE void i_pin(I &a) { __asm__("" : "+x"(a.a), "+x"(a.b)); }
 LM_INLINE __m256i q_set(const s8 *q) { return _mm256_set1_epi32(load_i32(q)); }
 /** Pairs of u8 · s8 in i16: with weights below 64 and |q| ≤ 127 a pair is at most 16,002. */
 LM_INLINE I i_pairs(I w, __m256i q) { return {_mm256_maddubs_epi16(w.a, q), _mm256_maddubs_epi16(w.b, q)}; }
@@ -113,6 +115,7 @@ LM_INLINE void dot_q8(I *a, const u8 *w, const Block &x) {
       __m256i q = q_set(x.q + 32 * c + 4 * j);
       I p = {_mm256_maddubs_epi16(m.a, _mm256_sign_epi8(q, v.a)), _mm256_maddubs_epi16(m.b, _mm256_sign_epi8(q, v.b))};
       a[c] = i_widen(a[c], p);
+      i_pin(a[c]);
     }
   }
 }
@@ -128,6 +131,7 @@ LM_INLINE void dot_q4(I *a, const u8 *w, const Block &x) {  // 8 pairs: at most 
     for (int c = 0; c < NC; c++) {
       s[c] = i_add16(s[c], i_pairs(lo, q_set(x.q + 32 * c + 4 * j)));
       s[c] = i_add16(s[c], i_pairs(hi, q_set(x.q + 32 * c + 16 + 4 * j)));
+      i_pin(s[c]);
     }
   }
   for (int c = 0; c < NC; c++) a[c] = i_widen(a[c], s[c]);
@@ -140,8 +144,10 @@ LM_INLINE void q5_chunks(I *a, const u8 *w, const Block &x, I h) {  // 4 pairs: 
   for (int c = 0; c < NC; c++) {
     const s8 *q = x.q + 32 * c + 4 * J;
     I s = i_add16(i_pairs(lo, q_set(q)), i_pairs(hi, q_set(q + 16)));
+    i_pin(s);
     s = i_add16(s, i_add16(i_pairs(lo1, q_set(q + 4)), i_pairs(hi1, q_set(q + 20))));
     a[c] = i_widen(a[c], s);
+    i_pin(a[c]);
   }
 }
 template <int NC>
@@ -159,6 +165,8 @@ LM_INLINE void q6_chunks(I *a, I *b, const u8 *w, const Block &x, I h0, I h1) { 
     const s8 *q = x.q + 32 * c + 4 * J;
     a[c] = i_widen(a[c], i_add16(i_pairs(lo, q_set(q)), i_pairs(lo1, q_set(q + 4))));
     b[c] = i_widen(b[c], i_add16(i_pairs(hi, q_set(q + 16)), i_pairs(hi1, q_set(q + 20))));
+    i_pin(a[c]);
+    i_pin(b[c]);
   }
 }
 template <int NC>
