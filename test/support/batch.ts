@@ -103,7 +103,14 @@ export class TestBatch {
         maxQueue: o.maxQueue ?? 1000,
         sessions: { max: 1000, shareAcrossOwners: true, onChange: o.onSessionChange },
         // rows cost nothing: guesses are as long as they may be
-        budget: { tokens: () => budget, observe: () => {}, prefillMs: () => 0, rowMs: () => 0, fixedMs: () => 1, drawMs: () => 1 },
+        budget: {
+          tokens: () => budget,
+          observe: () => {},
+          prefillMs: () => 0,
+          rowMs: () => 0,
+          fixedMs: () => 1,
+          drawMs: () => 1,
+        },
         speculation: o.speculation,
         draft: this.draft,
         admission: { vocab: VOCAB, tokenBytes, endOfTurn: new Set([EOS]) },
