@@ -27,6 +27,8 @@ import { createNullDevice } from './device/null/index.js';
 import { chooseDevice } from './devices.js';
 import { EngineClient } from './engine/client.js';
 import { planModel } from './engine/core.js';
+import { freeBeside, planDraft } from './engine/draft.js';
+import type { DraftSource } from './engine/protocol.js';
 import { errors, LongmindError } from './errors.js';
 import {
   type CachedModel,
@@ -213,6 +215,8 @@ export interface ModelInspection {
   kvBytesPerToken: number;
   sessionLen: number;
   memory: MemorySplit;
+  /** The draft model that the options name, and its memory, which is not there for the model. */
+  draftModel: EngineInfo['draftModel'];
 }
 
 /** Dimensions, quantisation and memory need of a model under the given options; its weights are not loaded. */
@@ -228,7 +232,9 @@ export async function inspectModel(ref?: string, options: EngineOptions & Watch 
   );
   const hub = { ...watch, offline: rest.offline === true, onProgress: fetchProgress(watch) };
   const { device, nvrtc } = await chooseDevice(config, `${rest.cacheDir ?? ''}`, hub);
-  const plan = planFor(program, gguf, { ...config, device }, nvrtc);
+  const draft = await openDraftModel(config, gguf, { ...pick(rest, hubOptions), ...watch });
+  const beside = draft && { program: draft.program, weights: { path: draft.path, tensors: draft.gguf.tensors } };
+  const { plan, draftPlan } = planFor(program, gguf, { ...config, device }, nvrtc, beside);
   return {
     name: modelName,
     path,
@@ -240,14 +246,18 @@ export async function inspectModel(ref?: string, options: EngineOptions & Watch 
     kvBytesPerToken: kvBytesPerToken(plan.kv),
     sessionLen: plan.sessionLen,
     memory: plan.memory,
+    draftModel: draft && draftPlan && { ...draft.about, memory: draftPlan.memory },
   };
 }
 
-function planFor(program: Program, gguf: GgufFile, config: EngineConfig, nvrtc: string) {
+function planFor(program: Program, gguf: GgufFile, config: EngineConfig, nvrtc: string, draft: DraftSource | null) {
   const device = openDevice(config, nvrtc);
   try {
     const source = { path: gguf.path, tensors: gguf.tensors };
-    return planModel(program, device.weightBytes(program, source), config, device);
+    const sessionLen = config.sessionLen || program.dims.contextLength;
+    const draftPlan = draft && planDraft(draft, config, sessionLen, device);
+    const free = draftPlan ? freeBeside(draftPlan.memory) : device.info.memoryFree;
+    return { plan: planModel(program, device.weightBytes(program, source), config, device, free), draftPlan };
   } finally {
     device.close();
   }
