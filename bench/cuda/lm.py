@@ -182,7 +182,7 @@ def act_type(act):
 
 SMS = torch.cuda.get_device_properties(0).multi_processor_count
 EPI = {'store': 0, 'residual': 1, 'silu': 2, 'logits': 3}
-UNIT = {8: (64, 1088), 2: (64, 576), 3: (64, 640), 12: (256, 2368), 14: (256, 3360)}
+UNIT = {8: (64, 1088), 2: (64, 576), 3: (64, 640), 12: (256, 2368), 13: (256, 2880), 14: (256, 3360)}
 
 
 def gemm_fields(w, x, out, bias, rows, n, k64, stride):
