@@ -395,7 +395,7 @@ def quant_large(kind):
             line = {}
             cases = {f'q{mw}x{bn}k{u}s{st}' + ('' if wg else 'm'): ('q', dict(type=kind, mw=mw, bn=bn, ku=u, stages=st, wgmma=wg), w)
                      for mw, bn, u, st, wg in [(8, 64, ku, 3, 1), (8, 128, max(1, ku // 2), 2, 1), (4, 128, max(1, ku // 2), 3, 1), (4, 64, ku, 3, 0)] + ([(4, 256, 1, 2, 1)] if kind < 9 else [])
-                     if bn <= up(m, 64)}
+                     if bn <= up(m, 64) and st * stage_bytes(dict(kind='q', type=kind, mw=mw, bn=bn, ku=u)) + mw * 2560 + 64 < 227 * 1024}
             c = START[m] if m in START else None
             c = dict(c[name]) if c else dict(kind='wgmma', wgs=2, bn=256, kt=1, stages=4, grid=SMS)
             cases['tiles'] = (c.pop('kind'), c, tiles)

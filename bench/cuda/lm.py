@@ -296,9 +296,12 @@ def graph(run):
     s = torch.cuda.Stream()
     torch.cuda.synchronize()
     ok(cu.cuStreamBeginCapture_v2(ctypes.c_void_p(s.cuda_stream), 0))
-    run(s.cuda_stream)
     g, e = ctypes.c_void_p(), ctypes.c_void_p()
-    ok(cu.cuStreamEndCapture(ctypes.c_void_p(s.cuda_stream), ctypes.byref(g)))
+    try:
+        run(s.cuda_stream)
+    finally:
+        rc = cu.cuStreamEndCapture(ctypes.c_void_p(s.cuda_stream), ctypes.byref(g))
+    ok(rc)
     ok(cu.cuGraphInstantiateWithFlags(ctypes.byref(e), g, ctypes.c_ulonglong(0)))
     torch.cuda.synchronize()
 

@@ -130,9 +130,9 @@ export class Reference {
       const k = buffers.get(op.k)![t];
       const v = buffers.get(op.v)![t];
       for (const x of [buffers.get(op.q)![t], k]) {
-        x.forEach((y, i) => (x[i] = this.#keep(y)));
+        x.set(x.map(this.#keep));
         for (let h = 0; h < x.length; h += headDim) rotate(x.subarray(h, h + headDim), position, op.rope);
-        x.forEach((y, i) => (x[i] = this.#keep(y)));
+        x.set(x.map(this.#keep));
       }
       const slot = step.rowSlot[rowOf(step, t)];
       const key = `${op.layer}/${this.place(step, slot, position)}`;

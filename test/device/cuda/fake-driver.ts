@@ -22,6 +22,7 @@ const UNIT: Record<number, [number, number]> = {
   3: [64, 640],
   8: [64, 1088],
   12: [256, 2368],
+  13: [256, 2880],
   14: [256, 3360],
 };
 const MAY_BE_NULL = new Set(['bias', 'index']);
@@ -46,6 +47,9 @@ export class FakeDriver implements Driver {
   info: GpuInfo = { name: 'fake', capability: 90, multiprocessors: 132, totalBytes: 2 ** 32, sharedBytes: 232448 };
   /** Bytes that may be allocated. */
   limit = 2 ** 32;
+  /** What the kernel that tests the matrix instructions says: a value for each of its ways. */
+  bits = [0, 0, 1, 0, 0, 0, 0];
+  #bitsAt = 0;
   readonly launches: Launched[] = [];
   graphLaunches = 0;
   graphsMade = 0;
@@ -140,6 +144,8 @@ export class FakeDriver implements Driver {
   download(to: Uint8Array, from: number, stream: number): void {
     this.#check(from, to.length, 'download');
     this.#is(stream, 'stream');
+    if (from === this.#bitsAt)
+      for (let way = 0; way < to.length / 16384; way++) to.fill(this.bits[way]!, 16384 * way, 16384 * (way + 1));
   }
 
   stream = () => this.#handle('stream');
@@ -219,6 +225,11 @@ export class FakeDriver implements Driver {
       assert.equal(address % (name === 'tasks' || name === 'weights' ? 16 : 4), 0, `${kernel}: ${name} is not aligned`);
     }
     if (/^gemm/.test(kernel)) this.#examineProduct(macros, values);
+    if (kernel === 'dequantise') this.#examineDequantise(macros, values);
+    if (kernel === 'bits') {
+      this.#bitsAt = values.out!;
+      this.#check(values.out!, 16384 * config.grid[0], 'the test of the matrix instructions writes');
+    }
   }
 
   #examineProduct(macros: Record<string, number>, v: Record<string, number>): void {
@@ -233,6 +244,12 @@ export class FakeDriver implements Driver {
     this.#check(v.out!, out, 'a product writes');
     assert.ok(macros.EPI === 2 || (v.stride! % 4 === 0 && v.stride! >= v.n!) || macros.EPI === 0);
     if (macros.WHOLE) assert.equal(v.k64! % macros.KT!, 0);
+  }
+
+  #examineDequantise(macros: Record<string, number>, v: Record<string, number>): void {
+    const [qk, unit] = UNIT[macros.TYPE!]!;
+    this.#check(v.src!, (v.strips! * v.k64! * 64 * unit) / qk, 'weights are dequantised');
+    this.#check(v.dst!, (v.strips! / 4) * v.k64! * 8192, 'tiles are written');
   }
 
   #check(address: number, bytes: number, what: string): void {
