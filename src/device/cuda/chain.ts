@@ -6,10 +6,18 @@ import type { KernelSet } from './kernel-set.js';
 import type { KernelKey } from './kernels.js';
 import type { KvPool } from './memory.js';
 import { isFloat, type Matrix, type Plan, type PlanOp, up } from './plan.js';
-import { type Gpu, type ProductKernel, productKernel, ROW_CLASSES, rowClass } from './products.js';
+import {
+  type Gpu,
+  makesNorm,
+  NORM_ROWS,
+  type ProductKernel,
+  productKernel,
+  ROW_CLASSES,
+  rowClass,
+} from './products.js';
 import { type Tasks, taskOffsets } from './tasks.js';
 import type { Weights } from './weights.js';
-import { strideOf, type Workspace } from './workspace.js';
+import { splitLen, strideOf, type Workspace } from './workspace.js';
 
 /** What one launch of the chain is made for; everything else is read on the device. */
 export interface ChainShape {
@@ -26,6 +34,9 @@ export interface StepPlace {
   /** Result of the step before. */
   before: Address;
 }
+
+type ProductOp = Extract<PlanOp, { op: 'product' }>;
+type NormOp = Extract<PlanOp, { op: 'norm' }>;
 
 const LOG2_E = Math.LOG2E;
 /** Words of a step's header (step.ts). */
@@ -53,6 +64,9 @@ export class Chain {
   /** By operation and class of rows. */
   readonly #products = new Map<PlanOp, Map<number, ProductKernel>>();
   readonly #plain = new Map<PlanOp, KernelKey>();
+  /** Norms that the products which read them make themselves, where rows are few. */
+  readonly #norms = new Map<PlanOp, NormOp>();
+  readonly #madeNorms = new Set<PlanOp>();
   readonly #dequantise = new Map<number, KernelKey>();
 
   constructor(
@@ -73,7 +87,7 @@ export class Chain {
     const more = wgmma ? units * 256 * headDim : 64 * units * headDim;
     this.#prefill = { block: wgmma ? 128 * 3 : 32 * 5, shared: stages * tile + 16 * stages + more };
     this.#decodeShared = 2 * tile + 32 + 2320;
-    const attention = { ...geometry, ACT: act, STAGES: stages };
+    const attention = { ...geometry, ACT: act, STAGES: stages, SPLIT_LEN: splitLen(dims) };
     this.#keys = {
       copy: { kernel: 'copy_blocks', macros: geometry },
       rope: { kernel: 'rope_store', macros: { ...geometry, ROPE_DIMS: plan.rope.dims, NEOX: plan.rope.neox ? 1 : 0 } },
@@ -82,7 +96,23 @@ export class Chain {
         ? { kernel: 'attention_wgmma', macros: { ...attention, WGS: units } }
         : { kernel: 'attention_mma', macros: { ...attention, WARPS: units } },
     };
+    this.#findNorms();
     this.#want();
+  }
+
+  #findNorms(): void {
+    const { plan, act, gpu } = this.model;
+    plan.ops.forEach((op, i) => {
+      if (op.op !== 'norm' || op.indexed) return;
+      const next = plan.ops.findIndex((other, j) => j > i && other.op === 'norm' && other.out === op.out);
+      const readers = plan.ops
+        .slice(i, next < 0 ? undefined : next)
+        .filter((other): other is ProductOp => other.op === 'product' && other.in === op.out);
+      const { width } = plan.buffers.get(op.out)!;
+      if (!readers.every((r) => makesNorm(plan.matrices[r.matrix]!, width, act, r.epilogue, gpu))) return;
+      this.#madeNorms.add(op);
+      for (const reader of readers) this.#norms.set(reader, op);
+    });
   }
 
   /** Names every kernel that a step may need. */
@@ -101,7 +131,7 @@ export class Chain {
     }
   }
 
-  #wantProduct(op: Extract<PlanOp, { op: 'product' }>): void {
+  #wantProduct(op: ProductOp): void {
     const { plan, act, gpu, maxTokens, maxLogits } = this.model;
     const matrix = plan.matrices[op.matrix]!;
     const most = plan.buffers.get(op.out)!.perLogit ? maxLogits : maxTokens;
@@ -109,7 +139,8 @@ export class Chain {
     let below = 0;
     for (const rows of ROW_CLASSES) {
       if (below >= most) break;
-      const product = productKernel(matrix, act, op.epilogue, rows, gpu);
+      const width = this.normOf(op, rows) ? matrix.inputs : 0;
+      const product = productKernel(matrix, act, op.epilogue, rows, gpu, width);
       byRows.set(rows, product);
       this.kernels.want(product.key, product.shared);
       if (product.scratch) this.kernels.want(this.dequantise(matrix), 0);
@@ -205,6 +236,15 @@ export class Chain {
     l.launch(this.#keys.prefill, [tasks.prefill, dims.kvHeads, 1], block, shared, others);
   }
 
+  /** The norm that a product makes of its inputs, with so many rows. */
+  normOf(op: ProductOp, rows: number): NormOp | undefined {
+    return rows <= NORM_ROWS ? this.#norms.get(op) : undefined;
+  }
+  /** Is this norm made by those who read it? */
+  normIsMade(op: NormOp, rows: number): boolean {
+    return rows <= NORM_ROWS && this.#madeNorms.has(op);
+  }
+
   dequantise({ type }: Matrix): KernelKey {
     const known = this.#dequantise.get(type);
     const key = known ?? { kernel: 'dequantise', macros: { TYPE: type, ACT: this.model.act } };
@@ -279,7 +319,7 @@ class Launcher {
         this.#embed(chain.plain(op), op);
         break;
       case 'norm':
-        this.#norm(chain.plain(op), op);
+        if (!chain.normIsMade(op, this.rows(op.out))) this.#norm(chain.plain(op), op);
         break;
       case 'product':
         this.#product(chain, op);
@@ -339,7 +379,7 @@ class Launcher {
     });
   }
 
-  #norm(key: KernelKey, op: Extract<PlanOp, { op: 'norm' }>): void {
+  #norm(key: KernelKey, op: NormOp): void {
     const rows = this.rows(op.out);
     this.launch(key, [rows, 1, 1], 256, 0, {
       in: this.buffer(op.in),
@@ -353,12 +393,13 @@ class Launcher {
     });
   }
 
-  #product(chain: Chain, op: Extract<PlanOp, { op: 'product' }>): void {
+  #product(chain: Chain, op: ProductOp): void {
     const matrix = this.model.plan.matrices[op.matrix]!;
     const { address, bias } = this.weights.matrices[op.matrix]!;
     const rows = this.rows(op.out);
     if (rows === 0) return;
     const { key, block, shared, features, rows: tile, most, scratch } = chain.product(op, rows);
+    const norm = chain.normOf(op, rows);
     if (scratch) this.#dequantise(chain, matrix, address);
     const tiles = Math.ceil(matrix.features / features) * Math.ceil(rows / tile);
     this.launch(key, [most > 0 ? Math.min(most, tiles) : tiles, 1, 1], block, shared, {
@@ -370,6 +411,10 @@ class Launcher {
       n: matrix.features,
       k64: matrix.k64,
       stride: this.stride(op.out),
+      x: norm ? this.buffer(norm.in) : 0,
+      norm: norm ? this.weights.vectors.get(norm.weight)! : 0,
+      xStride: norm ? this.stride(norm.in) : 0,
+      eps: norm?.eps ?? 0,
     });
   }
 

@@ -20,7 +20,7 @@ import type { DeviceMemory, KvPool } from './memory.js';
 import { up } from './plan.js';
 import { planTasks, taskOffsets } from './tasks.js';
 import type { Weights } from './weights.js';
-import { extraBytes, stepBytes, type Workspace } from './workspace.js';
+import { extraBytes, splitLen, stepBytes, type Workspace } from './workspace.js';
 
 export interface QueueParts {
   driver: Driver;
@@ -161,7 +161,7 @@ export class StepQueue {
   }
 
   #launch(step: Step, place: Place): void {
-    const { driver, stream, limits, chain, work, kernels } = this.parts;
+    const { driver, stream, limits, chain, work, kernels, dims } = this.parts;
     const bytes = this.#extra + step.bytes.length;
     if (bytes > place.host.length) this.#enlarge(place, up(2 * bytes, 4096));
     place.host.set(step.bytes, this.#extra);
@@ -170,6 +170,7 @@ export class StepQueue {
       group: this.#group,
       prefillTokens: chain.prefillTokens,
       partialRows: work.partialRows,
+      splitLen: splitLen(dims),
     };
     const tasks = planTasks(step, rules, place.words);
     const shape: ChainShape = { tokens: step.tokenCount, logits: step.logitCount, tasks, copies: step.copyCount };

@@ -1,6 +1,5 @@
 /** A step's rows as tasks of the attention kernels, written before the step in its upload. */
 import type { Step } from '../device.js';
-import { SPLIT_LEN } from './workspace.js';
 
 export interface TaskRules {
   maxTokens: number;
@@ -10,6 +9,8 @@ export interface TaskRules {
   prefillTokens: number;
   /** Rows · splits whose sums there is room for. */
   partialRows: number;
+  /** Positions of a split. */
+  splitLen: number;
 }
 export interface Tasks {
   decode: number;
@@ -41,7 +42,7 @@ export function planTasks(s: Step, rules: TaskRules, out: Int32Array): Tasks {
     if (to - from > few) continue;
     if (first < 0) first = from;
     last = to;
-    splits = Math.max(splits, Math.ceil((s.positions[from]! + to - from) / SPLIT_LEN));
+    splits = Math.max(splits, Math.ceil((s.positions[from]! + to - from) / rules.splitLen));
   }
   // up to a power of two: graphs are kept by it
   const room = 2 ** Math.ceil(Math.log2(splits));

@@ -148,6 +148,34 @@ describe('many rows meet quantised weights as tiles that were dequantised once',
   });
 });
 
+describe('few rows of a small model: products make the norm of their inputs', () => {
+  const kernels = (rows: number, model: ModelOptions) => {
+    const { runner, driver } = open({ layers: 2, ...model });
+    driver.ran.length = 0;
+    runner.run([{ slot: 0, position: 0, tokens: sequence(rows, 1, VOCAB), logits: 'all' }]);
+    runner.close();
+    return driver.ran;
+  };
+  for (const [name, model] of Object.entries({ f16: F16, 'q8_0, q, k and v of two types': { type: uneven } })) {
+    it(`${name}: one norm is left, of the logits' rows`, () => {
+      const launches = kernels(8, model);
+      assert.equal(launches.filter((l) => l.kernel === 'rms_norm').length, 1);
+      assert.ok(launches.filter((l) => l.macros.NORM === 128).length >= 4);
+    });
+    it(`${name}: not with nine rows`, () => {
+      const launches = kernels(9, model);
+      assert.equal(launches.filter((l) => l.kernel === 'rms_norm').length, 5);
+      assert.ok(!launches.some((l) => l.macros.NORM));
+    });
+  }
+  it('not where a row is long, or no multiple of 64', () => {
+    for (const heads of [10, 33]) {
+      const launches = kernels(3, { type: 'F16', heads, kvHeads: heads, headDim: heads === 10 ? 16 : 32, ffDim: 64 });
+      assert.equal(launches.filter((l) => l.kernel === 'rms_norm').length, 5);
+    }
+  });
+});
+
 describe('the matrix instructions are asked whether they add alike', () => {
   const load = (bits: number[]) => {
     const driver = new FakeDriver();
