@@ -438,7 +438,7 @@ def quant_large(kind):
                     line[label] = round(time_graph(lambda st: [l(st) for _ in range(5)], reps=3, warm=1) / 5, 1)
                 except Exception as e:
                     line[label] = str(e)[:40]
-            r[m] = line
+            r[f'{m} rows, us'] = line
         note(**r)
 
 

@@ -5,16 +5,9 @@ import type { Address } from './driver.js';
 import type { KernelSet } from './kernel-set.js';
 import type { KernelKey } from './kernels.js';
 import type { KvPool } from './memory.js';
+import { type NormOp, Norms, type ProductOp } from './norms.js';
 import { isFloat, type Matrix, type Plan, type PlanOp, up } from './plan.js';
-import {
-  type Gpu,
-  makesNorm,
-  NORM_ROWS,
-  type ProductKernel,
-  productKernel,
-  ROW_CLASSES,
-  rowClass,
-} from './products.js';
+import { type Gpu, type ProductKernel, productKernel, ROW_CLASSES, rowClass } from './products.js';
 import { type Tasks, taskOffsets } from './tasks.js';
 import type { Weights } from './weights.js';
 import { splitLen, strideOf, type Workspace } from './workspace.js';
@@ -34,9 +27,6 @@ export interface StepPlace {
   /** Result of the step before. */
   before: Address;
 }
-
-type ProductOp = Extract<PlanOp, { op: 'product' }>;
-type NormOp = Extract<PlanOp, { op: 'norm' }>;
 
 const LOG2_E = Math.LOG2E;
 /** Words of a step's header (step.ts). */
@@ -64,9 +54,7 @@ export class Chain {
   /** By operation and class of rows. */
   readonly #products = new Map<PlanOp, Map<number, ProductKernel>>();
   readonly #plain = new Map<PlanOp, KernelKey>();
-  /** Norms that the products which read them make themselves, where rows are few. */
-  readonly #norms = new Map<PlanOp, NormOp>();
-  readonly #madeNorms = new Set<PlanOp>();
+  readonly norms: Norms;
   readonly #dequantise = new Map<number, KernelKey>();
 
   constructor(
@@ -75,6 +63,7 @@ export class Chain {
   ) {
     const { dims, kv, gpu, act, plan } = model;
     const { headDim, heads, kvHeads } = dims;
+    this.norms = new Norms(plan, act, gpu);
     this.#group = heads / kvHeads;
     this.#rowBytes = (headDim * kv.bits) / 8;
     const params = kv.bits === 16 ? 0 : 8;
@@ -96,23 +85,7 @@ export class Chain {
         ? { kernel: 'attention_wgmma', macros: { ...attention, WGS: units } }
         : { kernel: 'attention_mma', macros: { ...attention, WARPS: units } },
     };
-    this.#findNorms();
     this.#want();
-  }
-
-  #findNorms(): void {
-    const { plan, act, gpu } = this.model;
-    plan.ops.forEach((op, i) => {
-      if (op.op !== 'norm' || op.indexed) return;
-      const next = plan.ops.findIndex((other, j) => j > i && other.op === 'norm' && other.out === op.out);
-      const readers = plan.ops
-        .slice(i, next < 0 ? undefined : next)
-        .filter((other): other is ProductOp => other.op === 'product' && other.in === op.out);
-      const { width } = plan.buffers.get(op.out)!;
-      if (!readers.every((r) => makesNorm(plan.matrices[r.matrix]!, width, act, r.epilogue, gpu))) return;
-      this.#madeNorms.add(op);
-      for (const reader of readers) this.#norms.set(reader, op);
-    });
   }
 
   /** Names every kernel that a step may need. */
@@ -139,7 +112,7 @@ export class Chain {
     let below = 0;
     for (const rows of ROW_CLASSES) {
       if (below >= most) break;
-      const width = this.normOf(op, rows) ? matrix.inputs : 0;
+      const width = this.norms.of(op, rows) ? matrix.inputs : 0;
       const product = productKernel(matrix, act, op.epilogue, rows, gpu, width);
       byRows.set(rows, product);
       this.kernels.want(product.key, product.shared);
@@ -236,15 +209,6 @@ export class Chain {
     l.launch(this.#keys.prefill, [tasks.prefill, dims.kvHeads, 1], block, shared, others);
   }
 
-  /** The norm that a product makes of its inputs, with so many rows. */
-  normOf(op: ProductOp, rows: number): NormOp | undefined {
-    return rows <= NORM_ROWS ? this.#norms.get(op) : undefined;
-  }
-  /** Is this norm made by those who read it? */
-  normIsMade(op: NormOp, rows: number): boolean {
-    return rows <= NORM_ROWS && this.#madeNorms.has(op);
-  }
-
   dequantise({ type }: Matrix): KernelKey {
     const known = this.#dequantise.get(type);
     const key = known ?? { kernel: 'dequantise', macros: { TYPE: type, ACT: this.model.act } };
@@ -319,7 +283,7 @@ class Launcher {
         this.#embed(chain.plain(op), op);
         break;
       case 'norm':
-        if (!chain.normIsMade(op, this.rows(op.out))) this.#norm(chain.plain(op), op);
+        if (!chain.norms.made(op, this.rows(op.out))) this.#norm(chain.plain(op), op);
         break;
       case 'product':
         this.#product(chain, op);
@@ -399,7 +363,7 @@ class Launcher {
     const rows = this.rows(op.out);
     if (rows === 0) return;
     const { key, block, shared, features, rows: tile, most, scratch } = chain.product(op, rows);
-    const norm = chain.normOf(op, rows);
+    const norm = chain.norms.of(op, rows);
     if (scratch) this.#dequantise(chain, matrix, address);
     const tiles = Math.ceil(matrix.features / features) * Math.ceil(rows / tile);
     this.launch(key, [most > 0 ? Math.min(most, tiles) : tiles, 1, 1], block, shared, {

@@ -28,7 +28,7 @@ export interface ProductKernel {
 }
 
 /** From so many rows on quantised weights are dequantised once for all of them. */
-const SCRATCH_ROWS = 512;
+const SCRATCH_ROWS = 896;
 /** Row counts that kernels are chosen for; beyond the last one: prefill. */
 export const ROW_CLASSES = [8, 16, 32, 64, 128, 256, SCRATCH_ROWS, Number.MAX_SAFE_INTEGER];
 export const rowClass = (rows: number): number => ROW_CLASSES.find((n) => rows <= n)!;
@@ -110,7 +110,7 @@ const SMALL_WEIGHTS = 2 ** 22;
 /** Quantised weights: blocks of 256 inputs (tuned with Q4_K), of 32 (with Q8_0). Stages are fewer where they do not fit. */
 const K = { kind: 'q', ku: 1 } as const;
 const B = { kind: 'q' } as const;
-const QUANTISED: Record<'large' | 'small', Record<8 | 64, Record<Role, QuantConfig>>> = {
+const QUANTISED: Record<'large' | 'small', Record<number, Record<Role, QuantConfig>>> = {
   large: {
     8: {
       qkv: { ...K, mw: 4, bn: 8, ku: 2, stages: 5 },
@@ -125,6 +125,20 @@ const QUANTISED: Record<'large' | 'small', Record<8 | 64, Record<Role, QuantConf
       gateUp: { ...K, mw: 8, bn: 64, stages: 3, wgmma: 1 },
       down: { ...K, mw: 4, bn: 64, stages: 3 },
       logits: { ...K, mw: 4, bn: 64, stages: 2, wgmma: 1 },
+    },
+    128: {
+      qkv: { ...K, mw: 8, bn: 64, stages: 3, wgmma: 1 },
+      o: { ...K, mw: 4, bn: 64, stages: 3 },
+      gateUp: { ...K, mw: 8, bn: 128, stages: 2, wgmma: 1 },
+      down: { ...K, mw: 4, bn: 64, stages: 3 },
+      logits: { ...K, mw: 8, bn: 128, stages: 2, wgmma: 1 },
+    },
+    256: {
+      qkv: { ...K, mw: 8, bn: 128, stages: 2, wgmma: 1 },
+      o: { ...K, mw: 8, bn: 64, stages: 3, wgmma: 1 },
+      gateUp: { ...K, mw: 8, bn: 128, stages: 2, wgmma: 1 },
+      down: { ...K, mw: 8, bn: 64, stages: 3, wgmma: 1 },
+      logits: { ...K, mw: 8, bn: 128, stages: 2, wgmma: 1 },
     },
   },
   small: {
@@ -141,6 +155,20 @@ const QUANTISED: Record<'large' | 'small', Record<8 | 64, Record<Role, QuantConf
       gateUp: { ...B, mw: 8, bn: 64, ku: 2, stages: 2, wgmma: 1 },
       down: { ...B, mw: 4, bn: 64, ku: 8, stages: 2 },
       logits: { ...B, mw: 8, bn: 64, ku: 2, stages: 2, wgmma: 1 },
+    },
+    128: {
+      qkv: { ...B, mw: 8, bn: 64, ku: 4, stages: 3, wgmma: 1 },
+      o: { ...B, mw: 4, bn: 64, ku: 4, stages: 3 },
+      gateUp: { ...B, mw: 8, bn: 128, ku: 2, stages: 2, wgmma: 1 },
+      down: { ...B, mw: 4, bn: 64, ku: 4, stages: 3 },
+      logits: { ...B, mw: 8, bn: 128, ku: 2, stages: 2, wgmma: 1 },
+    },
+    256: {
+      qkv: { ...B, mw: 8, bn: 128, ku: 2, stages: 2, wgmma: 1 },
+      o: { ...B, mw: 8, bn: 64, ku: 4, stages: 3, wgmma: 1 },
+      gateUp: { ...B, mw: 8, bn: 128, ku: 2, stages: 2, wgmma: 1 },
+      down: { ...B, mw: 8, bn: 64, ku: 4, stages: 3, wgmma: 1 },
+      logits: { ...B, mw: 8, bn: 128, ku: 2, stages: 2, wgmma: 1 },
     },
   },
 };
@@ -163,11 +191,11 @@ function quantised(matrix: Matrix, epilogue: number, rows: number, { wgmma, shar
     // two stages of 64 tokens do not fit where a block has 99 KiB
     return { kind: 'q', mw: 4, bn: sharedBytes < 120_000 ? 32 : 64, ku: large ? 1 : 2, stages: 2 };
   }
-  if (rows > 64) return { kind: 'q', mw: 8, bn: 128, ku: 1, stages: 2, wgmma: 1 };
+  if (rows > 256) return { kind: 'q', mw: 8, bn: 128, ku: large ? 1 : 2, stages: 2, wgmma: 1 };
   const role = roleOf(epilogue, matrix);
   if (rows <= 8 && !large && isSmall(matrix)) return SMALL.quantised[role] as QuantConfig;
-  const tuned = QUANTISED[large ? 'large' : 'small'][rows <= 8 ? 8 : 64][role];
-  return { ...tuned, bn: rows };
+  const tuned = QUANTISED[large ? 'large' : 'small'][rows <= 8 ? 8 : Math.max(rows, 64)]![role];
+  return { ...tuned, bn: Math.min(rows, tuned.bn) };
 }
 
 /** Is this product one of 16-bit tiles, because there are so many rows? */
@@ -191,16 +219,6 @@ function configOf(matrix: Matrix, epilogue: number, rows: number, gpu: Gpu): Con
   if (gpu.wgmma) return HOPPER[rows]?.[roleOf(epilogue, matrix)] ?? HOPPER_PREFILL;
   if (rows <= 16) return { ...M, mw: 2, bn: rows, stages: 4 };
   return { kind: 'mma', mw: 8, bn: 64, kt: 1, stages: 3 };
-}
-
-/** Rows and width of norms that products make themselves. */
-export const NORM_ROWS = 8;
-const NORM_WIDTH = 1024;
-/** Does a product make the norm of its few rows itself? Each of its blocks does, so there must not be many. */
-export function makesNorm(matrix: Matrix, width: number, act: number, epilogue: number, gpu: Gpu): boolean {
-  if (width % 64 !== 0 || width > NORM_WIDTH || matrix.inputs !== width) return false;
-  const { features } = productKernel(matrix, act, epilogue, NORM_ROWS, gpu);
-  return matrix.features <= 2 * gpu.multiprocessors * features;
 }
 
 /** The kernel for a matrix and a class of row counts. `norm`: values a row whose norm it makes itself, or 0. */
