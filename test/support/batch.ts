@@ -12,6 +12,7 @@ import type { Session } from '../../src/engine/sessions.js';
 import { DraftModel } from '../../src/engine/speculation/draft-model.js';
 import { MAX_DRAFTING } from '../../src/engine/speculation/drafter.js';
 import type { LongmindError } from '../../src/errors.js';
+import { Mover } from '../../src/tiers/index.js';
 import type { TokenLogprob } from '../../src/types.js';
 
 /** Steps in flight where a test does not say. See ahead.test.ts, which runs the tests of the batch at 2. */
@@ -47,6 +48,8 @@ export interface TestBatchOptions extends NullDeviceOptions {
   /** Token ids kept, all sequences together. */
   maxTokens?: number;
   onSessionChange?: (session: Readonly<Session>, from: number) => void;
+  /** Blocks that host memory below the device holds; KV is brought back from there, since computing it counts as slow. */
+  hostBlocks?: number;
   /** What tokens spell: letters (default), or the byte of their number minus 3. */
   vocab?: 'letters' | 'bytes';
 }
@@ -57,6 +60,7 @@ export class TestBatch {
   readonly cache: CacheManager;
   readonly device: Device;
   readonly draft: DraftModel | null;
+  readonly #mover: Mover | null;
   #nextId = 1;
 
   constructor(o: TestBatchOptions = {}) {
@@ -86,7 +90,10 @@ export class TestBatch {
       maxSequences: 10_000,
       maxTokens: o.maxTokens ?? 1_000_000,
       grow: (total) => this.device.growKv(total),
+      tiers: o.hostBlocks ? { host: o.hostBlocks, disk: 0 } : undefined,
     });
+    const hostSlots = o.hostBlocks ?? 0;
+    this.#mover = hostSlots ? new Mover(this.cache, { kv: this.device.kv, sessionLen, hostSlots, disk: null }) : null;
     this.draft = o.draft ? openDraft({ drawn: o.drawn, sessionLen, ...o.draft }) : null;
     const spell = (t: number) => (o.vocab === 'bytes' ? Math.max(0, t - 3) & 255 : 97 + (t % 26));
     const letters = Uint8Array.from({ length: VOCAB }, (_, t) => spell(t));
@@ -103,7 +110,14 @@ export class TestBatch {
         maxQueue: o.maxQueue ?? 1000,
         sessions: { max: 1000, shareAcrossOwners: true, onChange: o.onSessionChange },
         // rows cost nothing: guesses are as long as they may be
-        budget: { tokens: () => budget, observe: () => {}, prefillMs: () => 0, rowMs: () => 0, fixedMs: () => 1 },
+        budget: {
+          tokens: () => budget,
+          observe: () => {},
+          prefillMs: (n) => (hostSlots ? 1000 * n : 0),
+          rowMs: () => 0,
+          fixedMs: () => 1,
+        },
+        mover: this.#mover,
         speculation: o.speculation,
         draft: this.draft,
         admission: { vocab: VOCAB, tokenBytes, endOfTurn: new Set([EOS]) },
@@ -153,9 +167,10 @@ export class TestBatch {
     return id;
   }
 
-  /** Steps until nothing is left to do; checks every invariant at each step. */
+  /** Steps until nothing is left to do, on the device and below it; checks every invariant at each step. */
   run(check = true, limit = 100_000): void {
-    for (let i = 0; this.batch.step(); i++) {
+    const moving = () => this.batch.watching || this.cache.ordersWaiting() + this.cache.ordersOutstanding() > 0;
+    for (let i = 0; this.batch.step() || moving(); i++) {
       if (check) this.batch.check();
       if (check) this.draft?.check();
       if (i > limit) throw new Error(`the batch did not come to an end in ${limit} steps`);
