@@ -1,2 +1,2 @@
-export { Mover } from './mover.js';
+export { type Disk, Mover } from './mover.js';
 export { Tiers } from './tiers.js';

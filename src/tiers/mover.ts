@@ -7,6 +7,9 @@ import type { RestoreCost, TierOperations, TransferOrder } from '../cache/types.
 import type { KvTransfers, Transfer } from '../device/device.js';
 import type { DiskTier } from './disk-tier.js';
 
+/** What the mover needs of a disk. */
+export type Disk = Pick<DiskTier, 'writable' | 'poll' | 'read' | 'write' | 'erase'>;
+
 /** Buffers between disk and device take so much memory together, and are so many at least and at most. */
 const STAGING_BYTES = 64 * 2 ** 20;
 const MIN_STAGING = 4;
@@ -20,7 +23,7 @@ export interface MoverOptions {
   /** Tokens of the longest sequence. */
   sessionLen: number;
   hostSlots: number;
-  disk: DiskTier | null;
+  disk: Disk | null;
 }
 
 interface DeviceCopy {
@@ -30,7 +33,7 @@ interface DeviceCopy {
 
 export class Mover {
   readonly #kv: KvTransfers;
-  readonly #disk: DiskTier | null;
+  readonly #disk: Disk | null;
   readonly #host: Uint8Array[];
   readonly #staging: Uint8Array[] = [];
   readonly #copies: DeviceCopy[] = [];
@@ -140,8 +143,8 @@ export class Mover {
       this.cache.orderDone(id, ok);
     };
     this.#disk!.read(disk, buffer, ({ ok }) => {
-      if (ok) this.#copy(this.#kv.write(block, buffer), () => done(true));
-      else done(false);
+      if (ok && this.cache.loadArrived(id)) this.#copy(this.#kv.write(block, buffer), () => done(true));
+      else done(ok);
     });
   }
 
