@@ -26,10 +26,7 @@ function expected(): { b: number[]; a: number[] } {
 test('KV comes back instead of being computed, and the answer is the same', () => {
   const batch = evicted({ transferDelay: 3 });
   const { tokensComputed } = batch.cache.stats();
-  assert.deepEqual(
-    batch.complete(tokens(8, 3), { sessionId: 'b', append: true, limits: greedy }).tokens,
-    expected().b,
-  );
+  assert.deepEqual(batch.complete(tokens(8, 3), { sessionId: 'b', append: true, limits: greedy }).tokens, expected().b);
   const after = batch.cache.stats();
   assert.ok(after.tokensRestored >= 80, `${after.tokensRestored} restored`);
   assert.ok(after.tokensComputed - tokensComputed <= 16, `${after.tokensComputed - tokensComputed} computed`);
