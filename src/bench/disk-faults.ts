@@ -1,6 +1,4 @@
 /** How a disk fails (faulty-disk.ts), as plain data. */
-import type { DiskProgram } from '../tiers/index.js';
-
 export interface DiskFaults {
   seed: number;
   /** Shares (0 … 1) of writes that store a part and say that they stored all, and of those refused with ENOSPC halfway. */
@@ -23,8 +21,4 @@ export const SILENT = 2;
 export function diskFaults(faults: Partial<DiskFaults>): DiskFaults {
   const state = new Int32Array(new SharedArrayBuffer(4));
   return { seed: 1, torn: 0, full: 0, flipped: 0, broken: 0, delayMs: 0, state, ...faults };
-}
-
-export function faultyDisk(faults: DiskFaults): DiskProgram {
-  return { script: new URL('./faulty-disk.js', import.meta.url).href, data: faults };
 }

@@ -15,7 +15,7 @@ import type { EngineRequest } from '../engine/request.js';
 import type { LongmindError } from '../errors.js';
 import type { TensorSource, TierStats, TokenLogprob } from '../types.js';
 import { DelayedDevice } from './delayed-device.js';
-import { AWAY, type DiskFaults, diskFaults, faultyDisk, HERE, SILENT } from './disk-faults.js';
+import { AWAY, type DiskFaults, diskFaults, HERE, SILENT } from './disk-faults.js';
 import { uniform } from './random.js';
 
 export interface HitMissModel {
@@ -60,6 +60,8 @@ export interface HitMissRun {
   problems: string[];
   seconds: number;
 }
+
+const FAULTY_DISK = new URL('./faulty-disk.js', import.meta.url).href;
 
 /** Room for one session of this load, in blocks. */
 function blocksForOne(o: HitMissOptions, blockLen: number): number {
@@ -183,7 +185,7 @@ async function runOnce(
   const failures: LongmindError[] = [];
   const data = {
     ...{ program: model.program, weights: model.weights, config, fingerprint: '', modelKey: 'the only model' },
-    diskProgram: faults ? faultyDisk(faults) : undefined,
+    diskProgram: faults ? { script: FAULTY_DISK, data: faults } : undefined,
   };
   const events = {
     token: (r: EngineRequest, tokenId: number, logprob: TokenLogprob | null) => {

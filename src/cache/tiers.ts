@@ -29,7 +29,7 @@ export const WAITING = 1;
 export const READING = 2;
 /** The block is being written. */
 export const WRITING = 3;
-export const ARRIVED = 4;
+const ARRIVED = 4;
 
 const NO_NODE = -0x80000000;
 /** A slot cannot be had: now, or not for this node. */

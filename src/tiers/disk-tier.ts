@@ -156,6 +156,7 @@ export class DiskTier {
       await within(patienceMs, new Promise((resolve) => this.#send({ id: this.#nextId++, kind: 'sync' }, resolve)));
     this.#ended = true;
     this.#port.close();
+    this.#endAll('the disk did not answer');
     // a thread that is stuck in the system still uses both
     if (!(await within(patienceMs, this.#worker.terminate()))) return;
     closeSync(this.fd);
@@ -191,8 +192,12 @@ export class DiskTier {
     if (this.#ended) return;
     this.#ended = true;
     this.options.onProblem?.(`the disk cache is not used any more: ${e.message}`);
-    for (const id of [...this.#waiting.keys()]) this.#end({ id, ok: false, ms: 0, error: e.message });
+    this.#endAll(e.message);
     this.options.onWake?.();
+  }
+
+  #endAll(error: string): void {
+    for (const id of [...this.#waiting.keys()]) this.#end({ id, ok: false, ms: 0, error });
   }
 
   /** A failed write makes a pause. */

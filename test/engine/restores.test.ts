@@ -1,13 +1,13 @@
 /** Requests whose KV is brought back: they wait in the queue, with blocks reserved for them, and nobody waits for ever. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { TestBatch, tokens } from '../support/batch.js';
+import { TestBatch, type TestBatchOptions, tokens } from '../support/batch.js';
 
 const HOST = { hostBlocks: 64, blocks: 8, blockLen: 16, sessionLen: 128 };
 const greedy = { maxTokens: 4, ignoreEos: true };
 
 /** Session `b` has said 80 tokens, which lie in host memory; what the device holds is another's. */
-function evicted(more: { transferDelay?: number; now?: () => number } = {}): TestBatch {
+function evicted(more: TestBatchOptions = {}): TestBatch {
   const b = new TestBatch({ ...HOST, ...more });
   b.complete(tokens(80, 1), { sessionId: 'b', limits: greedy });
   b.complete(tokens(120, 2), { sessionId: 'other', limits: greedy });
@@ -48,14 +48,31 @@ test('who comes first is let in though another one, whose KV is back, holds the 
   assert.deepEqual([batch.outcomes.get(a)!.tokens, batch.outcomes.get(b)!.tokens], [expected().a, expected().b]);
 });
 
-test('what does not come is computed: nobody waits longer than twice what computing takes', () => {
+test('a disk that does not answer: what does not come is computed, in the blocks that were kept for it', () => {
   let now = 0;
-  const batch = evicted({ now: () => now });
-  batch.device.kv.done = () => false; // from now on no copy ends
+  const batch = evicted({ hostBlocks: 0, diskBlocks: 64, now: () => now });
+  batch.disk.silent = true;
   const b = batch.submit(tokens(8, 3), { sessionId: 'b', append: true, limits: greedy });
   for (let i = 0; i < 100; i++) assert.equal(batch.batch.step(), false, 'it waits');
   assert.equal(batch.batch.running, 0);
   now += 30_001; // the longest that anybody waits
-  for (let i = 0; i < 100 && !batch.outcomes.get(b)!.finished; i++) batch.batch.step();
+  for (let i = 0; i < 20 && !batch.outcomes.get(b)!.finished; i++) batch.batch.step();
+  assert.deepEqual(batch.outcomes.get(b)!.tokens, expected().b);
+  batch.disk.silent = false;
+  batch.run();
+  assert.equal(batch.cache.ordersOutstanding(), 0);
+});
+
+test('who runs alone gets the blocks of what does not come, and no error', () => {
+  const batch = evicted({ hostBlocks: 0, diskBlocks: 64 });
+  const a = batch.submit(tokens(16, 4), { limits: { maxTokens: 100, ignoreEos: true } });
+  batch.batch.step();
+  batch.disk.silent = true;
+  const b = batch.submit(tokens(8, 3), { sessionId: 'b', append: true, limits: greedy });
+  for (let i = 0; i < 200 && !batch.outcomes.get(a)!.finished; i++) batch.batch.step();
+  assert.equal(batch.outcomes.get(a)!.error, null);
+  assert.equal(batch.outcomes.get(a)!.tokens.length, 100);
+  batch.disk.silent = false;
+  batch.run();
   assert.deepEqual(batch.outcomes.get(b)!.tokens, expected().b);
 });

@@ -3,7 +3,11 @@
  * error, no end of waiting, and the counters tell. The long form is bench:hit-miss --faults.
  */
 import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import { test } from 'node:test';
+import { AWAY, diskFaults, HERE, SILENT } from '../../src/bench/disk-faults.js';
 import {
   faultVariants,
   firstDifference,
@@ -12,9 +16,13 @@ import {
   runVariant,
   variants,
 } from '../../src/bench/hit-miss.js';
-import { openModelFile } from '../support/model-file.js';
+import { engineOptions, parseOptions } from '../../src/config.js';
+import { EngineClient } from '../../src/engine/client.js';
+import { createTokenizerClient } from '../../src/tokenizer/index.js';
+import { readGguf } from '../../src/weights/index.js';
+import { bundledModelPath, openFile, openModelFile } from '../support/model-file.js';
 
-const load = { sessions: 4, turns: 3, said: [30, 90] as [number, number], answered: 8, seed: 5 };
+const load = { sessions: 3, turns: 3, said: [30, 90] as [number, number], answered: 6, seed: 5 };
 
 /** What the counters of the first engine must say; the second one finds what it left. */
 const told: Record<string, (t: NonNullable<HitMissRun['tiers']>, run: HitMissRun) => boolean> = {
@@ -50,3 +58,57 @@ test('a disk that fails in any way costs time alone', async (t) => {
     'variants that are not there',
   );
 });
+
+test('seen from outside: a disk that goes away while its KV is being brought back, and does not answer at the end', async (t) => {
+  const file = bundledModelPath();
+  if (!file) return t.skip('the bundled model is not here');
+  const dir = mkdtempSync(path.join(tmpdir(), 'longmind-faults-'));
+  const faults = diskFaults({ delayMs: 1 });
+  const set = (state: number) => {
+    Atomics.store(faults.state, 0, state);
+    Atomics.notify(faults.state, 0);
+  };
+  const gguf = readGguf(file);
+  const { program, weights } = openFile(file);
+  const tokenizer = createTokenizerClient(gguf.metadata, { modelVocab: program.dims.vocab });
+  const options = { cacheDisk: `${dir}:64MiB`, cacheMaxEntryCount: 12, sessionLen: 512, cacheBlockSeqLen: 64 };
+  const { client } = await EngineClient.start(
+    {
+      ...{ program, weights, config: parseOptions(engineOptions, options), fingerprint: '', modelKey: 'one' },
+      diskProgram: { script: new URL('../../src/bench/faulty-disk.js', import.meta.url).href, data: faults },
+    },
+    tokenizer,
+  );
+  t.after(async () => {
+    set(HERE);
+    await client.close();
+    rmSync(dir, { recursive: true, force: true });
+  });
+  const problems: string[] = [];
+  client.onProblem((p) => problems.push(p));
+  const answers: string[][] = [[], [], [], []];
+  for (const state of [HERE, AWAY, HERE, SILENT]) {
+    set(state);
+    const turn = async (s: number) => {
+      const prompt = Array.from({ length: 60 }, (_, i) => 300 + ((i * 31 + s * 7) % 500));
+      const options = { sessionId: `s${s}`, sessionAppend: true, maxTokens: 4, temperature: 0, ignoreEos: true };
+      const { tokenIds, finishReason } = await client.complete({ prompt, ...options }).result();
+      assert.equal(finishReason, 'length');
+      answers[s]!.push(tokenIds.join());
+    };
+    await Promise.all(answers.map((_, s) => turn(s)));
+    if (state !== SILENT) await saved(client);
+  }
+  const { tiers } = (await client.stats()).cache;
+  assert.ok(tiers!.saves > 0 && tiers!.saveFailures > 0, JSON.stringify(tiers));
+  assert.match(problems[0]!, /cannot be written: ENODEV/);
+  await client.check();
+});
+
+async function saved(client: EngineClient): Promise<void> {
+  for (;;) {
+    const { tiers } = (await client.stats()).cache;
+    if (tiers!.waiting + tiers!.outstanding === 0) return;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}

@@ -14,6 +14,7 @@ import { MAX_DRAFTING } from '../../src/engine/speculation/drafter.js';
 import type { LongmindError } from '../../src/errors.js';
 import { Mover } from '../../src/tiers/index.js';
 import type { TokenLogprob } from '../../src/types.js';
+import { MemoryDisk } from './memory-disk.js';
 
 /** Steps in flight where a test does not say. See ahead.test.ts, which runs the tests of the batch at 2. */
 let depth = 1;
@@ -48,8 +49,9 @@ export interface TestBatchOptions extends NullDeviceOptions {
   /** Token ids kept, all sequences together. */
   maxTokens?: number;
   onSessionChange?: (session: Readonly<Session>, from: number) => void;
-  /** Blocks that host memory below the device holds; KV is brought back from there, since computing it counts as slow. */
+  /** Blocks that host memory and a disk below the device hold; KV is brought back, since computing it counts as slow. */
   hostBlocks?: number;
+  diskBlocks?: number;
   /** What tokens spell: letters (default), or the byte of their number minus 3. */
   vocab?: 'letters' | 'bytes';
 }
@@ -60,6 +62,8 @@ export class TestBatch {
   readonly cache: CacheManager;
   readonly device: Device;
   readonly draft: DraftModel | null;
+  /** Below the device, if there are `diskBlocks`. */
+  readonly disk = new MemoryDisk();
   readonly #mover: Mover | null;
   #nextId = 1;
 
@@ -90,10 +94,16 @@ export class TestBatch {
       maxSequences: 10_000,
       maxTokens: o.maxTokens ?? 1_000_000,
       grow: (total) => this.device.growKv(total),
-      tiers: o.hostBlocks ? { host: o.hostBlocks, disk: 0 } : undefined,
+      tiers: { host: o.hostBlocks ?? 0, disk: o.diskBlocks ?? 0 },
     });
-    const hostSlots = o.hostBlocks ?? 0;
-    this.#mover = hostSlots ? new Mover(this.cache, { kv: this.device.kv, sessionLen, hostSlots, disk: null }) : null;
+    const tiers = o.hostBlocks || o.diskBlocks;
+    const below = {
+      kv: this.device.kv,
+      sessionLen,
+      hostSlots: o.hostBlocks ?? 0,
+      disk: o.diskBlocks ? this.disk : null,
+    };
+    this.#mover = tiers ? new Mover(this.cache, below) : null;
     this.draft = o.draft ? openDraft({ drawn: o.drawn, sessionLen, ...o.draft }) : null;
     const spell = (t: number) => (o.vocab === 'bytes' ? Math.max(0, t - 3) & 255 : 97 + (t % 26));
     const letters = Uint8Array.from({ length: VOCAB }, (_, t) => spell(t));
@@ -113,7 +123,7 @@ export class TestBatch {
         budget: {
           tokens: () => budget,
           observe: () => {},
-          prefillMs: (n) => (hostSlots ? 1000 * n : 0),
+          prefillMs: (n) => (tiers ? 1000 * n : 0),
           rowMs: () => 0,
           fixedMs: () => 1,
         },

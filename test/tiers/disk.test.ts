@@ -342,3 +342,11 @@ test('a disk thread that dies ends every order, and the next ones', async (t) =>
   assert.equal(problems.length, 1);
   await tier.close();
 });
+
+test('a disk that does not answer is left behind when it is closed', async (t) => {
+  const program = { script: new URL('./faulty-disk.js', import.meta.url).href, data: null };
+  const tier = DiskTier.open(options(folder(t), { program }));
+  const written = write(tier, 10, text(16), kvOf(1));
+  await tier.close(50);
+  assert.equal((await written).ok, false);
+});
