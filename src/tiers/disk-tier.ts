@@ -58,6 +58,7 @@ export class DiskTier {
   #pausedUntil = 0;
   #pauseMs = 0;
   #ended = false;
+  #closed: Promise<void> | null = null;
 
   private constructor(
     readonly layout: DiskLayout,
@@ -151,7 +152,12 @@ export class DiskTier {
   }
 
   /** All that was ordered is on the disk then, unless the disk does not answer within `patienceMs`: it is left behind. */
-  async close(patienceMs: number = CLOSE_MS): Promise<void> {
+  close(patienceMs: number = CLOSE_MS): Promise<void> {
+    this.#closed ??= this.#close(patienceMs);
+    return this.#closed;
+  }
+
+  async #close(patienceMs: number): Promise<void> {
     if (!this.#ended)
       await within(patienceMs, new Promise((resolve) => this.#send({ id: this.#nextId++, kind: 'sync' }, resolve)));
     this.#ended = true;

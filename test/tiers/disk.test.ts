@@ -350,3 +350,12 @@ test('a disk that does not answer is left behind when it is closed', async (t) =
   await tier.close(50);
   assert.equal((await written).ok, false);
 });
+
+test('closed twice, it closes its file once: the number may be another file by then', async (t) => {
+  const dir = folder(t);
+  const tier = DiskTier.open(options(dir));
+  await Promise.all([tier.close(), tier.close()]);
+  const fds = Array.from({ length: 8 }, () => openSync(path.join(dir, FILE), 'r'));
+  await tier.close();
+  for (const fd of fds) fs.closeSync(fd);
+});
