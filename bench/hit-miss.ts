@@ -1,11 +1,12 @@
 /**
- * npm run bench:hit-miss -- MODEL.gguf [--sessions 32] [--turns 4] [--depth 1,2] [--speculation auto,off] [--faults] [--json]: the
- * long form of test/promises/hit-miss.test.ts, and with --faults of disk-faults.test.ts. What the engine gives in step with the
- * device, with room for all and without guesses, is the measure.
+ * npm run bench:hit-miss -- MODEL.gguf [--sessions 32] [--turns 4] [--depth 1,2] [--speculation auto,off] [--disks 1,2,3] [--faults]
+ * [--json]: the long form of test/promises/hit-miss.test.ts, with disks of more sizes (blocks); with --faults the one of
+ * disk-faults.test.ts. What the engine gives in step with the device, with room for all and without guesses, is the measure.
  */
 import './plain-errors.js';
 import { parseArgs } from 'node:util';
 import {
+  diskVariants,
   faultVariants,
   firstDifference,
   type HitMissRun,
@@ -24,6 +25,7 @@ const { values: args, positionals } = parseArgs({
     turns: { type: 'string', default: '4' },
     depth: { type: 'string', default: '1' },
     speculation: { type: 'string', default: 'auto' },
+    disks: { type: 'string', default: '' },
     faults: { type: 'boolean', default: false },
     json: { type: 'boolean', default: false },
   },
@@ -31,7 +33,7 @@ const { values: args, positionals } = parseArgs({
 const file = positionals[0];
 if (!file) {
   console.error(
-    'usage: npm run bench:hit-miss -- MODEL.gguf [--sessions 32] [--turns 4] [--depth 1,2] [--speculation auto,off] [--faults] [--json]',
+    'usage: npm run bench:hit-miss -- MODEL.gguf [--sessions 32] [--turns 4] [--depth 1,2] [--speculation auto,off] [--disks 1,2,3] [--faults] [--json]',
   );
   process.exit(2);
 }
@@ -60,25 +62,28 @@ type Row = ReturnType<typeof row>;
 function print(r: Row): void {
   const n = (value: number, width: number) => String(value).padStart(width);
   const failed = r.tiers && args.faults ? `  failed ${n(r.tiers.saveFailures, 3)} + ${n(r.tiers.loadFailures, 3)}` : '';
-  console.log(
+  const say = args.json ? console.error : console.log;
+  say(
     `${r.same ? 'same bits' : 'DIFFERENT'}  ${r.depth} ${r.speculation.padEnd(4)}  ${r.name.padEnd(44)} evicted ${n(r.blocksEvicted, 5)}  ` +
       `recomputed ${n(r.tokensRecomputed, 6)}  restored ${n(r.tokensRestored, 6)}${failed}  preempted ${n(r.preemptions, 3)}  ` +
       `guessed ${n(r.draftsAccepted, 4)}  ${r.seconds.toFixed(1)} s`,
   );
 }
 
+const disks = args.disks === '' ? [] : args.disks.split(',').map(Number);
+const played = args.faults ? faultVariants(load) : [...variants(load), ...diskVariants(load, disks)];
 const rows: Row[] = [];
 const base = await runVariant(model, variants(load)[0]!, load);
 for (const depth of args.depth.split(',').map(Number))
   for (const speculation of args.speculation.split(','))
-    for (const v of args.faults ? faultVariants(load) : variants(load)) {
+    for (const v of played) {
       // one variant says itself that nothing is guessed
       const variant = { ...v, config: { speculation, ...v.config } };
       const play = args.faults ? runTwice : async (...a: Parameters<typeof runVariant>) => [await runVariant(...a)];
       for (const [i, run] of (await play(model, variant, load, openDelayed(depth))).entries()) {
         const name = i === 0 ? run.name : `${run.name}, the next engine`;
         rows.push(row({ ...run, name }, base, depth, speculation));
-        if (!args.json) print(rows.at(-1)!);
+        print(rows.at(-1)!);
       }
     }
 const different = rows.filter((r) => !r.same);

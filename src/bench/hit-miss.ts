@@ -101,6 +101,12 @@ export function variants(o: HitMissOptions): Variant[] {
   ];
 }
 
+/** Room for an eighth, over disks of so many blocks. */
+export function diskVariants(o: HitMissOptions, sizes: readonly number[]): Variant[] {
+  const eighth = variants(o).find((v) => v.name === 'an eighth, together')!;
+  return sizes.map((diskBlocks) => ({ ...eighth, name: `an eighth, a disk of ${diskBlocks}`, diskBlocks }));
+}
+
 /** A disk that fails in each way there is. */
 export function faultVariants(o: HitMissOptions): Variant[] {
   const one = blocksForOne(o, 64);
