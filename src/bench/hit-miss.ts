@@ -13,8 +13,9 @@ import { type Device, kvBlockBytes, type Program } from '../device/device.js';
 import { Core } from '../engine/core.js';
 import type { EngineRequest } from '../engine/request.js';
 import type { LongmindError } from '../errors.js';
-import type { TensorSource } from '../types.js';
+import type { TensorSource, TierStats, TokenLogprob } from '../types.js';
 import { DelayedDevice } from './delayed-device.js';
+import { AWAY, type DiskFaults, diskFaults, HERE, SILENT } from './disk-faults.js';
 import { uniform } from './random.js';
 
 export interface HitMissModel {
@@ -28,6 +29,8 @@ interface HitMissOptions {
   said: [number, number];
   answered: number;
   seed: number;
+  /** Requests handed in, of all. */
+  onProgress?: (done: number, total: number) => void;
 }
 
 interface Variant {
@@ -37,6 +40,8 @@ interface Variant {
   diskBlocks: number;
   /** All sessions speak at once, or one after the other. */
   together: boolean;
+  /** How the disk fails; `states` by turn, HERE if not given. */
+  faults?: Partial<DiskFaults> & { states?: readonly number[] };
 }
 
 export interface HitMissRun {
@@ -49,8 +54,14 @@ export interface HitMissRun {
   /** Tokens that were guessed right. */
   draftsAccepted: number;
   preemptions: number;
+  /** What became of the disk; null: there is none. */
+  tiers: TierStats | null;
+  /** What the engine told whoever runs it. */
+  problems: string[];
   seconds: number;
 }
+
+const FAULTY_DISK = new URL('./faulty-disk.js', import.meta.url).href;
 
 /** Room for one session of this load, in blocks. */
 function blocksForOne(o: HitMissOptions, blockLen: number): number {
@@ -90,6 +101,38 @@ export function variants(o: HitMissOptions): Variant[] {
   ];
 }
 
+/** Room for an eighth, over disks of so many blocks. */
+export function diskVariants(o: HitMissOptions, sizes: readonly number[]): Variant[] {
+  const eighth = variants(o).find((v) => v.name === 'an eighth, together')!;
+  return sizes.map((diskBlocks) => ({ ...eighth, name: `an eighth, a disk of ${diskBlocks}`, diskBlocks }));
+}
+
+/** A disk that fails in each way there is. */
+export function faultVariants(o: HitMissOptions): Variant[] {
+  const one = blocksForOne(o, 64);
+  const all = one * o.sessions;
+  const config = { cacheBlockSeqLen: 64, maxPrefillTokenNum: 256, maxBatchSize: o.sessions };
+  const v = (name: string, faults: Variant['faults'], together = true, diskBlocks = 2 * all): Variant => ({
+    ...{ name, faults, together, diskBlocks },
+    config: { ...config, cacheMaxEntryCount: together ? Math.max(one + 1, Math.ceil(all / 8)) : one },
+  });
+  return [
+    v('torn writes', { torn: 0.5 }),
+    v('all writes torn, alone', { torn: 1 }, false),
+    v('flipped bits', { flipped: 0.5 }),
+    v('ENOSPC now and then', { full: 0.3 }),
+    v('ENOSPC always', { full: 1 }),
+    v('EIO now and then', { broken: 0.3 }),
+    v('EIO always, alone', { broken: 1 }, false),
+    v('slow', { delayMs: 60 }),
+    v('away, and back', { states: [HERE, AWAY] }),
+    v('no answer for a while', { states: [HERE, SILENT] }),
+    v('no answer for a while, alone', { states: [HERE, SILENT] }, false),
+    v('all of it', { torn: 0.1, full: 0.1, flipped: 0.1, broken: 0.1, delayMs: 2, states: [HERE, HERE, AWAY] }),
+    v('all of it, a disk of one block', { torn: 0.2, full: 0.2, flipped: 0.2, broken: 0.2 }, true, 1),
+  ];
+}
+
 function openCpu({ threads, isa }: EngineConfig): Device {
   return createCpuDevice({ threads: threads || undefined, isa });
 }
@@ -105,25 +148,70 @@ export async function runVariant(
   o: HitMissOptions,
   openDevice: (config: EngineConfig) => Device = openCpu,
 ): Promise<HitMissRun> {
-  const dir = variant.diskBlocks > 0 ? mkdtempSync(path.join(tmpdir(), 'longmind-hit-miss-')) : null;
-  const cacheDisk = dir && { dir, bytes: diskBytes(model.program, variant) };
+  return (await runInFolder(1, model, variant, o, openDevice))[0]!;
+}
+
+/** The same conversations twice, the second time by an engine that finds on the disk what the first one left. */
+export function runTwice(
+  model: HitMissModel,
+  variant: Variant,
+  o: HitMissOptions,
+  openDevice: (config: EngineConfig) => Device = openCpu,
+): Promise<HitMissRun[]> {
+  return runInFolder(2, model, variant, o, openDevice);
+}
+
+async function runInFolder(
+  times: number,
+  ...args: Parameters<typeof runOnce> extends [string, ...infer A] ? A : never
+) {
+  const dir = mkdtempSync(path.join(tmpdir(), 'longmind-hit-miss-'));
+  const runs: HitMissRun[] = [];
+  try {
+    while (runs.length < times) runs.push(await runOnce(dir, ...args));
+  } finally {
+    rmSync(dir, { recursive: true, force: true });
+  }
+  return runs;
+}
+
+async function runOnce(
+  dir: string,
+  model: HitMissModel,
+  variant: Variant,
+  o: HitMissOptions,
+  openDevice: (config: EngineConfig) => Device,
+): Promise<HitMissRun> {
+  const cacheDisk = variant.diskBlocks > 0 ? { dir, bytes: diskBytes(model.program, variant) } : null;
+  const faults = variant.faults ? diskFaults(variant.faults) : null;
+  const problems: string[] = [];
   const config = parseOptions(engineOptions, { ...variant.config, cacheDisk, sessionLen: sessionLength(model, o) });
   const vocab = model.program.dims.vocab;
   const outcomes = new Map<number, HitMissRun['answers'][number]>();
   const failures: LongmindError[] = [];
-  const data = { program: model.program, weights: model.weights, config, fingerprint: '', modelKey: 'the only model' };
-  const core = new Core(data, openDevice(config), {
-    token: (r, tokenId, logprob) => {
+  const data = {
+    ...{ program: model.program, weights: model.weights, config, fingerprint: '', modelKey: 'the only model' },
+    diskProgram: faults ? { script: FAULTY_DISK, data: faults } : undefined,
+  };
+  const events = {
+    token: (r: EngineRequest, tokenId: number, logprob: TokenLogprob | null) => {
       const a = outcomes.get(r.id)!;
       a.tokens.push(tokenId);
       a.logprobs.push(logprob!.logprob);
     },
     finished: () => {},
-    failed: (_, e) => failures.push(e),
-  });
+    failed: (_: number, e: LongmindError) => failures.push(e),
+  };
+  const core = new Core(data, openDevice(config), events, { problem: (p) => problems.push(p) });
+  const setDisk = (state: number) => {
+    if (!faults) return;
+    Atomics.store(faults.state, 0, state);
+    Atomics.notify(faults.state, 0);
+  };
   const started = performance.now();
   try {
-    const answers = await converse(core, variant.together, o, vocab, outcomes);
+    const onTurn = (turn: number) => setDisk(variant.faults?.states?.[turn] ?? HERE);
+    const answers = await converse(core, variant, o, vocab, outcomes, onTurn);
     if (failures.length > 0) throw failures[0]!;
     core.batch.check();
     const cache = core.cache.stats();
@@ -135,11 +223,13 @@ export async function runVariant(
       tokensRestored: cache.tokensRestored,
       draftsAccepted: core.stats().drafts.accepted,
       preemptions: core.batch.counters.preemptions,
+      tiers: cache.tiers,
+      problems,
       seconds: (performance.now() - started) / 1e3,
     };
   } finally {
+    setDisk(HERE);
     await core.close();
-    if (dir) rmSync(dir, { recursive: true, force: true });
   }
 }
 
@@ -157,20 +247,23 @@ function sessionLength(model: HitMissModel, o: HitMissOptions): number {
 
 async function converse(
   core: Core,
-  together: boolean,
+  { together, faults }: Variant,
   o: HitMissOptions,
   vocab: number,
   outcomes: Map<number, HitMissRun['answers'][number]>,
+  onTurn: (turn: number) => void,
 ): Promise<HitMissRun['answers']> {
   const answers: HitMissRun['answers'] = [];
   // what is being brought back is waited for, what is being saved too: else it would be evicted unsaved
-  const drain = async () => {
-    while (core.batch.step() || core.batch.watching || core.cache.ordersWaiting() + core.cache.ordersOutstanding() > 0)
-      await new Promise(setImmediate);
+  const moves = () => core.batch.watching || core.cache.ordersWaiting() + core.cache.ordersOutstanding() > 0;
+  const drain = async (turn: number) => {
+    const answers = faults?.states?.[turn] !== SILENT;
+    while (core.batch.step() || (answers ? moves() : !core.batch.idle)) await new Promise(setImmediate);
   };
   const randoms = Array.from({ length: o.sessions }, (_, s) => uniform(o.seed * 1000 + s));
   let id = 0;
   for (let turn = 0; turn < o.turns; turn++) {
+    onTurn(turn);
     for (let s = 0; s < o.sessions; s++) {
       const random = randoms[s]!;
       const n = o.said[0] + Math.floor(random() * (o.said[1] - o.said[0] + 1));
@@ -179,9 +272,10 @@ async function converse(
       outcomes.set(++id, answer);
       answers.push(answer);
       core.batch.submit(request(id, said, s, o.answered));
-      if (!together) await drain();
+      if (!together) await drain(turn);
+      o.onProgress?.(answers.length, o.turns * o.sessions);
     }
-    await drain();
+    await drain(turn);
   }
   return answers;
 }

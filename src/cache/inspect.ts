@@ -13,7 +13,7 @@ import {
   type SequenceList,
   type SequenceStore,
 } from './sequences.js';
-import { ARRIVED, IDLE, type Place, READING, type Tiers, WAITING } from './tiers.js';
+import { IDLE, type Place, READING, type Tiers, WAITING, WRITING } from './tiers.js';
 import type { TokenRuns } from './token-runs.js';
 import type { BlockTree } from './tree.js';
 import type { CacheConfig, CacheSnapshot, CacheStats } from './types.js';
@@ -345,7 +345,12 @@ function checkTiers(m: Parts, t: Tiers): void {
     if (o.kind === 'save' || o.kind === 'demote') writes++;
     if (o.kind === 'save' && o.block !== -1) saving.add(o.block);
     if (o.kind === 'load') {
-      invariant(t.target[o.node] === o.block && t.phase[o.node] === READING, `order ${o.id}: another block is loaded`);
+      // nobody waits for it any longer
+      if (o.block === -1) continue;
+      const phase = t.phase[o.node];
+      const reads = phase === WRITING || (phase === READING && o.disk !== -1);
+      invariant(t.target[o.node] === o.block && reads, `order ${o.id}: another block is loaded`);
+      invariant(!reading.has(o.node), `node ${o.node} is loaded twice`);
       reading.add(o.node);
     }
     if (o.kind !== 'forget') continue;
@@ -414,8 +419,9 @@ function checkNode(m: Parts, t: Tiers, n: number, waiters: number, reading: bool
   const [target, phase] = [t.target[n]!, t.phase[n]!];
   invariant(t.waiters[n] === waiters, `node ${n}: ${t.waiters[n]} wait for it, ${waiters} sequences`);
   invariant((target !== -1) === (phase !== IDLE), `node ${n}: phase ${phase}, block ${target}`);
-  invariant((phase === READING) === reading && (phase === WAITING) === t.loads.has(n), `node ${n}: a load is lost`);
-  if (phase === WAITING || phase === ARRIVED) invariant(waiters > 0, `node ${n} is loaded for nobody`);
+  const underWay = phase === READING || phase === WRITING;
+  invariant(underWay === reading && (phase === WAITING) === t.loads.has(n), `node ${n}: a load is lost`);
+  if (target !== -1 && phase !== WRITING) invariant(waiters > 0, `node ${n} is loaded for nobody`);
   if (target !== -1)
     invariant(m.pool.uses(target) === 1 && !m.pool.isNode(target) && !m.pool.isSource(target), `load into ${target}`);
   if (!t.nodes.isNode(n)) {

@@ -353,6 +353,10 @@ export class Manager implements CacheManager {
     this.#lower().orderDone(id, ok);
   }
 
+  loadArrived(id: number): boolean {
+    return this.#lower().loadArrived(id);
+  }
+
   blockRead(id: number): void {
     this.#lower().blockRead(id);
   }

@@ -25,8 +25,11 @@ const SPARE_NODES = 64;
 /** What a node's load is about. */
 export const IDLE = 0;
 export const WAITING = 1;
+/** Its bytes are on their way into memory; the block is not touched yet. */
 export const READING = 2;
-export const ARRIVED = 3;
+/** The block is being written. */
+export const WRITING = 3;
+const ARRIVED = 4;
 
 const NO_NODE = -0x80000000;
 /** A slot cannot be had: now, or not for this node. */
@@ -590,8 +593,8 @@ export class Tiers implements Below {
 
   #nextLoad(n: number): TransferOrder {
     this.loads.delete(n);
-    this.phase[n] = READING;
     const disk = this.fromDisk[n] === 1;
+    this.phase[n] = disk ? READING : WRITING;
     return this.#order('load', n, this.target[n]!, disk ? -1 : this.hostOf[n]!, disk ? this.diskOf[n]! : -1);
   }
 
@@ -603,7 +606,7 @@ export class Tiers implements Below {
   }
 
   #isLoading(n: number): boolean {
-    return this.phase[n] === WAITING || this.phase[n] === READING;
+    return this.phase[n] !== IDLE && this.phase[n] !== ARRIVED;
   }
 
   /** The sequence takes what arrived for it without a gap, and waits no longer. */
@@ -655,8 +658,14 @@ export class Tiers implements Below {
       if (this.fromDisk[n] === 1) this.#unuse(this.disk, this.diskOf[n]!);
       else this.#unuse(this.host, this.hostOf[n]!);
     }
-    if (this.phase[n] !== READING) this.#giveTarget(n);
+    if (this.phase[n] === READING) this.#abandonRead(n);
+    if (this.phase[n] !== WRITING) this.#giveTarget(n);
     this.#prune(n);
+  }
+
+  /** A disk may be slow, or gone: no block is kept for what nobody waits for. The order goes on without one. */
+  #abandonRead(n: number): void {
+    for (const o of this.orders.values()) if (o.kind === 'load' && o.node === n) o.block = -1;
   }
 
   #giveTarget(n: number): void {
@@ -711,6 +720,14 @@ export class Tiers implements Below {
     else this.disk.free.add(o.disk);
   }
 
+  loadArrived(id: number): boolean {
+    const o = this.orders.get(id);
+    if (o?.kind !== 'load' || o.disk === -1) throw new InvariantError(`order ${id} is no load from disk under way`);
+    if (o.block === -1) return false;
+    this.phase[o.node] = WRITING;
+    return true;
+  }
+
   blockRead(id: number): void {
     const o = this.orders.get(id);
     if (o?.kind !== 'save') throw new InvariantError(`order ${id} is no save under way`);
@@ -761,8 +778,12 @@ export class Tiers implements Below {
       this.#counters.loadFailures++;
       place.good[slot] = 0;
     }
-    this.phase[n] = ok ? ARRIVED : IDLE;
+    if (o.block !== -1) this.phase[n] = ok ? ARRIVED : IDLE;
     this.#unuse(place, slot);
+    if (o.block !== -1) this.#endLoad(n, ok);
+  }
+
+  #endLoad(n: number, ok: boolean): void {
     if (this.waiters[n] === 0 || (!ok && !this.#isBelow(n))) this.#giveTarget(n);
     else if (!ok) this.#queueLoad(n);
     this.#prune(n);

@@ -58,7 +58,8 @@ export interface TierConfig {
  * - `load`: host or disk (the other one is -1) → block.
  * - `forget`: the record of slot `disk` must not be found any more after a restart. Node and block are -1.
  *
- * What an order names is not given to anybody else, and a block that is read is not written, until orderDone().
+ * What an order names is not given to anybody else, and a block that is read is not written, until orderDone(). But for the
+ * block of a load from disk: it is the order's own only if loadArrived() says so, just before it is written.
  */
 export interface TransferOrder {
   id: number;
@@ -113,6 +114,11 @@ export interface TierOperations {
    * demotions, oldest first, at most `maxWrites` of those under way at a time. Call it between steps.
    */
   takeOrders(out: TransferOrder[], max?: number): number;
+  /**
+   * What a load reads from disk is in memory, and about to be written into its block. False: nobody waits for it any longer,
+   * the block is another's by now, and only orderDone() is left.
+   */
+  loadArrived(id: number): boolean;
   /** The block of a save was read (into a buffer, say): it may be written and given away, though the order goes on. */
   blockRead(id: number): void;
   /** Cached blocks that saves under way still read: not available, but soon. Whoever needs them waits. */

@@ -126,6 +126,7 @@ export class Core {
       sessionLen,
       onProblem: (problem) => news.problem?.(problem),
       onWake: () => news.wake?.(),
+      diskProgram: data.diskProgram,
     });
     this.#build();
     if (config.sessionStore) this.#journal = this.#openJournal(config.sessionStore);

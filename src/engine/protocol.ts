@@ -5,6 +5,7 @@ import type { CallMessage } from '../base/worker.js';
 import type { EngineConfig } from '../config.js';
 import type { DeviceInfo, Program } from '../device/device.js';
 import type { SerializedError } from '../errors.js';
+import type { DiskProgram } from '../tiers/index.js';
 import type {
   EngineSnapshot,
   EngineStats,
@@ -34,6 +35,8 @@ export interface WorkerData {
   modelKey: string;
   /** Folder of NVRTC that was fetched (CUDA). */
   nvrtc?: string;
+  /** What serves the disk cache, where it is to fail. */
+  diskProgram?: DiskProgram;
 }
 
 /** What the engine must know of the vocabulary. Comes once, before the first request: weights load meanwhile. */

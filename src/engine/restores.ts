@@ -18,8 +18,10 @@ interface Moving {
 /** A restore that takes longer than this many times what computing would is given up. */
 const PATIENCE = 2;
 const MIN_PATIENCE_MS = 100;
-/** Before it is known what computing costs. */
-const LONGEST_PATIENCE_MS = 30_000;
+const MAX_PATIENCE_MS = 30_000;
+/** Before it is known what computing costs: one that takes longer than this many times what it should, and than this. */
+const FIRST_PATIENCE = 20;
+const FIRST_MIN_PATIENCE_MS = 2000;
 
 export class Restores {
   /** Who waits, and until when. */
@@ -42,13 +44,13 @@ export class Restores {
     const tokens = r.mayRestore ? this.cache.restorable(r.sequence, this.#cost) : 0;
     if (tokens === 0) return false;
     const computing = this.budget.prefillMs(tokens, r.computed);
-    if (this.moving.restoreMs(this.#cost) >= computing) {
+    const restoring = this.moving.restoreMs(this.#cost);
+    if (restoring >= computing) {
       this.moving.doubt();
       return false;
     }
     if (!this.cache.restore(r.sequence, tokens)) return false;
-    const patience = Math.min(LONGEST_PATIENCE_MS, Math.max(MIN_PATIENCE_MS, PATIENCE * computing));
-    this.#deadlines.set(r, this.now() + patience);
+    this.#deadlines.set(r, this.now() + patienceMs(computing, restoring));
     return true;
   }
 
@@ -83,4 +85,12 @@ export class Restores {
     for (const r of [...this.#deadlines.keys()]) this.leave(r);
     return true;
   }
+}
+
+function patienceMs(computing: number, restoring: number): number {
+  const patience =
+    computing < Number.POSITIVE_INFINITY
+      ? Math.max(MIN_PATIENCE_MS, PATIENCE * computing)
+      : Math.max(FIRST_MIN_PATIENCE_MS, FIRST_PATIENCE * restoring);
+  return Math.min(MAX_PATIENCE_MS, patience);
 }

@@ -163,6 +163,7 @@ function serve(port: MessagePort, data: WorkerData): Ready {
   }
   const grammars = new Map<number, Grammar>();
   let closing = false;
+  let closed: Promise<void> | null = null;
 
   const submit = (request: EngineRequest): void => {
     try {
@@ -188,6 +189,7 @@ function serve(port: MessagePort, data: WorkerData): Ready {
   };
 
   const run = (): void => {
+    if (closed) return;
     while (!closing && stepOrRestart(core)) {
       outbox.flush();
       for (let m = receiveMessageOnPort(port); m; m = receiveMessageOnPort(port)) handle(m.message as ToWorker);
@@ -197,7 +199,7 @@ function serve(port: MessagePort, data: WorkerData): Ready {
       if (core.batch.watching) setTimeout(run, WATCH_MS).unref();
       return;
     }
-    core.close().finally(() => port.close());
+    closed = core.close().finally(() => port.close());
   };
 
   wake = run;
