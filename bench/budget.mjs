@@ -90,7 +90,9 @@ for (const answer of ANSWERS) {
 }
 if (args.json) console.log(JSON.stringify({ shape: args.shape, prompt: PROMPT, rounds: ROUNDS, rows }));
 else {
-  console.log(`${args.shape} Q8_0, prompts of ${PROMPT} tokens in turn, ${ROUNDS} each; best = the fastest fixed size with steps <= 250 ms`);
+  console.log(
+    `${args.shape} Q8_0, prompts of ${PROMPT} tokens in turn, ${ROUNDS} each; best = the fastest fixed size with steps <= 250 ms`,
+  );
   console.log('answer   tokens a step     tok/s   (spread)        step, ms   of the best');
   for (const r of rows) {
     const spread = `(${r.spread.map((v) => v.toFixed(0)).join('–')})`;
@@ -104,7 +106,13 @@ judge(
     .filter((r) => r.size === 0)
     .flatMap((r) => [
       { name: `measured, answers of ${r.answer}: of the best`, value: r.ofBest, target: TARGET, better: 'more' },
-      { name: `measured, answers of ${r.answer}: a step`, value: r.stepMs, target: STEP_MS, better: 'less', unit: 'ms' },
+      {
+        name: `measured, answers of ${r.answer}: a step`,
+        value: r.stepMs,
+        target: STEP_MS,
+        better: 'less',
+        unit: 'ms',
+      },
     ]),
   args['no-fail'],
 );

@@ -85,7 +85,7 @@ test('what a checkout is built of is built first, and again when it changes', as
         if (!existsSync(words)) process.exit(2);
         mkdirSync('dist/src/cli', { recursive: true });
         writeFileSync('dist/src/cli/run.js',
-          'import words from "../../../packages/words/dist/index.js"; export const run = async () => (console.log(words), 3);');
+          'export const run = async () => (console.log((await import(new URL("../../../' + words + '", import.meta.url))).default), 3);');
       }`,
   });
   const first = runIn(folder);
