@@ -111,6 +111,23 @@ export function parseSize(raw: string): number | undefined {
   return m ? Math.floor(Number(m[1]) * UNIT[m[2]!.toLowerCase()]!) : undefined;
 }
 
+/** Blocks taken from the device at a time: -1 all at start, 0 the square root of all, n; 'auto': what suits the device. */
+export type ChunkSize = number | 'auto';
+
+const chunkSize: OptionSpec<ChunkSize> = {
+  default: 'auto',
+  value: 'N',
+  help:
+    'KV blocks taken from the device at a time: auto (from the machine about 32 MiB when they are needed, from a GPU all at ' +
+    'start), -1 all at start, 0 = square root, n',
+  expected: `'auto', or an integer from -1 to ${2 ** 31 - 1}`,
+  parse: (raw) => {
+    if (raw === 'auto') return raw;
+    const n = toNumber(raw);
+    return Number.isSafeInteger(n) && n >= -1 && n < 2 ** 31 ? n : undefined;
+  },
+};
+
 /** A share of the memory left, a count of blocks, or bytes. */
 export type CacheSize =
   | { kind: 'share'; share: number }
@@ -210,12 +227,7 @@ export const MAX_PRIORITY = 1000;
 export const engineOptions = {
   cacheMaxEntryCount: cacheSize,
   cacheBlockSeqLen: blockSeqLen,
-  cacheChunkSize: integer(
-    -1,
-    -1,
-    2 ** 31 - 1,
-    'blocks taken from the device at a time: -1 all at start, 0 = square root, n',
-  ),
+  cacheChunkSize: chunkSize,
   cacheHost: size('host memory for KV that left the device (only for devices with memory of their own)'),
   cacheDisk: diskSpace('disk space for KV that left the device; conversations go on from there, also after a restart'),
   cachePolicy: {

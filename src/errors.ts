@@ -80,8 +80,15 @@ export const errors = {
         `${capacity}: shorten it, lower max_tokens, or raise cacheMaxEntryCount`,
     ),
   queueFull: (limit: number) => err('queue_full', 429, `${limit} requests are waiting already; try again later`),
-  notEnoughMemory: (what: string, need: number, have: number) =>
-    err('not_enough_memory', 500, `${what} needs ${formatBytes(need)}, but ${formatBytes(have)} are available`),
+  /** `promised`: what is not available only since other engines were promised it. */
+  notEnoughMemory: (what: string, need: number, have: number, promised = 0) => {
+    const others = promised > 0 ? `; ${formatBytes(promised)} more are promised to other longmind processes` : '';
+    return err(
+      'not_enough_memory',
+      500,
+      `${what} needs ${formatBytes(need)}, but ${formatBytes(have)} are available${others}`,
+    );
+  },
   // sessions
   sessionBusy: (id: string) =>
     err('session_busy', 409, `session '${id}' has a request in flight; wait for it or abort it`, 'session_id'),

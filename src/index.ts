@@ -11,6 +11,7 @@
  */
 import { createHash } from 'node:crypto';
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import { MemoryPromises, promisesFolder } from './base/memory-promises.js';
 import {
   type EngineConfig,
   type EngineOptions,
@@ -20,7 +21,7 @@ import {
   hubOptions,
   parseOptions,
 } from './config.js';
-import { checkNativeLibrary, createCpuDevice } from './device/cpu/index.js';
+import { checkNativeLibrary, createCpuDevice, hostMemoryLevels } from './device/cpu/index.js';
 import { createCudaDevice } from './device/cuda/index.js';
 import { type Device, kvBytesPerToken, type Program } from './device/device.js';
 import { createNullDevice } from './device/null/index.js';
@@ -228,7 +229,7 @@ export async function inspectModel(ref?: string, options: EngineOptions & Watch 
   );
   const hub = { ...watch, offline: rest.offline === true, onProgress: fetchProgress(watch) };
   const { device, nvrtc } = await chooseDevice(config, `${rest.cacheDir ?? ''}`, hub);
-  const plan = planFor(program, gguf, { ...config, device }, nvrtc);
+  const plan = planFor(program, gguf, { ...config, device }, nvrtc, watch.onNote);
   return {
     name: modelName,
     path,
@@ -243,11 +244,15 @@ export async function inspectModel(ref?: string, options: EngineOptions & Watch 
   };
 }
 
-function planFor(program: Program, gguf: GgufFile, config: EngineConfig, nvrtc: string) {
+function planFor(program: Program, gguf: GgufFile, config: EngineConfig, nvrtc: string, onProblem?: Watch['onNote']) {
   const device = openDevice(config, nvrtc);
   try {
     const source = { path: gguf.path, tensors: gguf.tensors };
-    return planModel(program, device.weightBytes(program, source), config, device);
+    const weightBytes = device.weightBytes(program, source);
+    if (device.info.ownMemory) return planModel(program, weightBytes, config, device);
+    const folder = promisesFolder(process.env);
+    const promises = new MemoryPromises({ folder, name: 'nobody', levels: hostMemoryLevels, onProblem });
+    return planModel(program, weightBytes, config, device, promises.room());
   } finally {
     device.close();
   }

@@ -202,6 +202,8 @@ export interface SessionInfo {
 export interface MemorySplit {
   /** What was free on the device before anything was loaded. */
   freeBytes: number;
+  /** Of these, what other engines of this user were promised and have not taken yet. */
+  promisedBytes: number;
   weightBytes: number;
   workspaceBytes: number;
   kvBytes: number;

@@ -1,4 +1,5 @@
 // Creation, configuration and the end of a device; KV address space.
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -308,12 +309,39 @@ extern "C" int32_t lm_configure(Device *d, const int32_t *sizes, const int32_t *
   return LM_OK;
 }
 
+/** Where the memory of so many blocks ends: at the end of a huge page, so that none is broken up between two growths. */
+static int64_t kv_end(const Device *d, int32_t blocks) {
+  if (blocks == 0) return 0;
+  const int64_t huge = (int64_t)2 << 20;
+  const int64_t base = (int64_t)(intptr_t)d->kv;
+  const int64_t end = ((base + d->kvShape.blockBytes * blocks + huge - 1) & ~(huge - 1)) - base;
+  const int64_t all = (d->kvReserved + 4095) & ~(int64_t)4095;
+  return end < all ? end : all;
+}
+
+/** The pages become ours now, not when they are first written: then what the system calls free is free. */
+static bool take_pages(uint8_t *p, int64_t bytes) {
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+  if (madvise(p, (size_t)bytes, MADV_POPULATE_WRITE) == 0) return true;
+  if (errno != EINVAL) return false;
+  // Linux before 5.14
+  for (int64_t at = 0; at < bytes; at += 4096) *(volatile uint8_t *)(p + at) = 0;
+  return true;
+}
+
 extern "C" int32_t lm_grow(Device *d, int32_t blocks) {
   if (!d->configured) return LM_E_STATE;
   if (blocks > d->sizes[LM_S_MAX_BLOCKS]) return LM_E_MEMORY;
   if (blocks <= d->kvBlocks) return LM_OK;
-  int64_t bytes = (d->kvShape.blockBytes * blocks + 4095) & ~(int64_t)4095;
-  if (d->kv && mprotect(d->kv, (size_t)(bytes < d->kvReserved ? bytes : d->kvReserved), PROT_READ | PROT_WRITE)) return LM_E_MEMORY;
+  if (d->kv) {
+    const int64_t from = kv_end(d, d->kvBlocks), to = kv_end(d, blocks);
+    if (to > from) {
+      if (mprotect(d->kv + from, (size_t)(to - from), PROT_READ | PROT_WRITE)) return LM_E_MEMORY;
+      if (!take_pages(d->kv + from, to - from)) return LM_E_MEMORY;
+    }
+  }
   d->kvBlocks = blocks;
   return LM_OK;
 }

@@ -1,5 +1,6 @@
 /** The engine as the main thread sees it: requests go to the worker, token events come back, one message a step. */
-import { randomInt } from 'node:crypto';
+import { randomInt, randomUUID } from 'node:crypto';
+import { promisesFolder, withdrawPromise } from '../base/memory-promises.js';
 import { WorkerClient } from '../base/worker.js';
 import { errors, LongmindError, reviveError } from '../errors.js';
 import type {
@@ -15,7 +16,7 @@ import type {
 import { RunningGeneration } from './generation.js';
 import { Outgoing } from './outgoing.js';
 import { type Encoded, encodeChat, encodePrompt, type TextSide } from './prompt.js';
-import type { Calls, CoreInfo, FromWorker, Ready, ToWorker, WorkerData } from './protocol.js';
+import type { Calls, CoreInfo, FromWorker, Ready, ToWorker, WorkerData, WorkerStart } from './protocol.js';
 import { readOptions } from './request-options.js';
 
 type OnProgress = (what: string, done: number, total: number) => void;
@@ -31,6 +32,7 @@ export class EngineClient {
   readonly #onProblem: ((problem: string) => void)[] = [];
   #outgoing = this.#emptyOutgoing();
   #nextId = 1;
+  readonly #engineId = randomUUID();
   /** The first thread was ready: from now on one that ends is started anew. */
   #started = false;
   /** When threads were started anew, within the last minute. */
@@ -68,6 +70,7 @@ export class EngineClient {
     } catch (e) {
       const closed = Promise.resolve(opening).then((text) => text.close());
       await Promise.all([thread.terminate(), closed.catch(() => {})]);
+      client.#withdraw();
       throw e;
     }
   }
@@ -252,7 +255,7 @@ export class EngineClient {
     const script = new URL('./worker.js', import.meta.url);
     return new WorkerClient(
       script,
-      { data: this.data },
+      { data: { ...this.data, engineId: this.#engineId } satisfies WorkerStart },
       {
         onMessage: (m) => {
           if (m.type === 'step') this.#receive(m);
@@ -323,7 +326,13 @@ export class EngineClient {
 
   #die(error: LongmindError): void {
     this.#dead ??= error;
+    this.#withdraw();
     this.#failAll(this.#dead);
+  }
+
+  /** The memory that was promised to a thread that could not say itself that it needs it no more. */
+  #withdraw(): void {
+    withdrawPromise(promisesFolder(process.env), this.#engineId);
   }
 
   #failAll(error: LongmindError): void {

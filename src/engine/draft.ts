@@ -1,7 +1,9 @@
 /** Loads the draft model, before the large one: what it takes is not there for the other's KV cache. */
+import type { MemoryPromises } from '../base/memory-promises.js';
 import type { EngineConfig } from '../config.js';
 import type { Device } from '../device/device.js';
-import { type CoreNews, planModel } from './core.js';
+import { type CoreNews, chunkOf, planModel } from './core.js';
+import { MemoryClaim } from './memory-claim.js';
 import type { DraftSource } from './protocol.js';
 import { DraftModel } from './speculation/draft-model.js';
 import { MAX_DRAFTING } from './speculation/drafter.js';
@@ -22,6 +24,7 @@ export function openDraft(
   device: Device,
   news: CoreNews = {},
   now?: () => number,
+  promises: MemoryPromises | null = null,
 ): DraftModel {
   try {
     const wanted: EngineConfig = {
@@ -33,21 +36,38 @@ export function openDraft(
       speculation: 'off',
     };
     const bytes = device.weightBytes(program, weights);
-    const most = planModel(program, bytes, wanted, device);
-    const blocks = Math.min(most.memory.kvBlocks, MAX_DRAFTING * most.limits.maxBlocksPerRow);
-    const size = { ...wanted, cacheMaxEntryCount: { kind: 'blocks' as const, blocks } };
-    const plan = planModel(program, bytes, size, device, most.memory.freeBytes);
+    const claim = new MemoryClaim(device, promises, 'draft model');
+    const plan = claim.settle((room) => {
+      const most = planModel(program, bytes, wanted, device, room);
+      const blocks = Math.min(most.memory.kvBlocks, MAX_DRAFTING * most.limits.maxBlocksPerRow);
+      const size = { ...wanted, cacheMaxEntryCount: { kind: 'blocks' as const, blocks } };
+      return planModel(program, bytes, size, device, room);
+    });
     const { limits, kv } = plan;
     const loaded = device.load(program, weights, {
       limits,
       kv,
-      maxBlocks: blocks,
+      maxBlocks: plan.memory.kvBlocks,
       debug: config.debugOps,
-      onProgress: (done, total) => news.progress?.('loading the draft model', done, total),
+      onProgress: (done, total) => {
+        claim.loaded(done, total);
+        news.progress?.('loading the draft model', done, total);
+      },
     });
+    claim.loaded(1, 1);
     const memory = { ...plan.memory, ...loaded };
     const freeBytes = memory.freeBytes - memory.weightBytes - memory.workspaceBytes - memory.kvBytes;
-    return new DraftModel(device, { ...plan, memory }, { shareAcrossOwners: !config.isolateOwners, freeBytes, now });
+    return new DraftModel(
+      device,
+      { ...plan, memory },
+      {
+        shareAcrossOwners: !config.isolateOwners,
+        freeBytes,
+        chunkSize: chunkOf(config, device, memory.blockBytes),
+        grow: (total) => claim.grow(total),
+        now,
+      },
+    );
   } catch (e) {
     device.close();
     throw e;

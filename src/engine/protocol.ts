@@ -39,6 +39,12 @@ export interface WorkerData {
   diskProgram?: DiskProgram;
 }
 
+/** What the thread is started with. */
+export interface WorkerStart extends WorkerData {
+  /** Under which its memory is promised: threads that follow each other in one engine have the same. */
+  engineId: string;
+}
+
 /** What the engine must know of the vocabulary. Comes once, before the first request: weights load meanwhile. */
 export interface Vocabulary {
   tokenBytes: TokenBytes;

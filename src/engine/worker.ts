@@ -5,9 +5,10 @@
 import os from 'node:os';
 import { type MessagePort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { type Grammar, prepareVocabulary } from 'longmind-grammar';
+import { MemoryPromises, promisesFolder } from '../base/memory-promises.js';
 import { type Answers, answer, begin, typed } from '../base/worker.js';
 import { gpuOf } from '../config.js';
-import { createCpuDevice } from '../device/cpu/index.js';
+import { createCpuDevice, hostMemoryLevels } from '../device/cpu/index.js';
 import { createCudaDevice } from '../device/cuda/index.js';
 import type { Device } from '../device/device.js';
 import { createNullDevice } from '../device/null/index.js';
@@ -16,8 +17,9 @@ import type { TokenLogprob } from '../types.js';
 import type { BatchEvents } from './batch.js';
 import { Core } from './core.js';
 import { openDraft } from './draft.js';
-import type { Calls, FromWorker, Ready, ToWorker, WorkerData } from './protocol.js';
+import type { Calls, FromWorker, Ready, ToWorker, WorkerData, WorkerStart } from './protocol.js';
 import type { EngineRequest, FinishedRequest } from './request.js';
+import type { DraftModel } from './speculation/draft-model.js';
 
 /** Collects the events of one step into one message. */
 class Outbox implements BatchEvents {
@@ -140,7 +142,7 @@ function giveWay(by: number): void {
  */
 const PREPARE_AFTER_MS = 500;
 
-function serve(port: MessagePort, data: WorkerData): Ready {
+function serve(port: MessagePort, data: WorkerStart): Ready {
   giveWay(data.config.engineNice);
   const say = (m: FromWorker) => port.postMessage(m);
   const outbox = new Outbox(port);
@@ -153,12 +155,21 @@ function serve(port: MessagePort, data: WorkerData): Ready {
   };
   const { config, program } = data;
   const sessionLen = config.sessionLen || program.dims.contextLength;
-  const draft = data.draft ? openDraft(data.draft, config, sessionLen, createDevice(data, say), news) : null;
+  const promises = new MemoryPromises({
+    folder: promisesFolder(process.env),
+    name: data.engineId,
+    levels: hostMemoryLevels,
+    onProblem: news.problem,
+  });
+  let draft: DraftModel | null = null;
   let core: Core;
   try {
-    core = new Core(data, device, outbox, news, draft);
+    if (data.draft)
+      draft = openDraft(data.draft, config, sessionLen, createDevice(data, say), news, undefined, promises);
+    core = new Core(data, device, outbox, news, draft, promises);
   } catch (e) {
     draft?.close();
+    promises.withdraw();
     throw e;
   }
   const grammars = new Map<number, Grammar>();
@@ -199,7 +210,10 @@ function serve(port: MessagePort, data: WorkerData): Ready {
       if (core.batch.watching) setTimeout(run, WATCH_MS).unref();
       return;
     }
-    closed = core.close().finally(() => port.close());
+    closed = core.close().finally(() => {
+      promises.withdraw();
+      port.close();
+    });
   };
 
   wake = run;
@@ -229,4 +243,4 @@ function serve(port: MessagePort, data: WorkerData): Ready {
   return { info: core.info, cancel: device.cancel };
 }
 
-begin((port) => ({ made: null, info: serve(port, workerData as WorkerData) }));
+begin((port) => ({ made: null, info: serve(port, workerData as WorkerStart) }));

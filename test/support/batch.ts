@@ -205,10 +205,24 @@ function openDraft(o: NonNullable<TestBatchOptions['draft']> & { sessionLen: num
   const device = createNullDevice({ depth, ...o });
   const program: Program = { dims: dims(o.sessionLen), buffers: [], ops: [] };
   device.load(program, { path: '', tensors: new Map() }, { limits, kv, maxBlocks: kvBlocks });
-  const sizes = { freeBytes: 0, weightBytes: 0, workspaceBytes: 0, kvBytes: 0, blockBytes: 0, bytesPerToken: 0 };
+  const sizes = {
+    freeBytes: 0,
+    promisedBytes: 0,
+    weightBytes: 0,
+    workspaceBytes: 0,
+    kvBytes: 0,
+    blockBytes: 0,
+    bytesPerToken: 0,
+  };
   const memory = { ...sizes, kvBlocks, blockLen, arithmetic: '' };
   // a step takes no time, unless a test says how much
-  const options = { shareAcrossOwners: true, freeBytes: 0, now: o.now ?? (() => 0) };
+  const options = {
+    shareAcrossOwners: true,
+    freeBytes: 0,
+    chunkSize: -1,
+    grow: (total: number) => device.growKv(total),
+    now: o.now ?? (() => 0),
+  };
   return new DraftModel(device, { sessionLen: o.sessionLen, kv, limits, memory }, options);
 }
 

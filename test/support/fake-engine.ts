@@ -357,6 +357,7 @@ function fakeInfo(): EngineInfo {
     device: { name: 'fake', isa: 'none', threads: 1 },
     memory: {
       freeBytes: 2 ** 30,
+      promisedBytes: 0,
       weightBytes: 2 ** 20,
       workspaceBytes: 2 ** 20,
       kvBytes: 2 ** 24,

@@ -24,7 +24,7 @@ import { type Handle, loadNative, type Native } from './native.js';
 import { HostTransfers } from './transfers.js';
 
 export { checkNativeLibrary } from './build.js';
-export { defaultThreads, memoryFree as hostMemoryFree } from './machine.js';
+export { defaultThreads, memoryFree as hostMemoryFree, memoryLevels as hostMemoryLevels } from './machine.js';
 
 export interface CpuDeviceOptions {
   /** Default: the CPUs this process may run on, within the cgroup quota. */
@@ -184,19 +184,11 @@ export class CpuDevice implements Device {
   growKv(total: number): boolean {
     if (total <= this.#grown) return true;
     const bytes = (total - this.#grown) * this.#blockBytes;
-    // the whole pool at once is what the caller wants whatever comes; its pages are had as they are used
-    const bit = this.#grown > 0 || total < this.#maxBlocks;
-    if (total > this.#maxBlocks || bytes + (bit ? this.#reserve : 0) > this.memoryFree()) return false;
+    // Linux ends who writes to more memory than there is: what is grown is had now, and only while something is left
+    if (total > this.#maxBlocks || bytes + this.#reserve > this.memoryFree()) return false;
     if (this.native.grow(this.handle, total) !== 0) return false;
-    if (bit) this.#touch(this.#grown, total);
     this.#grown = total;
     return true;
-  }
-
-  /** Linux gives memory when it is first written, and ends who writes more than there is: blocks that we have are had now. */
-  #touch(from: number, to: number): void {
-    const zeros = new Uint8Array(this.#blockBytes);
-    for (let b = from; b < to; b++) this.native.writeBlock(this.handle, b, zeros, zeros.length);
   }
 
   submit(step: Step): Ticket {
