@@ -7,12 +7,15 @@
 #if defined(LM_BUILD_AVX512)
 #define LM_NS lm_avx512
 #define LM_COLUMNS 12
+#define LM_FLOAT_COLUMNS 12  // whose f32 sums fit into registers
 #elif defined(LM_BUILD_AVX2)
 #define LM_NS lm_avx2
-#define LM_COLUMNS 4
+#define LM_COLUMNS 8
+#define LM_FLOAT_COLUMNS 6
 #else
 #define LM_NS lm_portable
 #define LM_COLUMNS 4
+#define LM_FLOAT_COLUMNS 4
 #endif
 
 #if defined(LM_BUILD_AVX512) || defined(LM_BUILD_AVX2)

@@ -119,12 +119,22 @@ static void resolve_tokens(Device *d, const StepArrays *s) {
 
 // ---------------------------------------------------------------- what is computed once a step
 
+static int32_t attention_entries(const StepArrays *s, int32_t most) {
+  int32_t entries = 0;
+  for (int32_t r = 0; r < s->rowCount; r++) entries += (s->rowStart[r + 1] - s->rowStart[r] + most - 1) / most;
+  return entries;
+}
+
 /** Splits the step's rows into attention tasks; the same list serves every layer. */
 static void plan_attention(Device *d, const StepArrays *s) {
   const int32_t *z = d->sizes;
   int32_t kvHeads = z[LM_S_KV_HEADS], most = d->k->attention_tokens(z[LM_S_HEADS] / kvHeads);
-  int32_t entries = 0, splits = 0;
-  for (int32_t r = 0; r < s->rowCount; r++) entries += (s->rowStart[r + 1] - s->rowStart[r] + most - 1) / most;
+  int32_t entries = attention_entries(s, most), splits = 0;
+  // a few rows of one sequence: every thread should have something to do
+  while (most > 1 && entries * kvHeads < 2 * d->pool.threads) {
+    most = (most + 1) / 2;
+    entries = attention_entries(s, most);
+  }
   bool few = entries * kvHeads < 8 * d->pool.threads && d->pool.threads > 1;
   d->taskCount = 0;
   for (int32_t r = 0; r < s->rowCount; r++) {

@@ -9,11 +9,18 @@ namespace LM_NS {
 #if defined(LM_BUILD_AVX512)
 #define LM_QUERY_ROWS 24
 #define LM_PV_ROWS 6
-#define LM_PV_VECTORS 4
 #else
 #define LM_QUERY_ROWS 12
-#define LM_PV_ROWS 2
-#define LM_PV_VECTORS 2
+#define LM_PV_ROWS 6
+#endif
+
+// As many sums at a time as registers hold: (tiles of K, vectors of V) for so many query rows.
+#if defined(LM_BUILD_AVX512)
+constexpr int score_tiles(int) { return 2; }
+constexpr int value_vectors(int) { return 4; }
+#else
+constexpr int score_tiles(int rows) { return rows <= 2 ? 2 : 1; }
+constexpr int value_vectors(int rows) { return rows == 1 ? 4 : rows == 2 ? 2 : 1; }
 #endif
 
 static i32 attention_tokens(i32 group) { return group >= LM_QUERY_ROWS ? 1 : LM_QUERY_ROWS / group; }
@@ -133,36 +140,43 @@ LM_INLINE void scores(float *s, const float *q, const float *qsum, const u8 *con
   for (int r = 0; r < NR; r++)
     for (int t = 0; t < NT; t++) v_store(s + r * LM_SPAN + 16 * t, a[r][t]);
 }
+/** Of so many query rows that are left, how many are taken next. */
+LM_INLINE int next_rows(int rows) {
+#if defined(LM_BUILD_AVX512)
+  if (rows >= 12) return 12;
+  if (rows >= 8) return 8;
+#else
+  if (rows == 7 || rows == 8) return 4;
+#endif
+  if (rows >= 6) return 6;
+#if defined(LM_BUILD_AVX512)
+  if (rows == 5) return 4;
+#endif
+  return rows;
+}
+template <int NR, int NT, int BITS>
+LM_INLINE void scores_tiles(float *s, const float *q, const float *qsum, const u8 *const *k, const u8 *const *ahead, int hd) {
+  enum { N = NT < score_tiles(NR) ? NT : score_tiles(NR) };
+  for (int t = 0; t < NT; t += N) scores<NR, N, BITS>(s + 16 * t, q, qsum, k + t, ahead + t, hd);
+}
 template <int NT, int BITS>
 static void scores_rows(float *s, const float *q, const float *qsum, const u8 *const *k, const u8 *const *ahead, int hd, int rows) {
   while (rows > 0) {
-    int n;
-#define LM_ROWS(N) (scores<N, NT, BITS>(s, q, qsum, k, ahead, hd), N)
+    int n = next_rows(rows);
+    switch (n) {
+#define LM_ROWS(N) \
+  case N: scores_tiles<N, NT, BITS>(s, q, qsum, k, ahead, hd); break;
 #if defined(LM_BUILD_AVX512)
-    if (rows >= 12) n = LM_ROWS(12);
-    else if (rows >= 8) n = LM_ROWS(8);
-    else if (rows >= 6) n = LM_ROWS(6);
-    else
+      LM_ROWS(12) LM_ROWS(8)
 #endif
-    if (rows >= 4) n = LM_ROWS(4);
-    else if (rows == 3) n = LM_ROWS(3);
-    else if (rows == 2) n = LM_ROWS(2);
-    else n = LM_ROWS(1);
+      LM_ROWS(6) LM_ROWS(5) LM_ROWS(4) LM_ROWS(3) LM_ROWS(2) LM_ROWS(1)
 #undef LM_ROWS
+    }
     s += n * LM_SPAN;
     q += n * hd;
     qsum += n;
     rows -= n;
   }
-}
-/** Rows that scores_rows takes next: how q is packed. */
-LM_INLINE int next_rows(int rows) {
-#if defined(LM_BUILD_AVX512)
-  if (rows >= 12) return 12;
-  if (rows >= 8) return 8;
-  if (rows >= 6) return 6;
-#endif
-  return rows >= 4 ? 4 : rows;
 }
 
 /** Scales of a span's n tokens of V, and their zeros, in f32. */
@@ -232,18 +246,17 @@ LM_INLINE void mix(float *o, const float *p, const float *zero, const u8 *const 
 }
 template <int NR, int BITS>
 __attribute__((noinline)) static void mix_dims(float *o, const float *p, const float *zero, const u8 *const *v, int n, int hd) {
+  enum { NV = value_vectors(NR) };
   int d = 0;
-  for (; d + 16 * LM_PV_VECTORS <= hd; d += 16 * LM_PV_VECTORS) mix<NR, LM_PV_VECTORS, BITS>(o, p, zero, v, n, hd, d);
+  for (; d + 16 * NV <= hd; d += 16 * NV) mix<NR, NV, BITS>(o, p, zero, v, n, hd, d);
   for (; d < hd; d += 16) mix<NR, 1, BITS>(o, p, zero, v, n, hd, d);
 }
 template <int BITS>
 static void mix_rows(float *o, const float *p, const float *zero, const u8 *const *v, int n, int hd, int rows) {
-#if defined(LM_BUILD_AVX512)
   if (rows >= 6) return mix_dims<6, BITS>(o, p, zero, v, n, hd);
   if (rows == 5) return mix_dims<5, BITS>(o, p, zero, v, n, hd);
   if (rows == 4) return mix_dims<4, BITS>(o, p, zero, v, n, hd);
   if (rows == 3) return mix_dims<3, BITS>(o, p, zero, v, n, hd);
-#endif
   if (rows >= 2) return mix_dims<2, BITS>(o, p, zero, v, n, hd);
   mix_dims<1, BITS>(o, p, zero, v, n, hd);
 }
