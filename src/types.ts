@@ -140,6 +140,11 @@ export interface GenerationLimits {
   ignoreEos: boolean;
 }
 
+/** What a model's makers advise; used where a request says nothing. */
+export type GenerationDefaults = Partial<
+  Pick<SamplingParams, 'temperature' | 'topK' | 'topP' | 'minP' | 'repetitionPenalty'>
+>;
+
 export interface RequestOptions extends Partial<SamplingParams>, Partial<GenerationLimits> {
   /** Names a conversation that is kept after the request. */
   sessionId?: string;
@@ -297,6 +302,8 @@ export interface EngineInfo {
   stepBudget: number;
   /** Default: hermes, not known. */
   toolCalls?: ToolTemplate;
+  /** What the model's makers advise, where a request says nothing. */
+  generationDefaults?: GenerationDefaults;
   loadMs: number;
 }
 

@@ -21,7 +21,8 @@ export class Reference {
   constructor(
     readonly program: Program,
     readonly tensors: ReadonlyMap<string, ReferenceTensor>,
-    readonly kv: Pick<KvLayout, 'bits'>,
+    /** 32: K and V are not rounded. */
+    readonly kv: { bits: KvLayout['bits'] | 32 },
     readonly quantiseActivations = true,
     /** Names the place where a position of a slot's sequence is stored. */
     private readonly place = (_step: Step, slot: number, position: number) => `${slot}/${position}`,
@@ -130,6 +131,7 @@ export class Reference {
   /** What comes back after storing: f16, or per head asymmetric with f16 scale and zero. */
   #store(x: Float64Array): Float64Array {
     const { headDim } = this.program.dims;
+    if (this.kv.bits === 32) return x.slice();
     if (this.kv.bits === 16) return x.map(toHalf);
     const out = new Float64Array(x.length);
     const top = 2 ** this.kv.bits - 1;
