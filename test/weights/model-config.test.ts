@@ -160,7 +160,8 @@ test('other architectures and variations that would compute something else are r
     'unsupported_model',
     /differs from layer to layer/,
   );
-  fails({ tensors: { 'blk.0.attn_q.bias': [8] } }, 'unsupported_model', /attn_q.bias/);
+  fails({ tensors: { 'blk.0.attn_q.bias': [8] } }, 'bad_gguf', /attn_k.bias' is missing/);
+  fails({ tensors: { 'blk.1.attn_q.bias': [8] } }, 'unsupported_model', /attn_q.bias/);
 });
 
 test('missing or wrong metadata and tensors are named', () => {
