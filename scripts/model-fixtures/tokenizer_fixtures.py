@@ -1,7 +1,7 @@
 """Writes test/fixtures/tokenizer-json/NAME.json: a small tokenizer.json of each kind, and what the `tokenizers` library makes of
 2,000 awkward texts (digests of the ids, special tokens found and not).
 
-    npm run build && node scripts/model-fixtures/texts.mjs > texts.json
+    npm run build && node bench/tokenizer-texts.mjs > texts.json
     pip install tokenizers && python scripts/model-fixtures/tokenizer_fixtures.py texts.json
 """
 import hashlib

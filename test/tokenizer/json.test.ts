@@ -39,7 +39,8 @@ for (const file of readdirSync(FOLDER)) {
         );
       });
     });
-    it('puts in front of a text what its template says', () => assert.deepEqual([...tokenizer.startTokens], fixture.start));
+    it('puts in front of a text what its template says', () =>
+      assert.deepEqual([...tokenizer.startTokens], fixture.start));
     it('never makes a special token of a text that spells one', () => {
       for (const text of tokenizer.controlTexts())
         for (const id of tokenizer.encode(`a ${text} b${text}`, { special: false }))

@@ -48,7 +48,9 @@ class CharsMap {
       if ((unit >>> 8) & 1) {
         const start = (this.units[at] ?? 0) & 0x7fffffff;
         const end = this.texts.indexOf(0, start);
-        return start <= this.texts.length ? this.texts.toString('utf8', start, end < 0 ? this.texts.length : end) : null;
+        return start <= this.texts.length
+          ? this.texts.toString('utf8', start, end < 0 ? this.texts.length : end)
+          : null;
       }
     }
     return null;

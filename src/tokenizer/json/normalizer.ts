@@ -1,7 +1,7 @@
 /** The normalizers of tokenizer.json: text before it is cut. */
 import { errors } from '../../errors.js';
-import { type Json, flagAt, objectAt, objectsAt, own, textAt } from './fields.js';
 import { readCharsMap } from './chars-map.js';
+import { flagAt, type Json, objectAt, objectsAt, own, textAt } from './fields.js';
 import { compilePattern, literalPattern, SPACES } from './regex.js';
 
 /** `prefix` false: what is put in front of a text is left out, since the text goes on from another. */

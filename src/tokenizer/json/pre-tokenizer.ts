@@ -39,7 +39,11 @@ export function createPreTokenizer(json: Json | null): PreTokenizer {
     case 'ByteLevel':
       return byteLevel(flagAt(json, 'add_prefix_space', WHERE, true), flagAt(json, 'use_regex', WHERE, true));
     case 'Split':
-      return splitter(patternOf(objectAt(json, 'pattern', WHERE)), behaviourOf(json), flagAt(json, 'invert', WHERE, false));
+      return splitter(
+        patternOf(objectAt(json, 'pattern', WHERE)),
+        behaviourOf(json),
+        flagAt(json, 'invert', WHERE, false),
+      );
     case 'Digits':
       return splitter(
         compilePattern('\\p{N}'),
@@ -72,9 +76,7 @@ function sequence(parts: PreTokenizer[]): PreTokenizer {
     split(text, { first, prefix }) {
       let pieces = [text];
       for (const part of parts)
-        pieces = pieces.flatMap((piece, i) =>
-          part.split(piece, { first: first && i === 0, prefix: prefix || i > 0 }),
-        );
+        pieces = pieces.flatMap((piece, i) => part.split(piece, { first: first && i === 0, prefix: prefix || i > 0 }));
       return pieces;
     },
   };

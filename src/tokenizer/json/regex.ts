@@ -36,8 +36,7 @@ export function compilePattern(pattern: string): RegExp {
 }
 
 /** A text as a pattern that matches it alone. */
-export const literalPattern = (text: string): RegExp =>
-  new RegExp(text.replace(/[\\^$.*+?()[\]{}|/]/g, '\\$&'), 'gv');
+export const literalPattern = (text: string): RegExp => new RegExp(text.replace(/[\\^$.*+?()[\]{}|/]/g, '\\$&'), 'gv');
 
 class Translator {
   #at = 0;
@@ -80,7 +79,7 @@ class Translator {
       this.#at += m[0].length;
       const count = m[0].replace('{,', '{0,');
       const next = this.text[this.#at];
-      if (next === '?' ) {
+      if (next === '?') {
         this.#at++;
         out = `${out}${count}?`;
       } else if (next === '+' && m[0].length === 1) {

@@ -167,7 +167,8 @@ class JsonTokenizer implements Tokenizer {
     let first = true;
     let prefix = !options.continued;
     for (const fragment of this.#raw.split(text.replace(LONE_SURROGATE, '\ufffd'), wanted)) {
-      const pieces = typeof fragment === 'number' ? [fragment] : this.#normalised.split(normalizer(fragment, prefix), wanted);
+      const pieces =
+        typeof fragment === 'number' ? [fragment] : this.#normalised.split(normalizer(fragment, prefix), wanted);
       for (const piece of pieces) {
         if (typeof piece === 'number') out.push(piece);
         else {

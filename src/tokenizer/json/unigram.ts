@@ -17,11 +17,7 @@ export function readPieces(json: Json): [piece: string, score: number][] {
 }
 
 /** `control`: tokens that no text becomes, whatever it spells. @throws bad_tokenizer */
-export function createUnigram(
-  json: Json,
-  vocab: ReadonlyMap<string, number>,
-  control: ReadonlySet<number>,
-): WordModel {
+export function createUnigram(json: Json, vocab: ReadonlyMap<string, number>, control: ReadonlySet<number>): WordModel {
   const pieces = readPieces(json);
   const unknown = own(json, 'unk_id') ?? null;
   if (unknown !== null && !(typeof unknown === 'number' && Number.isInteger(unknown) && pieces[unknown]))
@@ -69,7 +65,8 @@ class Unigram implements WordModel {
     const chars = Array.from(word);
     for (const piece of this.#cut(chars)) {
       const id = this.vocab.get(piece);
-      const bytes = id === undefined && this.fallback ? Array.from(Buffer.from(piece), (b) => this.fallback![b]!) : [-1];
+      const bytes =
+        id === undefined && this.fallback ? Array.from(Buffer.from(piece), (b) => this.fallback![b]!) : [-1];
       if (id !== undefined && !this.control.has(id)) out.push(id);
       else if (bytes.every((b) => b >= 0)) out.push(...bytes);
       else if (this.unknown !== null) out.push(this.unknown);

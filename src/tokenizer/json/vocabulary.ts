@@ -19,7 +19,8 @@ export function readSpellings(model: Json, added: readonly AddedToken[], bytes: 
   if (size === 0) throw errors.badTokenizer('tokenizer.json has no tokens');
   const most = ids.size + added.length;
   // holes cost memory: a hostile id must not
-  if (size > 4 * most + 65_536) throw errors.badTokenizer(`tokenizer.json has ${most} tokens, but ids up to ${size - 1}`);
+  if (size > 4 * most + 65_536)
+    throw errors.badTokenizer(`tokenizer.json has ${most} tokens, but ids up to ${size - 1}`);
   const texts = new Array<string>(size).fill('');
   const kinds = new Uint8Array(size).fill(Kind.unused);
   const unknown = own(model, 'unk_token');
@@ -45,7 +46,9 @@ function readIds(model: Json): Map<string, number> {
   const type = textAt(model, 'type', 'model', Array.isArray(own(model, 'vocab')) ? 'Unigram' : 'BPE');
   if (type === 'Unigram') return new Map(readPieces(model).map(([piece], id) => [piece, id]));
   if (type !== 'BPE')
-    throw errors.badTokenizer(`its model is a '${type.slice(0, 80)}', which is not supported (supported: BPE, Unigram)`);
+    throw errors.badTokenizer(
+      `its model is a '${type.slice(0, 80)}', which is not supported (supported: BPE, Unigram)`,
+    );
   const entries = Object.entries(objectAt(model, 'vocab', 'model'));
   for (const [text, id] of entries)
     if (typeof id !== 'number' || !Number.isInteger(id) || id < 0 || id >= MAX_ID)
