@@ -270,6 +270,11 @@ export const engineOptions = {
   ),
   device,
   isa: choice('auto', ['auto', 'avx512', 'avx2', 'portable'] as const, 'CPU kernels'),
+  weights: choice(
+    'file',
+    ['file', 'bf16', 'q8', 'q4'] as const,
+    'what weights of 16 or 32 bits become while they are loaded: they stay, 16 bits, 8, or 4 (Q8_0, Q4_0)',
+  ),
   nativeLibrary: text('', 'a prebuilt native library instead of building one', 'FILE'),
   debugOps: flag(false, 'run operation by operation (slow; the same bits)'),
 } satisfies Record<string, OptionSpec<never> | OptionSpec<unknown>>;
@@ -301,6 +306,7 @@ export const serverOptions = {
 };
 
 export type EngineConfig = Values<typeof engineOptions>;
+export type WeightsChoice = EngineConfig['weights'];
 export type HubConfig = Values<typeof hubOptions>;
 export type ServerConfig = Values<typeof serverOptions>;
 

@@ -47,6 +47,9 @@ export function invariant(condition: unknown, message: string): asserts conditio
 const err = (code: string, status: number, message: string, param: string | null = null) =>
   new LongmindError(code, status, message, param);
 
+const badGguf = (path: string, detail: string) =>
+  err('bad_gguf', 400, `'${path}' is not a usable GGUF file: ${detail}`, 'model');
+
 /** The catalogue. */
 export const errors = {
   // options and requests
@@ -97,8 +100,12 @@ export const errors = {
     err('too_many_sessions', 429, `all ${limit} sessions that may be kept are in use`, 'session_id'),
   // model files
   fileMissing: (path: string) => err('file_missing', 404, `there is no file '${path}'`, 'model'),
-  badGguf: (path: string, detail: string) =>
-    err('bad_gguf', 400, `'${path}' is not a usable GGUF file: ${detail}`, 'model'),
+  badGguf,
+  /** A file of weights in any format, or of a folder of them. */
+  badModelFile: (path: string, detail: string) =>
+    /\.(safetensors|json|jinja)$/i.test(path)
+      ? err('bad_model_file', 400, `'${path}' cannot be used: ${detail}`, 'model')
+      : badGguf(path, detail),
   unsupportedArchitecture: (name: string, supported: string[]) =>
     err(
       'unsupported_architecture',

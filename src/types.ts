@@ -14,15 +14,69 @@ export interface TensorInfo {
   /** Byte offset from the start of the file. */
   offset: number;
   byteLength: number;
+  /** The file that it lies in, if it is another than the source's `path`. */
+  file?: string;
+  /** The pieces of the file that its rows are in, one after another; each but the last has a multiple of 16 rows. */
+  runs?: { offset: number; rows: number }[];
+  /** Type that a matrix of floats becomes while it is loaded. */
+  as?: string;
+  /** Added to each value of a vector while it is loaded (norms of Gemma are stored as what they differ from 1). */
+  add?: number;
 }
 
-/** Where a device finds the weights: one file and its tensors by name. Checked against the file's size by the reader. */
+/** Where a device finds the weights: a file (or several) and tensors by name. Checked against the files' sizes by the reader. */
 export interface TensorSource {
   path: string;
   tensors: ReadonlyMap<string, TensorInfo>;
 }
 
 // ---------------------------------------------------------------- models
+
+export interface RopeConfig {
+  /** Number of leading dimensions of a head that are rotated (pairs 2i, 2i+1 unless `neox`). */
+  dims: number;
+  freqBase: number;
+  /** Pairs (i, i + dims/2) instead of (2i, 2i+1). */
+  neox: boolean;
+  /** Inverse frequencies already scaled (linear, llama3 …): (dims / 2) values; angle = position × inverse frequency. */
+  inverseFrequencies: Float32Array;
+  /** Multiplies cos and sin (YaRN); 1 otherwise. */
+  magnitude: number;
+}
+
+/** 'geluTanh': GELU by its tanh approximation (Gemma). */
+export type Activation = 'silu' | 'geluTanh';
+
+/** What is a layer's own. */
+export interface LayerFlags {
+  /** null: its positions are not rotated (SmolLM3). */
+  rope: RopeConfig | null;
+  /** Attention sees the last so many tokens; 0 = all. */
+  window: number;
+}
+
+/** What tells one family of models from another, beside its dimensions; each flag is LLaMA's when it is left out. */
+export interface FamilyFlags {
+  /** Before attention and feed-forward (LLaMA), after them (OLMo 2), or both (Gemma 2 and 3). */
+  norms: 'pre' | 'post' | 'both';
+  /** Norm of queries and keys: of each head (Qwen3, Gemma 3), or of all heads together (OLMo 2). */
+  qkNorm: 'none' | 'head' | 'all';
+  biases: { qkv: boolean; output: boolean; gateUp: boolean; down: boolean };
+  activation: Activation;
+  /** Multiplies embeddings (Gemma, Granite). */
+  embeddingScale: number;
+  /** Multiplies what attention and feed-forward add to the stream (Granite). */
+  residualScale: number;
+  /** Multiplies logits (Granite). */
+  logitScale: number;
+  /** Multiplies scores; 0 = 1 / sqrt(headDim). */
+  attentionScale: number;
+  /** Bounds of scores and of logits (Gemma 2); 0 = none. */
+  attentionSoftcap: number;
+  logitSoftcap: number;
+  /** One for each layer; empty: all have the model's rope and no window. */
+  perLayer: LayerFlags[];
+}
 
 export interface ModelDims {
   layers: number;
@@ -85,6 +139,11 @@ export interface GenerationLimits {
   /** Keep going past end-of-turn tokens. */
   ignoreEos: boolean;
 }
+
+/** What a model's makers advise; used where a request says nothing. */
+export type GenerationDefaults = Partial<
+  Pick<SamplingParams, 'temperature' | 'topK' | 'topP' | 'minP' | 'repetitionPenalty'>
+>;
 
 export interface RequestOptions extends Partial<SamplingParams>, Partial<GenerationLimits> {
   /** Names a conversation that is kept after the request. */
@@ -245,6 +304,8 @@ export interface EngineInfo {
   stepBudget: number;
   /** Default: hermes, not known. */
   toolCalls?: ToolTemplate;
+  /** What the model's makers advise, where a request says nothing. */
+  generationDefaults?: GenerationDefaults;
   loadMs: number;
 }
 

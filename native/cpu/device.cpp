@@ -89,9 +89,10 @@ static void place(Device *d, Bump *b, const int32_t *s, const int32_t *buffers, 
     float *p = (float *)b->take(((buffers[2 * i + 1] ? logits : tokens) * buffers[2 * i] + 16) * 4);
     if (d->buffers) d->buffers[i] = {p, buffers[2 * i], buffers[2 * i + 1]};
   }
-  int64_t width[2] = {0, 0};
+  int64_t width[2] = {0, 0}, widest = 0;
   for (int i = 0; i < s[LM_S_OPS]; i++) {
     const LmOp *o = ops + i;
+    if (o->kind == LM_OP_NORM && o->width > widest) widest = o->width;
     bool writes = o->kind == LM_OP_PREPARE || (o->kind == LM_OP_LINEAR && (o->flags & LM_SILU_MUL));
     if (!writes) continue;
     int set = o->kind == LM_OP_PREPARE ? o->panel : o->panelOut;
@@ -99,7 +100,7 @@ static void place(Device *d, Bump *b, const int32_t *s, const int32_t *buffers, 
     width[set] = w > width[set] ? w : width[set];
   }
   // logit rows take two columns each (LM_FINE)
-  int64_t widest = width[0] > width[1] ? width[0] : width[1];
+  for (int i = 0; i < 2; i++) widest = width[i] > widest ? width[i] : widest;
   int64_t columns = (tokens > 2 * logits ? tokens : 2 * logits) + k->columns;
   for (int i = 0; i < 2; i++) {
     // both kinds, whatever the weights are: pages that are never touched cost nothing, and the size is known beforehand
@@ -168,7 +169,13 @@ static int32_t program_check(const Device *d, const int32_t *s, const int32_t *b
       case LM_OP_NORM:
         BUFFER(o->in, o->width, per);
         BUFFER(o->out, o->width, per);
-        VECTOR(o->weight, o->width);
+        NEED(o->parts > 0 && o->width % o->parts == 0);
+        VECTOR(o->weight, o->width / o->parts);
+        if (o->residual != -1) BUFFER(o->residual, o->width, per);
+        break;
+      case LM_OP_SOFTCAP:
+        BUFFER(o->in, o->width, per);
+        NEED(o->cap > 0);
         break;
       case LM_OP_PREPARE:
         BUFFER(o->in, o->width, per);
@@ -179,6 +186,7 @@ static int32_t program_check(const Device *d, const int32_t *s, const int32_t *b
       case LM_OP_LINEAR:
         NEED((o->panel == 0 || o->panel == 1) && o->outCount > 0 && o->outCount <= LM_MAX_OUTS);
         if (o->flags & LM_FINE) NEED((o->flags & LM_PER_LOGIT) && !(o->flags & LM_SILU_MUL));
+        if (o->flags & LM_SILU_MUL) NEED(o->scale == 1.0f);
         if (o->flags & LM_SILU_MUL) NEED((o->panelOut == 0 || o->panelOut == 1) && o->panelOut != o->panel && o->outCount == 2);
         for (int j = 0; j < o->outCount; j++) {
           MATRIX(o->outs[j].weight);
@@ -202,12 +210,13 @@ static int32_t program_check(const Device *d, const int32_t *s, const int32_t *b
         BUFFER(o->in, s[LM_S_HEADS] * hd, 0);
         BUFFER(o->in2, s[LM_S_KV_HEADS] * hd, 0);
         BUFFER(o->out, s[LM_S_KV_HEADS] * hd, 0);
-        NEED(index_ok(o->rope, s[LM_S_ROPES], false) && index_ok(o->layer, s[LM_S_LAYERS], false));
+        NEED(index_ok(o->rope, s[LM_S_ROPES], true) && index_ok(o->layer, s[LM_S_LAYERS], false));
         break;
       case LM_OP_ATTENTION:
         BUFFER(o->in, s[LM_S_HEADS] * hd, 0);
         BUFFER(o->out, s[LM_S_HEADS] * hd, 0);
         NEED(index_ok(o->layer, s[LM_S_LAYERS], false) && buffers[2 * o->in] == buffers[2 * o->out]);
+        NEED(o->window >= 0 && o->cap >= 0);
         break;
       case LM_OP_SILU_MUL:
         BUFFER(o->in, o->width, per);

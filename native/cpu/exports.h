@@ -12,8 +12,15 @@ Device *lm_create(int32_t threads, int32_t isa);
 void lm_destroy(Device *d);
 /** Bytes a tensor takes repacked; 0 if its type or width is not supported. */
 double lm_tensor_bytes(int32_t type, int32_t in, int32_t out, int32_t isVector);
-int32_t lm_open_weights(Device *d, const char *path, int32_t count, const double *info);
-int32_t lm_load_tensor(Device *d, int32_t i);
+/** `info`: (count, 5) type, in, out, isVector, type in the file. */
+int32_t lm_open_weights(Device *d, int32_t count, const double *info);
+/** Maps a file; the one before is let go. */
+int32_t lm_open_file(Device *d, const char *path);
+/**
+ * Rows [first, first + rows) of tensor i from `bytes` bytes at `offset` of the open file; `first` is a multiple of 16, and so is `rows` unless they are the
+ * last. `add` is added to each value of a vector, which is one row.
+ */
+int32_t lm_load_rows(Device *d, int32_t i, double offset, double bytes, int32_t first, int32_t rows, double add);
 void lm_close_file(Device *d);
 /** Workspace bytes for a program, or a negative code. `buffers`: (count, 2) width, perLogit. */
 double lm_workspace(Device *d, const int32_t *sizes, const int32_t *buffers, const int32_t *ops, const int32_t *ropes);

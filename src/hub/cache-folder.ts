@@ -5,6 +5,7 @@
 import { createHash } from 'node:crypto';
 import {
   type Dirent,
+  existsSync,
   mkdirSync,
   readdirSync,
   readFileSync,
@@ -17,6 +18,7 @@ import {
 import path from 'node:path';
 import { earlierTemporaryCache, temporaryCache, userCache, writable } from '../base/folders.js';
 import { errors } from '../errors.js';
+import { RECORD as FOLDER_RECORD, readFolder, removeFolder } from './folder.js';
 import { messageOf } from './http.js';
 import type { Reference } from './reference.js';
 import type { CachedModel, HubOptions } from './types.js';
@@ -68,6 +70,10 @@ export function placeOf(folder: string, origin: Reference & { kind: 'hf' | 'pypi
 export function cachedModels(folder: string): CachedModel[] {
   const found: CachedModel[] = [];
   for (const entry of entriesOf(folder)) {
+    if (entry.isFile() && entry.name === FOLDER_RECORD) {
+      const model = readFolder(entry.parentPath);
+      if (model) found.push(model);
+    }
     if (!entry.isFile() || !entry.name.toLowerCase().endsWith(`.gguf${RECORD}`)) continue;
     const record = path.join(entry.parentPath, entry.name);
     const model = readRecord(record.slice(0, -RECORD.length));
@@ -109,6 +115,10 @@ export function adopt(part: string, model: CachedModel): void {
 
 /** Removes a model, what is left of attempts to fetch it, and folders that become empty. */
 export function removeFiles(folder: string, file: string): void {
+  if (existsSync(path.join(file, FOLDER_RECORD))) {
+    removeFolder(folder, file);
+    return;
+  }
   for (const suffix of [RECORD, '', '.part', '.part.json']) rmSync(file + suffix, { force: true });
   for (let dir = path.dirname(file); dir.startsWith(folder + path.sep); dir = path.dirname(dir)) {
     if (readdirSync(dir).length > 0) break;

@@ -1,6 +1,6 @@
 /** The CPU device: native C++ kernels, a whole step in one foreign call. */
 import { errors, invariant } from '../../errors.js';
-import type { TensorInfo, TensorSource } from '../../types.js';
+import type { TensorSource } from '../../types.js';
 import {
   createResult,
   type Device,
@@ -18,10 +18,11 @@ import {
 } from '../device.js';
 import { buildNativeLibrary } from './build.js';
 import { type CompiledProgram, compileProgram } from './compile.js';
-import { CODES, describeCode, Flag, GGML_TYPES, ISAS, SIZES } from './layout.js';
+import { CODES, describeCode, Flag, ISAS, SIZES } from './layout.js';
 import { defaultThreads, memoryFree } from './machine.js';
 import { type Handle, loadNative, type Native } from './native.js';
 import { HostTransfers } from './transfers.js';
+import { loadWeights, needOf, shapeOf, typeInMemory } from './weights.js';
 
 export { checkNativeLibrary } from './build.js';
 export { defaultThreads, memoryFree as hostMemoryFree, memoryLevels as hostMemoryLevels } from './machine.js';
@@ -141,10 +142,7 @@ export class CpuDevice implements Device {
 
   weightBytes(program: Program, source: TensorSource): number {
     const { tensors } = compileProgram(program, () => Flag.q8, true);
-    return tensors.reduce((sum, t) => {
-      const { info, type, out } = this.#shape(t, source);
-      return sum + this.native.tensorBytes(type, info.shape[0], out, t.isVector ? 1 : 0);
-    }, 0);
+    return tensors.reduce((sum, t) => sum + shapeOf(this.native, t, source).bytes, 0);
   }
 
   load(program: Program, source: TensorSource, options: LoadOptions): LoadedMemory {
@@ -157,10 +155,10 @@ export class CpuDevice implements Device {
     this.#debug = options.debug ?? false;
     const compiled = compileProgram(
       program,
-      (weight) => needOf(source.tensors.get(weight)?.type ?? 'F32'),
+      (weight) => needOf(typeInMemory(source.tensors.get(weight))),
       !this.#debug,
     );
-    const weightBytes = this.#loadWeights(compiled, source, options.onProgress);
+    const weightBytes = loadWeights(this.native, this.handle, compiled.tensors, source, options.onProgress);
     const sizes = this.#sizes(program, limits, compiled, kv, maxBlocks);
     const code = this.native.configure(
       this.handle,
@@ -263,58 +261,6 @@ export class CpuDevice implements Device {
     invariant(sizes.length === SIZES.length, 'sizes do not match the native library');
     return Int32Array.from(sizes);
   }
-
-  /** Looks a tensor up and checks its type and shape. */
-  #shape(t: CompiledProgram['tensors'][number], source: TensorSource): { info: TensorInfo; type: number; out: number } {
-    const info = source.tensors.get(t.name);
-    if (!info) throw errors.badGguf(source.path, `tensor '${t.name}' is missing`);
-    const type = GGML_TYPES[info.type];
-    const out = t.isVector ? 1 : (info.shape[1] ?? 1);
-    if (type === undefined || (t.isVector && needOf(info.type) !== Flag.f32))
-      throw errors.unsupportedTensorType(t.name, info.type, Object.keys(GGML_TYPES));
-    const shape = `(${info.shape.join(', ')})`;
-    const wrongOut = t.outFeatures !== null && out < t.outFeatures;
-    if (info.shape[0] !== t.width || wrongOut || info.shape.slice(t.isVector ? 1 : 2).some((n) => n !== 1))
-      throw errors.badGguf(
-        source.path,
-        `tensor '${t.name}' has shape ${shape}, the model needs (${t.width}, ${t.outFeatures ?? 1})`,
-      );
-    if (this.native.tensorBytes(type, info.shape[0], out, t.isVector ? 1 : 0) <= 0)
-      throw errors.badGguf(source.path, `tensor '${t.name}' of type ${info.type} cannot have ${info.shape[0]} inputs`);
-    return { info, type, out };
-  }
-
-  #loadWeights(compiled: CompiledProgram, source: TensorSource, onProgress?: LoadOptions['onProgress']): number {
-    const { tensors } = compiled;
-    const table = new Float64Array(6 * tensors.length);
-    let total = 0;
-    let weightBytes = 0;
-    tensors.forEach((t, i) => {
-      const { info, type, out } = this.#shape(t, source);
-      table.set([type, info.shape[0], out, t.isVector ? 1 : 0, info.offset, info.byteLength], 6 * i);
-      total += info.byteLength;
-      weightBytes += this.native.tensorBytes(type, info.shape[0], out, t.isVector ? 1 : 0);
-    });
-    const code = this.native.openWeights(this.handle, source.path, tensors.length, table);
-    if (code === -3) throw errors.fileMissing(source.path);
-    if (code === -1)
-      throw errors.badGguf(source.path, 'a tensor lies outside the file or is shorter than its shape says');
-    if (code !== 0) throw errors.native(code, describeCode(code));
-    let done = 0;
-    for (let i = 0; i < tensors.length; i++) {
-      const c = this.native.loadTensor(this.handle, i);
-      if (c !== 0) throw errors.native(c, describeCode(c));
-      done += source.tensors.get(tensors[i].name)!.byteLength;
-      onProgress?.(done, total);
-    }
-    this.native.closeFile(this.handle);
-    return weightBytes;
-  }
-}
-
-/** Float weights multiply f32 activations, quantised ones int8. */
-function needOf(type: string): number {
-  return type === 'F32' || type === 'F16' || type === 'BF16' ? Flag.f32 : Flag.q8;
 }
 
 function ropeShapes(compiled: CompiledProgram): Int32Array {
