@@ -145,6 +145,8 @@ function publicEngine(client: EngineClient, text: TokenizerClient, info: EngineI
     info,
     complete: (request: CompletionRequest) => client.complete(request),
     chat: (request: ChatRequest) => client.chat(request, withSystem),
+    embed: (request) => client.embed(request),
+    checkpoints: client.checkpoints,
     encode: (s, options) => text.encode(s, { special: options?.special ?? false }),
     decode: (ids, options) => text.decode(ids, { special: options?.special ?? false }),
     sessions: client.sessions,

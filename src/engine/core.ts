@@ -9,6 +9,7 @@ import { Tiers } from '../tiers/index.js';
 import type { EngineSnapshot, EngineStats, MemorySplit } from '../types.js';
 import type { Admission } from './admission.js';
 import { type BatchEvents, PersistentBatch } from './batch.js';
+import type { Point } from './checkpoints.js';
 import { splitMemory } from './memory.js';
 import type { CoreInfo, Vocabulary, WorkerData } from './protocol.js';
 import { restoreSessions } from './restore.js';
@@ -22,8 +23,11 @@ const TARGET_STEP_MS = 250;
 /** Step size that the workspace is made for when the budget is measured. */
 const MEASURED_MAX_TOKENS = 1024;
 
-/** Logits of guessed tokens in one step, at most: one sequence may have long guesses, or several have short ones. */
-const DRAFT_LOGITS = 32;
+/**
+ * Logits in one step beside one for each sequence, at most: of guessed tokens (one sequence may have long guesses, or several
+ * have short ones), and of all tokens of a text whose hidden states are wanted.
+ */
+const MORE_LOGITS = 32;
 
 export interface ModelPlan {
   sessionLen: number;
@@ -61,7 +65,7 @@ export function planModel(
     maxTokens: Math.max(maxTokens, config.maxBatchSize),
     maxRows: config.maxBatchSize,
     maxBlocksPerRow: Math.ceil(sessionLen / blockLen),
-    maxLogits: config.maxBatchSize + (config.speculation === 'off' ? 0 : DRAFT_LOGITS),
+    maxLogits: config.maxBatchSize + MORE_LOGITS,
     vocab: dims.vocab,
   };
   const workspaceBytes = device.workspaceBytes(program, limits);
@@ -165,7 +169,11 @@ export class Core {
         return { ...s, tokens };
       });
     this.#build();
-    for (const s of sessions.reverse()) this.batch.sessions.restore(s.id, s.owner, s.tokens);
+    for (const s of sessions.reverse()) {
+      const restored = this.batch.sessions.restore(s.id, s.owner, s.tokens);
+      restored.ofPoints = s.ofPoints;
+      for (const p of s.points) this.batch.sessions.points.add(restored, p);
+    }
     for (const r of inFlight) this.events.failed(r.request.id, error);
   }
 
@@ -230,6 +238,12 @@ export class Core {
     this.#journal.append(session.id, session.owner, from, ids);
   }
 
+  #mark({ session, ...point }: Readonly<Point>): void {
+    const own = session.ofPoints;
+    const before = session.points.at(-2);
+    this.#journal?.mark(session.id, session.owner, { ...point, own }, before && { ...before, own });
+  }
+
   #build(): void {
     const { config } = this.data;
     const { kv, limits, memory, sessionLen } = this.#plan;
@@ -255,6 +269,8 @@ export class Core {
         max: config.maxSessions,
         shareAcrossOwners: !config.isolateOwners,
         onChange: (session: Readonly<Session>, from: number) => this.#write(session, from),
+        onKept: (point: Readonly<Point>) => this.#mark(point),
+        onUnnamed: (session: Readonly<Session>, name: string) => this.#journal?.unmark(session.id, session.owner, name),
         onGone: (id: string, owner: number) => this.#journal?.drop(id, owner),
       },
       budget: this.#budget,

@@ -49,6 +49,7 @@ export function llama(config: LlamaConfig): Program {
   }
   r.gather(x, last);
   r.rmsNorm(last, 'output_norm.weight', config.rmsEps, lastNormed);
+  r.keep(lastNormed);
   r.linear(lastNormed, [{ weight: config.tiedOutput ? 'token_embd.weight' : 'output.weight', out: logits }]);
   r.sample(logits);
   return r.program();

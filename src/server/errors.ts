@@ -49,7 +49,6 @@ export const serverErrors = {
   mediaType: () => new LongmindError('unsupported_media_type', 415, 'send the body as Content-Type: application/json'),
   requestUnknown: (id: string) =>
     new LongmindError('request_not_found', 404, `there is no running request '${id}'`, 'id'),
-  aborted: () => new LongmindError('request_aborted', 409, 'the request was aborted'),
 };
 
 interface ErrorBody {
