@@ -1,6 +1,7 @@
 /** What a model with tools has written: text and calls, whole or as it streams. */
 import { randomBytes } from 'node:crypto';
 import { type Engine, type GenerationResult, ToolCallParser, type ToolFormat } from '../index.js';
+import type { ServerContext } from './context.js';
 
 export interface ApiCall {
   id: string;
@@ -38,6 +39,7 @@ export class ToolOutput {
   constructor(
     format: ToolFormat,
     private readonly tags: TagTokens,
+    private readonly idOf: (index: number) => string = callId,
   ) {
     this.#parser = new ToolCallParser(format);
   }
@@ -83,7 +85,7 @@ export class ToolOutput {
       else if (e.kind === 'call')
         this.#deltas.push({
           index: e.index,
-          id: callId(),
+          id: this.idOf(e.index),
           type: 'function',
           function: { name: e.name, arguments: '' },
         });
@@ -104,16 +106,15 @@ const callId = (): string => `call_${randomBytes(12).toString('hex')}`;
 
 /** The message of a whole answer. A call that was cut off is left out: its arguments satisfy no schema. */
 export function toolMessage(
-  result: GenerationResult,
-  format: ToolFormat,
-  tags: TagTokens,
-  decode: Engine['decode'],
+  result: Pick<GenerationResult, 'text' | 'tokenIds'>,
+  { toolStyle, toolTags: tags, engine }: Pick<ServerContext, 'toolStyle' | 'toolTags' | 'engine'>,
+  idOf?: (index: number) => string,
 ): { text: string; calls: ApiCall[] } {
-  const output = new ToolOutput(format, tags);
+  const output = new ToolOutput(toolStyle.format, tags, idOf);
   if (tags.size === 0) output.pushText(result.text);
   else
     for (const part of splitAtTags(result.tokenIds, tags))
-      output.pushText(typeof part === 'string' ? part : decode(part));
+      output.pushText(typeof part === 'string' ? part : engine.decode(part));
   output.end();
   const { text, calls } = output.take();
   const whole: ApiCall[] = [];
