@@ -64,7 +64,8 @@ export const errors = {
       `model '${name}' is not served here; this server has ${served.map((s) => `'${s}'`).join(', ')}`,
       'model',
     ),
-  unauthorized: () => err('invalid_api_key', 401, 'a valid API key is required: send "Authorization: Bearer KEY"'),
+  unauthorized: () =>
+    err('invalid_api_key', 401, 'a valid API key is required: send "Authorization: Bearer KEY" (or "x-api-key: KEY")'),
   // capacity
   promptTooLong: (tokens: number, limit: number) =>
     err(

@@ -147,6 +147,7 @@ function publicEngine(client: EngineClient, text: TokenizerClient, info: EngineI
     chat: (request: ChatRequest) => client.chat(request, withSystem),
     embed: (request) => client.embed(request),
     checkpoints: client.checkpoints,
+    encodeChat: ({ messages, tools }) => text.encodeChat(withSystem(messages), { tools }),
     encode: (s, options) => text.encode(s, { special: options?.special ?? false }),
     decode: (ids, options) => text.decode(ids, { special: options?.special ?? false }),
     sessions: client.sessions,

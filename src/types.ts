@@ -420,6 +420,8 @@ export interface Engine extends AsyncDisposable {
     /** Tokens that no other name needs are forgotten. */
     delete(name: string, owner?: number): Promise<void>;
   };
+  /** The prompt that `chat` makes of a whole history. */
+  encodeChat(request: Pick<ChatRequest, 'messages' | 'tools'>): Promise<Int32Array>;
   /** Text → ids off this thread. `special`: spellings of special tokens become those tokens (default false). */
   encode(text: string, options?: { special?: boolean }): Promise<Int32Array>;
   decode(ids: ArrayLike<number>, options?: { special?: boolean }): string;

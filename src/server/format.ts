@@ -167,7 +167,7 @@ function tokenJson(
   return { token, logprob: finite(logprob), bytes };
 }
 
-function chatLogprobs(list: TokenLogprob[] | null, decode: Decode): Record<string, unknown> | null {
+export function chatLogprobs(list: TokenLogprob[] | null, decode: Decode): { content: object[]; refusal: null } | null {
   if (!list) return null;
   const content = list.map((t) => ({
     ...tokenJson(t.tokenId, t.logprob, decode),

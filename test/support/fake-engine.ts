@@ -316,6 +316,10 @@ export class FakeEngine implements Engine {
     return s;
   }
 
+  async encodeChat({ messages }: Pick<ChatRequest, 'messages'>): Promise<Int32Array> {
+    return this.encode(messages.map((m) => `${m.role}: ${m.content}\n`).join(''));
+  }
+
   async encode(text: string, options: { special?: boolean } = {}): Promise<Int32Array> {
     const tag = this.options.tags && options.special ? TAGS.indexOf(text) : -1;
     if (tag >= 0) return Int32Array.of(FIRST_TAG + tag);
