@@ -10,6 +10,7 @@ import { type RouteList, watchRoutes } from './openapi.js';
 import { dashboardRoutes } from './routes/dashboard.js';
 import { generationRoutes } from './routes/generation.js';
 import { infoRoutes } from './routes/info.js';
+import { messagesRoutes } from './routes/messages.js';
 import { responsesRoutes } from './routes/responses.js';
 import { sessionRoutes } from './routes/sessions.js';
 
@@ -61,6 +62,7 @@ export function buildApp(ctx: ServerContext, config: ServerConfig, version: stri
   addErrorHandler(app, ctx, config);
   generationRoutes(app, ctx);
   responsesRoutes(app, ctx);
+  messagesRoutes(app, ctx);
   sessionRoutes(app, ctx);
   dashboardRoutes(app, ctx);
   infoRoutes(app, ctx, () => routes.document('longmind', version));

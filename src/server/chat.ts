@@ -6,6 +6,7 @@ import {
   checkSessionId,
   errors,
   type Generation,
+  LongmindError,
   type RequestOptions,
 } from '../index.js';
 import type { ServerContext } from './context.js';
@@ -109,17 +110,43 @@ async function toolGrammar(ctx: ServerContext, body: ChatBody, plan: ToolPlan): 
   return ctx.grammars.get(plan.source);
 }
 
+interface Translated {
+  /** The messages follow what the engine has already, tools included. */
+  goesOn?: boolean;
+  /** Fields of this body → what the caller calls them, for messages of errors. */
+  names?: Readonly<Record<string, string>>;
+}
+
+/** What is made of a body: `tools`: the answer may be calls. */
+interface Prepared {
+  chat: ChatRequest;
+  tools: boolean;
+}
+
 /**
- * A conversation as the engine takes it. Every API of chats is translated into this body; `goesOn`: its messages follow what
- * the engine has already, tools included.
+ * A conversation as the engine takes it. Every API of chats is translated into this body.
  * @throws LongmindError 400 that names the field
  */
 export async function prepareChat(
   ctx: ServerContext,
   body: ChatBody,
   owner: number,
-  goesOn = false,
-): Promise<{ chat: ChatRequest; tools: boolean }> {
+  { goesOn = false, names = {} }: Translated = {},
+): Promise<Prepared> {
+  try {
+    return await prepare(ctx, body, owner, goesOn);
+  } catch (e) {
+    throw e instanceof LongmindError ? renamed(e, names) : e;
+  }
+}
+
+function renamed({ code, status, message, param }: LongmindError, names: Readonly<Record<string, string>>) {
+  const name = (field: string) => names[field] ?? field;
+  const said = message.replace(/'(\w+)'/g, (_, field: string) => `'${name(field)}'`);
+  return new LongmindError(code, status, said, param && name(param));
+}
+
+async function prepare(ctx: ServerContext, body: ChatBody, owner: number, goesOn: boolean): Promise<Prepared> {
   const { toolStyle: style } = ctx;
   const options = { ...commonOptions(ctx, body, owner), ...chatLimits(body) };
   const plan = planTools(body, style);

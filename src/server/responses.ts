@@ -145,6 +145,33 @@ export const components: Record<string, Schema> = {
     has_more: { type: 'boolean' },
   }),
   InputTokens: object({ object: { const: 'response.input_tokens' }, input_tokens: count }),
+  Message: object({
+    id: string,
+    type: { const: 'message' },
+    role: { const: 'assistant' },
+    model: string,
+    content: list({
+      anyOf: [
+        object({ type: { const: 'text' }, text: string, citations: { type: 'null' } }),
+        object({ type: { const: 'tool_use' }, id: string, name: string, input: { type: 'object' } }),
+      ],
+    }),
+    stop_reason: { enum: ['end_turn', 'max_tokens', 'stop_sequence', 'tool_use'] },
+    stop_sequence: orNull(string),
+    usage: object({
+      input_tokens: count,
+      cache_creation_input_tokens: count,
+      cache_read_input_tokens: count,
+      output_tokens: count,
+      service_tier: string,
+    }),
+  }),
+  MessageTokens: object({ input_tokens: count }),
+  AnthropicError: object({
+    type: { const: 'error' },
+    error: object({ type: string, message: string }),
+    request_id: orNull(string),
+  }),
   Aborted: object({ id: string, aborted: { const: true } }),
   Model: object({ id: string, object: { const: 'model' }, created: count, owned_by: string, context_length: count }),
   ModelList: object({ object: { const: 'list' }, data: list(ref('Model')) }),
@@ -176,15 +203,15 @@ export const components: Record<string, Schema> = {
 };
 
 /** Responses of a route: 200 with the named body, and the error shape for everything else. */
-export function answers(name: string, { stream = false } = {}): Record<string, Schema> {
+export function answers(name: string, { stream = false, error = 'Error' } = {}): Record<string, Schema> {
   return {
     200: {
-      description: stream ? 'the answer; with stream: true, server-sent events that end with [DONE]' : 'the answer',
+      description: stream ? 'the answer; with stream: true, server-sent events' : 'the answer',
       content: {
         'application/json': { schema: ref(name) },
         ...(stream ? { 'text/event-stream': { schema: {} } } : {}),
       },
     },
-    default: { description: 'an error', content: { 'application/json': { schema: ref('Error') } } },
+    default: { description: 'an error', content: { 'application/json': { schema: ref(error) } } },
   };
 }

@@ -39,6 +39,9 @@ interface ResponsesBody {
   [field: string]: unknown;
 }
 
+/** The names of its fields, for messages of errors. */
+const FIELD_NAMES = { response_format: 'text.format', max_completion_tokens: 'max_output_tokens' };
+
 /** Shown again with the response. */
 const SHOWN = [
   ...['max_output_tokens', 'max_tool_calls', 'parallel_tool_calls', 'prompt_cache_key', 'reasoning', 'text', 'user'],
@@ -141,7 +144,10 @@ async function prepare(ctx: ServerContext, kept: KeptResponses, body: ResponsesB
   const history = previous !== undefined && !goesOn ? await kept.history(previous, owner, 'previous_response_id') : [];
   const items = [...history, ...news];
   const messages = goesOn ? itemMessages(items) : withSystem(instructions, itemMessages(items));
-  const { chat, tools: told } = await prepareChat(ctx, { ...chatFields(body), messages }, owner, goesOn);
+  const { chat, tools: told } = await prepareChat(ctx, { ...chatFields(body), messages }, owner, {
+    goesOn,
+    names: FIELD_NAMES,
+  });
   const id = `resp_${randomUUID().replaceAll('-', '')}`;
   const shown = SHOWN.filter((f) => body[f] !== undefined && body[f] !== null);
   const note = {
