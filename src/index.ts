@@ -110,7 +110,7 @@ export async function createEngine(options: CreateOptions = {}): Promise<Engine>
     nvrtc,
   };
   const { client, info } = await EngineClient.start(data, tokenizer, watch.onProgress);
-  const { sessionLen, device, memory, tiers, stepBudget } = info;
+  const { sessionLen, device, memory, tiers, stepBudget, embeddings } = info;
   const loadMs = performance.now() - started;
   const text = await tokenizer;
   const { warnings, templateInstead } = text.info;
@@ -123,6 +123,7 @@ export async function createEngine(options: CreateOptions = {}): Promise<Engine>
     tiers,
     draftModel: draft && info.draft && { ...draft.about, memory: info.draft },
     stepBudget,
+    embeddings,
     toolCalls,
     loadMs,
   };

@@ -287,6 +287,8 @@ export interface EngineInfo {
   draftModel?: { modelName: string; modelPath: string; parameters: number; memory: MemorySplit } | null;
   /** Tokens one step may hold, as measured or set. */
   stepBudget: number;
+  /** The device gives hidden states: `embed` works. Default: no. */
+  embeddings?: boolean;
   /** Default: hermes, not known. */
   toolCalls?: ToolTemplate;
   loadMs: number;

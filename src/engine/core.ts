@@ -138,6 +138,7 @@ export class Core {
       memory: withLoaded(memory, loaded),
       tiers: this.#tiers?.info ?? null,
       draft: draft?.plan.memory ?? null,
+      embeddings: device.hidden !== undefined,
       sessionLen,
       stepBudget: this.#budget.tokens(0),
     };

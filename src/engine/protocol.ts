@@ -49,6 +49,8 @@ export interface CoreInfo {
   tiers: TierInfo | null;
   /** Memory of the draft model, if there is one. */
   draft: MemorySplit | null;
+  /** It gives hidden states. */
+  embeddings: boolean;
   sessionLen: number;
   stepBudget: number;
 }

@@ -8,9 +8,11 @@ import type { ServerContext } from './context.js';
 import { errorBody, schemaError, serverErrors, toLongmindError } from './errors.js';
 import { type RouteList, watchRoutes } from './openapi.js';
 import { dashboardRoutes } from './routes/dashboard.js';
+import { embeddingsRoutes } from './routes/embeddings.js';
 import { generationRoutes } from './routes/generation.js';
 import { infoRoutes } from './routes/info.js';
 import { messagesRoutes } from './routes/messages.js';
+import { ollamaRoutes } from './routes/ollama.js';
 import { responsesRoutes } from './routes/responses.js';
 import { sessionRoutes } from './routes/sessions.js';
 
@@ -63,6 +65,8 @@ export function buildApp(ctx: ServerContext, config: ServerConfig, version: stri
   generationRoutes(app, ctx);
   responsesRoutes(app, ctx);
   messagesRoutes(app, ctx);
+  embeddingsRoutes(app, ctx);
+  ollamaRoutes(app, ctx, version);
   sessionRoutes(app, ctx);
   dashboardRoutes(app, ctx);
   infoRoutes(app, ctx, () => routes.document('longmind', version));
@@ -93,7 +97,9 @@ function addHooks(app: FastifyInstance, ctx: ServerContext, config: ServerConfig
     const preflight = cors(config.allowOrigins, request, reply);
     if (preflight) return reply.code(204).send();
     if (localOnly && !isLoopback(hostName(request.headers.host))) throw serverErrors.forbiddenHost();
-    const { open } = request.routeOptions.config;
+    const { open, errorForm } = request.routeOptions.config;
+    // the name by which Anthropic's clients look for it
+    if (errorForm) reply.header('request-id', request.id);
     if (open) return;
     request.owner = ctx.keys.owner(request.headers);
     if (ctx.draining) throw errors.engineClosed();

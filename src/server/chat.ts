@@ -82,7 +82,7 @@ export function commonOptions(ctx: ServerContext, body: CommonBody, owner: numbe
   return options;
 }
 
-function chatLimits(body: ChatBody): RequestOptions {
+export function chatLimits(body: Limits): RequestOptions {
   const { max_tokens: old, max_completion_tokens: given, logprobs, top_logprobs: top } = body;
   if (typeof old === 'number' && typeof given === 'number' && old !== given)
     throw errors.invalidRequest(
@@ -109,6 +109,8 @@ async function toolGrammar(ctx: ServerContext, body: ChatBody, plan: ToolPlan): 
     );
   return ctx.grammars.get(plan.source);
 }
+
+type Limits = Pick<ChatBody, 'max_tokens' | 'max_completion_tokens' | 'logprobs' | 'top_logprobs'>;
 
 interface Translated {
   /** The messages follow what the engine has already, tools included. */

@@ -242,6 +242,16 @@ export const neutralFields: ReadonlySet<string> = new Set([
   ...Object.keys(neutralChatFields),
   ...Object.keys(neutralFieldsOfBoth),
   ...Object.keys(neutralCompletionFields),
+  ...[
+    'thinking',
+    'think',
+    'truncation',
+    'background',
+    'conversation',
+    'container',
+    'mcp_servers',
+    'context_management',
+  ],
 ]);
 
 /** What one field asks of another. `when` and `demand` are schemas of single fields. */

@@ -172,6 +172,68 @@ export const components: Record<string, Schema> = {
     error: object({ type: string, message: string }),
     request_id: orNull(string),
   }),
+  Embeddings: object({
+    object: { const: 'list' },
+    data: list(
+      object({
+        object: { const: 'embedding' },
+        index: count,
+        embedding: { anyOf: [list({ type: 'number' }), string] },
+      }),
+    ),
+    model: string,
+    usage: object({ prompt_tokens: count, total_tokens: count }),
+  }),
+  OllamaAnswer: object(
+    {
+      model: string,
+      created_at: string,
+      message: object({ role: { const: 'assistant' }, content: string, tool_calls: list({ type: 'object' }) }, [
+        'tool_calls',
+      ]),
+      response: string,
+      done: { const: true },
+      done_reason: string,
+      total_duration: count,
+      load_duration: count,
+      prompt_eval_count: count,
+      prompt_eval_duration: count,
+      eval_count: count,
+      eval_duration: count,
+      logprobs: list({ type: 'object' }),
+    },
+    [
+      ...['message', 'response', 'total_duration', 'load_duration', 'prompt_eval_count', 'prompt_eval_duration'],
+      ...['eval_count', 'eval_duration', 'logprobs'],
+    ],
+  ),
+  OllamaEmbeddings: object({
+    model: string,
+    embeddings: list(list({ type: 'number' })),
+    total_duration: count,
+    load_duration: count,
+    prompt_eval_count: count,
+  }),
+  OllamaModels: object({
+    models: list(
+      object({
+        name: string,
+        model: string,
+        modified_at: string,
+        size: count,
+        digest: string,
+        details: { type: 'object' },
+      }),
+    ),
+  }),
+  OllamaModel: object({
+    details: { type: 'object' },
+    modified_at: string,
+    model_info: { type: 'object' },
+    capabilities: list(string),
+  }),
+  OllamaVersion: object({ version: string }),
+  OllamaError: object({ error: string }),
   Aborted: object({ id: string, aborted: { const: true } }),
   Model: object({ id: string, object: { const: 'model' }, created: count, owned_by: string, context_length: count }),
   ModelList: object({ object: { const: 'list' }, data: list(ref('Model')) }),
@@ -203,13 +265,16 @@ export const components: Record<string, Schema> = {
 };
 
 /** Responses of a route: 200 with the named body, and the error shape for everything else. */
-export function answers(name: string, { stream = false, error = 'Error' } = {}): Record<string, Schema> {
+export function answers(
+  name: string,
+  { stream = false as boolean | string, error = 'Error' } = {},
+): Record<string, Schema> {
   return {
     200: {
-      description: stream ? 'the answer; with stream: true, server-sent events' : 'the answer',
+      description: stream ? 'the answer; with stream: true, a stream of events' : 'the answer',
       content: {
         'application/json': { schema: ref(name) },
-        ...(stream ? { 'text/event-stream': { schema: {} } } : {}),
+        ...(stream ? { [stream === true ? 'text/event-stream' : stream]: { schema: {} } } : {}),
       },
     },
     default: { description: 'an error', content: { 'application/json': { schema: ref(error) } } },

@@ -1,5 +1,5 @@
 /** What /metrics says: the server's own counts and times, and the engine's statistics at scrape time. */
-import type { EngineInfo, EngineStats, GenerationResult } from '../index.js';
+import type { EngineInfo, EngineStats, GenerationResult, Usage } from '../index.js';
 import { Counter, Histogram, histogramText, sample } from './metrics.js';
 
 /** Seconds. */
@@ -27,6 +27,12 @@ export class ServerMetrics {
     // a stream's gaps were observed one by one
     if (!streamed && result.usage.completionTokens > 1)
       this.interToken.observe(result.timings.perToken / 1000, result.usage.completionTokens - 1);
+  }
+
+  embedded(usage: Usage, endpoint: string): void {
+    this.generations.inc({ endpoint, outcome: 'embedding' });
+    this.tokens.inc({ endpoint, kind: 'prompt' }, usage.promptTokens);
+    this.tokens.inc({ endpoint, kind: 'cached' }, usage.cachedTokens);
   }
 
   failed(endpoint: string): void {

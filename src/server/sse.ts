@@ -63,6 +63,8 @@ export class StreamWriter {
   }
 
   write(text: string): void {
+    // an empty chunk would be the last
+    if (text === '') return;
     this.start();
     const { raw } = this.reply;
     if (raw.destroyed) return;
