@@ -270,7 +270,10 @@ export class PersistentBatch {
   #takeStates(r: LiveRequest, states: PooledStates, result: StepResult, row: number, { step, logits }: Flight): void {
     for (let i = logits[row]!; i < logits[row + 1]!; i++) {
       const position = step.positions[step.logitRows[i]!]!;
-      if (result.status[i] !== 0) return this.#fail(r, errors.nanLogits(position));
+      if (result.status[i] !== 0) {
+        this.#fail(r, errors.nanLogits(position));
+        return;
+      }
       states.take(position, this.#device.hidden!(i));
     }
     if (r.computed === r.known) this.#finish(r, 'stop', null);

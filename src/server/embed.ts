@@ -1,4 +1,5 @@
 /** Texts as vectors of length 1, for the APIs that ask for them. */
+import { setMaxListeners } from 'node:events';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { checkPriority, type EmbeddingResult, errors, type Pooling } from '../index.js';
 import type { ServerContext } from './context.js';
@@ -31,6 +32,7 @@ export async function embedAll(
     throw errors.invalidRequest(`'dimensions' must be at most ${dim}, those of this model`, 'dimensions');
   const level = checkPriority(priority ?? 0, ctx.maxPriority);
   const gone = new AbortController();
+  setMaxListeners(0, gone.signal);
   const leave = () => gone.abort();
   reply.raw.once('close', leave);
   ctx.onDrain.push(leave);

@@ -152,7 +152,7 @@ export const components: Record<string, Schema> = {
     model: string,
     content: list({
       anyOf: [
-        object({ type: { const: 'text' }, text: string, citations: { type: 'null' } }),
+        object({ type: { const: 'text' }, text: string }),
         object({ type: { const: 'tool_use' }, id: string, name: string, input: { type: 'object' } }),
       ],
     }),

@@ -26,8 +26,7 @@ const event = (data: { type: string } & Record<string, unknown>): string =>
 const shell = (a: Answer) => ({ id: a.id, type: 'message', role: 'assistant', model: a.model });
 
 function contentOf({ text, calls }: Finished): object[] {
-  const blocks: object[] =
-    text === '' || (calls?.length && text.trim() === '') ? [] : [{ type: 'text', text, citations: null }];
+  const blocks: object[] = text === '' || (calls?.length && text.trim() === '') ? [] : [{ type: 'text', text }];
   for (const { id, function: f } of calls ?? [])
     blocks.push({ type: 'tool_use', id, name: f.name, input: JSON.parse(f.arguments) });
   return blocks;
