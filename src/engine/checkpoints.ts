@@ -4,11 +4,7 @@
  * when the name of the earlier turn is deleted.
  */
 import type { Checkpoint } from '../types.js';
-import type { Session } from './sessions.js';
-
-/** As it is kept; `start` follows from the one before it. */
-export type Point = Omit<Checkpoint, 'start'> & { session: Session };
-export type PointData = Omit<Point, 'session'>;
+import type { Point, PointData, Session } from './session.js';
 
 export interface CheckpointEvents {
   /** A session has a new checkpoint; all before it are known already. */

@@ -9,11 +9,11 @@ import { Tiers } from '../tiers/index.js';
 import type { EngineSnapshot, EngineStats, MemorySplit } from '../types.js';
 import type { Admission } from './admission.js';
 import { type BatchEvents, PersistentBatch } from './batch.js';
-import type { Point } from './checkpoints.js';
+
 import { splitMemory } from './memory.js';
 import type { CoreInfo, Vocabulary, WorkerData } from './protocol.js';
 import { restoreSessions } from './restore.js';
-import type { Session } from './sessions.js';
+import type { Point, Session } from './session.js';
 import { takeSnapshot } from './snapshot.js';
 import type { DraftModel } from './speculation/draft-model.js';
 import { type Budget, fixedBudget, StepBudget } from './step-budget.js';

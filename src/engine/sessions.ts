@@ -3,19 +3,10 @@ import type { CacheManager, SequenceId } from '../cache/types.js';
 import { checkSessionId } from '../config.js';
 import { errors } from '../errors.js';
 import type { SessionInfo } from '../types.js';
-import { type CheckpointEvents, Checkpoints, type Point, type PointData } from './checkpoints.js';
+import { type CheckpointEvents, Checkpoints } from './checkpoints.js';
+import type { Point, PointData, Session } from './session.js';
 
-export interface Session {
-  id: string;
-  owner: number;
-  sequence: SequenceId;
-  busy: boolean;
-  lastUsed: number;
-  /** Turns that can be gone on from by a name, in order. */
-  points: Point[];
-  /** It is there for these alone: nobody named it. */
-  ofPoints: boolean;
-}
+export type { Session } from './session.js';
 
 export interface SessionsOptions extends CheckpointEvents {
   /** Sessions kept; beyond it the least recently used idle one is forgotten. */

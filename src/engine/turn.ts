@@ -1,7 +1,7 @@
 /** What a request changed of its session when it was admitted, and how a turn that fails is taken back. */
 import type { CacheManager, SequenceId } from '../cache/types.js';
 import { LongmindError } from '../errors.js';
-import type { PointData } from './checkpoints.js';
+import type { PointData } from './session.js';
 import type { Session, Sessions } from './sessions.js';
 
 export interface Turn {

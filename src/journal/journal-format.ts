@@ -7,9 +7,9 @@ const HEADER = 0;
 export const WRITE = 1;
 export const DROP = 2;
 /** A turn of the session that ends at `from` has a name; its data is JSON. */
-export const MARK = 3;
+const MARK = 3;
 /** A turn of the session has its name no longer. */
-export const UNMARK = 4;
+const UNMARK = 4;
 /** Before each payload. */
 const FRAME = 8;
 /** type u8, owner f64, id length u16, from u32 */

@@ -1,7 +1,6 @@
 /** What a model with tools has written: text and calls, whole or as it streams. */
 import { randomBytes } from 'node:crypto';
 import { type Engine, type GenerationResult, ToolCallParser, type ToolFormat } from '../index.js';
-import type { ServerContext } from './context.js';
 
 export interface ApiCall {
   id: string;
@@ -28,6 +27,13 @@ export async function tagTokens(engine: Engine): Promise<TagTokens> {
     if (ids.length === 1 && engine.decode(ids) === '') tags.set(ids[0]!, tag);
   }
   return tags;
+}
+
+/** What calls are read with. */
+interface CallReading {
+  toolStyle: { format: ToolFormat };
+  toolTags: TagTokens;
+  engine: Pick<Engine, 'decode'>;
 }
 
 export class ToolOutput {
@@ -107,7 +113,7 @@ const callId = (): string => `call_${randomBytes(12).toString('hex')}`;
 /** The message of a whole answer. A call that was cut off is left out: its arguments satisfy no schema. */
 export function toolMessage(
   result: Pick<GenerationResult, 'text' | 'tokenIds'>,
-  { toolStyle, toolTags: tags, engine }: Pick<ServerContext, 'toolStyle' | 'toolTags' | 'engine'>,
+  { toolStyle, toolTags: tags, engine }: CallReading,
   idOf?: (index: number) => string,
 ): { text: string; calls: ApiCall[] } {
   const output = new ToolOutput(toolStyle.format, tags, idOf);

@@ -49,7 +49,7 @@ export function responseShell(note: Omit<Note, 'items'>, head: Head, store: bool
   };
 }
 
-export const usageJson = (u: Pick<Usage, 'promptTokens' | 'cachedTokens' | 'completionTokens'>) => ({
+const usageJson = (u: Pick<Usage, 'promptTokens' | 'cachedTokens' | 'completionTokens'>) => ({
   input_tokens: u.promptTokens,
   input_tokens_details: { cached_tokens: u.cachedTokens },
   output_tokens: u.completionTokens,

@@ -82,7 +82,7 @@ export interface ItemIds {
 
 const PREFIX = { message: 'msg', call: 'fc', result: 'fco' };
 
-export const responseHex = (id: string): string => id.slice('resp_'.length);
+const responseHex = (id: string): string => id.slice('resp_'.length);
 
 export function itemIds(responseId: string): ItemIds {
   const hex = responseHex(responseId);
@@ -121,7 +121,7 @@ export interface Said {
 }
 
 /** Text between calls that is nothing but space is no message. */
-export const speaks = ({ text, calls }: Said): boolean => calls.length === 0 || text.trim() !== '';
+const speaks = ({ text, calls }: Said): boolean => calls.length === 0 || text.trim() !== '';
 
 export function saidItems(said: Said): Item[] {
   const calls = said.calls.map(
