@@ -67,7 +67,8 @@ export const errors = {
       `model '${name}' is not served here; this server has ${served.map((s) => `'${s}'`).join(', ')}`,
       'model',
     ),
-  unauthorized: () => err('invalid_api_key', 401, 'a valid API key is required: send "Authorization: Bearer KEY"'),
+  unauthorized: () =>
+    err('invalid_api_key', 401, 'a valid API key is required: send "Authorization: Bearer KEY" (or "x-api-key: KEY")'),
   // capacity
   promptTooLong: (tokens: number, limit: number) =>
     err(
@@ -96,6 +97,8 @@ export const errors = {
   sessionBusy: (id: string) =>
     err('session_busy', 409, `session '${id}' has a request in flight; wait for it or abort it`, 'session_id'),
   sessionUnknown: (id: string) => err('session_not_found', 404, `there is no session '${id}'`, 'session_id'),
+  checkpointUnknown: (name: string) =>
+    err('checkpoint_not_found', 404, `nothing is kept under the name '${name}'`, 'after'),
   tooManySessions: (limit: number) =>
     err('too_many_sessions', 429, `all ${limit} sessions that may be kept are in use`, 'session_id'),
   // model files
@@ -138,6 +141,12 @@ export const errors = {
     err('bad_tokenizer', 400, `the model file's tokenizer cannot be used: ${detail}`, 'model'),
   badTemplate: (detail: string) => err('bad_chat_template', 400, `the chat template failed: ${detail}`),
   // device and native library
+  noEmbeddings: (device: string) =>
+    err(
+      'embeddings_unsupported',
+      400,
+      `the device '${device}' gives no hidden states, so there are no embeddings: use --device cpu`,
+    ),
   nativeUnavailable: (tried: string[]) =>
     err(
       'native_unavailable',
@@ -187,6 +196,7 @@ export const errors = {
   deadEnd: () =>
     err('grammar_dead_end', 500, 'no token of this vocabulary can go on in the way the requested format demands'),
   engineFailed: (detail: string) => err('engine_failed', 500, `the engine failed: ${detail}`),
+  aborted: () => err('request_aborted', 409, 'the request was aborted'),
   engineClosed: () => err('engine_closed', 503, 'the engine is shutting down'),
   portInUse: (host: string, port: number) =>
     err('port_in_use', 500, `${host}:${port} is already in use; choose another with --server-port`),

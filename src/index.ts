@@ -110,7 +110,7 @@ export async function createEngine(options: CreateOptions = {}): Promise<Engine>
     nvrtc,
   };
   const { client, info } = await EngineClient.start(data, tokenizer, watch.onProgress);
-  const { sessionLen, device, memory, tiers, stepBudget } = info;
+  const { sessionLen, device, memory, tiers, stepBudget, embeddings } = info;
   const loadMs = performance.now() - started;
   const text = await tokenizer;
   const { warnings, templateInstead } = text.info;
@@ -123,6 +123,7 @@ export async function createEngine(options: CreateOptions = {}): Promise<Engine>
     tiers,
     draftModel: draft && info.draft && { ...draft.about, memory: info.draft },
     stepBudget,
+    embeddings,
     toolCalls,
     generationDefaults: files.generation,
     loadMs,
@@ -148,6 +149,9 @@ function publicEngine(client: EngineClient, text: TokenizerClient, info: EngineI
     info,
     complete: (request: CompletionRequest) => client.complete(advised(request)),
     chat: (request: ChatRequest) => client.chat(advised(request), withSystem),
+    embed: (request) => client.embed(request),
+    checkpoints: client.checkpoints,
+    encodeChat: ({ messages, tools }) => text.encodeChat(withSystem(messages), { tools }),
     encode: (s, options) => text.encode(s, { special: options?.special ?? false }),
     decode: (ids, options) => text.decode(ids, { special: options?.special ?? false }),
     sessions: client.sessions,

@@ -153,6 +153,10 @@ export interface RequestOptions extends Partial<SamplingParams>, Partial<Generat
    * matched by tokens with what is kept; a divergence truncates to the common part.
    */
   sessionAppend?: boolean;
+  /** Goes on from what was kept under this name (`keepAs`): prompt or messages hold only what is new. Not with sessionId. */
+  after?: string;
+  /** Keeps the conversation as it stands at the end of this turn; a turn that is aborted or fails is not kept. */
+  keepAs?: KeepAs;
   /** What may be generated: made by `compileJsonSchema`, `compileJsonObject` or `compileToolCalls`; plain data. */
   grammar?: object;
   /** Given to the chat template: the functions that the model may call, as in the OpenAI API. */
@@ -162,6 +166,28 @@ export interface RequestOptions extends Partial<SamplingParams>, Partial<Generat
   /** Sessions and, if prefixes are not shared, KV belong to their owner; default 0. */
   owner?: number;
   signal?: AbortSignal;
+}
+
+/** A name for a conversation at the end of a turn, and what its caller wants to find again with it. */
+export interface KeepAs {
+  name: string;
+  /** Made when the turn's own tokens are known: the new ones if it continues something, else all of the prompt. */
+  note: string | ((tokens: Int32Array) => string);
+  /** As note, for what is the same from turn to turn: stored once as long as it is. */
+  head: string;
+}
+
+/** What is kept of a turn: tokens [start, prompt) are what it was asked, [prompt, end) what it answered. */
+export interface Checkpoint {
+  /** '' for a turn whose name was deleted, or that belongs to the conversation this one branched from. */
+  name: string;
+  start: number;
+  prompt: number;
+  end: number;
+  cachedTokens: number;
+  finishReason: FinishReason;
+  note: string;
+  head: string;
 }
 
 /** What chat templates know; 'ipython' is what Llama 3 calls the answers of tools. */
@@ -180,6 +206,24 @@ export interface CompletionRequest extends RequestOptions {
 
 export interface ChatRequest extends RequestOptions {
   messages: ChatMessage[];
+}
+
+/** Which hidden states stand for a text: that of its last token, or the mean of all. */
+export type Pooling = 'last' | 'mean';
+
+export interface EmbeddingRequest {
+  /** Text (special-token spellings are plain text) or token ids. */
+  prompt: string | ArrayLike<number>;
+  pooling?: Pooling;
+  priority?: number;
+  owner?: number;
+  signal?: AbortSignal;
+}
+
+export interface EmbeddingResult {
+  /** (dim) the last layer's normalised hidden state, pooled; not scaled to length 1. */
+  embedding: Float32Array;
+  usage: Usage;
 }
 
 export interface TokenLogprob {
@@ -231,6 +275,8 @@ export interface GenerationResult {
 /** A running request: iterate over it for tokens, or listen for them, or await `result()`. */
 export interface Generation extends AsyncIterable<TokenEvent> {
   readonly id: string;
+  /** Of the prompt; known from the first token on. */
+  readonly prompt: Pick<Usage, 'promptTokens' | 'cachedTokens'> | null;
   /**
    * Instead of iterating, and cheaper where there are many streams: called for each token at once, first for those that
    * came already. How it ends is what `result()` says, after the last token.
@@ -302,6 +348,8 @@ export interface EngineInfo {
   draftModel?: { modelName: string; modelPath: string; parameters: number; memory: MemorySplit } | null;
   /** Tokens one step may hold, as measured or set. */
   stepBudget: number;
+  /** The device gives hidden states: `embed` works. Default: no. */
+  embeddings?: boolean;
   /** Default: hermes, not known. */
   toolCalls?: ToolTemplate;
   /** What the model's makers advise, where a request says nothing. */
@@ -427,6 +475,18 @@ export interface Engine extends AsyncDisposable {
   readonly info: EngineInfo;
   complete(request: CompletionRequest): Generation;
   chat(request: ChatRequest): Generation;
+  /** A text as a vector. @throws LongmindError embeddings_unsupported by a device that gives no hidden states */
+  embed(request: EmbeddingRequest): Promise<EmbeddingResult>;
+  /** What was kept by `keepAs`; unknown names, and those of other owners, are `checkpoint_not_found`. */
+  checkpoints: {
+    get(name: string, owner?: number): Promise<Checkpoint>;
+    /** All turns of its conversation from the first to this one, and the token ids. */
+    path(name: string, owner?: number): Promise<{ turns: Checkpoint[]; tokens: Int32Array }>;
+    /** Tokens that no other name needs are forgotten. */
+    delete(name: string, owner?: number): Promise<void>;
+  };
+  /** The prompt that `chat` makes of a whole history. */
+  encodeChat(request: Pick<ChatRequest, 'messages' | 'tools'>): Promise<Int32Array>;
   /** Text → ids off this thread. `special`: spellings of special tokens become those tokens (default false). */
   encode(text: string, options?: { special?: boolean }): Promise<Int32Array>;
   decode(ids: ArrayLike<number>, options?: { special?: boolean }): string;

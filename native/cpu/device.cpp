@@ -388,3 +388,11 @@ extern "C" int32_t lm_logits(Device *d, int32_t i, float *out, int32_t count) {
   memcpy(out, b->data + (int64_t)i * b->width, 4 * (size_t)count);
   return LM_OK;
 }
+
+extern "C" int32_t lm_row(Device *d, int32_t buffer, int32_t i, float *out, int32_t count) {
+  if (!d->configured || !out || buffer < 0 || buffer >= d->sizes[LM_S_BUFFERS] || i < 0 || i >= d->lastLogits) return LM_E_ARGUMENT;
+  const Buffer *b = d->buffers + buffer;
+  if (!b->perLogit || count > b->width) return LM_E_ARGUMENT;
+  memcpy(out, b->data + (int64_t)i * b->width, 4 * (size_t)count);
+  return LM_OK;
+}

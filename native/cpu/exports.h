@@ -37,6 +37,8 @@ int32_t lm_step(Device *d, int32_t from, int32_t to, const void *step, int64_t s
                 int64_t resultBytes, const int32_t *cancel);
 /** Copies row i of the last step's logits. */
 int32_t lm_logits(Device *d, int32_t i, float *out, int32_t count);
+/** Copies row i of a buffer that has one for each wanted logit, as the last step left it. */
+int32_t lm_row(Device *d, int32_t buffer, int32_t i, float *out, int32_t count);
 /** Copies block `block` out and in; `bytes` must be those of a block. */
 int32_t lm_read_block(Device *d, int32_t block, uint8_t *out, int64_t bytes);
 int32_t lm_write_block(Device *d, int32_t block, const uint8_t *in, int64_t bytes);

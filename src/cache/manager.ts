@@ -88,10 +88,11 @@ export class Manager implements CacheManager {
 
   // ---------------------------------------------------------------- sequence store
 
-  create(options: { owner?: number; shared?: boolean } = {}): SequenceId {
+  create(options: { owner?: number; shared?: boolean; alone?: boolean } = {}): SequenceId {
     this.retention.makeRoom(1, 0, -1);
-    const { owner = 0, shared = true } = options;
-    const namespace = this.config.prefixCaching ? this.namespaces.of(shared ? null : owner) : this.namespaces.private();
+    const { owner = 0, shared = true, alone = false } = options;
+    const namespace =
+      this.config.prefixCaching && !alone ? this.namespaces.of(shared ? null : owner) : this.namespaces.private();
     const s = this.retention.create(namespace);
     this.sequences.set(s, S.RUN, this.runs.createRoot(s));
     return this.sequences.idOf(s);

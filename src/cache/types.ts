@@ -155,8 +155,8 @@ export interface CacheManager extends TierOperations {
   readonly config: Readonly<CacheConfig>;
 
   // ---- sequence store
-  /** New sequence without tokens. `owner` limits prefix sharing to sequences of the same owner when `shared` is false. */
-  create(options?: { owner?: number; shared?: boolean }): SequenceId;
+  /** New sequence without tokens. `owner` limits prefix sharing to sequences of the same owner when `shared` is false; `alone`: it shares nothing. */
+  create(options?: { owner?: number; shared?: boolean; alone?: boolean }): SequenceId;
   /**
    * Adds known tokens. Throws promptTooLong beyond sessionLen, tooManySessions if maxTokens cannot be kept by dropping
    * inactive sequences; then nothing changed.

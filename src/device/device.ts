@@ -68,6 +68,8 @@ export interface Program {
   /** Named activation buffers: `width` f32 values a row; `perLogit` rows follow logitRows instead of tokens. */
   buffers: { name: string; width: number; perLogit: boolean }[];
   ops: Op[];
+  /** The buffer (per logit) that the logits are made of, if it is to stay readable. */
+  hidden?: string;
 }
 
 // ---------------------------------------------------------------- KV cache memory
@@ -189,6 +191,11 @@ export interface Device {
    * flight clears it.
    */
   readonly cancel: Int32Array;
+  /**
+   * What the logits of row i of the last step that ended were made of: the normalised hidden state (dim), a copy. Devices
+   * without it have no embeddings.
+   */
+  hidden?(i: number): Float32Array;
   /** Raw logits (vocab) of row i of the last step that ended, for tests and comparisons. */
   logits(i: number): Float32Array;
   close(): void;

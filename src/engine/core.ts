@@ -10,11 +10,12 @@ import { Tiers } from '../tiers/index.js';
 import type { EngineSnapshot, EngineStats, MemorySplit } from '../types.js';
 import type { Admission } from './admission.js';
 import { type BatchEvents, PersistentBatch } from './batch.js';
+
 import { splitMemory } from './memory.js';
 import { MemoryClaim } from './memory-claim.js';
 import type { CoreInfo, Vocabulary, WorkerData } from './protocol.js';
 import { restoreSessions } from './restore.js';
-import type { Session } from './sessions.js';
+import type { Point, Session } from './session.js';
 import { takeSnapshot } from './snapshot.js';
 import type { DraftModel } from './speculation/draft-model.js';
 import { type Budget, fixedBudget, StepBudget } from './step-budget.js';
@@ -27,8 +28,11 @@ const MEASURED_MAX_TOKENS = 1024;
 /** KV memory of the machine is taken in pieces of about so much: some milliseconds each, and what nobody needs stays free. */
 const CHUNK_BYTES = 32 * 2 ** 20;
 
-/** Logits of guessed tokens in one step, at most: one sequence may have long guesses, or several have short ones. */
-const DRAFT_LOGITS = 32;
+/**
+ * Logits in one step beside one for each sequence, at most: of guessed tokens (one sequence may have long guesses, or several
+ * have short ones), and of all tokens of a text whose hidden states are wanted.
+ */
+const MORE_LOGITS = 32;
 
 export interface ModelPlan {
   sessionLen: number;
@@ -66,7 +70,7 @@ export function planModel(
     maxTokens: Math.max(maxTokens, config.maxBatchSize),
     maxRows: config.maxBatchSize,
     maxBlocksPerRow: Math.ceil(sessionLen / blockLen),
-    maxLogits: config.maxBatchSize + (config.speculation === 'off' ? 0 : DRAFT_LOGITS),
+    maxLogits: config.maxBatchSize + MORE_LOGITS,
     vocab: dims.vocab,
   };
   const workspaceBytes = device.workspaceBytes(program, limits);
@@ -156,6 +160,7 @@ export class Core {
       memory: withLoaded(memory, loaded),
       tiers: this.#tiers?.info ?? null,
       draft: draft?.plan.memory ?? null,
+      embeddings: device.hidden !== undefined,
       sessionLen,
       stepBudget: this.#budget.tokens(0),
     };
@@ -187,7 +192,11 @@ export class Core {
         return { ...s, tokens };
       });
     this.#build();
-    for (const s of sessions.reverse()) this.batch.sessions.restore(s.id, s.owner, s.tokens);
+    for (const s of sessions.reverse()) {
+      const restored = this.batch.sessions.restore(s.id, s.owner, s.tokens);
+      restored.ofPoints = s.ofPoints;
+      for (const p of s.points) this.batch.sessions.points.add(restored, p);
+    }
     for (const r of inFlight) this.events.failed(r.request.id, error);
   }
 
@@ -252,6 +261,12 @@ export class Core {
     this.#journal.append(session.id, session.owner, from, ids);
   }
 
+  #mark({ session, ...point }: Readonly<Point>): void {
+    const own = session.ofPoints;
+    const before = session.points.at(-2);
+    this.#journal?.mark(session.id, session.owner, { ...point, own }, before && { ...before, own });
+  }
+
   #build(): void {
     const { config } = this.data;
     const { kv, limits, memory, sessionLen } = this.#plan;
@@ -277,6 +292,8 @@ export class Core {
         max: config.maxSessions,
         shareAcrossOwners: !config.isolateOwners,
         onChange: (session: Readonly<Session>, from: number) => this.#write(session, from),
+        onKept: (point: Readonly<Point>) => this.#mark(point),
+        onUnnamed: (session: Readonly<Session>, name: string) => this.#journal?.unmark(session.id, session.owner, name),
         onGone: (id: string, owner: number) => this.#journal?.drop(id, owner),
       },
       budget: this.#budget,

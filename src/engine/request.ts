@@ -2,7 +2,8 @@
 
 import type { Matcher } from 'longmind-grammar';
 import type { CacheManager, SequenceId } from '../cache/types.js';
-import type { FinishReason, GenerationLimits, SamplingParams } from '../types.js';
+import type { FinishReason, GenerationLimits, KeepAs, Pooling, SamplingParams } from '../types.js';
+import { PooledStates } from './pooled-states.js';
 import { rankOf, type Schedulable } from './scheduler.js';
 import type { StopDetector } from './stop-detector.js';
 import type { Turn } from './turn.js';
@@ -27,6 +28,12 @@ export interface EngineRequest {
   grammar: number | null;
   /** A request in the engine with the same prompt, which is computed once for both; null or gone: computed for this one. */
   forkOf: number | null;
+  /** Not null: `continuation` follows what was kept under this name. */
+  after?: string | null;
+  /** Not null: what the turn leaves is kept under this name. */
+  keepAs?: (KeepAs & { note: string }) | null;
+  /** Not null: nothing is generated, the hidden states of the prompt are wanted. */
+  embed?: Pooling | null;
 }
 
 export interface FinishedRequest {
@@ -38,6 +45,8 @@ export interface FinishedRequest {
   /** Of these, the ones that were guessed and verified rather than drawn one by one. */
   acceptedDraftTokens: number;
   stopString: string | null;
+  /** (dim) what `embed` asked for. */
+  embedding?: Float32Array | null;
   /** Milliseconds from arrival in the engine to admission. */
   queueMs: number;
 }
@@ -131,6 +140,8 @@ export class LiveRequest implements Schedulable {
   stops: StopDetector | null = null;
   /** Follows the grammar, token by token. */
   matcher: Matcher | null = null;
+  /** Hidden states so far, if they are wanted. */
+  readonly states: PooledStates | null;
   readonly bans: Int32Array;
   readonly biasTokens: Int32Array;
   readonly biasValues: Float32Array;
@@ -146,6 +157,7 @@ export class LiveRequest implements Schedulable {
     this.rank = rankOf(arrival, request.priority);
     this.known = cache.known(sequence);
     this.lastToken = cache.tokenAt(sequence, this.known - 1);
+    this.states = request.embed ? new PooledStates(request.embed) : null;
     this.bans = Int32Array.from(request.stopTokens);
     const bias = Object.entries(request.sampling.logitBias);
     this.biasTokens = Int32Array.from(bias, ([t]) => Number(t));
@@ -197,6 +209,7 @@ export class LiveRequest implements Schedulable {
       completionTokens: this.generated,
       acceptedDraftTokens: this.acceptedDrafts,
       stopString,
+      embedding: this.states?.result() ?? null,
       queueMs: this.admittedAt < 0 ? 0 : this.admittedAt - this.arrival,
     };
   }

@@ -17,12 +17,13 @@ import type { TokenLogprob } from '../types.js';
 import type { BatchEvents } from './batch.js';
 import { Core } from './core.js';
 import { openDraft } from './draft.js';
-import type { Calls, FromWorker, Ready, ToWorker, WorkerData, WorkerStart } from './protocol.js';
+import type { Begun, Calls, FromWorker, Ready, ToWorker, WorkerData, WorkerStart } from './protocol.js';
 import type { EngineRequest, FinishedRequest } from './request.js';
 import type { DraftModel } from './speculation/draft-model.js';
 
 /** Collects the events of one step into one message. */
 class Outbox implements BatchEvents {
+  #begun: Begun[] = [];
   #tokens: number[] = [];
   #logprobs: (TokenLogprob | null)[] = [];
   #anyLogprobs = false;
@@ -30,6 +31,10 @@ class Outbox implements BatchEvents {
   #failed: { id: number; error: ReturnType<LongmindError['toJSON']> }[] = [];
 
   constructor(private readonly port: MessagePort) {}
+
+  begun(begun: Begun): void {
+    this.#begun.push(begun);
+  }
 
   token(request: { id: number }, tokenId: number, logprob: TokenLogprob | null): void {
     this.#tokens.push(request.id, tokenId);
@@ -49,11 +54,13 @@ class Outbox implements BatchEvents {
     if (this.#tokens.length + this.#finished.length + this.#failed.length === 0) return;
     this.port.postMessage({
       type: 'step',
+      begun: this.#begun,
       tokens: Int32Array.from(this.#tokens),
       logprobs: this.#anyLogprobs ? this.#logprobs : null,
       finished: this.#finished,
       failed: this.#failed,
     } satisfies FromWorker);
+    this.#begun = [];
     this.#tokens = [];
     this.#logprobs = [];
     this.#anyLogprobs = false;
@@ -111,6 +118,17 @@ const answers: Answers<Calls, Core> = {
     cache.truncate(session.sequence, length);
     batch.sessions.changed(session, length);
     return batch.sessions.info(session);
+  },
+  checkpoint: ({ name, owner }, { batch }) => batch.sessions.points.info(batch.sessions.point(name, owner)),
+  checkpointPath: ({ name, owner }, { batch, cache }) => {
+    const point = batch.sessions.point(name, owner);
+    const tokens = new Int32Array(point.end);
+    cache.readTokens(point.session.sequence, 0, point.end, tokens, 0);
+    return { turns: batch.sessions.points.path(point).map((p) => batch.sessions.points.info(p)), tokens };
+  },
+  deleteCheckpoint: ({ name, owner }, { batch }) => {
+    batch.sessions.deletePoint(name, owner);
+    return null;
   },
   deleteSession: ({ id, owner }, { batch }) => {
     batch.sessions.delete(id, owner);

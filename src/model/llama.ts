@@ -66,6 +66,7 @@ class Llama {
     }
     r.gather(this.#x, last);
     r.rmsNorm(last, 'output_norm.weight', config.rmsEps, lastNormed);
+    r.keep(lastNormed);
     const weight = config.tiedOutput ? 'token_embd.weight' : 'output.weight';
     r.linear(lastNormed, [{ weight, out: logits }], flags.logitScale);
     if (flags.logitSoftcap > 0) r.softcap(logits, flags.logitSoftcap);

@@ -15,6 +15,7 @@ const unless = <T extends Record<string, number>>(usual: number, fields: T): Par
 export class Recorder {
   readonly #buffers: Program['buffers'] = [];
   readonly #ops: Op[] = [];
+  #hidden: string | undefined;
 
   constructor(readonly dims: ModelDims) {}
 
@@ -66,11 +67,16 @@ export class Recorder {
     this.#ops.push({ op: 'gather', in: input.name, out: out.name });
   }
 
+  /** Embeddings are made of it, so a device must not fuse it away. */
+  keep(buffer: Buffer): void {
+    this.#hidden = buffer.name;
+  }
+
   sample(logits: Buffer): void {
     this.#ops.push({ op: 'sample', in: logits.name });
   }
 
   program(): Program {
-    return { dims: this.dims, buffers: this.#buffers, ops: this.#ops };
+    return { dims: this.dims, buffers: this.#buffers, ops: this.#ops, hidden: this.#hidden };
   }
 }

@@ -1,5 +1,5 @@
 /** What the routes share. */
-import type { Engine } from '../index.js';
+import type { Engine, LongmindError } from '../index.js';
 import type { Keys } from './auth.js';
 import type { Grammars } from './grammars.js';
 import type { InFlight } from './in-flight.js';
@@ -74,5 +74,7 @@ declare module 'fastify' {
   interface FastifyContextConfig {
     /** Needs no API key, and answers during a drain too. */
     open?: boolean;
+    /** How its API tells errors; default: OpenAI's way. */
+    errorForm?: (error: LongmindError, requestId: string) => object;
   }
 }

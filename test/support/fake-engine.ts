@@ -6,7 +6,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { errors } from '../../src/errors.js';
 import type {
   ChatRequest,
+  Checkpoint,
   CompletionRequest,
+  EmbeddingRequest,
+  EmbeddingResult,
   Engine,
   EngineInfo,
   EngineSnapshot,
@@ -46,6 +49,7 @@ interface FakeCall {
 }
 
 class FakeGeneration implements Generation {
+  prompt: Generation['prompt'] = null;
   aborted = false;
   produced = 0;
   readonly #stop = new AbortController();
@@ -58,7 +62,7 @@ class FakeGeneration implements Generation {
 
   constructor(
     readonly id: string,
-    private readonly prompt: string,
+    private readonly text: string,
     private readonly cachedTokens: number,
     private readonly request: RequestOptions,
     private readonly options: FakeOptions,
@@ -98,15 +102,15 @@ class FakeGeneration implements Generation {
     const start = performance.now();
     const { stop = [], logprobs = null } = this.request;
     const limit = this.request.maxTokens ?? 4096;
-    const answer = (this.options.answer ?? defaultAnswer)(this.prompt, this.request);
+    const answer = (this.options.answer ?? defaultAnswer)(this.text, this.request);
     const ids: number[] = [];
     let text = '';
     let finishReason: FinishReason = 'stop';
     let stopString: string | null = null;
     let first = 0;
     try {
-      if (this.prompt.length >= (this.options.sessionLen ?? 100_000))
-        throw errors.promptTooLong(this.prompt.length, this.options.sessionLen!);
+      if (this.text.length >= (this.options.sessionLen ?? 100_000))
+        throw errors.promptTooLong(this.text.length, this.options.sessionLen!);
       await this.#pause(this.options.firstDelayMs ?? 0);
       for (const char of answer.split('')) {
         if (ids.length >= limit) {
@@ -117,6 +121,7 @@ class FakeGeneration implements Generation {
         await this.#pause(this.options.delayMs ?? 0);
         if (this.aborted) break;
         first ||= performance.now();
+        this.prompt ??= { promptTokens: this.text.length, cachedTokens: this.cachedTokens };
         const id = char.charCodeAt(0);
         ids.push(id);
         text += char;
@@ -139,7 +144,7 @@ class FakeGeneration implements Generation {
         finishReason,
         stopString,
         usage: {
-          promptTokens: this.prompt.length,
+          promptTokens: this.text.length,
           cachedTokens: this.cachedTokens,
           completionTokens: ids.length,
           acceptedDraftTokens: 0,
@@ -197,9 +202,15 @@ interface FakeSession {
   text: string;
 }
 
+interface FakePoint {
+  text: string;
+  turns: Checkpoint[];
+}
+
 export class FakeEngine implements Engine {
   readonly calls: FakeCall[] = [];
   readonly kept = new Map<string, FakeSession>();
+  readonly points = new Map<string, FakePoint>();
   running = 0;
   /** Calls that are forks of others. */
   forks = 0;
@@ -228,13 +239,29 @@ export class FakeEngine implements Engine {
   #start(kind: FakeCall['kind'], request: ChatRequest | CompletionRequest, text: string): Generation {
     if (this.closed) throw errors.engineClosed();
     if (this.running >= (this.options.maxRunning ?? 1e9)) throw errors.queueFull(this.options.maxRunning!);
-    const { sessionId, owner = 0 } = request;
+    const { sessionId, owner = 0, after, keepAs } = request;
     const old = sessionId === undefined ? undefined : this.kept.get(`${owner}/${sessionId}`);
-    const prompt = request.sessionAppend ? (old?.text ?? '') + text : text;
-    const cached = commonLength(old?.text ?? '', prompt);
+    const before = after === undefined ? undefined : this.#point(after, owner);
+    const prompt = before ? before.text + text : request.sessionAppend ? (old?.text ?? '') + text : text;
+    const cached = commonLength(before?.text ?? old?.text ?? '', prompt);
+    const tokens = Int32Array.from(text.split(''), (c) => c.charCodeAt(0));
+    const note = typeof keepAs?.note === 'function' ? keepAs.note(tokens) : (keepAs?.note ?? '');
     this.running++;
     const done = (answer: string | null) => {
       this.running--;
+      if (keepAs && answer !== null && !generation.aborted) {
+        const turn = {
+          ...keepAs,
+          note,
+          start: before?.text.length ?? 0,
+          prompt: prompt.length,
+          end: prompt.length + answer.length,
+          cachedTokens: cached,
+          finishReason: 'stop' as const,
+        };
+        const turns = [...(before?.turns ?? []), turn];
+        this.points.set(`${owner}/${keepAs.name}`, { text: prompt + answer, turns });
+      }
       if (sessionId !== undefined && answer !== null) this.#keep(sessionId, owner, `${prompt}${answer}`);
     };
     const again = (more: RequestOptions) => {
@@ -244,6 +271,31 @@ export class FakeEngine implements Engine {
     const generation = new FakeGeneration(`g${this.calls.length}`, prompt, cached, request, this.options, done, again);
     this.calls.push({ kind, request, generation });
     return generation;
+  }
+
+  #point(name: string, owner = 0): FakePoint {
+    const point = this.points.get(`${owner}/${name}`);
+    if (!point) throw errors.checkpointUnknown(name);
+    return point;
+  }
+
+  readonly checkpoints: Engine['checkpoints'] = {
+    get: async (name, owner) => this.#point(name, owner).turns.at(-1)!,
+    path: async (name, owner) => {
+      const { text, turns } = this.#point(name, owner);
+      return { turns, tokens: await this.encode(text) };
+    },
+    delete: async (name, owner = 0) => {
+      this.#point(name, owner);
+      this.points.delete(`${owner}/${name}`);
+    },
+  };
+
+  /** Two numbers: how long the text is, and what its first token is. */
+  async embed({ prompt }: EmbeddingRequest): Promise<EmbeddingResult> {
+    const ids = typeof prompt === 'string' ? await this.encode(prompt) : Array.from(prompt);
+    const usage = { promptTokens: ids.length, cachedTokens: 0, completionTokens: 0, acceptedDraftTokens: 0 };
+    return { embedding: Float32Array.of(ids.length, ids[0] ?? 0), usage };
   }
 
   #keep(id: string, owner: number, text: string): SessionInfo {
@@ -262,6 +314,10 @@ export class FakeEngine implements Engine {
     const s = this.kept.get(`${owner}/${id}`);
     if (!s) throw errors.sessionUnknown(id);
     return s;
+  }
+
+  async encodeChat({ messages }: Pick<ChatRequest, 'messages'>): Promise<Int32Array> {
+    return this.encode(messages.map((m) => `${m.role}: ${m.content}\n`).join(''));
   }
 
   async encode(text: string, options: { special?: boolean } = {}): Promise<Int32Array> {

@@ -125,6 +125,7 @@ class Compiler {
 
   /** Is the buffer read at or after operation `from`, before it is written anew? */
   #live(name: string, from: number): boolean {
+    if (name === this.program.hidden) return true;
     for (const op of this.program.ops.slice(from)) {
       if (reads(op).includes(name)) return true;
       if (writes(op).includes(name)) return false;

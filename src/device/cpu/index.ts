@@ -88,6 +88,7 @@ export class CpuDevice implements Device {
   readonly cancel = new Int32Array(new SharedArrayBuffer(4));
   #handle: Handle | null;
   #compiled: CompiledProgram | null = null;
+  #program: Program | null = null;
   #limits!: StepLimits;
   #blockBytes = 0;
   #maxBlocks = 0;
@@ -170,6 +171,7 @@ export class CpuDevice implements Device {
     );
     if (code !== 0) throw errors.native(code, describeCode(code));
     this.#compiled = compiled;
+    this.#program = program;
     this.#limits = limits;
     this.#blockBytes = kvBlockBytes(kv);
     this.#kv = new HostTransfers(this.native, () => this.handle, this.#blockBytes);
@@ -213,6 +215,16 @@ export class CpuDevice implements Device {
     invariant(ticket === this.#open, `ticket ${ticket} is not the one in flight (${this.#open})`);
     this.#open = -1;
     return this.#result;
+  }
+
+  hidden(i: number): Float32Array {
+    const { buffers, hidden } = this.#program!;
+    const buffer = buffers.findIndex((b) => b.name === hidden);
+    invariant(buffer >= 0, 'the program keeps no hidden state');
+    const out = new Float32Array(buffers[buffer].width);
+    const code = this.native.row(this.handle, buffer, i, out, out.length);
+    if (code !== 0) throw errors.native(code, `there is no row ${i} of hidden states`);
+    return out;
   }
 
   logits(i: number): Float32Array {

@@ -34,6 +34,8 @@ export interface Native {
   readBlock(d: Handle, block: number, out: Uint8Array, bytes: number): number;
   writeBlock(d: Handle, block: number, from: Uint8Array, bytes: number): number;
   logits(d: Handle, i: number, out: Floats, count: number): number;
+  /** Row i of a buffer that has one for each wanted logit, as the last step left it. */
+  row(d: Handle, buffer: number, i: number, out: Floats, count: number): number;
   /** For tests of the promise that stored KV decides. */
   flipKv(d: Handle, byte: number, bit: number): number;
   benchRead(d: Handle, bytes: number, repeats: number): number;
@@ -81,6 +83,7 @@ export function loadNative(path: string): Native {
     readBlock: f('lm_read_block', i, p, i, p, l),
     writeBlock: f('lm_write_block', i, p, i, p, l),
     logits: f('lm_logits', i, p, i, p, i),
+    row: f('lm_row', i, p, i, i, p, i),
     flipKv: f('lm_flip_kv', i, p, d, i),
     benchRead: f('lm_bench_read', d, p, d, i),
     benchPeak: f('lm_bench_peak', d, p, i, d),
