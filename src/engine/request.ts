@@ -38,6 +38,9 @@ export interface FinishedRequest {
   /** Of these, the ones that were guessed and verified rather than drawn one by one. */
   acceptedDraftTokens: number;
   stopString: string | null;
+  /** See KvSources. */
+  restoredTokens: number;
+  recomputedTokens: number;
   /** Milliseconds from arrival in the engine to admission. */
   queueMs: number;
 }
@@ -112,6 +115,10 @@ export class LiveRequest implements Schedulable {
   ended = false;
   admittedAt = -1;
   cachedTokens = 0;
+  /** Tokens whose KV came back from a place below the device so far; of those, the ones cached when it was first admitted. */
+  broughtBack = 0;
+  restoredTokens = 0;
+  recomputedTokens = 0;
   generated = 0;
   /** Known tokens when the generation began. */
   promptTokens = 0;
@@ -197,6 +204,8 @@ export class LiveRequest implements Schedulable {
       completionTokens: this.generated,
       acceptedDraftTokens: this.acceptedDrafts,
       stopString,
+      restoredTokens: this.restoredTokens,
+      recomputedTokens: this.recomputedTokens,
       queueMs: this.admittedAt < 0 ? 0 : this.admittedAt - this.arrival,
     };
   }

@@ -2,7 +2,7 @@
 import type { CacheManager, SequenceId } from '../cache/types.js';
 import { checkSessionId } from '../config.js';
 import { errors } from '../errors.js';
-import type { SessionInfo } from '../types.js';
+import type { ForkOrigin, SessionInfo } from '../types.js';
 
 export interface Session {
   id: string;
@@ -10,6 +10,8 @@ export interface Session {
   sequence: SequenceId;
   busy: boolean;
   lastUsed: number;
+  /** The session that it was forked from, and how many of its tokens it took. Not in the journal. */
+  forkedFrom: ForkOrigin | null;
 }
 
 export interface SessionsOptions {
@@ -74,9 +76,10 @@ export class Sessions {
   }
 
   /** Names a sequence, which `fork` makes; the name is checked before. It outlives the process, also without a token. */
-  adopt(id: string, owner: number, fork: () => SequenceId): Session {
+  adopt(id: string, owner: number, fork: () => SequenceId, forkedFrom: ForkOrigin | null = null): Session {
     checkSessionId(id);
     const s = this.#add(id, owner, fork());
+    s.forkedFrom = forkedFrom;
     this.changed(s, 0);
     return s;
   }
@@ -116,12 +119,16 @@ export class Sessions {
   }
 
   info(s: Session): SessionInfo {
+    const { id, sequence, lastUsed, forkedFrom } = s;
+    const tokens = this.cache.known(sequence);
     return {
-      id: s.id,
-      state: this.cache.state(s.sequence),
-      tokens: this.cache.known(s.sequence),
-      cachedTokens: this.cache.computed(s.sequence),
-      lastUsed: s.lastUsed,
+      id,
+      state: this.cache.state(sequence),
+      tokens,
+      cachedTokens: this.cache.computed(sequence),
+      lastUsed,
+      // one that was rewound beyond where it was forked has less in common
+      forkedFrom: forkedFrom && { id: forkedFrom.id, tokens: Math.min(forkedFrom.tokens, tokens) },
     };
   }
 
@@ -131,7 +138,7 @@ export class Sessions {
 
   #add(id: string, owner: number, sequence: SequenceId): Session {
     if (this.#byKey.size >= this.options.max) this.#makeRoom(sequence);
-    const s: Session = { id, owner, sequence, busy: false, lastUsed: Date.now() };
+    const s: Session = { id, owner, sequence, busy: false, lastUsed: Date.now(), forkedFrom: null };
     this.#byKey.set(key(id, owner), s);
     return s;
   }

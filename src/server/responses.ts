@@ -93,6 +93,7 @@ export const components: Record<string, Schema> = {
     tokens: count,
     cached_tokens: count,
     last_used: count,
+    forked_from: orNull(object({ id: string, tokens: count })),
   }),
   SessionList: object({ object: { const: 'list' }, data: list(ref('Session')) }),
   Deleted: object({ id: string, object: { const: 'session' }, deleted: { const: true } }),
