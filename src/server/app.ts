@@ -10,6 +10,7 @@ import { type RouteList, watchRoutes } from './openapi.js';
 import { dashboardRoutes } from './routes/dashboard.js';
 import { generationRoutes } from './routes/generation.js';
 import { infoRoutes } from './routes/info.js';
+import { requestRoutes } from './routes/requests.js';
 import { sessionRoutes } from './routes/sessions.js';
 
 /** Milliseconds between two looks at who is too slow (Node's own 30 s would add as much to every limit). */
@@ -60,6 +61,7 @@ export function buildApp(ctx: ServerContext, config: ServerConfig, version: stri
   addErrorHandler(app, ctx, config);
   generationRoutes(app, ctx);
   sessionRoutes(app, ctx);
+  requestRoutes(app, ctx);
   dashboardRoutes(app, ctx);
   infoRoutes(app, ctx, () => routes.document('longmind', version));
   return app;

@@ -10,7 +10,11 @@ import { openCore, request } from '../support/core.js';
 const sum = (values: number[]) => values.reduce((a, b) => a + b, 0);
 
 test('what was evicted is recomputed by the request that comes back, and by nobody else', () => {
-  const { core, run, finished } = openCore({ cacheMaxEntryCount: 10, cacheBlockSeqLen: 16, enablePrefixCaching: false });
+  const { core, run, finished } = openCore({
+    cacheMaxEntryCount: 10,
+    cacheBlockSeqLen: 16,
+    enablePrefixCaching: false,
+  });
   const turn = [...tokens(64, 1)];
   const first = run(request(1, turn, 'a'));
   run(request(2, tokens(140, 2), 'b'));
