@@ -171,6 +171,18 @@ export interface DiskSpace {
   bytes: number;
 }
 
+/** '' = none. */
+const webAddress = (help: string): OptionSpec<string> => ({
+  default: '',
+  value: 'URL',
+  help,
+  expected: 'an address that begins with http:// or https://',
+  parse: (raw) => {
+    if (raw === '') return '';
+    return typeof raw === 'string' && /^https?:\/\//.test(raw) && URL.canParse(raw) ? raw : undefined;
+  },
+});
+
 const diskSpace = (help: string): OptionSpec<DiskSpace | null> => ({
   default: null,
   value: 'DIR:SIZE',
@@ -302,6 +314,9 @@ export const serverOptions = {
     'warn',
     ['silent', 'error', 'warn', 'info', 'debug'] as const,
     'what is logged (JSON lines on stderr)',
+  ),
+  otlpEndpoint: webAddress(
+    'send traces to this OpenTelemetry collector (OTLP over HTTP), such as http://127.0.0.1:4318',
   ),
 };
 

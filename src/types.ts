@@ -261,6 +261,14 @@ export interface Timings {
   total: number;
 }
 
+/** Where KV came from that a request did not simply compute, beside what was cached. */
+export interface KvSources {
+  /** Of the cached tokens of its prompt, those whose KV was brought back from a place below the device for it. */
+  restoredTokens: number;
+  /** Tokens computed again since their KV had been evicted; those of a request that was preempted count, too. */
+  recomputedTokens: number;
+}
+
 export interface GenerationResult {
   text: string;
   tokenIds: number[];
@@ -268,6 +276,7 @@ export interface GenerationResult {
   /** The stop string that ended it, if one did. */
   stopString: string | null;
   usage: Usage;
+  kv: KvSources;
   timings: Timings;
   logprobs: TokenLogprob[] | null;
 }
@@ -292,6 +301,12 @@ export interface Generation extends AsyncIterable<TokenEvent> {
   abort(): void;
 }
 
+/** Where a session was forked: from which one, and after how many tokens. */
+export interface ForkOrigin {
+  id: string;
+  tokens: number;
+}
+
 export interface SessionInfo {
   id: string;
   state: 'active' | 'cached' | 'evicted';
@@ -300,6 +315,8 @@ export interface SessionInfo {
   cachedTokens: number;
   /** Milliseconds since the epoch. */
   lastUsed: number;
+  /** null: it began by itself, or was restored from the session store, which does not keep this. */
+  forkedFrom: ForkOrigin | null;
 }
 
 // ---------------------------------------------------------------- what an engine says of itself

@@ -249,7 +249,7 @@ export class Manager implements CacheManager {
     q.set(s, S.OWN_HIT, -1);
   }
 
-  commit(seq: SequenceId, computed: number, writing = 0): void {
+  commit(seq: SequenceId, computed: number, writing = 0): number {
     const q = this.sequences;
     const s = q.indexOf(seq);
     const before = q.get(s, S.COMPUTED);
@@ -263,13 +263,15 @@ export class Manager implements CacheManager {
       q.set(s, S.COPY, -1);
     }
     q.set(s, S.RESERVED, writing > computed ? writing : 0);
-    if (computed === before) return;
+    if (computed === before) return 0;
     const stored = q.get(s, S.STORED);
     this.#counters.tokensComputed += computed - before;
-    this.#counters.tokensRecomputed += Math.max(0, Math.min(stored, computed) - before);
+    const again = Math.max(0, Math.min(stored, computed) - before);
+    this.#counters.tokensRecomputed += again;
     q.set(s, S.STORED, Math.max(stored, computed));
     q.set(s, S.COMPUTED, computed);
     this.blocks.publishAll(s, Math.floor(before / this.#blockLen), Math.floor(computed / this.#blockLen));
+    return again;
   }
 
   // ---------------------------------------------------------------- release

@@ -196,9 +196,10 @@ export interface CacheManager extends TierOperations {
   reserve(seq: SequenceId, length: number): boolean;
   /**
    * A step ran: tokens [0, computed) are stored. Publishes the full blocks among them. Steps in flight may be writing on, up
-   * to token `writing`: what lies between is not shared yet.
+   * to token `writing`: what lies between is not shared yet. Returns how many of the tokens had been computed before, and
+   * were computed again since their KV had been evicted.
    */
-  commit(seq: SequenceId, computed: number, writing?: number): void;
+  commit(seq: SequenceId, computed: number, writing?: number): number;
   /**
    * Leaves the batch: 'keep' → cached, 'drop' → forgotten (an inactive sequence may be dropped, too). Its full blocks
    * stay findable through the prefix index until they are evicted.

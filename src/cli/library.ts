@@ -43,7 +43,7 @@ export interface ServerModule {
   /** Throws what createServer would throw for these options. */
   checkServerOptions(options: Record<string, unknown>): { config: ServerConfig };
   /** Rejects if the address cannot be listened on. */
-  checkAddress(config: ServerConfig): Promise<void>;
+  checkSurroundings(config: ServerConfig): Promise<void>;
   createServer(engine: Engine, options: Record<string, unknown>): Promise<RunningServer>;
 }
 

@@ -201,7 +201,8 @@ export class PersistentBatch {
     for (let i = 0; i < rows.length; i++) {
       const r = rows[i]!;
       if (r.ended) continue;
-      this.cache.commit(r.sequence, r.computed + counts[i]!, r.drafting > 0 ? 0 : r.scheduled);
+      const again = this.cache.commit(r.sequence, r.computed + counts[i]!, r.drafting > 0 ? 0 : r.scheduled);
+      r.recomputedTokens += again;
       this.#roster.shares.served(r.request.owner, counts[i]!);
     }
     for (const r of rows) {
@@ -283,6 +284,7 @@ export class PersistentBatch {
     if (r.admittedAt >= 0) return;
     r.admittedAt = this.#now();
     r.cachedTokens = Math.min(r.scheduled, r.promptTokens);
+    r.restoredTokens = Math.min(r.broughtBack, r.cachedTokens);
     this.counters.prompt += r.promptTokens;
     this.counters.cached += r.cachedTokens;
   }

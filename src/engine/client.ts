@@ -249,6 +249,8 @@ export class EngineClient {
       acceptedDraftTokens: 0,
       completionTokens: 0,
       stopString: null,
+      restoredTokens: 0,
+      recomputedTokens: 0,
       queueMs: 0,
     });
     this.#generations.delete(id);

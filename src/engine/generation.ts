@@ -133,6 +133,7 @@ export class RunningGeneration implements Generation {
         completionTokens: n,
         acceptedDraftTokens: f.acceptedDraftTokens,
       },
+      kv: { restoredTokens: f.restoredTokens, recomputedTokens: f.recomputedTokens },
       timings: {
         queue: f.queueMs,
         ttft: n > 0 ? this.#firstAt - this.#started : 0,

@@ -47,6 +47,9 @@ export interface FinishedRequest {
   stopString: string | null;
   /** (dim) what `embed` asked for. */
   embedding?: Float32Array | null;
+  /** See KvSources. */
+  restoredTokens: number;
+  recomputedTokens: number;
   /** Milliseconds from arrival in the engine to admission. */
   queueMs: number;
 }
@@ -121,6 +124,10 @@ export class LiveRequest implements Schedulable {
   ended = false;
   admittedAt = -1;
   cachedTokens = 0;
+  /** Tokens whose KV came back from a place below the device so far; of those, the ones cached when it was first admitted. */
+  broughtBack = 0;
+  restoredTokens = 0;
+  recomputedTokens = 0;
   generated = 0;
   /** Known tokens when the generation began. */
   promptTokens = 0;
@@ -210,6 +217,8 @@ export class LiveRequest implements Schedulable {
       acceptedDraftTokens: this.acceptedDrafts,
       stopString,
       embedding: this.states?.result() ?? null,
+      restoredTokens: this.restoredTokens,
+      recomputedTokens: this.recomputedTokens,
       queueMs: this.admittedAt < 0 ? 0 : this.admittedAt - this.arrival,
     };
   }

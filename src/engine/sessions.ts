@@ -2,7 +2,7 @@
 import type { CacheManager, SequenceId } from '../cache/types.js';
 import { checkSessionId } from '../config.js';
 import { errors } from '../errors.js';
-import type { SessionInfo } from '../types.js';
+import type { ForkOrigin, SessionInfo } from '../types.js';
 import { type CheckpointEvents, Checkpoints } from './checkpoints.js';
 import type { Point, PointData, Session } from './session.js';
 
@@ -73,9 +73,10 @@ export class Sessions {
   }
 
   /** Names a sequence, which `fork` makes; the name is checked before. It outlives the process, also without a token. */
-  adopt(id: string, owner: number, fork: () => SequenceId): Session {
+  adopt(id: string, owner: number, fork: () => SequenceId, forkedFrom: ForkOrigin | null = null): Session {
     checkSessionId(id);
     const s = this.#add(id, owner, fork());
+    s.forkedFrom = forkedFrom;
     this.changed(s, 0);
     return s;
   }
@@ -177,12 +178,16 @@ export class Sessions {
   }
 
   info(s: Session): SessionInfo {
+    const { id, sequence, lastUsed, forkedFrom } = s;
+    const tokens = this.cache.known(sequence);
     return {
-      id: s.id,
-      state: this.cache.state(s.sequence),
-      tokens: this.cache.known(s.sequence),
-      cachedTokens: this.cache.computed(s.sequence),
-      lastUsed: s.lastUsed,
+      id,
+      state: this.cache.state(sequence),
+      tokens,
+      cachedTokens: this.cache.computed(sequence),
+      lastUsed,
+      // one that was rewound beyond where it was forked has less in common
+      forkedFrom: forkedFrom && { id: forkedFrom.id, tokens: Math.min(forkedFrom.tokens, tokens) },
     };
   }
 
@@ -192,7 +197,16 @@ export class Sessions {
 
   #add(id: string, owner: number, sequence: SequenceId): Session {
     if (this.#byKey.size >= this.options.max) this.#makeRoom(sequence);
-    const s: Session = { id, owner, sequence, busy: false, lastUsed: Date.now(), points: [], ofPoints: false };
+    const s: Session = {
+      id,
+      owner,
+      sequence,
+      busy: false,
+      lastUsed: Date.now(),
+      forkedFrom: null,
+      points: [],
+      ofPoints: false,
+    };
     this.#byKey.set(key(id, owner), s);
     return s;
   }

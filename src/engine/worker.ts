@@ -109,7 +109,8 @@ const answers: Answers<Calls, Core> = {
     const known = cache.known(from.sequence);
     const keep = length ?? known;
     if (keep > known) throw errors.invalidRequest(`session '${id}' has ${known} tokens, not ${keep}`, 'length');
-    return batch.sessions.info(batch.sessions.adopt(newId, owner, () => cache.fork(from.sequence, keep)));
+    const fork = () => cache.fork(from.sequence, keep);
+    return batch.sessions.info(batch.sessions.adopt(newId, owner, fork, { id, tokens: keep }));
   },
   truncateSession: ({ id, length, owner }, { batch, cache }) => {
     const session = batch.sessions.idle(id, owner);

@@ -14,6 +14,7 @@ import { infoRoutes } from './routes/info.js';
 import { messagesRoutes } from './routes/messages.js';
 import { ollamaRoutes } from './routes/ollama.js';
 import { responsesRoutes } from './routes/responses.js';
+import { requestRoutes } from './routes/requests.js';
 import { sessionRoutes } from './routes/sessions.js';
 
 /** Milliseconds between two looks at who is too slow (Node's own 30 s would add as much to every limit). */
@@ -68,6 +69,7 @@ export function buildApp(ctx: ServerContext, config: ServerConfig, version: stri
   embeddingsRoutes(app, ctx);
   ollamaRoutes(app, ctx, version);
   sessionRoutes(app, ctx);
+  requestRoutes(app, ctx);
   dashboardRoutes(app, ctx);
   infoRoutes(app, ctx, () => routes.document('longmind', version));
   return app;

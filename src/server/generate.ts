@@ -50,6 +50,8 @@ export async function serveJob(
     for (const start of job.starts) generations.push(start());
     if (reply.raw.destroyed) abort();
     ctx.inFlight.add(id, request.owner, generations);
+    const operation = job.prefix === 'cmpl' ? 'text_completion' : 'chat';
+    ctx.requests.follow({ id, model: job.model, stream: job.stream, operation }, request, generations);
     if (ctx.inFlight.shuttingDown) ctx.inFlight.abortAll();
     if (job.stream) await streamAnswer(ctx, job, format, generations, request, reply);
     else return await wholeAnswer(ctx, job, format, generations, request, reply);

@@ -3,6 +3,7 @@ import type { Schema } from './fields.js';
 
 const string: Schema = { type: 'string' };
 const count: Schema = { type: 'integer', minimum: 0 };
+const amount: Schema = { type: 'number', minimum: 0 };
 const object = (properties: Record<string, Schema>, optional: string[] = []): Schema => ({
   type: 'object',
   properties,
@@ -244,8 +245,37 @@ export const components: Record<string, Schema> = {
     tokens: count,
     cached_tokens: count,
     last_used: count,
+    forked_from: orNull(object({ id: string, tokens: count })),
   }),
   SessionList: object({ object: { const: 'list' }, data: list(ref('Session')) }),
+  RequestList: object({ object: { const: 'list' }, data: list(ref('Request')) }),
+  Request: object({
+    id: string,
+    object: { const: 'request' },
+    route: string,
+    model: string,
+    session_id: orNull(string),
+    stream: { type: 'boolean' },
+    state: { enum: ['running', 'finished', 'failed'] },
+    created: count,
+    duration_ms: amount,
+    error: orNull(string),
+    choices: list(
+      object({
+        index: count,
+        finish_reason: { enum: ['stop', 'length', 'abort'] },
+        queue_ms: amount,
+        first_token_ms: amount,
+        total_ms: amount,
+        prompt_tokens: count,
+        cached_tokens: count,
+        restored_tokens: count,
+        recomputed_tokens: count,
+        completion_tokens: count,
+        accepted_prediction_tokens: count,
+      }),
+    ),
+  }),
   Deleted: object({ id: string, object: { const: 'session' }, deleted: { const: true } }),
   Tokens: object({ tokens: list(count), count }),
   Snapshot: object({

@@ -1,6 +1,7 @@
 /** What /metrics says: the server's own counts and times, and the engine's statistics at scrape time. */
 import type { EngineInfo, EngineStats, GenerationResult, Usage } from '../index.js';
 import { Counter, Histogram, histogramText, sample } from './metrics.js';
+import type { Tracing } from './tracing/tracing.js';
 
 /** Seconds. */
 const LONG = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300];
@@ -39,7 +40,7 @@ export class ServerMetrics {
     this.generations.inc({ endpoint, outcome: 'error' });
   }
 
-  render(info: EngineInfo, stats: EngineStats | null, inFlight: number): string {
+  render(info: EngineInfo, stats: EngineStats | null, inFlight: number, traces: Tracing['counts'] | null): string {
     return [
       this.httpRequests.render(),
       this.generations.render(),
@@ -53,6 +54,12 @@ export class ServerMetrics {
       ]),
       sample('longmind_up', 'Whether the engine answers.', 'gauge', [[{}, stats ? 1 : 0]]),
       memory(info),
+      traces
+        ? sample('longmind_trace_spans_total', 'Spans sent to the OpenTelemetry collector, or lost.', 'counter', [
+            [{ outcome: 'exported' }, traces.exported],
+            [{ outcome: 'failed' }, traces.failed],
+          ])
+        : '',
       stats ? engine(stats) : '',
       sample('process_resident_memory_bytes', 'Resident set of the process.', 'gauge', [
         [{}, process.memoryUsage.rss()],

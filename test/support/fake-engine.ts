@@ -15,8 +15,10 @@ import type {
   EngineSnapshot,
   EngineStats,
   FinishReason,
+  ForkOrigin,
   Generation,
   GenerationResult,
+  KvSources,
   RequestOptions,
   SessionInfo,
   TokenEvent,
@@ -38,6 +40,8 @@ export interface FakeOptions {
   info?: Partial<EngineInfo>;
   /** The tags of tool calls are special tokens; in `answer`, U+E000 opens and U+E001 closes. */
   tags?: boolean;
+  /** Where it says that KV came from. */
+  kv?: Partial<KvSources>;
   /** More requests at a time are refused. */
   maxRunning?: number;
 }
@@ -149,6 +153,7 @@ class FakeGeneration implements Generation {
           completionTokens: ids.length,
           acceptedDraftTokens: 0,
         },
+        kv: { restoredTokens: 0, recomputedTokens: 0, ...this.options.kv },
         timings: {
           queue: 0,
           ttft: first - start,
@@ -298,13 +303,15 @@ export class FakeEngine implements Engine {
     return { embedding: Float32Array.of(ids.length, ids[0] ?? 0), usage };
   }
 
-  #keep(id: string, owner: number, text: string): SessionInfo {
+  #keep(id: string, owner: number, text: string, origin?: ForkOrigin): SessionInfo {
+    const forkedFrom = origin ?? this.kept.get(`${owner}/${id}`)?.info.forkedFrom ?? null;
     const info: SessionInfo = {
       id,
       state: 'cached',
       tokens: text.length,
       cachedTokens: text.length,
       lastUsed: Date.now(),
+      forkedFrom,
     };
     this.kept.set(`${owner}/${id}`, { info, owner, text });
     return info;
@@ -337,7 +344,8 @@ export class FakeEngine implements Engine {
     tokens: async (id, owner) => this.encode(this.#find(id, owner).text),
     fork: async (id, newId, options = {}) => {
       const s = this.#find(id, options.owner);
-      return this.#keep(newId, s.owner, s.text.slice(0, options.length ?? s.text.length));
+      const tokens = options.length ?? s.text.length;
+      return this.#keep(newId, s.owner, s.text.slice(0, tokens), { id, tokens });
     },
     truncate: async (id, length, owner) => {
       const s = this.#find(id, owner);
