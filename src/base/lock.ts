@@ -5,13 +5,13 @@
  * Of a process of another container, machine or boot nothing can be looked up: such a lock is held as long as its file's
  * time changes, which the holder sees to by `beat()`.
  */
+
 import { randomBytes } from 'node:crypto';
 import {
   closeSync,
   fstatSync,
   futimesSync,
   linkSync,
-  mkdirSync,
   openSync,
   readFileSync,
   renameSync,
@@ -21,6 +21,7 @@ import {
 } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { makeFolder } from './folders.js';
 import { lives, type ProcessIdentity, parseIdentity, placeOfProcesses, thisProcess } from './identity.js';
 
 /** The holder beats so often; a lock that did not for three times that is nobody's. */
@@ -74,7 +75,7 @@ export async function withLock<T>(
   options: LockOptions & { signal?: AbortSignal; onWait?: () => void },
   work: () => Promise<T>,
 ): Promise<T> {
-  mkdirSync(path.dirname(file), { recursive: true });
+  makeFolder(path.dirname(file));
   const attempt = new Attempt(file, options);
   let lock = attempt.next();
   if (!(lock instanceof FileLock)) options.onWait?.();

@@ -5,9 +5,9 @@
  * One small file for each engine in the user's cache folder; those of processes that have ended count nothing and are
  * removed by whoever finds them. Of processes elsewhere (another machine, boot or container) nothing is known here.
  */
-import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { temporaryCache, userCache, writable } from './folders.js';
+import { makeFolder, temporaryCache, userCache, writable } from './folders.js';
 import { lives, parseIdentity, placeOfProcesses, thisProcess } from './identity.js';
 import { withLockSync } from './lock.js';
 
@@ -59,7 +59,7 @@ export function promisesFolder(env: NodeJS.ProcessEnv): string | null {
 function folderIn(cache: string): string | null {
   const folder = path.join(cache, 'memory');
   if (!writable(cache)) return null;
-  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  makeFolder(folder, 0o700);
   return writable(folder) ? folder : null;
 }
 
@@ -103,7 +103,7 @@ export class MemoryPromises {
     const { folder } = this.options;
     try {
       if (folder !== null) {
-        mkdirSync(folder, { recursive: true, mode: 0o700 });
+        makeFolder(folder, 0o700);
         withLockSync(path.join(folder, 'lock'), { patienceMs: PATIENCE_MS, mustBeat: true }, () => false, work);
       }
     } catch (e) {

@@ -6,7 +6,6 @@ import { createHash } from 'node:crypto';
 import {
   type Dirent,
   existsSync,
-  mkdirSync,
   readdirSync,
   readFileSync,
   renameSync,
@@ -16,7 +15,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import path from 'node:path';
-import { earlierTemporaryCache, temporaryCache, userCache, writable } from '../base/folders.js';
+import { earlierTemporaryCache, makeFolder, temporaryCache, userCache, writable } from '../base/folders.js';
 import { errors } from '../errors.js';
 import { RECORD as FOLDER_RECORD, readFolder, removeFolder } from './folder.js';
 import { messageOf } from './http.js';
@@ -104,7 +103,7 @@ export function readRecord(file: string): CachedModel | null {
 
 /** Makes a complete file part of the folder, in one move. */
 export function adopt(part: string, model: CachedModel): void {
-  mkdirSync(path.dirname(model.path), { recursive: true });
+  makeFolder(path.dirname(model.path));
   renameSync(part, model.path);
   const { ref, bytes, sha256 } = model;
   const record = model.path + RECORD;

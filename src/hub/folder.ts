@@ -2,18 +2,10 @@
  * Repositories that hold a model as a folder: config.json, tokenizer, safetensors. In the cache folder it is complete when
  * RECORD lies in it, which names the files and their sizes.
  */
-import {
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  rmdirSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs';
+
+import { existsSync, readdirSync, readFileSync, renameSync, rmdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
+import { makeFolder } from '../base/folders.js';
 import type { CachedModel } from './types.js';
 
 export const RECORD = 'longmind-folder.json';
@@ -66,7 +58,7 @@ const sizeOf = (folder: string, name: string): number => statSync(path.join(fold
 
 /** Makes files that are all there a model. */
 export function recordFolder(folder: string, ref: string, names: readonly string[]): CachedModel {
-  mkdirSync(folder, { recursive: true });
+  makeFolder(folder);
   const files = names.map((name) => [name, sizeOf(folder, name)] as const);
   const record = path.join(folder, RECORD);
   writeFileSync(`${record}.part`, `${JSON.stringify({ ref, files }, null, 2)}\n`);

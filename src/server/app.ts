@@ -13,8 +13,8 @@ import { generationRoutes } from './routes/generation.js';
 import { infoRoutes } from './routes/info.js';
 import { messagesRoutes } from './routes/messages.js';
 import { ollamaRoutes } from './routes/ollama.js';
-import { responsesRoutes } from './routes/responses.js';
 import { requestRoutes } from './routes/requests.js';
+import { responsesRoutes } from './routes/responses.js';
 import { sessionRoutes } from './routes/sessions.js';
 
 /** Milliseconds between two looks at who is too slow (Node's own 30 s would add as much to every limit). */

@@ -50,7 +50,7 @@ export async function serveJob(
     for (const start of job.starts) generations.push(start());
     if (reply.raw.destroyed) abort();
     ctx.inFlight.add(id, request.owner, generations);
-    const operation = job.prefix === 'cmpl' ? 'text_completion' : 'chat';
+    const operation = COMPLETIONS.has(endpointOf(request)) ? 'text_completion' : 'chat';
     ctx.requests.follow({ id, model: job.model, stream: job.stream, operation }, request, generations);
     if (ctx.inFlight.shuttingDown) ctx.inFlight.abortAll();
     if (job.stream) await streamAnswer(ctx, job, format, generations, request, reply);
@@ -89,6 +89,9 @@ function finished(ctx: ServerContext, job: Job, result: GenerationResult): Finis
   const said = toolMessage(result, ctx, job.callId);
   return { ...said, reason: reasonOf(reason, said.calls.length > 0), ...rest };
 }
+
+/** Where a prompt is gone on with, as OpenTelemetry tells it from a conversation. */
+const COMPLETIONS = new Set(['/v1/completions', '/api/generate']);
 
 const endpointOf = (request: FastifyRequest): string => request.routeOptions.url ?? 'none';
 

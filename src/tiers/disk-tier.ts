@@ -3,9 +3,11 @@
  * It survives the process; see disk-layout.ts for what survives a crash. A disk that fails is never an error of a request:
  * what cannot be read is computed again, what cannot be written is not kept.
  */
-import { closeSync, mkdirSync } from 'node:fs';
+
+import { closeSync } from 'node:fs';
 import path from 'node:path';
 import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from 'node:worker_threads';
+import { makeFolder } from '../base/folders.js';
 import { type FileLock, HeldBy, takeLock } from '../base/lock.js';
 import { errors, formatBytes, LongmindError } from '../errors.js';
 import { openFile, prepareFile } from './disk-file.js';
@@ -98,7 +100,7 @@ export class DiskTier {
     let lock: FileLock | null = null;
     let fd = -1;
     try {
-      mkdirSync(dir, { recursive: true, mode: 0o700 });
+      makeFolder(dir, 0o700);
       const taken = takeLock(path.join(dir, LOCK));
       if (taken instanceof HeldBy) throw errors.cacheDiskInUse(dir, taken.holder);
       lock = taken;
