@@ -1,5 +1,4 @@
 /** Fetches one file by ranges: a cut connection is taken up where it broke, in this run or the next one. */
-
 import { createHash, type Hash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { open, readFile, rm, stat, statfs, writeFile } from 'node:fs/promises';

@@ -2,7 +2,6 @@
  * Repositories that hold a model as a folder: config.json, tokenizer, safetensors. In the cache folder it is complete when
  * RECORD lies in it, which names the files and their sizes.
  */
-
 import { existsSync, readdirSync, readFileSync, renameSync, rmdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { makeFolder } from '../base/folders.js';

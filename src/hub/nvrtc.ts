@@ -1,5 +1,4 @@
 /** NVRTC from PyPI: the one thing that a machine with a bare driver lacks. */
-
 import { readdir, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { makeFolder } from '../base/folders.js';

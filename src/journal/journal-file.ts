@@ -2,7 +2,6 @@
  * Files that nobody else may read, and that are never another file: a symbolic link in their place is refused, so that who
  * may write into the folder cannot have a server overwrite or read what it can reach and he cannot.
  */
-
 import { chmodSync, closeSync, constants, fchmodSync, openSync, readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { makeFolder } from '../base/folders.js';

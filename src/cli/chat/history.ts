@@ -1,9 +1,7 @@
 /** What was typed in earlier chats, for the arrow keys: a file of this user alone, one message a line. */
-
-import { chmodSync, readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { makeFolder } from '../../base/folders.js';
 
 const MOST = 1000;
 
@@ -28,7 +26,7 @@ export class History {
     this.lines.length = Math.min(this.lines.length, MOST);
     if (!this.file || !this.#works) return;
     try {
-      makeFolder(path.dirname(this.file), 0o700);
+      mkdirSync(path.dirname(this.file), { recursive: true, mode: 0o700 });
       writeFileSync(this.file, `${[...this.lines].reverse().join('\n')}\n`, { mode: 0o600 });
       chmodSync(this.file, 0o600);
     } catch {
