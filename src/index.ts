@@ -9,7 +9,7 @@
  * }
  * ```
  */
-import { MemoryPromises, promisesFolder } from './base/memory-promises.js';
+import { MemoryPromises, promisesFolder, type Room } from './base/memory-promises.js';
 import {
   type EngineConfig,
   type EngineOptions,
@@ -26,6 +26,8 @@ import { createNullDevice } from './device/null/index.js';
 import { chooseDevice } from './devices.js';
 import { EngineClient } from './engine/client.js';
 import { planModel } from './engine/core.js';
+import { freeBeside, planDraft } from './engine/draft.js';
+import type { DraftSource } from './engine/protocol.js';
 import { errors, LongmindError } from './errors.js';
 import {
   type CachedModel,
@@ -220,6 +222,8 @@ export interface ModelInspection {
   kvBytesPerToken: number;
   sessionLen: number;
   memory: MemorySplit;
+  /** The draft model that the options name, and its memory, which is not there for the model. */
+  draftModel: EngineInfo['draftModel'];
 }
 
 /** Dimensions, quantisation and memory need of a model under the given options; its weights are not loaded. */
@@ -235,7 +239,9 @@ export async function inspectModel(ref?: string, options: EngineOptions & Watch 
   );
   const hub = { ...watch, offline: rest.offline === true, onProgress: fetchProgress(watch) };
   const { device, nvrtc } = await chooseDevice(config, `${rest.cacheDir ?? ''}`, hub);
-  const plan = planFor(files, { ...config, device }, nvrtc, watch.onNote);
+  const draft = await openDraftModel(config, files, { ...pick(rest, hubOptions), ...watch });
+  const beside = draft && { program: draft.program, weights: draft.files.source };
+  const { plan, draftPlan } = planFor(files, { ...config, device }, nvrtc, beside, watch.onNote);
   return {
     name: modelName,
     path,
@@ -247,21 +253,36 @@ export async function inspectModel(ref?: string, options: EngineOptions & Watch 
     kvBytesPerToken: kvBytesPerToken(plan.kv),
     sessionLen: plan.sessionLen,
     memory: plan.memory,
+    draftModel: draft && draftPlan && { ...draft.about, memory: draftPlan.memory },
   };
 }
 
-function planFor(files: ModelFiles, config: EngineConfig, nvrtc: string, onProblem?: Watch['onNote']) {
+function planFor(
+  files: ModelFiles,
+  config: EngineConfig,
+  nvrtc: string,
+  draft: DraftSource | null,
+  onProblem?: Watch['onNote'],
+) {
   const program = programOf(files.config);
   const device = openDevice(config, nvrtc);
   try {
-    const weightBytes = device.weightBytes(program, files.source);
-    if (device.info.ownMemory) return planModel(program, weightBytes, config, device);
-    const folder = promisesFolder(process.env);
-    const promises = new MemoryPromises({ folder, name: 'nobody', levels: hostMemoryLevels, onProblem });
-    return planModel(program, weightBytes, config, device, promises.room());
+    const bytes = device.weightBytes(program, files.source);
+    const sessionLen = config.sessionLen || program.dims.contextLength;
+    const room = roomOf(device, onProblem);
+    const draftPlan = draft && planDraft(draft, config, sessionLen, device, room);
+    const left = draftPlan ? { ...room, free: freeBeside(draftPlan.memory) } : room;
+    return { plan: planModel(program, bytes, config, device, left), draftPlan };
   } finally {
     device.close();
   }
+}
+
+/** What can be had now, without promising any of it. */
+function roomOf(device: Device, onProblem?: Watch['onNote']): Room {
+  if (device.info.ownMemory) return { free: device.info.memoryFree, promised: 0 };
+  const folder = promisesFolder(process.env);
+  return new MemoryPromises({ folder, name: 'nobody', levels: hostMemoryLevels, onProblem }).room();
 }
 
 function openDevice(config: EngineConfig, nvrtc: string): Device {

@@ -10,7 +10,7 @@
 #define LM_FLOAT_COLUMNS 12  // whose f32 sums fit into registers
 #elif defined(LM_BUILD_AVX2)
 #define LM_NS lm_avx2
-#define LM_COLUMNS 8
+#define LM_COLUMNS 6
 #define LM_FLOAT_COLUMNS 6
 #else
 #define LM_NS lm_portable

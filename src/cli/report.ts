@@ -35,7 +35,7 @@ function tierLines({ tiers, memory }: EngineInfo): string {
   return `\n${lines.join('\n')}`;
 }
 
-function draftLines({ draftModel }: EngineInfo): string {
+function draftLines({ draftModel }: Pick<EngineInfo, 'draftModel'>): string {
   if (!draftModel) return '';
   const { modelName, parameters, memory: m } = draftModel;
   const room = `KV cache ${formatBytes(m.kvBytes)}: ${m.kvBlocks * m.blockLen} tokens`;
@@ -76,6 +76,6 @@ export function inspectionLines(m: ModelInspection, verbose: boolean): string {
       ['KV', `${formatBytes(m.kvBytesPerToken)} a token`],
     ]),
     table([['tensors', 'type', 'count', 'parameters', 'in the file'], ...types]),
-    memoryLines(m.memory, verbose),
+    memoryLines(m.memory, verbose) + draftLines(m),
   ].join('\n\n');
 }

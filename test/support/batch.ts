@@ -126,6 +126,7 @@ export class TestBatch {
           prefillMs: (n) => (tiers ? 1000 * n : 0),
           rowMs: () => 0,
           fixedMs: () => 1,
+          drawMs: () => 1,
         },
         mover: this.#mover,
         speculation: o.speculation,

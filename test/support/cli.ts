@@ -122,7 +122,14 @@ function fakeLibrary(fake: FakeOptions, asked: Record<string, unknown>[], engine
       const byType = { Q8_0: { tensors: 2, bytes: 1024, parameters: 1000 } };
       const quantisation = { name: 'Q8_0', bytes: 1024, byType };
       const shape = { dims, memory, architecture, contextLength, sessionLen, parameters };
-      return { name: ref ?? 'small', path: '/models/small.gguf', ...shape, quantisation, kvBytesPerToken: 4096 };
+      return {
+        name: ref ?? 'small',
+        path: '/models/small.gguf',
+        ...shape,
+        quantisation,
+        kvBytesPerToken: 4096,
+        draftModel: null,
+      };
     },
   };
 }
