@@ -10,6 +10,7 @@ import type { EngineConfig } from '../config.js';
 import { engineOptions, parseOptions } from '../config.js';
 import { createCpuDevice } from '../device/cpu/index.js';
 import { type Device, kvBlockBytes, type Program } from '../device/device.js';
+import type { BatchEvents } from '../engine/batch.js';
 import { Core } from '../engine/core.js';
 import type { EngineRequest } from '../engine/request.js';
 import type { LongmindError } from '../errors.js';
@@ -183,26 +184,14 @@ async function runOnce(
   openDevice: (config: EngineConfig) => Device,
 ): Promise<HitMissRun> {
   const cacheDisk = variant.diskBlocks > 0 ? { dir, bytes: diskBytes(model.program, variant) } : null;
-  const faults = variant.faults ? diskFaults(variant.faults) : null;
-  const problems: string[] = [];
   const config = parseOptions(engineOptions, { ...variant.config, cacheDisk, sessionLen: sessionLength(model, o) });
-  const vocab = model.program.dims.vocab;
-  const outcomes = new Map<number, HitMissRun['answers'][number]>();
-  const failures: LongmindError[] = [];
+  const faults = variant.faults ? diskFaults(variant.faults) : null;
   const data = {
     ...{ program: model.program, weights: model.weights, config, fingerprint: '', modelKey: 'the only model' },
     diskProgram: faults ? { script: FAULTY_DISK, data: faults } : undefined,
   };
-  const events = {
-    token: (r: EngineRequest, tokenId: number, logprob: TokenLogprob | null) => {
-      const a = outcomes.get(r.id)!;
-      a.tokens.push(tokenId);
-      a.logprobs.push(logprob!.logprob);
-    },
-    finished: () => {},
-    failed: (_: number, e: LongmindError) => failures.push(e),
-  };
-  const core = new Core(data, openDevice(config), events, { problem: (p) => problems.push(p) });
+  const heard = new Listener();
+  const core = new Core(data, openDevice(config), heard, { problem: (p) => heard.problems.push(p) });
   const setDisk = (state: number) => {
     if (!faults) return;
     Atomics.store(faults.state, 0, state);
@@ -211,26 +200,40 @@ async function runOnce(
   const started = performance.now();
   try {
     const onTurn = (turn: number) => setDisk(variant.faults?.states?.[turn] ?? HERE);
-    const answers = await converse(core, variant, o, vocab, outcomes, onTurn);
-    if (failures.length > 0) throw failures[0]!;
+    const answers = await converse(core, variant, o, model.program.dims.vocab, heard.answers, onTurn);
+    if (heard.failures.length > 0) throw heard.failures[0]!;
     core.batch.check();
-    const cache = core.cache.stats();
-    return {
-      name: variant.name,
-      answers,
-      blocksEvicted: cache.blocksEvicted,
-      tokensRecomputed: cache.tokensRecomputed,
-      tokensRestored: cache.tokensRestored,
-      draftsAccepted: core.stats().drafts.accepted,
-      preemptions: core.batch.counters.preemptions,
-      tiers: cache.tiers,
-      problems,
-      seconds: (performance.now() - started) / 1e3,
-    };
+    return { name: variant.name, answers, ...figures(core, heard, (performance.now() - started) / 1e3) };
   } finally {
     setDisk(HERE);
     await core.close();
   }
+}
+
+/** What an engine tells. */
+class Listener implements BatchEvents {
+  readonly answers = new Map<number, HitMissRun['answers'][number]>();
+  readonly failures: LongmindError[] = [];
+  readonly problems: string[] = [];
+
+  token(request: EngineRequest, tokenId: number, logprob: TokenLogprob | null): void {
+    const a = this.answers.get(request.id)!;
+    a.tokens.push(tokenId);
+    a.logprobs.push(logprob!.logprob);
+  }
+
+  finished(): void {}
+
+  failed(_id: number, error: LongmindError): void {
+    this.failures.push(error);
+  }
+}
+
+function figures(core: Core, { problems }: Listener, seconds: number): Omit<HitMissRun, 'name' | 'answers'> {
+  const { blocksEvicted, tokensRecomputed, tokensRestored, tiers } = core.cache.stats();
+  const { preemptions } = core.batch.counters;
+  const draftsAccepted = core.stats().drafts.accepted;
+  return { blocksEvicted, tokensRecomputed, tokensRestored, draftsAccepted, preemptions, tiers, problems, seconds };
 }
 
 /** Room for just so many blocks, their records and the header. */

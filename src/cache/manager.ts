@@ -66,7 +66,7 @@ export class Manager implements CacheManager {
     this.#index = new PrefixIndex(this.pool, this.runs);
     this.namespaces = new Namespaces((d) => {
       this.#index.addNamespace(d);
-      this.tiers?.index.addNamespace(d);
+      this.tiers?.lower.index.addNamespace(d);
     });
     const policy = new LruPolicy(this.pool);
     this.tree = new BlockTree(this.pool, policy, this.#index, this.runs, this.sequences, this.namespaces);
@@ -79,7 +79,7 @@ export class Manager implements CacheManager {
     this.#leaders = new Leaders(blockLen, sequences, runs, index, this.blocks);
     this.#probe = new Prober(pool, tree, index, sequences, this.#leaders, config.prefixCaching);
     const { tiers } = config;
-    this.tiers = tiers && tiers.host + tiers.disk > 0 ? new Tiers(tiers, this, config.prefixCaching) : null;
+    this.tiers = tiers && tiers.host + tiers.disk > 0 ? new Tiers(tiers, this) : null;
     this.tree.below = this.tiers;
     if (chunk === -1 && !this.pool.growTo(blocks)) {
       throw errors.invalidOption('cacheMaxEntryCount', blocks, 'a number of KV blocks that the device can provide');
@@ -326,7 +326,7 @@ export class Manager implements CacheManager {
   }
 
   restore(seq: SequenceId, tokens: number): boolean {
-    return this.#lower().restore(this.#activeIndex(seq), tokens);
+    return this.#below().restore(this.#activeIndex(seq), tokens);
   }
 
   restoring(seq: SequenceId): boolean {
@@ -343,7 +343,7 @@ export class Manager implements CacheManager {
     return s;
   }
 
-  #lower(): Tiers {
+  #below(): Tiers {
     if (this.tiers === null) throw new InvariantError('there is no place below the device');
     return this.tiers;
   }
@@ -353,15 +353,15 @@ export class Manager implements CacheManager {
   }
 
   orderDone(id: number, ok: boolean): void {
-    this.#lower().orderDone(id, ok);
+    this.#below().orderDone(id, ok);
   }
 
   loadArrived(id: number): boolean {
-    return this.#lower().loadArrived(id);
+    return this.#below().loadArrived(id);
   }
 
   blockRead(id: number): void {
-    this.#lower().blockRead(id);
+    this.#below().blockRead(id);
   }
 
   held(): number {
@@ -377,15 +377,16 @@ export class Manager implements CacheManager {
   }
 
   prefixTokens(node: number, out: Int32Array): number {
-    return this.#lower().prefixTokens(node, out);
+    return this.#below().lower.prefixTokens(node, out);
   }
 
   namespaceOf(node: number): number {
-    return this.#lower().namespaceOf(node);
+    return this.#below().lower.namespaceOf(node);
   }
 
   adopt(nodes: readonly AdoptedNode[]): number {
-    return this.#lower().adopt(nodes);
+    // without prefix caching texts are found by nobody but the conversations that made them
+    return this.config.prefixCaching ? this.#below().lower.adopt(nodes) : 0;
   }
 
   // ---------------------------------------------------------------- tables and figures

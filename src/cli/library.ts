@@ -26,6 +26,7 @@ export interface Bench {
   sessions(engine: Engine, options: bench.SessionsOptions): Promise<object>;
   sessionsCompare(open: bench.OpenEngine, options: bench.CompareOptions): Promise<bench.CompareResult>;
   sessionsSweep(open: bench.OpenEngine, options: bench.SweepOptions): Promise<bench.SweepResult>;
+  sessionsDisk(open: bench.OpenEngine, options: bench.DiskOptions): Promise<bench.DiskResult>;
   sessionsJournal(open: bench.OpenEngine, options: bench.JournalOptions): Promise<bench.JournalResult>;
   recall(engine: Engine, options: bench.RecallOptions): Promise<object>;
   perplexity(options: bench.PerplexityOptions): Promise<bench.PerplexityResult>;

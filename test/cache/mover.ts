@@ -77,7 +77,7 @@ export class FakeMover {
     const tokens = new Int32Array(manager.config.sessionLen);
     const end = manager.prefixTokens(node, tokens);
     let root = node;
-    while (root >= 0) root = manager.tiers!.nodes.parent(root);
+    while (root >= 0) root = manager.tiers!.lower.nodes.parent(root);
     return { namespace: manager.namespaceOf(node), root, tokens: [...tokens.subarray(0, end)] };
   }
 
@@ -166,7 +166,7 @@ export class FakeMover {
 
   /** How many tokens of a text lie in good copies below, from `from` on without a gap. */
   reach(tokens: readonly number[], root: number, from: number, limit: number): number {
-    const { host, disk } = this.manager.tiers!;
+    const { host, disk } = this.manager.tiers!.lower;
     const known = (place: typeof host) => (entry: [number, Copy]) => place.good[entry[0]] === 1;
     const copies = [...[...this.host].filter(known(host)), ...[...this.disk].filter(known(disk))].map(
       ([, copy]) => copy,
