@@ -27,7 +27,7 @@ async function freePort(): Promise<number> {
 }
 
 const settled = async (url: string, wanted: number): Promise<void> => {
-  for (let i = 0; i < 100; i++) {
+  for (let i = 0; i < 300; i++) {
     const status = await fetch(`${url}/ready`).then(
       (r) => r.status,
       () => 0,
