@@ -81,6 +81,7 @@ describe('the native library', () => {
     const code = path.join(installed, 'dist/src');
     for (const part of ['base', 'device/cpu', 'device', 'errors.js', 'types.js'])
       fs.cpSync(path.join(dist, part), path.join(code, part), { recursive: true });
+    fs.writeFileSync(path.join(installed, 'package.json'), '{"type": "module"}');
     fs.cpSync(path.join(dist, '../../native/cpu'), path.join(installed, 'native/cpu'), {
       recursive: true,
       filter: (f) => path.basename(f) !== 'build',

@@ -1,8 +1,5 @@
 /** Parts of a whole as a bar that is read out, too. */
-export interface Part {
-  key: string;
-  size: number;
-}
+import type { Part } from './request.js';
 
 export function RequestBar({ parts, unit }: { parts: Part[]; unit: string }) {
   const whole = parts.reduce((n, p) => n + p.size, 0);

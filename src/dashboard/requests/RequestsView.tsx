@@ -5,8 +5,8 @@ import { clock, integer, ms } from '../ui/format.js';
 import { usePolled } from '../ui/poll.js';
 import { labelOf, sessionColour } from '../ui/sessions.js';
 import { useStore } from '../ui/store.js';
-import { type Part, RequestBar } from './RequestBar.js';
-import { type Request, timesOf, tokensOf } from './request.js';
+import { RequestBar } from './RequestBar.js';
+import { type Part, type Request, timesOf, tokensOf } from './request.js';
 
 const EVERY_MS = 2_000;
 
@@ -69,7 +69,7 @@ const textOf = (r: Request): string =>
 function Row({ request: r, open, onToggle }: { request: Request; open: boolean; onToggle: () => void }) {
   const name = r.session_id ? sessionName(r.session_id) : 'no session';
   return (
-    <div class={`row ${open ? 'open' : ''}`}>
+    <div class={`item ${open ? 'open' : ''}`}>
       <button type="button" class="line" aria-expanded={open} onClick={onToggle}>
         <i class="swatch" style={{ background: r.session_id ? sessionColour(r.session_id) : 'var(--map-nobody)' }} />
         <span class="cut name">{name}</span>

@@ -1,5 +1,10 @@
 /** What GET /v1/requests tells, and the parts of it that are shown. Pure. */
-import type { Part } from './RequestBar.js';
+
+/** Of a whole that is shown as a bar. */
+export interface Part {
+  key: string;
+  size: number;
+}
 
 interface Choice {
   index: number;

@@ -22,7 +22,7 @@ export function SessionRow({ session: s, open, onToggle, onChanged }: Props) {
   const label = labelOf({ number: -1, sessionId: s.id, ours: true });
   const share = s.tokens === 0 ? 0 : s.cached_tokens / s.tokens;
   return (
-    <div class={`row ${open ? 'open' : ''}`}>
+    <div class={`item ${open ? 'open' : ''}`}>
       <button type="button" class="line" aria-expanded={open} onClick={onToggle}>
         <i class="swatch" style={{ background: sessionColour(s.id) }} />
         <span class="cut name">
