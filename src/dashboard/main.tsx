@@ -98,7 +98,13 @@ function Header({ drawer, onDrawer }: HeaderProps) {
       <ModelCard open={card} onClose={() => setCard(false)} />
       <fieldset class="segmented views" aria-label="View">
         {VIEWS.map(([name, label]) => (
-          <button key={name} type="button" class={name} aria-pressed={current === name} onClick={() => showView(name)}>
+          <button
+            key={name}
+            type="button"
+            class={`view-${name}`}
+            aria-pressed={current === name}
+            onClick={() => showView(name)}
+          >
             {label}
           </button>
         ))}

@@ -262,6 +262,7 @@ test('on a phone the views fit the screen, and lists do too', { skip }, async (t
   for (const name of ['Sessions', 'Requests', 'Engine', 'Chat']) {
     const box = (await page.getByRole('button', { name, exact: true }).boundingBox())!;
     assert.ok(box.x >= 0 && box.x + box.width <= 360, `${name}: ${JSON.stringify(box)}`);
+    assert.ok(box.width > 30, `${name} is cut off: ${JSON.stringify(box)}`);
     await goTo(page, name);
     assert.ok(((await page.evaluate('document.documentElement.scrollWidth')) as number) <= 360, name);
   }
