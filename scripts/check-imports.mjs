@@ -53,13 +53,14 @@ const rule = {
   'src/cli': { may: ['src/index', 'src/bench'], faces: ['run'] },
   bin: { may: ['src/cli', 'src/server'], faces: [] },
   bench: {
-    may: [...everything, 'test/reference', 'test/tokenizer', 'test/weights'],
+    may: [...everything, 'test/reference', 'test/tokenizer', 'test/weights', 'test/models'],
     faces: [],
   },
   test: { may: 'all', faces: [] },
   'test/reference': { may: [...base, 'src/device'], faces: 'all' },
   'test/tokenizer': { may: 'all', faces: ['small-vocabulary', 'texts'] },
   'test/weights': { may: 'all', faces: ['gguf-builder'] },
+  'test/models': { may: 'all', faces: ['fuzz'] },
   scripts: { may: everything, faces: [] },
 };
 

@@ -102,7 +102,7 @@ function readDims(gguf: GgufFile, keys: Keys): ModelDims {
   const kvHeads = keys.integer('attention.head_count_kv', heads, 1, heads);
   if (heads % kvHeads !== 0)
     throw errors.badGguf(gguf.path, `${heads} attention heads cannot share ${kvHeads} KV heads evenly`);
-  const headDim = keys.integer('attention.key_length', dim / heads);
+  const headDim = keys.integer('attention.key_length', dim / heads, 1, 65_536);
   if (keys.integer('attention.value_length', headDim) !== headDim)
     throw errors.unsupportedModel('its keys and values have different lengths');
   const embedding = gguf.tensors.get('token_embd.weight');

@@ -112,7 +112,7 @@ export function temporaryFolder(): string {
 }
 
 /** Each token is a byte; enough for models that are given ids. */
-export const byteTokenizer = (vocab: number): string => {
+const byteTokenizer = (vocab: number): string => {
   const tokens = Array.from({ length: vocab }, (_, i) => [i < 3 ? ['<pad>', '<s>', '</s>'][i]! : `t${i}`, i]);
   const added = [0, 1, 2].map((id) => ({ id, content: tokens[id]![0], special: true }));
   return JSON.stringify({

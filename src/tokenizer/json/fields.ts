@@ -8,6 +8,11 @@ export const isObject = (v: unknown): v is Json => typeof v === 'object' && v !=
 const bad = (where: string, name: string, expected: string) =>
   errors.badTokenizer(`'${where}.${name}' in tokenizer.json must be ${expected}`);
 
+/** Sequences within sequences: no tokenizer needs many. */
+export function checkDepth(depth: number): void {
+  if (depth > 8) throw errors.badTokenizer('tokenizer.json has sequences within sequences within sequences');
+}
+
 export function objectAt(o: Json, name: string, where: string): Json {
   const v = own(o, name);
   if (!isObject(v)) throw bad(where, name, 'an object');

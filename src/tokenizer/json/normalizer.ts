@@ -1,7 +1,7 @@
 /** The normalizers of tokenizer.json: text before it is cut. */
 import { errors } from '../../errors.js';
 import { readCharsMap } from './chars-map.js';
-import { flagAt, type Json, objectAt, objectsAt, own, textAt } from './fields.js';
+import { checkDepth, flagAt, type Json, objectAt, objectsAt, own, textAt } from './fields.js';
 import { compilePattern, literalPattern, SPACES } from './regex.js';
 
 /** `prefix` false: what is put in front of a text is left out, since the text goes on from another. */
@@ -12,13 +12,14 @@ const LEFT = new RegExp(`^[${SPACES}]+`, 'v');
 const RIGHT = new RegExp(`[${SPACES}]+$`, 'v');
 
 /** @throws bad_tokenizer */
-export function createNormalizer(json: Json | null): Normalizer {
+export function createNormalizer(json: Json | null, depth = 0): Normalizer {
   if (!json) return (text) => text;
+  checkDepth(depth);
   const type = textAt(json, 'type', WHERE);
   switch (type) {
     case 'Sequence': {
-      const parts = objectsAt(json, 'normalizers', WHERE).map(createNormalizer);
-      return (text, prefix) => parts.reduce((t, f) => f(t, prefix), text);
+      const parts = objectsAt(json, 'normalizers', WHERE).map((n) => createNormalizer(n, depth + 1));
+      return (text, prefix) => parts.reduce((t, f) => bounded(f(t, prefix), text), text);
     }
     case 'NFC':
     case 'NFD':
@@ -48,6 +49,13 @@ export function createNormalizer(json: Json | null): Normalizer {
     default:
       throw errors.badTokenizer(`its normalizer is a '${type.slice(0, 80)}', which is not supported`);
   }
+}
+
+/** Replacements of replacements could fill the memory. */
+function bounded(made: string, text: string): string {
+  if (made.length > 64 * text.length + 4096)
+    throw errors.badTokenizer(`its normalizer makes ${made.length} characters of ${text.length}`);
+  return made;
 }
 
 const same = (text: string): string => text;

@@ -1,6 +1,6 @@
 /** The pre-tokenizers of tokenizer.json: text into words that the model encodes one by one. */
 import { errors } from '../../errors.js';
-import { flagAt, type Json, objectAt, objectsAt, textAt } from './fields.js';
+import { checkDepth, flagAt, type Json, objectAt, objectsAt, textAt } from './fields.js';
 import { patternOf } from './normalizer.js';
 import { compilePattern } from './regex.js';
 
@@ -30,12 +30,13 @@ const each = (f: (text: string, c: PieceContext) => string[]): PreTokenizer => (
 });
 
 /** @throws bad_tokenizer */
-export function createPreTokenizer(json: Json | null): PreTokenizer {
+export function createPreTokenizer(json: Json | null, depth = 0): PreTokenizer {
+  checkDepth(depth);
   if (!json) return each((text) => [text]);
   const type = textAt(json, 'type', WHERE);
   switch (type) {
     case 'Sequence':
-      return sequence(objectsAt(json, 'pretokenizers', WHERE).map(createPreTokenizer));
+      return sequence(objectsAt(json, 'pretokenizers', WHERE).map((p) => createPreTokenizer(p, depth + 1)));
     case 'ByteLevel':
       return byteLevel(flagAt(json, 'add_prefix_space', WHERE, true), flagAt(json, 'use_regex', WHERE, true));
     case 'Split':

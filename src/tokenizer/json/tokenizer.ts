@@ -8,7 +8,7 @@ import type { DecodeOptions, EncodeOptions, Metadata, SpecialIds, Strings, Token
 import { END_TEXTS, endTokens } from '../vocabulary.js';
 import { AddedFinder, type AddedToken, readAdded } from './added.js';
 import { createBpe, type WordModel } from './bpe.js';
-import { isObject, type Json, objectAt, objectOrNull, objectsAt, own, textAt } from './fields.js';
+import { checkDepth, isObject, type Json, objectAt, objectOrNull, objectsAt, own, textAt } from './fields.js';
 import { createNormalizer, type Normalizer } from './normalizer.js';
 import { createPreTokenizer, type PreTokenizer } from './pre-tokenizer.js';
 import { createUnigram } from './unigram.js';
@@ -78,8 +78,7 @@ function readSpecial(
 ): SpecialTokens {
   const byText = new Map([...ids, ...added.map((t) => [t.content, t.id] as const)]);
   const named = (name: string): number | null => {
-    const value = own(config, name);
-    const text = isObject(value) ? own(value, 'content') : value;
+    const text = own(config, name);
     return typeof text === 'string' ? (byText.get(text) ?? null) : null;
   };
   const controls = new Map(added.filter((t) => t.special).map((t) => [t.content, t.id]));
@@ -98,11 +97,12 @@ function readSpecial(
 }
 
 /** The special tokens that a template puts in front of a text. */
-function startOf(processor: Json | null, byText: ReadonlyMap<string, number>): number[] {
+function startOf(processor: Json | null, byText: ReadonlyMap<string, number>, depth = 0): number[] {
   if (!processor) return [];
+  checkDepth(depth);
   const type = textAt(processor, 'type', 'post_processor');
   if (type === 'Sequence')
-    return objectsAt(processor, 'processors', 'post_processor').flatMap((p) => startOf(p, byText));
+    return objectsAt(processor, 'processors', 'post_processor').flatMap((p) => startOf(p, byText, depth + 1));
   if (type !== 'TemplateProcessing') return [];
   const out: number[] = [];
   for (const part of objectsAt(processor, 'single', 'post_processor')) {

@@ -99,7 +99,7 @@ function readDims(config: Fields, family: FolderFamily, files: ReadonlyMap<strin
     dim,
     heads,
     kvHeads,
-    headDim: config.integer('head_dim', usual?.headDim ?? dim / heads),
+    headDim: config.integer('head_dim', usual?.headDim ?? dim / heads, 1, 65_536),
     ffDim: config.integer('intermediate_size'),
     // padded embeddings have more rows than the vocabulary has tokens
     vocab: Math.max(vocab, embedding?.shape[1] ?? 0),

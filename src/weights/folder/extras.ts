@@ -15,13 +15,23 @@ export function readTokenizerFiles(folder: string): Map<string, unknown> {
   const config = readJson(path.join(folder, 'tokenizer_config.json'), MAX_SMALL) ?? {};
   const metadata = new Map<string, unknown>([
     ['tokenizer.huggingface.json', tokenizer.toString('utf8')],
-    ['tokenizer.huggingface.config', JSON.stringify({ ...config, chat_template: undefined })],
+    ['tokenizer.huggingface.config', JSON.stringify(specialTokensOf(config))],
     ['tokenizer.huggingface.ends', readEnds(folder)],
   ]);
   const template = readSmallFile(path.join(folder, 'chat_template.jinja'), MAX_SMALL)?.toString('utf8');
   const chat = template ?? templateOf(config.chat_template);
   if (chat) metadata.set('tokenizer.chat_template', chat);
   return metadata;
+}
+
+/** What tokenizers read of tokenizer_config.json. */
+function specialTokensOf(config: Record<string, unknown>): Record<string, unknown> {
+  const text = (value: unknown): unknown => (isObject(value) ? value.content : value);
+  const texts = ['bos_token', 'eos_token', 'unk_token'].map((name) => [name, text(config[name])] as const);
+  return Object.fromEntries([
+    ...texts.filter(([, t]) => typeof t === 'string'),
+    ...(typeof config.add_bos_token === 'boolean' ? [['add_bos_token', config.add_bos_token] as const] : []),
+  ]);
 }
 
 /** A text, or a list of named ones, of which 'default' is for conversations. */

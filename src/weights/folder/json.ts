@@ -1,5 +1,5 @@
 /** JSON files of a model folder: bounded reading, and fields checked by type; errors name the file and the field. */
-import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
 import { errors } from '../../errors.js';
 
 type JsonObject = Record<string, unknown>;
@@ -9,7 +9,7 @@ export function readSmallFile(path: string, limit: number): Buffer | null {
   let fd: number;
   try {
     // a pipe in the place of a file must not be waited for
-    fd = openSync(path, 'r');
+    fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch (e) {
     const { code, message } = e as NodeJS.ErrnoException;
     if (code === 'ENOENT' || code === 'ENOTDIR') return null;
@@ -51,6 +51,12 @@ export function parseObject(path: string, text: string): JsonObject {
   return value;
 }
 
+/** A value for a message: whatever it is, short and never followed into its depth. */
+export function shown(value: unknown): string {
+  if (Array.isArray(value)) return `a list of ${value.length}`;
+  return isObject(value) ? 'an object' : String(JSON.stringify(value)).slice(0, 80);
+}
+
 export const isObject = (value: unknown): value is JsonObject =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
 
@@ -68,8 +74,8 @@ export class Fields {
 
   bad(name: string, expected: string): Error {
     const value = this.#value(name);
-    const shown = value === undefined ? 'missing' : JSON.stringify(value)?.slice(0, 80);
-    return errors.badModelFile(this.path, `'${this.prefix}${name}' is ${shown}, it must be ${expected}`);
+    const what = value === undefined ? 'missing' : shown(value);
+    return errors.badModelFile(this.path, `'${this.prefix}${name}' is ${what}, it must be ${expected}`);
   }
 
   has(name: string): boolean {

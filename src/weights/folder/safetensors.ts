@@ -2,10 +2,10 @@
  * safetensors files: the header alone. Every length and offset is checked against the file's size before it is used.
  * Format: an unsigned 64-bit length, so many bytes of JSON, the data.
  */
-import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
 import { errors } from '../../errors.js';
 import type { TensorInfo } from '../../types.js';
-import { isObject, parseObject } from './json.js';
+import { isObject, parseObject, shown } from './json.js';
 
 /** Bytes; a model of 10,000 tensors needs about 1 MiB. */
 const MAX_HEADER = 64 * 2 ** 20;
@@ -48,7 +48,7 @@ export function readSafetensors(path: string): Map<string, TensorInfo> {
 function readHeader(path: string): { header: Record<string, unknown>; dataOffset: number; size: number } {
   let fd: number;
   try {
-    fd = openSync(path, 'r');
+    fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch (e) {
     const { code, message } = e as NodeJS.ErrnoException;
     throw code === 'ENOENT' || code === 'ENOTDIR' ? errors.fileMissing(path) : errors.io(`reading '${path}'`, message);
@@ -81,9 +81,9 @@ function readEntry(path: string, name: string, entry: unknown, dataOffset: numbe
   if (!isObject(entry)) throw bad('is no object');
   const { dtype, shape, data_offsets: offsets } = entry;
   const type = typeof dtype === 'string' && Object.hasOwn(DTYPES, dtype) ? DTYPES[dtype] : undefined;
-  if (!type) throw bad(`has dtype ${JSON.stringify(dtype)?.slice(0, 40)}, which is not known`);
+  if (!type) throw bad(`has dtype ${shown(dtype)}, which is not known`);
   if (!Array.isArray(shape) || shape.length > MAX_DIMS || !shape.every((n) => Number.isSafeInteger(n) && n >= 1))
-    throw bad(`has the impossible shape ${JSON.stringify(shape)?.slice(0, 80)}`);
+    throw bad(`has the impossible shape ${listed(shape)}`);
   const bytes = (shape as number[]).reduce((a, b) => a * b, type[1]);
   const pair =
     Array.isArray(offsets) && offsets.length === 2 && offsets.every((n) => Number.isSafeInteger(n) && n >= 0);
@@ -95,6 +95,9 @@ function readEntry(path: string, name: string, entry: unknown, dataOffset: numbe
   const dims = shape.length === 0 ? [1] : [...(shape as number[])].reverse();
   return { name, type: type[0], shape: dims, offset: dataOffset + from, byteLength: bytes, file: path };
 }
+
+const listed = (shape: unknown): string =>
+  Array.isArray(shape) ? `(${shape.slice(0, MAX_DIMS).map(shown).join(', ')})` : shown(shape);
 
 function refuseOverlaps(path: string, tensors: ReadonlyMap<string, TensorInfo>): void {
   let last: TensorInfo | null = null;

@@ -3,7 +3,7 @@ import { existsSync, readdirSync } from 'node:fs';
 import path from 'node:path';
 import { errors } from '../../errors.js';
 import type { TensorInfo } from '../../types.js';
-import { isObject, readJson } from './json.js';
+import { isObject, readJson, shown } from './json.js';
 import { readSafetensors } from './safetensors.js';
 
 const INDEX = 'model.safetensors.index.json';
@@ -21,7 +21,7 @@ function shardNames(indexPath: string, index: Record<string, unknown>): Map<stri
     if (typeof file !== 'string' || !SHARD.test(file) || file.includes('..'))
       throw errors.badModelFile(
         indexPath,
-        `tensor '${tensor.slice(0, 200)}' is said to be in ${JSON.stringify(file)?.slice(0, 80)}, which is no name of a file`,
+        `tensor '${tensor.slice(0, 200)}' is said to be in ${shown(file)}, which is no name of a file`,
       );
     shards.set(tensor, file);
   }
