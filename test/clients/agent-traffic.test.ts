@@ -41,10 +41,7 @@ test('recorded sessions of a coding agent find at least 95% of what a perfect pr
   const model = path.join(dir, 'memo.gguf');
   writeFileSync(model, withContext(modelPath!, CONTEXT));
   try {
-    await using rig = await memoServer(
-      { model, device: 'null', cacheMaxEntryCount: 4096 },
-      { maxBodyBytes: 2 ** 26 },
-    );
+    await using rig = await memoServer({ model, device: 'null', cacheMaxEntryCount: 4096 }, { maxBodyBytes: 2 ** 26 });
     const anthropic = new Anthropic({ baseURL: rig.url, apiKey: 'none', maxRetries: 0 });
     // tokens of each prompt, from the engine's own side
     const prompts: Int32Array[] = [];
