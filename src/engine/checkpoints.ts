@@ -16,6 +16,8 @@ export interface CheckpointEvents {
 export class Checkpoints {
   /** By owner and name, the oldest first. */
   readonly #byName = new Map<string, Point>();
+  /** Of all notes and heads, about. */
+  bytes = 0;
 
   constructor(private readonly events: CheckpointEvents) {}
 
@@ -37,6 +39,7 @@ export class Checkpoints {
       this.#byName.set(key(point.name, session.owner), point);
     }
     session.points.push(point);
+    this.bytes += bytesOf(point, before);
     this.events.onKept?.(point);
     return point;
   }
@@ -54,12 +57,12 @@ export class Checkpoints {
 
   /** The session has other tokens from `length` on. */
   cut(session: Session, length: number): void {
-    while ((session.points.at(-1)?.end ?? 0) > length) this.#forgetName(session.points.pop()!);
+    while ((session.points.at(-1)?.end ?? 0) > length) this.#pop(session);
   }
 
   /** The session is gone. */
   forget(session: Session): void {
-    for (const p of session.points.splice(0)) this.#forgetName(p);
+    while (session.points.length > 0) this.#pop(session);
   }
 
   /** Nobody can ask for it any more. Turns at the end of a session that nobody can ask for are forgotten with it. */
@@ -69,7 +72,7 @@ export class Checkpoints {
     this.#forgetName(point);
     point.name = '';
     const { session } = point;
-    while (session.points.at(-1)?.name === '') session.points.pop();
+    while (session.points.at(-1)?.name === '') this.#pop(session);
     this.events.onUnnamed?.(session, name);
     return session;
   }
@@ -85,9 +88,19 @@ export class Checkpoints {
     if (this.#byName.delete(k)) this.#byName.set(k, point);
   }
 
+  #pop(session: Session): void {
+    const point = session.points.pop()!;
+    this.#forgetName(point);
+    this.bytes -= bytesOf(point, session.points.at(-1));
+  }
+
   #forgetName(point: Point): void {
     if (point.name !== '') this.#byName.delete(key(point.name, point.session.owner));
   }
 }
+
+/** What is kept for it alone. */
+const bytesOf = ({ note, head }: Point, before: Point | undefined): number =>
+  2 * (note.length + (head === before?.head ? 0 : head.length));
 
 const key = (name: string, owner: number): string => `${owner}:${name}`;

@@ -290,6 +290,8 @@ export class Core {
       maxQueue: config.maxQueue,
       sessions: {
         max: config.maxSessions,
+        // as many as the token ids take
+        maxNoteBytes: 4 * config.maxSessionTokens,
         shareAcrossOwners: !config.isolateOwners,
         onChange: (session: Readonly<Session>, from: number) => this.#write(session, from),
         onKept: (point: Readonly<Point>) => this.#mark(point),

@@ -11,6 +11,8 @@ export type { Session } from './session.js';
 export interface SessionsOptions extends CheckpointEvents {
   /** Sessions kept; beyond it the least recently used idle one is forgotten. */
   max: number;
+  /** Bytes of notes and heads of checkpoints, all together. */
+  maxNoteBytes?: number;
   /** Share KV between sequences of different owners. */
   shareAcrossOwners: boolean;
   /** Told of what must outlive the process: a session's tokens are new from `from` on; a session is gone. */
@@ -118,12 +120,15 @@ export class Sessions {
     return point;
   }
 
-  /** The turn that ended last in a session. Beyond `max` names the oldest is forgotten. */
+  /** The turn that ended last in a session. Beyond `max` names, or `maxNoteBytes` of notes, the oldest are forgotten. */
   keepPoint(s: Session, data: PointData): void {
     this.points.add(s, data);
-    while (this.points.size > this.options.max) {
-      const { name, session } = this.points.oldest()!;
-      this.deletePoint(name, session.owner);
+    const { max, maxNoteBytes = Number.POSITIVE_INFINITY } = this.options;
+    while (this.points.size > max || this.points.bytes > maxNoteBytes) {
+      const oldest = this.points.oldest();
+      if (!oldest) return;
+      // that of a session which is gone goes with it
+      if (this.findPoint(oldest.name, oldest.session.owner)) this.deletePoint(oldest.name, oldest.session.owner);
     }
   }
 

@@ -153,6 +153,55 @@ test('names are bounded as sessions are: the oldest is forgotten', () => {
   assert.equal(rig.core.batch.sessions.point('three', 0).note, 'note of three');
 });
 
+test('notes are bounded by the bytes that token ids may take', () => {
+  const rig = openCore({ cacheMaxEntryCount: 50, maxSessionTokens: 1000 });
+  const noted = (id: number, name: string, after: string | null = null): EngineRequest => ({
+    ...turn(id, tokens(20, id), name, after),
+    keepAs: { name, note: 'n'.repeat(900), head: '' },
+  });
+  rig.run(noted(1, 'one'));
+  rig.run(noted(2, 'two'));
+  assert.equal(rig.core.batch.sessions.size, 2);
+  rig.run(noted(3, 'three'));
+  assert.throws(() => rig.core.batch.sessions.point('one', 0), unknown);
+  // what a later turn needs is not forgotten before it
+  rig.run(noted(4, 'four', 'three'));
+  assert.deepEqual(
+    [...rig.core.batch.sessions.all()].map((s) => s.points.map((p) => p.name)),
+    [['three', 'four']],
+  );
+  assert.equal(rig.core.batch.sessions.points.bytes, 3600);
+  rig.core.batch.sessions.deletePoint('four', 0);
+  rig.core.batch.sessions.deletePoint('three', 0);
+  assert.equal(rig.core.batch.sessions.points.bytes, 0);
+});
+
+test('a session that is rewound loses the turns that ended later', () => {
+  const rig = openCore({ cacheMaxEntryCount: 50 });
+  rig.run(turn(1, tokens(40, 1), 'one'));
+  rig.run(turn(2, tokens(20, 2), 'two', 'one'));
+  const { sessions } = rig.core.batch;
+  const { session, end } = sessions.point('one', 0);
+  rig.core.cache.truncate(session.sequence, end);
+  sessions.changed(session, end);
+  assert.throws(() => sessions.point('two', 0), unknown);
+  assert.equal(sessions.point('one', 0).end, end);
+});
+
+test('a failure of our own code costs what is in flight, not what is kept', () => {
+  const rig = openCore({ cacheMaxEntryCount: 50 });
+  const one = rig.run(turn(1, tokens(40, 1), 'one'));
+  rig.out.set(2, []);
+  rig.core.batch.submit(turn(2, tokens(20, 2), 'two', 'one'));
+  rig.core.batch.step();
+  rig.core.restart(new LongmindError('engine_failed', 500, 'as the test asked'));
+  assert.throws(() => rig.core.batch.sessions.point('two', 0), unknown);
+  const again = rig.run(turn(3, tokens(20, 3), 'three', 'one'));
+  const history = [...tokens(40, 1), ...one, ...tokens(20, 3)];
+  assert.deepEqual(again, openCore({ cacheMaxEntryCount: 50 }).run(request(1, history, null)));
+  assert.equal(rig.core.batch.sessions.size, 1);
+});
+
 test('kept turns outlive the process, with their notes', async () => {
   const dir = mkdtempSync(path.join(os.tmpdir(), 'longmind-store-'));
   try {

@@ -29,14 +29,20 @@ export interface Note extends Omit<StoredNote, 'items'> {
 
 /** Shorter texts are kept as they are. */
 const SHORT = 16;
+/** Texts that the template changed are looked for in vain: so many times the length of the prompt may be read for that. */
+const VAIN = 8;
 
 /** `prompt`: the text of the turn's own tokens, special tokens spelled out. */
 export function writeNote({ items, ...rest }: Note, prompt: string): string {
   let at = 0;
+  let vain = VAIN * prompt.length;
   const place = (text: string): Text => {
-    if (text.length < SHORT) return text;
+    if (text.length < SHORT || vain <= 0) return text;
     const found = prompt.indexOf(text, at);
-    if (found < 0) return text;
+    if (found < 0) {
+      vain -= prompt.length - at;
+      return text;
+    }
     at = found + text.length;
     return [prompt.length - found, text.length];
   };
