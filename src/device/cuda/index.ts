@@ -150,8 +150,8 @@ class CudaDevice implements Device {
     const act = activationOf(plan);
     const sizes = { weightBytes: weightBytes(plan), workspaceBytes: workspaceBytes(plan, dims, limits) };
     const kernels = new KernelSet(driver, this.table);
-    const { maxTokens, maxLogits, maxBlocksPerRow } = limits;
-    const chain = new Chain({ dims, plan, kv, act, gpu, maxTokens, maxLogits, maxBlocksPerRow }, kernels);
+    const { maxTokens, maxLogits } = limits;
+    const chain = new Chain({ dims, plan, kv, act, gpu, maxTokens, maxLogits }, kernels);
     wantRepack(plan, act, kernels);
     kernels.load(this.compile, (done, total) => this.onBuild?.('compiling CUDA kernels', done, total));
     const stream = driver.stream();
