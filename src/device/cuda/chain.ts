@@ -136,14 +136,7 @@ export class Chain {
   }
 
   /** Launches everything of a step into the stream. */
-  run(
-    shape: ChainShape,
-    place: StepPlace,
-    result: StepResult,
-    weights: Weights,
-    work: Workspace,
-    pool: KvPool,
-  ): void {
+  run(shape: ChainShape, place: StepPlace, result: StepResult, weights: Weights, work: Workspace, pool: KvPool): void {
     new Launcher(this.model, this.kernels, shape, place, result, weights, work, pool).run(this);
   }
 
@@ -380,7 +373,7 @@ class Launcher {
     ];
     const values: Record<string, number> = {
       logits: this.buffer(logits),
-      scratch: this.work.scratch,
+      scratch: this.work.scratch.address,
       count: this.count('logits'),
       vocab: this.model.dims.vocab,
       stride: this.stride(logits),

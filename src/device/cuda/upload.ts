@@ -3,7 +3,7 @@
  * in which addresses are fixed, serves every step of the same rounded sizes. Block tables are by row here, not by slot.
  */
 import type { Step, StepLimits } from '../device.js';
-import type { Tasks, TaskLists } from './tasks.js';
+import type { TaskLists, Tasks } from './tasks.js';
 
 export interface UploadSizes {
   tokens: number;

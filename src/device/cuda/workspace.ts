@@ -71,7 +71,7 @@ export class Workspace {
   readonly partialWeights: Address;
   readonly partialRows: number;
   readonly arrived: Address;
-  readonly scratch: Address;
+  readonly scratch: { address: Address; bytes: number };
   readonly angles: Address;
   readonly inverse: Address;
 
@@ -88,7 +88,7 @@ export class Workspace {
     this.partial = take(s.partialRows * dims.heads * dims.headDim * 4);
     this.partialWeights = take(s.partialRows * dims.heads * 8);
     this.arrived = take(s.arrived);
-    this.scratch = take(s.scratch);
+    this.scratch = { address: take(s.scratch), bytes: s.scratch };
     this.angles = take(s.angles);
     const frequencies = plan.rope.inverseFrequencies;
     this.inverse = take(frequencies.byteLength);
