@@ -1,11 +1,14 @@
 /**
  * Decode and prefill of Llama-3-8B shapes on a GPU, through the device alone: steps in flight, sampling and host work included.
- * Random bf16 weights (every tensor reads the same normal numbers). npm run bench:gpu -- [--json] [--quick]
+ * Random bf16 weights (every tensor reads the same normal numbers). npm run bench:gpu -- [--json] [--quick] [--torch]
+ * --torch: PyTorch beside it in the same call (bench/cuda/torch_baseline.py; python3 with torch, and transformers).
  */
+import { spawnSync } from 'node:child_process';
 import { closeSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { createCudaDevice } from '../src/device/cuda/index.js';
+import { fileURLToPath } from 'node:url';
+import { createCudaDevice, findCuda } from '../src/device/cuda/index.js';
 import { createStep, type Step, type StepLimits } from '../src/device/device.js';
 import { type LlamaConfig, llama } from '../src/model/llama.js';
 import type { TensorInfo } from '../src/types.js';
@@ -75,10 +78,36 @@ function tensors(): Map<string, TensorInfo> {
 }
 
 const median = (x: number[]): number => x.sort((a, b) => a - b)[x.length >> 1]!;
-const rows: object[] = [];
+/** Bounds from bytes and operations (2.9 TB/s), and what was set out for. */
+const GOALS: Record<string, { floor?: number; target: number; aim?: number }> = {
+  'decode, batch 1, context 1024, KV of 16 bits': { floor: 191, target: 168, aim: 182 },
+  'decode, batch 64, context 1024, KV of 16 bits': { floor: 7520, target: 6700, aim: 7200 },
+  'decode, batch 256, context 1024, KV of 16 bits': { floor: 13840, target: 12300, aim: 13000 },
+  'decode, batch 64, context 4096, KV of 16 bits': { floor: 3710, target: 3500, aim: 3600 },
+  'decode, batch 64, context 1024, KV of 8 bits': { target: 7200 },
+  'decode, batch 256, context 1024, KV of 8 bits': { target: 15500 },
+  'decode, batch 64, context 4096, KV of 8 bits': { target: 4800 },
+  'prefill, 1 x 8192': { floor: 48000, target: 36000, aim: 42000 },
+  'prefill, 4 x 2048': { floor: 48000, target: 39500, aim: 43000 },
+  'submitting a decode step, batch 256, KV of 16 bits': { target: 300 },
+};
+interface Row {
+  work: string;
+  ours: number;
+  unit: string;
+  [more: string]: unknown;
+}
+const rows: Row[] = [];
 const json = process.argv.includes('--json');
-const note = (row: object): void => {
-  rows.push(row);
+const note = (row: Row): void => {
+  const { floor, target, aim } = GOALS[row.work] ?? {};
+  const goals = {
+    baseline: null,
+    target: target ?? null,
+    aim: aim ?? null,
+    shareOfFloor: floor ? row.ours / floor : null,
+  };
+  rows.push({ ...row, ...goals });
   console.error(JSON.stringify(row));
 };
 
@@ -97,7 +126,7 @@ function measure(file: string, bits: 16 | 8, cases: { batch: number; context: nu
   let started = performance.now();
   const program = llama(config);
   device.load(program, { path: file, tensors: tensors() }, { limits, kv, maxBlocks: most });
-  note({ work: `load, KV of ${bits} bits`, seconds: (performance.now() - started) / 1000 });
+  note({ work: `load, KV of ${bits} bits`, ours: (performance.now() - started) / 1000, unit: 's' });
   if (!device.growKv(most)) throw new Error('the KV pool does not fit');
   const steps = [createStep(limits), createStep(limits)];
   const per = (c: { context: number }) => Math.ceil((c.context + 128) / BLOCK);
@@ -138,8 +167,9 @@ function measure(file: string, bits: 16 | 8, cases: { batch: number; context: nu
     let ticket = device.submit(fill(steps[0]!, at(0)));
     started = performance.now();
     for (let i = 1; i < 100; i++) {
+      const step = fill(steps[i % 2]!, at(i));
       const begun = performance.now();
-      const next = device.submit(fill(steps[i % 2]!, at(i)));
+      const next = device.submit(step);
       host.push(performance.now() - begun);
       const result = device.wait(ticket);
       if (result.status[0] !== 0) throw new Error('the model draws nothing');
@@ -155,7 +185,12 @@ function measure(file: string, bits: 16 | 8, cases: { batch: number; context: nu
       ours: (1000 * c.batch) / ms,
       unit: 'tok/s',
       stepMs: ms,
-      hostMs: median(host),
+    });
+    note({
+      work: `submitting a decode step, batch ${c.batch}, KV of ${bits} bits`,
+      ours: 1000 * median(host),
+      unit: 'µs',
+      context: c.context,
     });
   }
   for (const [count, length] of prefills as [number, number][]) {
@@ -172,6 +207,23 @@ function measure(file: string, bits: 16 | 8, cases: { batch: number; context: nu
   device.close();
 }
 
+/** Their figures into the rows of the same work; the better of the two is the baseline. */
+function besidePyTorch(): object {
+  const script = fileURLToPath(new URL('../../bench/cuda/torch_baseline.py', import.meta.url));
+  const { stdout, stderr } = spawnSync('python3', [script, '--transformers'], { encoding: 'utf8', maxBuffer: 2 ** 26 });
+  const line = stdout.split('\n').findLast((l) => l.startsWith('{'));
+  if (!line) return { failed: stderr.slice(-2000) };
+  const theirs = JSON.parse(line) as Record<'plain' | 'transformers', { work: string; value: number }[] | undefined>;
+  for (const { work, value } of [...(theirs.plain ?? []), ...(theirs.transformers ?? [])]) {
+    const row = rows.find((r) => r.work === work);
+    if (row) row.baseline = Math.max(value, (row.baseline as number | null) ?? 0);
+  }
+  console.error(JSON.stringify(theirs));
+  return theirs;
+}
+
+let pytorch: object | null = null;
+const { gpus, driver } = findCuda();
 const folder = mkdtempSync(path.join(os.tmpdir(), 'longmind-gpu-'));
 try {
   const file = path.join(folder, 'numbers');
@@ -188,13 +240,21 @@ try {
     [1, 1024],
   ]);
   if (!quick) measure(file, 8, [cases[2]!, ...more], []);
+  if (process.argv.includes('--torch')) pytorch = besidePyTorch();
 } finally {
   rmSync(folder, { recursive: true, force: true });
 }
 if (json)
   console.log(
     JSON.stringify(
-      { machine: os.hostname(), date: new Date().toISOString(), command: 'npm run bench:gpu -- --json', rows },
+      {
+        machine: `${gpus[0]!.name}, ${os.availableParallelism()} processors`,
+        driver: `for CUDA ${driver}`,
+        date: new Date().toISOString(),
+        command: `npm run bench:gpu -- ${process.argv.slice(2).join(' ')}`,
+        rows,
+        pytorch,
+      },
       null,
       1,
     ),
