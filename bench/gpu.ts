@@ -9,7 +9,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { createCudaDevice, findCuda } from '../src/device/cuda/index.js';
-import { createStep, type Step, type StepLimits } from '../src/device/device.js';
+import { createStep, type Device, type Step, type StepLimits } from '../src/device/device.js';
 import { type LlamaConfig, llama } from '../src/model/llama.js';
 import type { TensorInfo } from '../src/types.js';
 
@@ -90,6 +90,8 @@ const GOALS: Record<string, { floor?: number; target: number; aim?: number }> = 
   'prefill, 1 x 8192': { floor: 48000, target: 36000, aim: 42000 },
   'prefill, 4 x 2048': { floor: 48000, target: 39500, aim: 43000 },
   'submitting a decode step, batch 256, KV of 16 bits': { target: 300 },
+  'a decode step at 64 beside KV going to host memory': { target: 3 },
+  'a decode step at 64 beside KV going from host memory': { target: 3 },
 };
 interface Row {
   work: string;
@@ -110,6 +112,59 @@ const note = (row: Row): void => {
   rows.push({ ...row, ...goals });
   console.error(JSON.stringify(row));
 };
+
+/** The same decode step alone and beside copies of KV to and from host memory that never end, in turns. */
+function besideTransfers(device: Device, step: (i: number) => Step, blocks: number): void {
+  const { kv } = device;
+  const host = Array.from({ length: 16 }, () => kv.allocateHost(kv.blockBytes));
+  const open: (number | null)[] = host.map(() => null);
+  let copied = 0;
+  // blocks that no sequence of the batch has
+  const pump = (kind: 'read' | 'write') =>
+    host.forEach((memory, i) => {
+      const transfer = open[i]!;
+      if (transfer !== null && !kv.done(transfer)) return;
+      open[i] = kv[kind](blocks - 1 - i, memory);
+      copied++;
+    });
+  const run = (kind: 'read' | 'write' | null): number => {
+    const times: number[] = [];
+    let ticket = device.submit(step(0));
+    let started = performance.now();
+    for (let i = 1; i < 40; i++) {
+      if (kind) pump(kind);
+      const next = device.submit(step(i));
+      device.wait(ticket);
+      ticket = next;
+      const now = performance.now();
+      if (i > 8) times.push(now - started);
+      started = now;
+    }
+    device.wait(ticket);
+    while (!open.every((t) => t === null || kv.done(t)));
+    open.fill(null);
+    return median(times);
+  };
+  const alone: number[] = [];
+  const beside = { read: [] as number[], write: [] as number[] };
+  const rate = { read: 0, write: 0 };
+  for (let turn = 0; turn < 3; turn++)
+    for (const kind of ['read', 'write'] as const) {
+      alone.push(run(null));
+      copied = 0;
+      const began = performance.now();
+      beside[kind].push(run(kind));
+      rate[kind] = (copied * kv.blockBytes) / (performance.now() - began) / 1e6;
+    }
+  for (const kind of ['read', 'write'] as const)
+    note({
+      work: `a decode step at 64 beside KV going ${kind === 'read' ? 'to' : 'from'} host memory`,
+      ours: 100 * (median(beside[kind]) / median(alone) - 1),
+      unit: '% slower',
+      gigabytesPerSecond: rate[kind],
+    });
+  note({ work: 'a KV block from host memory, measured at start', ours: kv.writeRate! / 1e6, unit: 'GB/s' });
+}
 
 function measure(file: string, bits: 16 | 8, cases: { batch: number; context: number }[], prefills: number[][]): void {
   const device = createCudaDevice({ onBuild: (what, done, total) => done === total && console.error(what, total) });
@@ -192,6 +247,8 @@ function measure(file: string, bits: 16 | 8, cases: { batch: number; context: nu
       unit: 'µs',
       context: c.context,
     });
+    if (bits === 16 && c.batch === 64 && c.context === 1024)
+      besideTransfers(device, (i) => fill(steps[i % 2]!, at(i)), most);
   }
   for (const [count, length] of prefills as [number, number][]) {
     tables(Math.ceil(length / BLOCK));
