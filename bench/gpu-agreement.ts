@@ -2,10 +2,11 @@
  * npm run bench:gpu-agreement -- MODEL.gguf [--ids FILE] [--torch] [--json]: the GPU against the CPU on a real model, teacher-forced;
  * with --torch also against PyTorch on the same card (python3 with torch and transformers), whose f32 is the measure of all: so it is
  * seen whether the GPU errs more than PyTorch's own bf16. FILE: JSON, a list of texts of token ids (default: test/fixtures/agreement/text.md).
+ * --cpu FILE: what the CPU says is read from there, and written there the first time, for GPU machines that are wanted for the GPU.
  */
 import './plain-errors.js';
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -38,6 +39,7 @@ const { values: args, positionals } = parseArgs({
   options: {
     ids: { type: 'string', default: '' },
     device: { type: 'string', default: 'cuda' },
+    cpu: { type: 'string', default: '' },
     torch: { type: 'boolean', default: false },
     json: { type: 'boolean', default: false },
   },
@@ -136,7 +138,10 @@ function compare(a: Judgement[], b: Judgement[]) {
 
 const gguf = readGguf(file);
 const texts = await readTexts(gguf, readModelConfig(gguf).dims.vocab);
-const cpu = judge(createCpuDevice(), gguf, texts);
+const cpu: Judgement[] = existsSync(args.cpu)
+  ? JSON.parse(readFileSync(args.cpu, 'utf8'))
+  : judge(createCpuDevice(), gguf, texts);
+if (args.cpu && !existsSync(args.cpu)) writeFileSync(args.cpu, JSON.stringify(cpu));
 const gpu = judge(args.device === 'cpu' ? createCpuDevice() : createCudaDevice(), gguf, texts);
 const rows: Record<string, ReturnType<typeof compare>> = { 'GPU to CPU': compare(cpu, gpu) };
 if (args.torch) {

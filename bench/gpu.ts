@@ -116,7 +116,7 @@ const note = (row: Row): void => {
 /** The same decode step alone and beside copies of KV to and from host memory that never end, in turns. */
 function besideTransfers(device: Device, step: (i: number) => Step, blocks: number): void {
   const { kv } = device;
-  const host = Array.from({ length: 16 }, () => kv.allocateHost(kv.blockBytes));
+  const host = Array.from({ length: 32 }, () => kv.allocateHost(kv.blockBytes));
   const open: (number | null)[] = host.map(() => null);
   let copied = 0;
   // blocks that no sequence of the batch has

@@ -148,6 +148,13 @@ export const errors = {
       500,
       `${name} has compute capability ${(capability / 10).toFixed(1)}; 8.0 (Ampere) or newer is needed`,
     ),
+  gpuBits: (name: string) =>
+    err(
+      'cuda_unavailable',
+      500,
+      `the matrix instructions of ${name} give other bits where a value stands elsewhere in a tile, so answers would ` +
+        'depend on what else is computed and on what was cached; use --device cpu',
+    ),
   noNvrtc: (detail: string) =>
     err(
       'cuda_unavailable',

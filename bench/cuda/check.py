@@ -163,9 +163,9 @@ def random_quants(kind, n, k):
                 b[:, :, 2:4] = m.view(torch.uint8).view(n, nb, 2)
                 v = (v.double() * d.double()[..., None] + m.double()[..., None]).float()
         return b.view(n, -1), v.reshape(n, k)
-    nb, size = k // 256, {12: 144, 14: 210}[kind]
+    nb, size = k // 256, {12: 144, 13: 176, 14: 210}[kind]
     b = torch.randint(0, 256, (n, nb, size), dtype=torch.uint8, device=dev)
-    if kind == 12:
+    if kind in (12, 13):
         d, dm = f16(torch.rand(n, nb, device=dev) * 2e-4 + 1e-5), f16(torch.rand(n, nb, device=dev) * 1e-3)
         b[:, :, 0:2] = d.view(torch.uint8).view(n, nb, 2)
         b[:, :, 2:4] = dm.view(torch.uint8).view(n, nb, 2)
@@ -178,8 +178,11 @@ def random_quants(kind, n, k):
             else:
                 sc[..., j] = (s[..., j + 4] & 15) | ((s[..., j - 4] >> 6) << 4)
                 mn[..., j] = (s[..., j + 4] >> 4) | ((s[..., j] >> 6) << 4)
-        qs = b[:, :, 16:].view(n, nb, 4, 32)
-        q = torch.stack([qs & 15, qs >> 4], 3).reshape(n, nb, 8, 32)
+        qs = b[:, :, -128:].reshape(n, nb, 4, 32)
+        q = torch.stack([qs & 15, qs >> 4], 3).reshape(n, nb, 8, 32).int()
+        if kind == 13:
+            high = b[:, :, 16:48].int()
+            q |= torch.stack([((high >> j) & 1) << 4 for j in range(8)], 2)
         v = (q.double() * (d.double()[..., None] * sc.double())[..., None] - (dm.double()[..., None] * mn.double())[..., None]).float()
     else:
         d = f16(torch.rand(n, nb, device=dev) * 2e-5 + 1e-6)
@@ -221,7 +224,7 @@ def check_quant(kind, act, n, k, ms):
     got = from_tiles(tiles, n, k)
     e = rel(got, values)
     want = values.to(act_type(act))
-    record(f'dequantise type={kind} act={act}', torch.equal(got, want) or (kind == 14 and e < 5e-3) or (act and kind in (3, 12) and e < 1e-3), differ=int((got != want).sum()), error=e)
+    record(f'dequantise type={kind} act={act}', torch.equal(got, want) or (kind == 14 and e < 5e-3) or (act and kind in (3, 12, 13) and e < 1e-3), differ=int((got != want).sum()), error=e)
     tok = torch.tensor([0, n - 1, 5, 13, n // 2], dtype=torch.int32, device=dev)
     out = poison(5, k)
     embed(kind, act, units, out, tok, None, tok, None, None, 5, k, k64, k, n, 0)()
@@ -633,16 +636,35 @@ def sanitize():
     attempt('products', check_product, 0, 136, 704, (1, 70))
     full = quant_variants
     globals()['quant_variants'] = lambda kind: full(kind)[:2] + full(kind)[-3:-2]
-    for kind in (12, 14, 8):
+    for kind in (12, 13, 14, 8):
         attempt('quant', check_quant, kind, 1, 72, 1536, (9,))
     for bits in (16, 8, 4):
         attempt('attention', check_attention, 64, 4, 2, 16, bits, 1, [70, 530], True)
     attempt('attention', check_attention, 128, 4, 1, 64, 16, 0, [600], True)
+    attempt('bits', bits)
     attempt('awkward', awkward)
     attempt('sample', check_sampling, 5003, 6, 3, 1, 3)
 
 
-GROUPS = {'sanitize': sanitize, 'products': products, 'quants': quants, 'attentions': attentions, 'smalls': smalls, 'samples': samples}
+def bits():
+    """What the device asks at its start: the same sums in seven ways."""
+    compile_all([key_of('bits.cu', ACT=act, WGMMA=int(ARCH == 'sm_90a')) for act in (0, 1)])
+    for act in (0, 1):
+        wgmma = int(ARCH == 'sm_90a')
+        ways = 7 if wgmma else 3
+        out = poison(ways, 64, 64)
+        launch = Launch(K('bits.cu', ACT=act, WGMMA=wgmma), (ways,), 128, 0, [('p', out)])
+        launch()
+        torch.cuda.synchronize()
+        t = time.time()
+        launch()
+        torch.cuda.synchronize()
+        t = time.time() - t
+        differ = [int((out[i].view(torch.int32) != out[0].view(torch.int32)).sum()) for i in range(ways)]
+        record(f'bits act={act}', bool(torch.isfinite(out).all()) and differ[2] > 1000 and sum(differ) == differ[2], differ=differ, ms=round(1000 * t, 3))
+
+
+GROUPS = {'bits': bits, 'sanitize': sanitize, 'products': products, 'quants': quants, 'attentions': attentions, 'smalls': smalls, 'samples': samples}
 t0 = time.time()
 GROUPS[sys.argv[1]]()
 bad = [r for r in results if not r['ok']]

@@ -182,7 +182,7 @@ def act_type(act):
 
 SMS = torch.cuda.get_device_properties(0).multi_processor_count
 EPI = {'store': 0, 'residual': 1, 'silu': 2, 'logits': 3}
-UNIT = {8: (64, 1088), 2: (64, 576), 3: (64, 640), 12: (256, 2368), 14: (256, 3360)}
+UNIT = {8: (64, 1088), 2: (64, 576), 3: (64, 640), 12: (256, 2368), 13: (256, 2880), 14: (256, 3360)}
 
 
 def gemm_fields(w, x, out, bias, rows, n, k64, stride):
@@ -296,9 +296,12 @@ def graph(run):
     s = torch.cuda.Stream()
     torch.cuda.synchronize()
     ok(cu.cuStreamBeginCapture_v2(ctypes.c_void_p(s.cuda_stream), 0))
-    run(s.cuda_stream)
     g, e = ctypes.c_void_p(), ctypes.c_void_p()
-    ok(cu.cuStreamEndCapture(ctypes.c_void_p(s.cuda_stream), ctypes.byref(g)))
+    try:
+        run(s.cuda_stream)
+    finally:
+        rc = cu.cuStreamEndCapture(ctypes.c_void_p(s.cuda_stream), ctypes.byref(g))
+    ok(rc)
     ok(cu.cuGraphInstantiateWithFlags(ctypes.byref(e), g, ctypes.c_ulonglong(0)))
     torch.cuda.synchronize()
 

@@ -1,6 +1,6 @@
 // Matrix product with quantised weights, dequantised in registers: mma.sync, or wgmma with a in registers (LM_WGMMA = 1).
 //
-// LM_TYPE     GGML's number: Q4_0, Q4_1, Q8_0, Q4_K, Q6_K
+// LM_TYPE     GGML's number: Q4_0, Q4_1, Q8_0, Q4_K, Q5_K, Q6_K
 // LM_MW       warps that multiply, 16 output features each: 1, 2, 4, 8; with wgmma 4 or 8
 // LM_BN       tokens of a tile: 8, 16, 32, 64, 128; wgmma 256 too
 // LM_KU       units of inputs (quant.h) in a stage

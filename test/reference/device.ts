@@ -19,7 +19,7 @@ import {
 import { errors, invariant } from '../../src/errors.js';
 import type { TensorSource } from '../../src/types.js';
 import { decodeTensor } from './formats.js';
-import { Reference, type ReferenceTensor } from './forward.js';
+import { type Arithmetic, Reference, type ReferenceTensor } from './forward.js';
 import { drawToken, logSoftmax } from './sample.js';
 
 export class ReferenceDevice implements Device, KvTransfers {
@@ -43,6 +43,8 @@ export class ReferenceDevice implements Device, KvTransfers {
   #open: Ticket = -1;
   #transfers = 0;
 
+  constructor(private readonly arithmetic: Arithmetic = 'int8') {}
+
   workspaceBytes(_program: Program, limits: StepLimits): number {
     return 8 * limits.maxTokens;
   }
@@ -59,7 +61,7 @@ export class ReferenceDevice implements Device, KvTransfers {
       return `${block}/${position % kv.blockLen}`;
     };
     this.#options = options;
-    this.#reference = new Reference(program, readTensors(program, source), kv, true, place);
+    this.#reference = new Reference(program, readTensors(program, source), kv, this.arithmetic, place);
     this.#result = createResult(limits);
     return { weightBytes: this.weightBytes(program, source), workspaceBytes: this.workspaceBytes(program, limits) };
   }

@@ -1,10 +1,16 @@
 /**
  * The forward pass in plain TypeScript and f64: what every device must agree with, to rounding. One function an operation,
  * no blocking, no tricks. It rounds only where the design says that bits are dropped: K and V as they are stored, and
- * (if asked) activations as they meet quantised weights.
+ * (if asked) activations and weights as a device's products meet them.
  */
 import type { KvLayout, Op, Program, RopeConfig, Step } from '../../src/device/device.js';
 import { halfToNumber, numberToHalf } from './formats.js';
+
+/**
+ * What products read: int8 activations where weights are quantised (the CPU device), everything as it is, or activations and
+ * weights in 16 bits, with q, k, v and attention's weights in f16 (the CUDA device).
+ */
+export type Arithmetic = 'int8' | 'exact' | 'f16' | 'bf16';
 
 export interface ReferenceTensor {
   /** GGML type: quantised weights meet activations in int8. */
@@ -17,15 +23,23 @@ export interface ReferenceTensor {
 export class Reference {
   /** K and V by 'layer/place': kvHeads × headDim values each, as stored. */
   readonly stored = new Map<string, { k: Float64Array; v: Float64Array }>();
+  /** A value as products read it; as q, k, v and attention's weights are kept. */
+  readonly #round: (x: number) => number;
+  readonly #keep: (x: number) => number;
+  readonly #weights = new Map<string, Float32Array>();
 
   constructor(
     readonly program: Program,
     readonly tensors: ReadonlyMap<string, ReferenceTensor>,
     readonly kv: Pick<KvLayout, 'bits'>,
-    readonly quantiseActivations = true,
+    readonly arithmetic: Arithmetic = 'int8',
     /** Names the place where a position of a slot's sequence is stored. */
     private readonly place = (_step: Step, slot: number, position: number) => `${slot}/${position}`,
-  ) {}
+  ) {
+    const as = (x: number) => x;
+    this.#round = arithmetic === 'f16' ? toHalf : arithmetic === 'bf16' ? toBf16 : as;
+    this.#keep = arithmetic === 'f16' || arithmetic === 'bf16' ? toHalf : as;
+  }
 
   /** Runs a step, whose tokens must all be ids. Returns (logits, vocab) of the rows in logitRows. */
   step(step: Step): Float64Array[] {
@@ -91,13 +105,22 @@ export class Reference {
       const bias = o.bias === null ? null : this.tensors.get(o.bias)!.values;
       // products that make logits have finer activations on every device
       const fine = this.program.buffers.find((b) => b.name === op.in)!.perLogit;
-      const integer = this.quantiseActivations && !fine && w.type.startsWith('Q');
-      const products = inputs.map((x) => product(w, integer ? quantised(x) : x));
+      const integer = this.arithmetic === 'int8' && !fine && w.type.startsWith('Q');
+      const weights = this.#rounded(o.weight);
+      const products = inputs.map((x) => product(w.shape, weights, integer ? quantised(x) : x.map(this.#round)));
       buffers.set(
         o.out,
         products.map((y, t) => y.map((v, i) => v + (bias?.[i] ?? 0) + (residual?.[t][i] ?? 0))),
       );
     }
+  }
+
+  #rounded(name: string): Float32Array {
+    const known = this.#weights.get(name);
+    if (known) return known;
+    const rounded = this.tensors.get(name)!.values.map(this.#round);
+    this.#weights.set(name, rounded);
+    return rounded;
   }
 
   #ropeAndStore(op: Extract<Op, { op: 'ropeAndStore' }>, step: Step, buffers: Map<string, Float64Array[]>): void {
@@ -107,7 +130,9 @@ export class Reference {
       const k = buffers.get(op.k)![t];
       const v = buffers.get(op.v)![t];
       for (const x of [buffers.get(op.q)![t], k]) {
+        x.set(x.map(this.#keep));
         for (let h = 0; h < x.length; h += headDim) rotate(x.subarray(h, h + headDim), position, op.rope);
+        x.set(x.map(this.#keep));
       }
       const slot = step.rowSlot[rowOf(step, t)];
       const key = `${op.layer}/${this.place(step, slot, position)}`;
@@ -152,7 +177,7 @@ export class Reference {
         scores.push(s * op.scale);
       }
       const top = Math.max(...scores);
-      const weights = scores.map((s) => Math.exp(s - top));
+      const weights = scores.map((s) => this.#keep(Math.exp(s - top)));
       const total = weights.reduce((a, b) => a + b, 0);
       for (let p = 0; p <= position; p++) {
         const { v } = stored[p];
@@ -164,6 +189,13 @@ export class Reference {
 }
 
 const toHalf = (x: number) => halfToNumber(numberToHalf(x));
+const word = new DataView(new ArrayBuffer(4));
+function toBf16(x: number): number {
+  word.setFloat32(0, x);
+  const bits = word.getUint32(0);
+  word.setUint32(0, (bits + 0x7fff + ((bits >>> 16) & 1)) & 0xffff0000);
+  return word.getFloat32(0);
+}
 
 function rowOf(step: Step, token: number): number {
   let row = 0;
@@ -208,12 +240,11 @@ function roundEven(x: number): number {
   return rest > 0.5 || (rest === 0.5 && floor % 2 !== 0) ? floor + 1 : floor;
 }
 
-function product(w: ReferenceTensor, x: Float64Array): Float64Array {
-  const [inputs, outputs] = w.shape;
+function product([inputs, outputs]: number[], w: Float32Array, x: Float64Array): Float64Array {
   const out = new Float64Array(outputs);
   for (let o = 0; o < outputs; o++) {
     let sum = 0;
-    for (let i = 0; i < inputs; i++) sum += w.values[o * inputs + i] * x[i];
+    for (let i = 0; i < inputs; i++) sum += w[o * inputs + i] * x[i];
     out[o] = sum;
   }
   return out;

@@ -5,7 +5,7 @@ import type { Address } from './driver.js';
 import type { KernelSet } from './kernel-set.js';
 import type { KernelKey } from './kernels.js';
 import type { KvPool } from './memory.js';
-import { isFloat, type Plan, type PlanOp } from './plan.js';
+import { isFloat, type Matrix, type Plan, type PlanOp, up } from './plan.js';
 import { type Gpu, type ProductKernel, productKernel, ROW_CLASSES, rowClass } from './products.js';
 import type { Tasks } from './tasks.js';
 import type { UploadLayout, UploadName } from './upload.js';
@@ -53,6 +53,7 @@ export class Chain {
   /** By operation and class of rows. */
   readonly #products = new Map<PlanOp, Map<number, ProductKernel>>();
   readonly #plain = new Map<PlanOp, KernelKey>();
+  readonly #dequantise = new Map<number, KernelKey>();
 
   constructor(
     private readonly model: Model,
@@ -66,7 +67,7 @@ export class Chain {
     this.#headBytes = kv.blockLen * (2 * this.#rowBytes + params);
     const tile = 64 * (2 * this.#rowBytes + params);
     const geometry = { HD: headDim, HEADS: heads, KV_HEADS: kvHeads, BLOCK_LEN: kv.blockLen, KV_BITS: kv.bits };
-    const wgmma = gpu.capability === 90 && kv.bits === 16 && (headDim === 64 || headDim === 128);
+    const wgmma = gpu.wgmma && kv.bits === 16 && (headDim === 64 || headDim === 128);
     const [units, stages] = wgmma ? [2, 3] : [4, 2];
     this.prefillTokens = Math.floor((wgmma ? 128 : 64) / this.#group);
     const more = wgmma ? units * 256 * headDim : 64 * units * headDim;
@@ -111,6 +112,7 @@ export class Chain {
       const product = productKernel(matrix, act, op.epilogue, rows, gpu);
       byRows.set(rows, product);
       this.kernels.want(product.key, product.shared);
+      if (product.scratch) this.kernels.want(this.dequantise(matrix), 0);
       below = rows;
     }
     this.#products.set(op, byRows);
@@ -192,6 +194,13 @@ export class Chain {
     const { block, shared } = this.#prefill;
     const others = { ...values, partial: 0, weights: 0, arrived: 0, tasks: l.field('prefillTasks') };
     l.launch(this.#keys.prefill, [tasks.prefill, dims.kvHeads, 1], block, shared, others);
+  }
+
+  dequantise({ type }: Matrix): KernelKey {
+    const known = this.#dequantise.get(type);
+    const key = known ?? { kernel: 'dequantise', macros: { TYPE: type, ACT: this.model.act } };
+    this.#dequantise.set(type, key);
+    return key;
   }
 
   product(op: PlanOp, rows: number): ProductKernel {
@@ -343,10 +352,11 @@ class Launcher {
     const { address, bias } = this.weights.matrices[op.matrix]!;
     const rows = this.rows(op.out);
     if (rows === 0) return;
-    const { key, block, shared, features, rows: tile, most } = chain.product(op, rows);
+    const { key, block, shared, features, rows: tile, most, scratch } = chain.product(op, rows);
+    if (scratch) this.#dequantise(chain, matrix, address);
     const tiles = Math.ceil(matrix.features / features) * Math.ceil(rows / tile);
     this.launch(key, [most > 0 ? Math.min(most, tiles) : tiles, 1, 1], block, shared, {
-      weights: address,
+      weights: scratch ? this.weights.scratch : address,
       in: this.buffer(op.in),
       out: this.buffer(op.out) + 2 * op.column,
       bias,
@@ -355,6 +365,15 @@ class Launcher {
       k64: matrix.k64,
       stride: this.stride(op.out),
     });
+  }
+
+  #dequantise(chain: Chain, matrix: Matrix, from: Address): void {
+    const { k64 } = matrix;
+    const strips = up(matrix.features, 64) / 16;
+    const values = { src: from, dst: this.weights.scratch, k64, strips };
+    this.launch(chain.dequantise(matrix), [Math.ceil(k64 / 4), strips, 1], 128, 0, values);
+    // a product reads its weights before it waits for the kernel before it, which here makes them
+    this.kernels.restart();
   }
 
   #sample(key: KernelKey, logits: string): void {

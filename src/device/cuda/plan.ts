@@ -13,6 +13,7 @@ export const TYPES: Readonly<Record<string, number>> = {
   Q4_1: 3,
   Q8_0: 8,
   Q4_K: 12,
+  Q5_K: 13,
   Q6_K: 14,
   BF16: 30,
 };
@@ -23,6 +24,7 @@ export const UNITS: Readonly<Record<number, { inputs: number; bytes: number }>> 
   3: { inputs: 64, bytes: 640 },
   8: { inputs: 64, bytes: 1088 },
   12: { inputs: 256, bytes: 2368 },
+  13: { inputs: 256, bytes: 2880 },
   14: { inputs: 256, bytes: 3360 },
 };
 export const up = (n: number, to: number): number => Math.ceil(n / to) * to;

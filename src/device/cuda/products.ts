@@ -4,11 +4,13 @@
  */
 import { invariant } from '../../errors.js';
 import type { KernelKey } from './kernels.js';
-import { Epilogue, isFloat, type Matrix, UNITS, up } from './plan.js';
+import { Epilogue, isFloat, type Matrix, type Plan, UNITS, up } from './plan.js';
 
 export interface Gpu {
   /** 90 for compute capability 9.0. */
   capability: number;
+  /** sm_90 whose wgmma adds as its mma.sync does. */
+  wgmma: boolean;
   multiprocessors: number;
   sharedBytes: number;
 }
@@ -21,16 +23,21 @@ export interface ProductKernel {
   rows: number;
   /** Blocks at most; 0 = one a tile. */
   most: number;
+  /** Reads 16-bit tiles, into which quantised weights are dequantised before: the same values, so the same bits. */
+  scratch: boolean;
 }
 
+/** From so many rows on quantised weights are dequantised once for all of them. */
+const SCRATCH_ROWS = 512;
 /** Row counts that kernels are chosen for; beyond the last one: prefill. */
-export const ROW_CLASSES = [8, 16, 32, 64, 128, 256, Number.MAX_SAFE_INTEGER];
+export const ROW_CLASSES = [8, 16, 32, 64, 128, 256, SCRATCH_ROWS, Number.MAX_SAFE_INTEGER];
 export const rowClass = (rows: number): number => ROW_CLASSES.find((n) => rows <= n)!;
 
 type Config =
   | { kind: 'mma'; mw: number; nw?: number; bn: number; kt: number; stages: number; most?: number }
   | { kind: 'wgmma'; wgs?: number; bn: number; kt: number; stages: number; most?: number }
-  | { kind: 'q'; mw: number; bn: number; ku: number; stages: number; wgmma?: number };
+  | QuantConfig;
+type QuantConfig = { kind: 'q'; mw: number; bn: number; ku: number; stages: number; wgmma?: 1 };
 type Role = 'qkv' | 'o' | 'gateUp' | 'down' | 'logits';
 
 const M = { kind: 'mma', mw: 1, kt: 4 } as const;
@@ -81,6 +88,43 @@ const HOPPER: Record<number, Record<Role, Config>> = {
     logits: { ...W, kt: 1, bn: 256, wgs: 2, stages: 4 },
   },
 };
+/** Quantised weights: blocks of 256 inputs (tuned with Q4_K), of 32 (with Q8_0). Stages are fewer where they do not fit. */
+const K = { kind: 'q', ku: 1 } as const;
+const B = { kind: 'q' } as const;
+const QUANTISED: Record<'large' | 'small', Record<8 | 64, Record<Role, QuantConfig>>> = {
+  large: {
+    8: {
+      qkv: { ...K, mw: 4, bn: 8, ku: 2, stages: 5 },
+      o: { ...K, mw: 1, bn: 8, stages: 13 },
+      gateUp: { ...K, mw: 4, bn: 8, ku: 2, stages: 3 },
+      down: { ...K, mw: 2, bn: 8, stages: 16 },
+      logits: { ...K, mw: 2, bn: 8, stages: 4 },
+    },
+    64: {
+      qkv: { ...K, mw: 4, bn: 64, stages: 3 },
+      o: { ...K, mw: 4, bn: 64, stages: 3 },
+      gateUp: { ...K, mw: 8, bn: 64, stages: 3, wgmma: 1 },
+      down: { ...K, mw: 4, bn: 64, stages: 3 },
+      logits: { ...K, mw: 4, bn: 64, stages: 2, wgmma: 1 },
+    },
+  },
+  small: {
+    8: {
+      qkv: { ...B, mw: 2, bn: 8, ku: 8, stages: 3 },
+      o: { ...B, mw: 4, bn: 8, ku: 8, stages: 4 },
+      gateUp: { ...B, mw: 4, bn: 8, ku: 2, stages: 8 },
+      down: { ...B, mw: 2, bn: 8, ku: 8, stages: 5 },
+      logits: { ...B, mw: 4, bn: 8, ku: 4, stages: 3 },
+    },
+    64: {
+      qkv: { ...B, mw: 4, bn: 64, ku: 2, stages: 5, wgmma: 1 },
+      o: { ...B, mw: 4, bn: 64, ku: 8, stages: 2 },
+      gateUp: { ...B, mw: 8, bn: 64, ku: 2, stages: 2, wgmma: 1 },
+      down: { ...B, mw: 4, bn: 64, ku: 8, stages: 2 },
+      logits: { ...B, mw: 8, bn: 64, ku: 2, stages: 2, wgmma: 1 },
+    },
+  },
+};
 const HOPPER_PREFILL: Config = { ...W, kt: 1, bn: 256, wgs: 2, stages: 4, most: ALL };
 
 function roleOf(epilogue: number, matrix: Matrix): Role {
@@ -90,17 +134,39 @@ function roleOf(epilogue: number, matrix: Matrix): Role {
   return 64 * matrix.k64 > 2 * matrix.features ? 'down' : 'o';
 }
 
-function configOf(matrix: Matrix, epilogue: number, rows: number, { capability, sharedBytes }: Gpu): Config {
-  const hopper = capability === 90;
-  if (!isFloat(matrix.type)) {
-    const large = UNITS[matrix.type]!.inputs === 256;
+/** Quantised weights, dequantised in registers. */
+function quantised(matrix: Matrix, epilogue: number, rows: number, { wgmma, sharedBytes }: Gpu): QuantConfig {
+  const large = UNITS[matrix.type]!.inputs === 256;
+  if (!wgmma) {
     if (rows <= 8) return { kind: 'q', mw: 2, bn: 8, ku: large ? 1 : 4, stages: 4 };
     // two stages of 64 tokens do not fit where a block has 99 KiB
-    const bn = sharedBytes < 120_000 ? 32 : 64;
-    if (rows <= 64 || !hopper) return { kind: 'q', mw: 4, bn, ku: large ? 1 : 2, stages: hopper ? 3 : 2 };
-    return { kind: 'q', mw: 8, bn: 128, ku: 1, stages: 2, wgmma: 1 };
+    return { kind: 'q', mw: 4, bn: sharedBytes < 120_000 ? 32 : 64, ku: large ? 1 : 2, stages: 2 };
   }
-  if (hopper) return HOPPER[rows]?.[roleOf(epilogue, matrix)] ?? HOPPER_PREFILL;
+  if (rows > 64) return { kind: 'q', mw: 8, bn: 128, ku: 1, stages: 2, wgmma: 1 };
+  const tuned = QUANTISED[large ? 'large' : 'small'][rows <= 8 ? 8 : 64][roleOf(epilogue, matrix)];
+  const units = matrix.k64 / (large ? 4 : 1);
+  const ku = units < 32 ? Math.min(tuned.ku, 4) : tuned.ku;
+  return { ...tuned, bn: rows, ku };
+}
+
+/** Is this product one of 16-bit tiles, because there are so many rows? */
+const usesScratch = (matrix: Matrix, rows: number, gpu: Gpu): boolean =>
+  gpu.wgmma && !isFloat(matrix.type) && rows > SCRATCH_ROWS;
+
+/** Bytes of the tiles that products of a plan dequantise into. */
+export function scratchBytes(plan: Plan, gpu: Gpu): number {
+  const sizes = plan.ops.map((op) => {
+    if (op.op !== 'product' || plan.buffers.get(op.out)!.perLogit) return 0;
+    const matrix = plan.matrices[op.matrix]!;
+    return usesScratch(matrix, Number.MAX_SAFE_INTEGER, gpu) ? up(matrix.features, 64) * matrix.k64 * 128 : 0;
+  });
+  return Math.max(0, ...sizes);
+}
+
+function configOf(matrix: Matrix, epilogue: number, rows: number, gpu: Gpu): Config {
+  if (usesScratch(matrix, rows, gpu)) return HOPPER_PREFILL;
+  if (!isFloat(matrix.type)) return quantised(matrix, epilogue, rows, gpu);
+  if (gpu.wgmma) return HOPPER[rows]?.[roleOf(epilogue, matrix)] ?? HOPPER_PREFILL;
   if (rows <= 16) return { ...M, mw: 2, bn: rows, stages: 4 };
   return { kind: 'mma', mw: 8, bn: 64, kt: 1, stages: 3 };
 }
@@ -109,6 +175,7 @@ function configOf(matrix: Matrix, epilogue: number, rows: number, { capability, 
 export function productKernel(matrix: Matrix, act: number, epilogue: number, rows: number, gpu: Gpu): ProductKernel {
   const c = configOf(matrix, epilogue, rows, gpu);
   const most = 'most' in c && c.most === ALL ? gpu.multiprocessors : 0;
+  const scratch = usesScratch(matrix, rows, gpu);
   const common = { ACT: act, EPI: epilogue, BN: c.bn };
   if (c.kind === 'mma') {
     const nw = c.nw ?? 1;
@@ -121,6 +188,7 @@ export function productKernel(matrix: Matrix, act: number, epilogue: number, row
       features: 16 * c.mw,
       rows: c.bn,
       most,
+      scratch,
     };
   }
   if (c.kind === 'wgmma') {
@@ -129,13 +197,14 @@ export function productKernel(matrix: Matrix, act: number, epilogue: number, row
     const whole = matrix.k64 % c.kt === 0 && c.kt > 1 ? 1 : 0;
     const macros = { ...common, WGS: wgs, KT: c.kt, STAGES: stages, WHOLE: whole };
     const block = wgs === 2 && c.bn === 256 ? 384 : 128 * wgs + 32;
-    return { key: { kernel: 'gemm_wgmma', macros }, block, shared, features: 64 * wgs, rows: c.bn, most };
+    return { key: { kernel: 'gemm_wgmma', macros }, block, shared, features: 64 * wgs, rows: c.bn, most, scratch };
   }
   const unit = UNITS[matrix.type]!;
   const stage = up(c.ku * (unit.inputs / 64) * c.bn * 128 + c.ku * c.mw * unit.bytes, 1024);
   const { shared, stages } = ring(c.stages, stage, c.mw, gpu);
   const macros = { ...common, TYPE: matrix.type, MW: c.mw, KU: c.ku, STAGES: stages, WGMMA: c.wgmma ?? 0 };
-  return { key: { kernel: 'gemm_q', macros }, block: 32 * (c.mw + 1), shared, features: 16 * c.mw, rows: c.bn, most };
+  const key = { kernel: 'gemm_q', macros };
+  return { key, block: 32 * (c.mw + 1), shared, features: 16 * c.mw, rows: c.bn, most, scratch };
 }
 
 /** As many stages as wanted, or as shared memory holds. */

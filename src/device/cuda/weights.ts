@@ -7,6 +7,7 @@ import type { KernelSet } from './kernel-set.js';
 import type { KernelKey } from './kernels.js';
 import type { DeviceMemory } from './memory.js';
 import { isFloat, type Matrix, type MatrixPart, matrixBytes, type Plan, TYPES, up } from './plan.js';
+import { type Gpu, scratchBytes } from './products.js';
 
 const PIECE_BYTES = 32 * 2 ** 20;
 
@@ -25,10 +26,11 @@ export function activationOf({ matrices }: Plan): 0 | 1 {
 }
 
 const vectorBytes = (width: number): number => 4 * up(width, 64);
-export function weightBytes(plan: Plan): number {
+/** Room for tiles of quantised weights included. */
+export function weightBytes(plan: Plan, gpu: Gpu): number {
   const vectors = [...plan.vectors.values()].reduce((sum, width) => sum + vectorBytes(width), 0);
   const biases = plan.matrices.reduce((sum, m) => sum + (hasBias(m) ? vectorBytes(m.features) : 0), 0);
-  return vectors + biases + plan.matrices.reduce((sum, m) => sum + matrixBytes(m), 0);
+  return scratchBytes(plan, gpu) + vectors + biases + plan.matrices.reduce((sum, m) => sum + matrixBytes(m), 0);
 }
 const hasBias = (m: Matrix): boolean => m.parts.some((p) => p.bias !== null);
 
@@ -36,6 +38,8 @@ export interface Weights {
   /** By the plan's indexes. */
   matrices: { address: Address; bias: Address }[];
   vectors: Map<string, Address>;
+  /** For tiles of the quantised matrix that many rows meet; 0 = there is none. */
+  scratch: Address;
 }
 
 const repackKey = (type: number, act: number): KernelKey => ({ kernel: 'repack', macros: { TYPE: type, ACT: act } });
@@ -131,6 +135,7 @@ class Loader {
 export function loadWeights(
   plan: Plan,
   act: number,
+  gpu: Gpu,
   source: TensorSource,
   driver: Driver,
   memory: DeviceMemory,
@@ -153,7 +158,9 @@ export function loadWeights(
       loader.put(address, loader.vector(name, width));
       vectors.set(name, address);
     }
-    return { matrices, vectors };
+    const bytes = scratchBytes(plan, gpu);
+    const scratch = bytes > 0 ? memory.take(bytes, 'the tiles of quantised weights') : 0;
+    return { matrices, vectors, scratch };
   } finally {
     loader.close();
     closeSync(file);

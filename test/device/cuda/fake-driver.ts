@@ -22,6 +22,7 @@ const UNIT: Record<number, [number, number]> = {
   3: [64, 640],
   8: [64, 1088],
   12: [256, 2368],
+  13: [256, 2880],
   14: [256, 3360],
 };
 const MAY_BE_NULL = new Set(['bias', 'index']);
@@ -58,6 +59,9 @@ export class FakeDriver implements Driver {
   hostLimit = 2 ** 32;
   /** Whether what was begun is done. */
   idle = true;
+  /** What the kernel that tests the matrix instructions says: a value for each of its ways. */
+  bits = [0, 0, 1, 0, 0, 0, 0];
+  #bitsAt = 0;
   readonly launches: Launched[] = [];
   /** Copies, and what waits for what. */
   readonly orders: Order[] = [];
@@ -158,6 +162,8 @@ export class FakeDriver implements Driver {
     this.#check(from, to.length, 'download');
     this.#is(stream, 'stream');
     this.orders.push({ order: 'download', stream, bytes: to.length, at: from });
+    if (from === this.#bitsAt)
+      for (let way = 0; way < to.length / 16384; way++) to.fill(this.bits[way]!, 16384 * way, 16384 * (way + 1));
   }
 
   stream = () => this.#handle('stream');
@@ -240,6 +246,11 @@ export class FakeDriver implements Driver {
       assert.equal(address % (name === 'tasks' || name === 'weights' ? 16 : 4), 0, `${kernel}: ${name} is not aligned`);
     }
     if (/^gemm/.test(kernel)) this.#examineProduct(macros, values);
+    if (kernel === 'dequantise') this.#examineDequantise(macros, values);
+    if (kernel === 'bits') {
+      this.#bitsAt = values.out!;
+      this.#check(values.out!, 16384 * config.grid[0], 'the test of the matrix instructions writes');
+    }
   }
 
   #examineProduct(macros: Record<string, number>, v: Record<string, number>): void {
@@ -254,6 +265,12 @@ export class FakeDriver implements Driver {
     this.#check(v.out!, out, 'a product writes');
     assert.ok(macros.EPI === 2 || (v.stride! % 4 === 0 && v.stride! >= v.n!) || macros.EPI === 0);
     if (macros.WHOLE) assert.equal(v.k64! % macros.KT!, 0);
+  }
+
+  #examineDequantise(macros: Record<string, number>, v: Record<string, number>): void {
+    const [qk, unit] = UNIT[macros.TYPE!]!;
+    this.#check(v.src!, (v.strips! * v.k64! * 64 * unit) / qk, 'weights are dequantised');
+    this.#check(v.dst!, (v.strips! / 4) * v.k64! * 8192, 'tiles are written');
   }
 
   #check(address: number, bytes: number, what: string): void {
