@@ -4,10 +4,11 @@ import json
 import os
 import sys
 
-import torch
+import gguf_torch
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-import gguf_torch  # noqa: E402
+# this folder's profile.py would be taken for Python's own by what transformers imports
+sys.path[:] = [p for p in sys.path if os.path.abspath(p) != os.path.dirname(os.path.abspath(__file__))]
+import torch  # noqa: E402
 
 
 @torch.no_grad()

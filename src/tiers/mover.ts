@@ -39,6 +39,8 @@ export class Mover {
   readonly #orders: TransferOrder[] = [];
   readonly #prefix: Int32Array;
   readonly #rate: { host: ServiceTime; disk: ServiceTime };
+  /** Milliseconds of a block from host memory, as the device measured; null: it did not. */
+  readonly #hostMs: number | null;
 
   constructor(
     private readonly cache: TierOperations,
@@ -51,9 +53,11 @@ export class Mover {
       this.#staging = slices(kv, stagingBuffers(kv.blockBytes));
     }
     this.#prefix = new Int32Array(sessionLen);
+    // ends are seen between steps, which last longer than these copies: the device's own figure is the better one
     const hostRate = hostSlots > 0 ? kv.writeRate : null;
+    this.#hostMs = hostRate && kv.blockBytes / hostRate;
     this.#rate = {
-      host: new ServiceTime(kv.blockBytes / (hostRate ?? FIRST_HOST_BYTES_PER_MS)),
+      host: new ServiceTime(kv.blockBytes / FIRST_HOST_BYTES_PER_MS),
       disk: new ServiceTime(kv.blockBytes / FIRST_DISK_BYTES_PER_MS),
     };
   }
@@ -65,7 +69,7 @@ export class Mover {
 
   /** Milliseconds that bringing back so many blocks will take, as measured of late. */
   restoreMs(cost: Readonly<RestoreCost>): number {
-    return cost.host * this.#rate.host.ms + cost.disk * this.#rate.disk.ms;
+    return cost.host * (this.#hostMs ?? this.#rate.host.ms) + cost.disk * this.#rate.disk.ms;
   }
 
   /** Found too slow: believed a little less each time, so that it is measured again some day. */

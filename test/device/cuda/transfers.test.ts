@@ -150,3 +150,32 @@ function request(id: number, sessionId: string, said: number): EngineRequest {
     },
   };
 }
+
+describe('whether KV is brought back', () => {
+  it('is judged by the rate that the device measured, not by when the end of a copy was seen', async () => {
+    const blockBytes = 1000;
+    let done = false;
+    const kv = {
+      ...{ blockBytes, writeRate: 10_000, read: () => 0, write: () => 0, done: () => done },
+      allocateHost: (bytes: number) => new Uint8Array(new SharedArrayBuffer(bytes)),
+    };
+    const orders: object[] = [{ id: 0, kind: 'load', node: 0, block: 0, host: 0, disk: -1 }];
+    const cache = {
+      takeOrders: (out: object[]) => {
+        const n = orders.length;
+        out.push(...orders.splice(0));
+        return n;
+      },
+      orderDone: () => {},
+    };
+    const mover = new Mover(cache as never, { kv, sessionLen: 64, hostSlots: 4, disk: null });
+    assert.equal(mover.restoreMs({ host: 10, disk: 0 }), 1);
+    mover.pump();
+    // a long step, after which the end is seen
+    await new Promise((resolve) => setTimeout(resolve, 30));
+    done = true;
+    mover.pump();
+    assert.equal(mover.copying, false);
+    assert.equal(mover.restoreMs({ host: 10, disk: 0 }), 1);
+  });
+});
