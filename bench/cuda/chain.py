@@ -1,5 +1,5 @@
 """Whole steps of Llama-3-8B shapes as CUDA graphs with programmatic dependent launch: times, and tuning in the chain.
-python3 chain.py SECTION… [--shape smollm] [--json FILE]; sections: final, quantLarge:TYPE, tune:M:TYPE:SECONDS, decode:M:CONTEXT:BITS[:TYPE], prefill, products, groups, prefillGroups, attention"""
+python3 chain.py SECTION… [--shape smollm] [--json FILE]; sections: final, quantLarge:TYPE, small:TYPE (--shape smollm), tune:M:TYPE:SECONDS, decode:M:CONTEXT:BITS[:TYPE], prefill, products, groups, prefillGroups, attention"""
 import json, sys, time
 import torch
 from lm import *
@@ -51,9 +51,9 @@ class Model:
 class State:
     """Activations, KV and step arrays for m tokens: `rows` sequences at context `context` (decode), or chunks of tokens."""
 
-    def __init__(self, m, sequences, context, bits=16, chunk=1, logits=None, layers=L):
+    def __init__(self, m, sequences, context, bits=16, chunk=1, logits=None, layers=L, split=512):
         self.m, self.bits, self.context, self.chunk = m, bits, context, chunk
-        self.g = Geometry(HD, H, KH, 64, bits, layers=layers)
+        self.g = Geometry(HD, H, KH, 64, bits, layers=layers, split=split)
         self.logit_rows = logits or m
         i32 = lambda x: torch.tensor(x, dtype=torch.int32, device=dev)
         self.x = torch.zeros(m, D, device=dev)
@@ -85,7 +85,7 @@ class State:
         self.logit_count = i32([lr])
         self.tokens = torch.randint(0, V, (m,), dtype=torch.int32, device=dev)
         self.angles = torch.zeros(m, HD // 2, 2, device=dev)
-        self.splits = context // 512 + 1 if context % 512 else context // 512
+        self.splits = -(-context // split)
         self.partial = self.weights = self.arrived = None
         if per == 1:
             self.arrived = torch.zeros(m * KH, dtype=torch.int32, device=dev)
@@ -105,17 +105,23 @@ def attend(s, kv, tasks, count, pdl, kind, tokens=1, **o):
     return attention(s.g, ACT, kind, kv, s.qkv, s.mixed, s.partial, s.weights, s.arrived, s.tables, tasks, count, QKV, D // 64, s.max_blocks, s.splits, pdl=pdl, **o)
 
 
-def step(model, s, cfg, pdl=True, skip=(), att=None, prefill=None):
-    """The launches of a step. cfg: name → product configuration; att: of decode attention; prefill: of prefill attention."""
+def step(model, s, cfg, pdl=True, skip=(), att=None, prefill=None, fuse=False):
+    """The launches of a step. cfg: name → product configuration; att: of decode attention; prefill: of prefill attention;
+    fuse: qkv and gateup make their norms themselves."""
     m, lr, g = s.m, s.logit_rows, s.g
     out = []
     add = lambda name, l: out.append((name, l)) if name not in skip else None
     kinds = {k: (v.get('kind'), {a: b for a, b in v.items() if a not in ('kind', 'grid')}, v.get('grid')) for k, v in cfg.items()}
 
-    def product(name, layer, x, dst, rows_, stride):
+    def normed(name, layer, dst, stride):
+        if not fuse:
+            add('norm', norm(ACT, D, s.x, model.norm, s.normed, None, m, D, D // 64, 1e-5, pdl=pdl))
+        product(name, layer, s.normed, dst, m, stride, **(dict(normed=(s.x, model.norm, D, 1e-5), norm=D) if fuse else {}))
+
+    def product(name, layer, x, dst, rows_, stride, **more):
         kind, o, grid = kinds[name]
         n, k, epi = GEMMS[name]
-        add(name, gemm(kind, epi, ACT, model.w[name][layer], x, dst, rows_, n, k // 64, stride, pdl=pdl, grid=grid, **fitting(name, o)))
+        add(name, gemm(kind, epi, ACT, model.w[name][layer], x, dst, rows_, n, k // 64, stride, pdl=pdl, grid=grid, **fitting(name, o), **more))
 
     add('embed', embed(0, ACT, model.table, s.x, s.tokens, s.sampling['tokens'], s.positions, model.inverse, s.angles, m, D, D // 64, D, V, HD // 2, pdl=pdl))
     if prefill:
@@ -124,16 +130,14 @@ def step(model, s, cfg, pdl=True, skip=(), att=None, prefill=None):
         tasks = s.tasks_of(1)
     for layer in range(model.layers):
         kv = g.layer(s.kv, layer)
-        add('norm', norm(ACT, D, s.x, model.norm, s.normed, None, m, D, D // 64, 1e-5, pdl=pdl))
-        product('qkv', layer, s.normed, s.qkv, m, QKV)
+        normed('qkv', layer, s.qkv, QKV)
         add('rope', rope_store(g, s.qkv, s.angles, kv, s.tables, s.positions, s.slots, s.count, m, QKV, s.max_blocks, HD, 0, pdl=pdl))
         if prefill:
             add('attention', attend(s, kv, tasks, len(tasks), pdl, **prefill))
         else:
             add('attention', attend(s, kv, tasks, m, pdl, **(att or dict(kind='decode', stages=2))))
         product('o', layer, s.mixed, s.x, m, D)
-        add('norm', norm(ACT, D, s.x, model.norm, s.normed, None, m, D, D // 64, 1e-5, pdl=pdl))
-        product('gateup', layer, s.normed, s.hidden, m, FF // 64)
+        normed('gateup', layer, s.hidden, FF // 64)
         product('down', layer, s.hidden, s.x, m, D)
     add('norm', norm(ACT, D, s.x, model.norm, s.last, s.index if lr != m else None, lr, D, D // 64, 1e-5, pdl=pdl))
     product('lm', 0, s.last, s.logits, lr, V)
@@ -375,6 +379,35 @@ def groups():
         note(**r)
 
 
+Q8 = dict(kind='q', type=8)
+SMALL = {  # SmolLM2-135M, batch 1, tuned in the chain
+    0: dict(qkv=dict(M1, stages=16), o=dict(M1, stages=8), gateup=dict(M1, mw=2, stages=9), down=dict(M1, stages=8), lm=dict(M1, mw=2, kt=2, stages=3)),
+    8: dict(qkv=dict(Q8, mw=2, bn=8, ku=4, stages=4), o=dict(Q8, mw=2, bn=8, ku=4, stages=4), gateup=dict(Q8, mw=4, bn=8, ku=4, stages=9),
+            down=dict(Q8, mw=2, bn=8, ku=4, stages=7), lm=dict(Q8, mw=4, bn=8, ku=2, stages=2)),
+}
+
+
+def small(model):
+    """A small model at batch 1: rings of large models, own rings, norms in the products, shorter splits of attention."""
+    own, q = SMALL[model.quant], model.quant
+    # only the stages that there are
+    for context in (256, 1024, 4096):
+        r = dict(work=f'small batch 1 context {context} type {q}')
+        for split in (512, 256, 128):
+            s = State(1, 1, context, split=split)
+            for label, cfg, fuse in (('large rings', start_for(1, q), False), ('own rings', own, False), ('own rings, fused', own, True), ('large rings, fused', start_for(1, q), True)):
+                if label.startswith('large') and split != 512:
+                    continue
+                t = time_step(model, s, cfg, fuse=fuse, reps=40, warm=5)
+                r[f'{label}, splits of {split}'] = (round(t, 1), round(1e6 / t))
+        note(**r)
+    s = State(1, 1, 1024, split=128)
+    r = dict(work=f'small parts type {q}', all=round(time_step(model, s, own, fuse=True, reps=40), 1))
+    for name in (*GEMMS, 'attention', 'rope', 'sample', 'embed'):
+        r['no ' + name] = round(time_step(model, s, own, fuse=True, skip=(name,), reps=20), 1)
+    note(**r)
+
+
 def quant_large(kind):
     """Where do many rows win by dequantising into scratch? Products by registers (gemm_q) and by tiles, TFLOP/s."""
     qk, unit = UNIT[kind]
@@ -405,7 +438,7 @@ def quant_large(kind):
                     line[label] = round(time_graph(lambda st: [l(st) for _ in range(5)], reps=3, warm=1) / 5, 1)
                 except Exception as e:
                     line[label] = str(e)[:40]
-            r[m] = line
+            r[f'{m} rows, us'] = line
         note(**r)
 
 
@@ -510,6 +543,8 @@ if __name__ == '__main__':
                 final(model)
             elif p[0] == 'prefillGroups':
                 prefill_groups(model())
+            elif p[0] == 'small':
+                small(model(int(p[1])))
             elif p[0] == 'quantLarge':
                 globals()['ACT'] = 1
                 quant_large(int(p[1]))

@@ -90,7 +90,7 @@ def decode(model, batch, context):
         run()
     timed(graph.replay, 10)
     ms = timed(graph.replay, GRAPH_STEPS)
-    return dict(work=f"decode, batch {batch}, context {context}, KV of 16 bits", value=1000 * batch / ms, unit="tok/s")
+    return dict(work=f"BF16 decode {batch} x {context}", value=1000 * batch / ms, unit="tok/s")
 
 
 def prefill(model, count, length):
@@ -100,7 +100,7 @@ def prefill(model, count, length):
     run = lambda: model.step(tokens, positions, length)
     run()
     ms = timed(run, 5)
-    return dict(work=f"prefill, {count} x {length}", value=1000 * count * length / ms, unit="tok/s")
+    return dict(work=f"BF16 prefill {count} x {length}", value=1000 * count * length / ms, unit="tok/s")
 
 
 @torch.no_grad()
@@ -131,12 +131,12 @@ def transformers_rows():
             torch.cuda.synchronize()
             times.append(1000 * (time.perf_counter() - begun))
         ms = statistics.median(times[4:])
-        rows.append(dict(work=f"decode, batch {batch}, context 1024, KV of 16 bits", value=1000 * batch / ms, unit="tok/s"))
+        rows.append(dict(work=f"BF16 decode {batch} x 1024", value=1000 * batch / ms, unit="tok/s"))
         del cache
     ids = torch.randint(0, VOCAB, (1, 8192), device="cuda")
     run = lambda: net(ids, use_cache=True, logits_to_keep=1)
     run()
-    rows.append(dict(work="prefill, 1 x 8192", value=1000 * 8192 / timed(run, 5), unit="tok/s"))
+    rows.append(dict(work="BF16 prefill 1 x 8192", value=1000 * 8192 / timed(run, 5), unit="tok/s"))
     return transformers.__version__, rows
 
 

@@ -5,12 +5,13 @@ import type { Address } from './driver.js';
 import type { KernelSet } from './kernel-set.js';
 import type { KernelKey } from './kernels.js';
 import type { KvPool } from './memory.js';
+import { type NormOp, Norms, type ProductOp } from './norms.js';
 import { isFloat, type Matrix, type Plan, type PlanOp, up } from './plan.js';
 import { type Gpu, type ProductKernel, productKernel, ROW_CLASSES, rowClass } from './products.js';
 import type { Tasks } from './tasks.js';
 import type { UploadLayout, UploadName } from './upload.js';
 import type { Weights } from './weights.js';
-import { strideOf, type Workspace } from './workspace.js';
+import { splitLen, strideOf, type Workspace } from './workspace.js';
 
 /** What one launch of the chain is made for; everything else is read on the device. */
 export interface ChainShape {
@@ -53,6 +54,7 @@ export class Chain {
   /** By operation and class of rows. */
   readonly #products = new Map<PlanOp, Map<number, ProductKernel>>();
   readonly #plain = new Map<PlanOp, KernelKey>();
+  readonly norms: Norms;
   readonly #dequantise = new Map<number, KernelKey>();
 
   constructor(
@@ -61,6 +63,7 @@ export class Chain {
   ) {
     const { dims, kv, gpu, act, plan } = model;
     const { headDim, heads, kvHeads } = dims;
+    this.norms = new Norms(plan, act, gpu);
     this.#group = heads / kvHeads;
     this.#rowBytes = (headDim * kv.bits) / 8;
     const params = kv.bits === 16 ? 0 : 8;
@@ -73,7 +76,7 @@ export class Chain {
     const more = wgmma ? units * 256 * headDim : 64 * units * headDim;
     this.#prefill = { block: wgmma ? 128 * 3 : 32 * 5, shared: stages * tile + 16 * stages + more };
     this.#decodeShared = 2 * tile + 32 + 2320;
-    const attention = { ...geometry, ACT: act, STAGES: stages };
+    const attention = { ...geometry, ACT: act, STAGES: stages, SPLIT_LEN: splitLen(dims) };
     this.#keys = {
       copy: { kernel: 'copy_blocks', macros: geometry },
       rope: { kernel: 'rope_store', macros: { ...geometry, ROPE_DIMS: plan.rope.dims, NEOX: plan.rope.neox ? 1 : 0 } },
@@ -101,7 +104,7 @@ export class Chain {
     }
   }
 
-  #wantProduct(op: Extract<PlanOp, { op: 'product' }>): void {
+  #wantProduct(op: ProductOp): void {
     const { plan, act, gpu, maxTokens, maxLogits } = this.model;
     const matrix = plan.matrices[op.matrix]!;
     const most = plan.buffers.get(op.out)!.perLogit ? maxLogits : maxTokens;
@@ -109,7 +112,8 @@ export class Chain {
     let below = 0;
     for (const rows of ROW_CLASSES) {
       if (below >= most) break;
-      const product = productKernel(matrix, act, op.epilogue, rows, gpu);
+      const width = this.norms.of(op, rows) ? matrix.inputs : 0;
+      const product = productKernel(matrix, act, op.epilogue, rows, gpu, width);
       byRows.set(rows, product);
       this.kernels.want(product.key, product.shared);
       if (product.scratch) this.kernels.want(this.dequantise(matrix), 0);
@@ -273,7 +277,7 @@ class Launcher {
         this.#embed(chain.plain(op), op);
         break;
       case 'norm':
-        this.#norm(chain.plain(op), op);
+        if (!chain.norms.made(op, this.rows(op.out))) this.#norm(chain.plain(op), op);
         break;
       case 'product':
         this.#product(chain, op);
@@ -333,7 +337,7 @@ class Launcher {
     });
   }
 
-  #norm(key: KernelKey, op: Extract<PlanOp, { op: 'norm' }>): void {
+  #norm(key: KernelKey, op: NormOp): void {
     const rows = this.rows(op.out);
     this.launch(key, [rows, 1, 1], 256, 0, {
       in: this.buffer(op.in),
@@ -347,12 +351,13 @@ class Launcher {
     });
   }
 
-  #product(chain: Chain, op: Extract<PlanOp, { op: 'product' }>): void {
+  #product(chain: Chain, op: ProductOp): void {
     const matrix = this.model.plan.matrices[op.matrix]!;
     const { address, bias } = this.weights.matrices[op.matrix]!;
     const rows = this.rows(op.out);
     if (rows === 0) return;
     const { key, block, shared, features, rows: tile, most, scratch } = chain.product(op, rows);
+    const norm = chain.norms.of(op, rows);
     if (scratch) this.#dequantise(chain, matrix, address);
     const tiles = Math.ceil(matrix.features / features) * Math.ceil(rows / tile);
     this.launch(key, [most > 0 ? Math.min(most, tiles) : tiles, 1, 1], block, shared, {
@@ -364,6 +369,10 @@ class Launcher {
       n: matrix.features,
       k64: matrix.k64,
       stride: this.stride(op.out),
+      x: norm ? this.buffer(norm.in) : 0,
+      norm: norm ? this.weights.vectors.get(norm.weight)! : 0,
+      xStride: norm ? this.stride(norm.in) : 0,
+      eps: norm?.eps ?? 0,
     });
   }
 

@@ -36,7 +36,7 @@ export type { Compile } from './kernel-set.js';
 export { findNvrtc } from './nvrtc.js';
 
 /** To be raised whenever a kernel gives other bits than before. */
-const KERNELS = 1;
+const KERNELS = 2;
 const OLDEST_GPU = 80;
 /** The oldest driver that is tried: its kernels may be told to begin early. */
 const OLDEST_DRIVER = 12000;

@@ -28,7 +28,7 @@ export interface ProductKernel {
 }
 
 /** From so many rows on quantised weights are dequantised once for all of them. */
-const SCRATCH_ROWS = 512;
+const SCRATCH_ROWS = 896;
 /** Row counts that kernels are chosen for; beyond the last one: prefill. */
 export const ROW_CLASSES = [8, 16, 32, 64, 128, 256, SCRATCH_ROWS, Number.MAX_SAFE_INTEGER];
 export const rowClass = (rows: number): number => ROW_CLASSES.find((n) => rows <= n)!;
@@ -88,10 +88,29 @@ const HOPPER: Record<number, Record<Role, Config>> = {
     logits: { ...W, kt: 1, bn: 256, wgs: 2, stages: 4 },
   },
 };
+/** sm_90, few rows, matrices of a small model: latency is all. */
+const SMALL: Record<'float' | 'quantised', Record<Role, Config>> = {
+  float: {
+    qkv: { ...M, bn: 8, stages: 16 },
+    o: { ...M, bn: 8, stages: 8 },
+    gateUp: { ...M, mw: 2, bn: 8, stages: 9 },
+    down: { ...M, bn: 8, stages: 8 },
+    logits: { ...M, mw: 2, kt: 2, bn: 8, stages: 3 },
+  },
+  quantised: {
+    qkv: { kind: 'q', mw: 2, bn: 8, ku: 4, stages: 4 },
+    o: { kind: 'q', mw: 2, bn: 8, ku: 4, stages: 4 },
+    gateUp: { kind: 'q', mw: 4, bn: 8, ku: 4, stages: 9 },
+    down: { kind: 'q', mw: 2, bn: 8, ku: 4, stages: 7 },
+    logits: { kind: 'q', mw: 4, bn: 8, ku: 2, stages: 2 },
+  },
+};
+const SMALL_WEIGHTS = 2 ** 22;
+
 /** Quantised weights: blocks of 256 inputs (tuned with Q4_K), of 32 (with Q8_0). Stages are fewer where they do not fit. */
 const K = { kind: 'q', ku: 1 } as const;
 const B = { kind: 'q' } as const;
-const QUANTISED: Record<'large' | 'small', Record<8 | 64, Record<Role, QuantConfig>>> = {
+const QUANTISED: Record<'large' | 'small', Record<number, Record<Role, QuantConfig>>> = {
   large: {
     8: {
       qkv: { ...K, mw: 4, bn: 8, ku: 2, stages: 5 },
@@ -106,6 +125,20 @@ const QUANTISED: Record<'large' | 'small', Record<8 | 64, Record<Role, QuantConf
       gateUp: { ...K, mw: 8, bn: 64, stages: 3, wgmma: 1 },
       down: { ...K, mw: 4, bn: 64, stages: 3 },
       logits: { ...K, mw: 4, bn: 64, stages: 2, wgmma: 1 },
+    },
+    128: {
+      qkv: { ...K, mw: 8, bn: 64, stages: 3, wgmma: 1 },
+      o: { ...K, mw: 4, bn: 64, stages: 3 },
+      gateUp: { ...K, mw: 8, bn: 128, stages: 2, wgmma: 1 },
+      down: { ...K, mw: 4, bn: 64, stages: 3 },
+      logits: { ...K, mw: 8, bn: 128, stages: 2, wgmma: 1 },
+    },
+    256: {
+      qkv: { ...K, mw: 8, bn: 128, stages: 2, wgmma: 1 },
+      o: { ...K, mw: 8, bn: 64, stages: 3, wgmma: 1 },
+      gateUp: { ...K, mw: 8, bn: 128, stages: 2, wgmma: 1 },
+      down: { ...K, mw: 8, bn: 64, stages: 3, wgmma: 1 },
+      logits: { ...K, mw: 8, bn: 128, stages: 2, wgmma: 1 },
     },
   },
   small: {
@@ -123,6 +156,20 @@ const QUANTISED: Record<'large' | 'small', Record<8 | 64, Record<Role, QuantConf
       down: { ...B, mw: 4, bn: 64, ku: 8, stages: 2 },
       logits: { ...B, mw: 8, bn: 64, ku: 2, stages: 2, wgmma: 1 },
     },
+    128: {
+      qkv: { ...B, mw: 8, bn: 64, ku: 4, stages: 3, wgmma: 1 },
+      o: { ...B, mw: 4, bn: 64, ku: 4, stages: 3 },
+      gateUp: { ...B, mw: 8, bn: 128, ku: 2, stages: 2, wgmma: 1 },
+      down: { ...B, mw: 4, bn: 64, ku: 4, stages: 3 },
+      logits: { ...B, mw: 8, bn: 128, ku: 2, stages: 2, wgmma: 1 },
+    },
+    256: {
+      qkv: { ...B, mw: 8, bn: 128, ku: 2, stages: 2, wgmma: 1 },
+      o: { ...B, mw: 8, bn: 64, ku: 4, stages: 3, wgmma: 1 },
+      gateUp: { ...B, mw: 8, bn: 128, ku: 2, stages: 2, wgmma: 1 },
+      down: { ...B, mw: 8, bn: 64, ku: 4, stages: 3, wgmma: 1 },
+      logits: { ...B, mw: 8, bn: 128, ku: 2, stages: 2, wgmma: 1 },
+    },
   },
 };
 const HOPPER_PREFILL: Config = { ...W, kt: 1, bn: 256, wgs: 2, stages: 4, most: ALL };
@@ -134,6 +181,8 @@ function roleOf(epilogue: number, matrix: Matrix): Role {
   return 64 * matrix.k64 > 2 * matrix.features ? 'down' : 'o';
 }
 
+const isSmall = ({ features, k64 }: Matrix): boolean => features * k64 * 64 < SMALL_WEIGHTS;
+
 /** Quantised weights, dequantised in registers. */
 function quantised(matrix: Matrix, epilogue: number, rows: number, { wgmma, sharedBytes }: Gpu): QuantConfig {
   const large = UNITS[matrix.type]!.inputs === 256;
@@ -142,11 +191,11 @@ function quantised(matrix: Matrix, epilogue: number, rows: number, { wgmma, shar
     // two stages of 64 tokens do not fit where a block has 99 KiB
     return { kind: 'q', mw: 4, bn: sharedBytes < 120_000 ? 32 : 64, ku: large ? 1 : 2, stages: 2 };
   }
-  if (rows > 64) return { kind: 'q', mw: 8, bn: 128, ku: 1, stages: 2, wgmma: 1 };
-  const tuned = QUANTISED[large ? 'large' : 'small'][rows <= 8 ? 8 : 64][roleOf(epilogue, matrix)];
-  const units = matrix.k64 / (large ? 4 : 1);
-  const ku = units < 32 ? Math.min(tuned.ku, 4) : tuned.ku;
-  return { ...tuned, bn: rows, ku };
+  if (rows > 256) return { kind: 'q', mw: 8, bn: 128, ku: large ? 1 : 2, stages: 2, wgmma: 1 };
+  const role = roleOf(epilogue, matrix);
+  if (rows <= 8 && !large && isSmall(matrix)) return SMALL.quantised[role] as QuantConfig;
+  const tuned = QUANTISED[large ? 'large' : 'small'][rows <= 8 ? 8 : Math.max(rows, 64)]![role];
+  return { ...tuned, bn: Math.min(rows, tuned.bn) };
 }
 
 /** Is this product one of 16-bit tiles, because there are so many rows? */
@@ -166,21 +215,30 @@ export function scratchBytes(plan: Plan, gpu: Gpu): number {
 function configOf(matrix: Matrix, epilogue: number, rows: number, gpu: Gpu): Config {
   if (usesScratch(matrix, rows, gpu)) return HOPPER_PREFILL;
   if (!isFloat(matrix.type)) return quantised(matrix, epilogue, rows, gpu);
+  if (gpu.wgmma && rows <= 8 && isSmall(matrix)) return SMALL.float[roleOf(epilogue, matrix)];
   if (gpu.wgmma) return HOPPER[rows]?.[roleOf(epilogue, matrix)] ?? HOPPER_PREFILL;
   if (rows <= 16) return { ...M, mw: 2, bn: rows, stages: 4 };
   return { kind: 'mma', mw: 8, bn: 64, kt: 1, stages: 3 };
 }
 
-/** The kernel for a matrix and a class of row counts. */
-export function productKernel(matrix: Matrix, act: number, epilogue: number, rows: number, gpu: Gpu): ProductKernel {
+/** The kernel for a matrix and a class of row counts. `norm`: values a row whose norm it makes itself, or 0. */
+export function productKernel(
+  matrix: Matrix,
+  act: number,
+  epilogue: number,
+  rows: number,
+  gpu: Gpu,
+  norm = 0,
+): ProductKernel {
   const c = configOf(matrix, epilogue, rows, gpu);
   const most = 'most' in c && c.most === ALL ? gpu.multiprocessors : 0;
   const scratch = usesScratch(matrix, rows, gpu);
+  const tokens = norm > 0 ? 0 : c.bn * 128;
   const common = { ACT: act, EPI: epilogue, BN: c.bn };
   if (c.kind === 'mma') {
     const nw = c.nw ?? 1;
-    const { shared, stages } = ring(c.stages, c.kt * (c.mw * 2048 + c.bn * 128), c.mw * nw, gpu);
-    const macros = { ...common, MW: c.mw, NW: nw, KT: c.kt, STAGES: stages };
+    const { shared, stages } = ring(c.stages, c.kt * (c.mw * 2048 + tokens), c.mw * nw, gpu, 16 * norm);
+    const macros = { ...common, MW: c.mw, NW: nw, KT: c.kt, STAGES: stages, NORM: norm };
     return {
       key: { kernel: 'gemm_mma', macros },
       block: 32 * (c.mw * nw + 1),
@@ -200,16 +258,16 @@ export function productKernel(matrix: Matrix, act: number, epilogue: number, row
     return { key: { kernel: 'gemm_wgmma', macros }, block, shared, features: 64 * wgs, rows: c.bn, most, scratch };
   }
   const unit = UNITS[matrix.type]!;
-  const stage = up(c.ku * (unit.inputs / 64) * c.bn * 128 + c.ku * c.mw * unit.bytes, 1024);
-  const { shared, stages } = ring(c.stages, stage, c.mw, gpu);
-  const macros = { ...common, TYPE: matrix.type, MW: c.mw, KU: c.ku, STAGES: stages, WGMMA: c.wgmma ?? 0 };
+  const stage = up(c.ku * (unit.inputs / 64) * tokens + c.ku * c.mw * unit.bytes, 1024);
+  const { shared, stages } = ring(c.stages, stage, c.mw, gpu, 16 * norm);
+  const macros = { ...common, TYPE: matrix.type, MW: c.mw, KU: c.ku, STAGES: stages, WGMMA: c.wgmma ?? 0, NORM: norm };
   const key = { kernel: 'gemm_q', macros };
   return { key, block: 32 * (c.mw + 1), shared, features: 16 * c.mw, rows: c.bn, most, scratch };
 }
 
 /** As many stages as wanted, or as shared memory holds. */
-function ring(wanted: number, stage: number, warps: number, { sharedBytes }: Gpu): { stages: number; shared: number } {
-  const stages = Math.min(wanted, Math.floor((sharedBytes - warps * 2560) / (stage + 16)));
+function ring(wanted: number, stage: number, warps: number, { sharedBytes }: Gpu, more = 0) {
+  const stages = Math.min(wanted, Math.floor((sharedBytes - warps * 2560 - more) / (stage + 16)));
   invariant(stages >= 2, `a product's stage of ${stage} bytes does not fit ${sharedBytes} bytes of shared memory`);
-  return { stages, shared: stages * stage + warps * 2560 + 16 * stages };
+  return { stages, shared: stages * stage + warps * 2560 + 16 * stages + more };
 }

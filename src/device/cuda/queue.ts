@@ -21,7 +21,7 @@ import { up } from './plan.js';
 import { createTaskLists, planTasks, type TaskLists, type TaskRules, type Tasks } from './tasks.js';
 import { sizesOf, type Upload, UploadLayout, type UploadSizes, writeUpload } from './upload.js';
 import type { Weights } from './weights.js';
-import { SPLIT_LEN, stepBytes, type Workspace } from './workspace.js';
+import { splitLen, stepBytes, type Workspace } from './workspace.js';
 
 export interface QueueParts {
   driver: Driver;
@@ -78,7 +78,8 @@ export class StepQueue {
   constructor(private readonly parts: QueueParts) {
     const { limits, dims, depth, chain, work, blockLen } = parts;
     const { prefillTokens } = chain;
-    this.#rules = { blockLen, group: dims.heads / dims.kvHeads, prefillTokens, partialRows: work.partialRows };
+    const group = dims.heads / dims.kvHeads;
+    this.#rules = { blockLen, group, prefillTokens, partialRows: work.partialRows, splitLen: splitLen(dims) };
     this.#lists = createTaskLists(limits.maxTokens, limits.maxRows);
     this.#places = Array.from({ length: depth }, () => this.#makePlace(stepBytes(limits)));
   }
@@ -206,7 +207,7 @@ export class StepQueue {
     const l = logits === 0 ? 0 : BUCKETS.find((n) => n >= logits);
     if (t === undefined || l === undefined || t > limits.maxTokens || l > limits.maxLogits) return null;
     if (t * splits > work.partialRows) return null;
-    const seen = Math.min(columns, Math.ceil((splits * SPLIT_LEN) / blockLen));
+    const seen = Math.min(columns, Math.ceil((splits * this.#rules.splitLen) / blockLen));
     return { ...sizes, tokens: t, logits: l, rows: t, decode: t, columns: seen };
   }
 

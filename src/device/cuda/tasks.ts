@@ -1,6 +1,5 @@
 /** A step's rows as tasks of the attention kernels. */
 import type { Step } from '../device.js';
-import { SPLIT_LEN } from './workspace.js';
 
 export interface TaskRules {
   blockLen: number;
@@ -10,6 +9,8 @@ export interface TaskRules {
   prefillTokens: number;
   /** Rows · splits whose sums there is room for. */
   partialRows: number;
+  /** Positions that attention sums alone before it joins them. */
+  splitLen: number;
 }
 export interface Tasks {
   decode: number;
@@ -53,7 +54,7 @@ export function planTasks(s: Step, rules: TaskRules, out: TaskLists): Tasks {
     longest = Math.max(longest, end);
   }
   // up to a power of two: graphs are kept by it
-  const splits = 2 ** Math.ceil(Math.log2(Math.ceil(longest / SPLIT_LEN)));
+  const splits = 2 ** Math.ceil(Math.log2(Math.ceil(longest / rules.splitLen)));
   const split = first >= 0 && (last - first) * splits <= rules.partialRows;
   const tasks = { decode: 0, prefill: 0, splits, firstToken: split ? first : 0 };
   for (let r = s.rowCount - 1; r >= 0; r--) {

@@ -6,8 +6,11 @@ import type { DeviceMemory } from './memory.js';
 import { type Plan, type PlanBuffer, up } from './plan.js';
 import { uploadBytes } from './upload.js';
 
-/** Positions that attention sums alone before it joins them. */
-export const SPLIT_LEN = 512;
+/**
+ * Positions that attention sums alone before it joins them: the same in every kernel of a model. Shorter where a token's K and
+ * V are few, so that one sequence has enough blocks; more cost large batches more than they give.
+ */
+export const splitLen = ({ kvHeads, headDim }: ModelDims): number => (kvHeads * headDim <= 512 ? 256 : 512);
 /** Sums of split attention; what needs more takes the kernel that keeps them to itself: the same bits. */
 const MOST_PARTIAL_BYTES = 256 * 2 ** 20;
 const MIB = 2 ** 20;
@@ -36,7 +39,7 @@ interface Sizes {
 }
 
 function sizesOf(plan: Plan, dims: ModelDims, limits: StepLimits): Sizes {
-  const splits = Math.ceil(dims.contextLength / SPLIT_LEN);
+  const splits = Math.ceil(dims.contextLength / splitLen(dims));
   const row = dims.heads * (dims.headDim + 2) * 4;
   const most = Math.max(1, Math.floor(MOST_PARTIAL_BYTES / row));
   const parts = Math.ceil(dims.heads / dims.kvHeads / 16);

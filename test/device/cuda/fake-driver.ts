@@ -65,6 +65,8 @@ export class FakeDriver implements Driver {
   readonly launches: Launched[] = [];
   /** Copies, and what waits for what. */
   readonly orders: Order[] = [];
+  /** Launches, those of graphs among them. */
+  readonly ran: Launched[] = [];
   graphLaunches = 0;
   graphsMade = 0;
   readonly #memory = new Map<number, number>();
@@ -205,6 +207,7 @@ export class FakeDriver implements Driver {
     assert.ok(config.shared <= shared, `${kernel} was made ready for less shared memory`);
     this.#examine(launched);
     (this.#capturing ?? this.launches).push(launched);
+    if (!this.#capturing) this.ran.push(launched);
   }
   capture(stream: number, work: () => void): number {
     this.#is(stream, 'stream');
@@ -225,6 +228,7 @@ export class FakeDriver implements Driver {
     this.#is(graph, 'graph');
     this.#is(stream, 'stream');
     for (const launched of this.#graphs.get(graph)!) this.#examine(launched);
+    this.ran.push(...this.#graphs.get(graph)!);
     this.graphLaunches++;
   }
   destroyGraph = (graph: number) => this.#drop(graph, 'graph');
@@ -241,7 +245,8 @@ export class FakeDriver implements Driver {
       if (type !== 'pointer' || kernel === 'attention_decode') continue;
       const address = values[name]!;
       const unused = /^attention_(mma|wgmma)$/.test(kernel) && /^(partial|weights|arrived)$/.test(name);
-      if (address === 0 && (unused || MAY_BE_NULL.has(name))) continue;
+      const noNorm = /^gemm/.test(kernel) && !macros.NORM && /^(x|norm)$/.test(name);
+      if (address === 0 && (unused || noNorm || MAY_BE_NULL.has(name))) continue;
       this.#check(address, 4, `${kernel}: ${name}`);
       assert.equal(address % (name === 'tasks' || name === 'weights' ? 16 : 4), 0, `${kernel}: ${name} is not aligned`);
     }
@@ -264,6 +269,11 @@ export class FakeDriver implements Driver {
     const out = macros.EPI === 2 ? tiles(v.rows!, v.stride!) : value * ((v.rows! - 1) * v.stride! + v.n!);
     this.#check(v.out!, out, 'a product writes');
     assert.ok(macros.EPI === 2 || (v.stride! % 4 === 0 && v.stride! >= v.n!) || macros.EPI === 0);
+    if (macros.NORM) {
+      assert.ok(v.rows! <= 8 && macros.BN === 8 && v.k64! * 64 === macros.NORM && v.eps! > 0);
+      this.#check(v.x!, 4 * ((v.rows! - 1) * v.xStride! + macros.NORM), 'a product reads rows of the residual stream');
+      this.#check(v.norm!, 4 * macros.NORM, 'a product reads the weights of a norm');
+    }
     if (macros.WHOLE) assert.equal(v.k64! % macros.KT!, 0);
   }
 

@@ -121,15 +121,17 @@ describe('the CUDA device launches only what the kernels can do', () => {
 
 describe('many rows meet quantised weights as tiles that were dequantised once', () => {
   const run = (rows: number, driver = new FakeDriver()) => {
-    const { runner } = open({ type: mixed, heads: 4, headDim: 64, ffDim: 256 }, driver);
+    const device = createCudaDevice({ driver, compile: fakeCompile });
+    const model = modelOf({ type: mixed, heads: 4, headDim: 64, ffDim: 256 });
+    const runner = new Runner(model, { device, session: 1024, maxTokens: 1024, maxRows: 4 });
     driver.launches.length = 0;
     runner.run([{ slot: 0, position: 0, tokens: sequence(rows, 1, VOCAB) }]);
     runner.close();
     return driver.launches;
   };
 
-  it('from 513 rows on, and the product does not begin before they are there', () => {
-    const launches = run(513);
+  it('from 897 rows on, and the product does not begin before they are there', () => {
+    const launches = run(897);
     const products = launches.flatMap((l, i) => (l.kernel === 'gemm_wgmma' ? [i] : []));
     assert.equal(products.length, 6); // q, k, v, o, gate and up, down; the logits of one row are not among them
     for (const i of products) {
@@ -141,10 +143,38 @@ describe('many rows meet quantised weights as tiles that were dequantised once',
     assert.equal(launches.filter((l) => l.kernel === 'gemm_q').length, 1);
   });
   it('not with fewer rows, nor without wgmma', () => {
-    assert.ok(!run(512).some((l) => l.kernel === 'dequantise'));
+    assert.ok(!run(896).some((l) => l.kernel === 'dequantise'));
     const driver = new FakeDriver();
     driver.info = { ...driver.info, capability: 80, sharedBytes: 166912 };
-    assert.ok(!run(513, driver).some((l) => l.kernel === 'dequantise'));
+    assert.ok(!run(897, driver).some((l) => l.kernel === 'dequantise'));
+  });
+});
+
+describe('few rows of a small model: products make the norm of their inputs', () => {
+  const kernels = (rows: number, model: ModelOptions) => {
+    const { runner, driver } = open({ layers: 2, ...model });
+    driver.ran.length = 0;
+    runner.run([{ slot: 0, position: 0, tokens: sequence(rows, 1, VOCAB), logits: 'all' }]);
+    runner.close();
+    return driver.ran;
+  };
+  for (const [name, model] of Object.entries({ f16: F16, 'q8_0, q, k and v of two types': { type: uneven } })) {
+    it(`${name}: one norm is left, of the logits' rows`, () => {
+      const launches = kernels(8, model);
+      assert.equal(launches.filter((l) => l.kernel === 'rms_norm').length, 1);
+      assert.ok(launches.filter((l) => l.macros.NORM === 128).length >= 4);
+    });
+    it(`${name}: not with nine rows`, () => {
+      const launches = kernels(9, model);
+      assert.equal(launches.filter((l) => l.kernel === 'rms_norm').length, 5);
+      assert.ok(!launches.some((l) => l.macros.NORM));
+    });
+  }
+  it('not where a row is long, or no multiple of 64', () => {
+    for (const heads of [10, 33]) {
+      const launches = kernels(3, { type: 'F16', heads, kvHeads: heads, headDim: heads === 10 ? 16 : 32, ffDim: 64 });
+      assert.equal(launches.filter((l) => l.kernel === 'rms_norm').length, 5);
+    }
   });
 });
 
