@@ -1,6 +1,6 @@
 /**
- * npm run bench:hit-miss -- MODEL.gguf [--sessions 32] [--turns 4] [--depth 1,2] [--speculation auto,off] [--disks 1,2,3] [--faults]
- * [--json]: the long form of test/promises/hit-miss.test.ts, with disks of more sizes (blocks); with --faults the one of
+ * npm run bench:hit-miss -- MODEL.gguf [--sessions 32] [--turns 4] [--depth 1,2 | --device cuda[:N]] [--speculation auto,off]
+ * [--disks 1,2,3] [--faults] [--only NAME] [--json]: the long form of test/promises/hit-miss.test.ts, with disks of more sizes (blocks); with --faults the one of
  * disk-faults.test.ts. What the engine gives in step with the device, with room for all and without guesses, is the measure.
  */
 import './plain-errors.js';
@@ -15,6 +15,8 @@ import {
   runVariant,
   variants,
 } from '../src/bench/hit-miss.js';
+import { gpuOf } from '../src/config.js';
+import { createCudaDevice } from '../src/device/cuda/index.js';
 import { llama } from '../src/model/llama.js';
 import { readGguf, readModelConfig } from '../src/weights/index.js';
 
@@ -27,13 +29,15 @@ const { values: args, positionals } = parseArgs({
     speculation: { type: 'string', default: 'auto' },
     disks: { type: 'string', default: '' },
     faults: { type: 'boolean', default: false },
+    device: { type: 'string', default: 'cpu' },
+    only: { type: 'string', default: '' },
     json: { type: 'boolean', default: false },
   },
 });
 const file = positionals[0];
 if (!file) {
   console.error(
-    'usage: npm run bench:hit-miss -- MODEL.gguf [--sessions 32] [--turns 4] [--depth 1,2] [--speculation auto,off] [--disks 1,2,3] [--faults] [--json]',
+    'usage: npm run bench:hit-miss -- MODEL.gguf [--sessions 32] [--turns 4] [--depth 1,2 | --device cuda[:N]] [--speculation auto,off] [--disks 1,2,3] [--faults] [--only NAME] [--json]',
   );
   process.exit(2);
 }
@@ -71,16 +75,24 @@ function print(r: Row): void {
 }
 
 const disks = args.disks === '' ? [] : args.disks.split(',').map(Number);
-const played = args.faults ? faultVariants(load) : [...variants(load), ...diskVariants(load, disks)];
+const gpu = gpuOf(args.device);
+const all = args.faults ? faultVariants(load) : [...variants(load, gpu !== null), ...diskVariants(load, disks)];
+const played = all.filter((v) => v.name.includes(args.only));
+if (gpu !== null && args.depth !== '1') {
+  console.error('--depth delays the CPU; a GPU has a depth of its own');
+  process.exit(2);
+}
+const openAt = (depth: number) => (gpu === null ? openDelayed(depth) : () => createCudaDevice({ gpu }));
 const rows: Row[] = [];
-const base = await runVariant(model, variants(load)[0]!, load);
+// in step with the device, with room for all
+const base = await runVariant(model, variants(load)[0]!, load, openAt(1));
 for (const depth of args.depth.split(',').map(Number))
   for (const speculation of args.speculation.split(','))
     for (const v of played) {
       // one variant says itself that nothing is guessed
       const variant = { ...v, config: { speculation, ...v.config } };
       const play = args.faults ? runTwice : async (...a: Parameters<typeof runVariant>) => [await runVariant(...a)];
-      for (const [i, run] of (await play(model, variant, load, openDelayed(depth))).entries()) {
+      for (const [i, run] of (await play(model, variant, load, openAt(depth))).entries()) {
         const name = i === 0 ? run.name : `${run.name}, the next engine`;
         rows.push(row({ ...run, name }, base, depth, speculation));
         print(rows.at(-1)!);
@@ -88,6 +100,14 @@ for (const depth of args.depth.split(',').map(Number))
     }
 const different = rows.filter((r) => !r.same);
 if (args.json)
-  console.log(JSON.stringify({ model: file.replace(/^.*\//, ''), sessions: load.sessions, turns: load.turns, rows }));
+  console.log(
+    JSON.stringify({
+      model: file.replace(/^.*\//, ''),
+      device: args.device,
+      sessions: load.sessions,
+      turns: load.turns,
+      rows,
+    }),
+  );
 else console.log(`${rows.length - different.length} of ${rows.length} gave the same bits`);
 process.exit(different.length === 0 ? 0 : 1);

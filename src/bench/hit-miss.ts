@@ -37,8 +37,9 @@ interface HitMissOptions {
 interface Variant {
   name: string;
   config: Partial<Record<keyof EngineConfig, unknown>>;
-  /** Blocks that a place on disk holds; 0: there is none. */
+  /** Blocks that a place on disk holds, and one in host memory; 0: there is none. */
   diskBlocks: number;
+  hostBlocks: number;
   /** All sessions speak at once, or one after the other. */
   together: boolean;
   /** How the disk fails; `states` by turn, HERE if not given. */
@@ -69,14 +70,16 @@ function blocksForOne(o: HitMissOptions, blockLen: number): number {
   return Math.ceil((o.turns * (o.said[1] + o.answered)) / blockLen) + 1;
 }
 
-export function variants(o: HitMissOptions): Variant[] {
+/** `ownMemory`: the device's memory is not the host's, so host memory is one of the places below it. */
+export function variants(o: HitMissOptions, ownMemory = false): Variant[] {
   const one = blocksForOne(o, 64);
   const all = one * o.sessions;
   const eighth = Math.max(one + 1, Math.ceil(all / 8));
   const base = { cacheBlockSeqLen: 64, maxPrefillTokenNum: 256, maxBatchSize: o.sessions };
-  const v = (name: string, together: boolean, config: Variant['config'], diskBlocks = 0): Variant => ({
+  const v = (name: string, together: boolean, config: Variant['config'], diskBlocks = 0, hostBlocks = 0): Variant => ({
     name,
     diskBlocks,
+    hostBlocks,
     together,
     config: { ...base, ...config },
   });
@@ -99,6 +102,13 @@ export function variants(o: HitMissOptions): Variant[] {
     v('an eighth, a disk for all, together', true, { cacheMaxEntryCount: eighth }, 2 * all),
     v('an eighth, a disk for another', true, { cacheMaxEntryCount: eighth }, eighth),
     v('room for one, a disk of one block', false, { cacheMaxEntryCount: one }, 1),
+    ...(ownMemory
+      ? [
+          v('an eighth, host for all, together', true, { cacheMaxEntryCount: eighth }, 0, 2 * all),
+          v('room for one, host for all, alone', false, { cacheMaxEntryCount: one }, 0, 2 * all),
+          v('an eighth, host for an eighth, disk', true, { cacheMaxEntryCount: eighth }, 2 * all, eighth),
+        ]
+      : []),
   ];
 }
 
@@ -114,7 +124,7 @@ export function faultVariants(o: HitMissOptions): Variant[] {
   const all = one * o.sessions;
   const config = { cacheBlockSeqLen: 64, maxPrefillTokenNum: 256, maxBatchSize: o.sessions };
   const v = (name: string, faults: Variant['faults'], together = true, diskBlocks = 2 * all): Variant => ({
-    ...{ name, faults, together, diskBlocks },
+    ...{ name, faults, together, diskBlocks, hostBlocks: 0 },
     config: { ...config, cacheMaxEntryCount: together ? Math.max(one + 1, Math.ceil(all / 8)) : one },
   });
   return [
@@ -184,7 +194,9 @@ async function runOnce(
   openDevice: (config: EngineConfig) => Device,
 ): Promise<HitMissRun> {
   const cacheDisk = variant.diskBlocks > 0 ? { dir, bytes: diskBytes(model.program, variant) } : null;
-  const config = parseOptions(engineOptions, { ...variant.config, cacheDisk, sessionLen: sessionLength(model, o) });
+  const cacheHost = variant.hostBlocks * blockBytes(model.program, variant);
+  const more = { cacheDisk, cacheHost, sessionLen: sessionLength(model, o) };
+  const config = parseOptions(engineOptions, { ...variant.config, ...more });
   const faults = variant.faults ? diskFaults(variant.faults) : null;
   const data = {
     ...{ program: model.program, weights: model.weights, config, fingerprint: '', modelKey: 'the only model' },
@@ -236,11 +248,17 @@ function figures(core: Core, { problems }: Listener, seconds: number): Omit<HitM
   return { blocksEvicted, tokensRecomputed, tokensRestored, draftsAccepted, preemptions, tiers, problems, seconds };
 }
 
+const blockLenOf = ({ config }: Variant): number => Number(config.cacheBlockSeqLen ?? 64);
+
+function blockBytes({ dims: { layers, kvHeads, headDim } }: Program, variant: Variant): number {
+  return kvBlockBytes({ layers, kvHeads, headDim, blockLen: blockLenOf(variant), bits: 16 });
+}
+
 /** Room for just so many blocks, their records and the header. */
-function diskBytes({ dims }: Program, { diskBlocks, config }: Variant): number {
-  const blockLen = Number(config.cacheBlockSeqLen ?? 64);
-  const { layers, kvHeads, headDim } = dims;
-  const slot = Math.ceil(kvBlockBytes({ layers, kvHeads, headDim, blockLen, bits: 16 }) / 4096) * 4096;
+function diskBytes(program: Program, variant: Variant): number {
+  const { diskBlocks } = variant;
+  const blockLen = blockLenOf(variant);
+  const slot = Math.ceil(blockBytes(program, variant) / 4096) * 4096;
   return 8192 + diskBlocks * (slot + 64 + Math.ceil((4 * blockLen) / 64) * 64);
 }
 

@@ -2,9 +2,9 @@
 import type { MemoryPromises, Room } from '../base/memory-promises.js';
 import type { EngineConfig } from '../config.js';
 import type { Device } from '../device/device.js';
+import type { MemorySplit } from '../types.js';
 import { type CoreNews, chunkOf, type ModelPlan, planModel } from './core.js';
 import { MemoryClaim } from './memory-claim.js';
-import type { MemorySplit } from '../types.js';
 import type { DraftSource } from './protocol.js';
 import { DraftModel } from './speculation/draft-model.js';
 import { MAX_DRAFTING } from './speculation/drafter.js';

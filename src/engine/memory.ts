@@ -23,10 +23,14 @@ export function splitMemory({ room, weightBytes, workspaceBytes, kv, size }: Mem
   const blockBytes = kvBlockBytes(kv);
   const available = freeBytes - promisedBytes;
   const left = available - weightBytes - workspaceBytes;
-  if (left <= 0) {
-    const model = weightBytes + workspaceBytes;
-    throw errors.notEnoughMemory('the model (weights and workspace)', model, Math.max(0, available), promisedBytes);
-  }
+  if (left <= 0)
+    throw errors.notEnoughMemory(
+      `the model (weights ${formatBytes(weightBytes)}, workspace ${formatBytes(workspaceBytes)}, ` +
+        `KV cache at least one block of ${formatBytes(blockBytes)})`,
+      weightBytes + workspaceBytes + blockBytes,
+      Math.max(0, available),
+      promisedBytes,
+    );
   const asked =
     size.kind === 'share'
       ? Math.floor(left * size.share)

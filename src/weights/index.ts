@@ -1,5 +1,5 @@
 export { GGML_TYPES } from './ggml-types.js';
-export { readGguf } from './gguf.js';
+export { type GgufFile, readGguf } from './gguf.js';
 export {
   checkTensorTypes,
   type ModelConfig,

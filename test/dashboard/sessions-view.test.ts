@@ -196,7 +196,7 @@ test('a request shows where its KV came from and where its time went; the bar is
 
 test('a key sees its own sessions and requests only', { skip }, async (t) => {
   const { Keys } = await import('../../src/server/auth.js');
-  const owner = (key: string) => new Keys(['alpha', 'beta']).owner(`Bearer ${key}`);
+  const owner = (key: string) => new Keys(['alpha', 'beta']).owner({ authorization: `Bearer ${key}` });
   const engine = new FakeEngine();
   await engine.complete({ prompt: 'x', sessionId: 'of-alpha', owner: owner('alpha') }).result();
   await engine.complete({ prompt: 'x', sessionId: 'of-beta', owner: owner('beta') }).result();
