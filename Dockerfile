@@ -23,12 +23,13 @@ COPY docs docs
 COPY bench bench
 COPY test test
 COPY src src
-# the SDK for --otlp-endpoint comes along; everything else is what the lock file says
-# hadolint ignore=DL3016,SC2046
+# the SDK for --otlp-endpoint becomes a dependency of this image; everything is what the lock file says
+# hadolint ignore=DL3016,SC2046,SC2086
 RUN npm run build \
+  && traces=$(node -p "Object.entries(require('./package.json').peerDependencies).map((p) => p.join('@')).join(' ')") \
+  && npm pkg delete peerDependencies peerDependenciesMeta \
+  && npm install --save-prod --no-audit --no-fund $traces \
   && npm prune --omit=dev --no-audit --no-fund \
-  && npm install --no-save --omit=dev --no-audit --no-fund $(node -p \
-  "Object.entries(require('./package.json').peerDependencies).map((p) => p.join('@')).join(' ')") \
   && mkdir native/cpu/build \
   && node -e "import('/src/dist/src/device/cpu/build.js').then((m) => m.buildNativeLibrary(console.log, '/src/native/cpu/build'))" \
   && find node_modules -name '*.map' -delete \
