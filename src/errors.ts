@@ -106,7 +106,7 @@ export const errors = {
   badGguf,
   /** A file of weights in any format, or of a folder of them. */
   badModelFile: (path: string, detail: string) =>
-    /\.(safetensors|json|jinja)$/i.test(path)
+    /\.(safetensors|json|jinja|model)$/i.test(path)
       ? err('bad_model_file', 400, `'${path}' cannot be used: ${detail}`, 'model')
       : badGguf(path, detail),
   unsupportedArchitecture: (name: string, supported: string[]) =>

@@ -15,6 +15,7 @@ const SMALL = [
   'config.json',
   'generation_config.json',
   'tokenizer.json',
+  'tokenizer.model',
   'tokenizer_config.json',
   'chat_template.jinja',
   'model.safetensors.index.json',

@@ -1,6 +1,6 @@
 /** A model's files, whatever their format: a GGUF file, or a folder as the hub publishes them. */
 import { createHash, type Hash } from 'node:crypto';
-import { closeSync, fstatSync, openSync, readSync, statSync } from 'node:fs';
+import { closeSync, existsSync, fstatSync, openSync, readSync, statSync } from 'node:fs';
 import path from 'node:path';
 import type { WeightsChoice } from '../config.js';
 import type { GenerationDefaults, TensorInfo, TensorSource } from '../types.js';
@@ -57,7 +57,9 @@ function openFolder(folder: string, sessionLen: number): ModelFiles {
     metadata: readTokenizerFiles(folder),
     generation: readGenerationDefaults(folder),
     headers: [
-      ...['config.json', 'tokenizer.json'].map((name) => ({ file: path.join(folder, name), bytes: null })),
+      ...['config.json', 'tokenizer.json', 'tokenizer.model']
+        .map((name) => ({ file: path.join(folder, name), bytes: null }))
+        .filter(({ file }) => existsSync(file)),
       ...shards.map((file) => ({ file, bytes: headerBytes(file) })),
     ],
   };

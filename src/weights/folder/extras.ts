@@ -3,25 +3,46 @@ import path from 'node:path';
 import { errors } from '../../errors.js';
 import type { GenerationDefaults } from '../../types.js';
 import { Fields, isObject, readJson, readSmallFile } from './json.js';
+import { type AddedPiece, readSentencePiece } from './sentencepiece.js';
 
 const MAX_TOKENIZER = 64 * 2 ** 20;
 const MAX_SMALL = 8 * 2 ** 20;
 
 /** Keys as tokenizers read them; texts of JSON files stay texts, so that they are parsed where they are used. */
 export function readTokenizerFiles(folder: string): Map<string, unknown> {
-  const file = path.join(folder, 'tokenizer.json');
-  const tokenizer = readSmallFile(file, MAX_TOKENIZER);
-  if (!tokenizer) throw errors.badModelFile(file, 'it is missing, and no other tokenizer can be read');
   const config = readJson(path.join(folder, 'tokenizer_config.json'), MAX_SMALL) ?? {};
-  const metadata = new Map<string, unknown>([
-    ['tokenizer.huggingface.json', tokenizer.toString('utf8')],
-    ['tokenizer.huggingface.config', JSON.stringify(specialTokensOf(config))],
-    ['tokenizer.huggingface.ends', readEnds(folder)],
-  ]);
+  const metadata = readTokenizer(folder, config);
   const template = readSmallFile(path.join(folder, 'chat_template.jinja'), MAX_SMALL)?.toString('utf8');
   const chat = template ?? templateOf(config.chat_template);
   if (chat) metadata.set('tokenizer.chat_template', chat);
   return metadata;
+}
+
+function readTokenizer(folder: string, config: Record<string, unknown>): Map<string, unknown> {
+  const file = path.join(folder, 'tokenizer.json');
+  const tokenizer = readSmallFile(file, MAX_TOKENIZER);
+  if (tokenizer)
+    return new Map<string, unknown>([
+      ['tokenizer.huggingface.json', tokenizer.toString('utf8')],
+      ['tokenizer.huggingface.config', JSON.stringify(specialTokensOf(config))],
+      ['tokenizer.huggingface.ends', readEnds(folder)],
+    ]);
+  const other = path.join(folder, 'tokenizer.model');
+  const pieces = readSmallFile(other, MAX_TOKENIZER);
+  if (!pieces) throw errors.badModelFile(file, 'it is missing, and there is no tokenizer.model either');
+  const metadata = readSentencePiece(other, pieces, addedPieces(config));
+  if (typeof config.add_bos_token === 'boolean') metadata.set('tokenizer.ggml.add_bos_token', config.add_bos_token);
+  return metadata;
+}
+
+/** Tokens that tokenizer_config.json puts in the place of others, or behind them. */
+function addedPieces({ added_tokens_decoder: added }: Record<string, unknown>): AddedPiece[] {
+  if (!isObject(added)) return [];
+  return Object.entries(added).flatMap(([id, token]) =>
+    /^\d{1,7}$/.test(id) && isObject(token) && typeof token.content === 'string'
+      ? [{ id: Number(id), content: token.content, special: token.special === true }]
+      : [],
+  );
 }
 
 /** What tokenizers read of tokenizer_config.json. */
