@@ -6,7 +6,7 @@
  * Installs both into a virtual environment in node_modules/.cache.
  */
 import { spawn, spawnSync } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { createEngine } from '../../../dist/src/index.js';
 import { createServer } from '../../../dist/src/server/index.js';
@@ -21,9 +21,11 @@ function run(command, args) {
   if (status !== 0) process.exit(status ?? 1);
 }
 
-if (!existsSync(path.join(folder, 'bin', 'openai'))) {
+const installed = path.join(folder, 'installed');
+if (!existsSync(installed)) {
   run('python3', ['-m', 'venv', folder]);
-  run(python, ['-m', 'pip', 'install', '--quiet', ...PACKAGES]);
+  run(python, ['-m', 'pip', 'install', '--quiet', '--no-compile', ...PACKAGES]);
+  writeFileSync(installed, '');
 }
 const engine = await createEngine({ model: 'memo', cacheMaxEntryCount: 128 });
 const server = await createServer(engine, { serverPort: 0, logLevel: 'error', servedModelName: 'memo' });
