@@ -1,9 +1,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import type { CacheManager } from '../../src/cache/types.js';
 import { DrawCost } from '../../src/engine/draw-cost.js';
+import type { LiveRequest } from '../../src/engine/request.js';
 import { Lookup, MAX_MATCH, MIN_MATCH } from '../../src/engine/speculation/lookup.js';
 import { MAX_DRAFT, Pace } from '../../src/engine/speculation/pace.js';
+import { Speculator } from '../../src/engine/speculation/speculator.js';
 
 /** The longest match among all earlier places, found by trying them all; the later one wins. */
 function naive(text: number[]): { length: number; next: number } {
@@ -127,4 +130,17 @@ test('what steps of few rows cost is learned by their size, not from prefills', 
   assert.ok(cost.ms(8, 3) < 50, 'one step that was held up changes little');
   for (let i = 0; i < 300; i++) cost.observe(1, 20);
   assert.equal(cost.ms(8, 3), 41, 'what was measured long ago is measured again');
+});
+
+test('a prompt teaches how far its own repetitions can be trusted', () => {
+  /** Guesses after this prompt where a row costs so much that a match of two tokens is not trusted unseen. */
+  const guesses = (prompt: number[]): number[] => {
+    const readTokens = (_: number, from: number, to: number, out: Int32Array) => out.set(prompt.slice(from, to));
+    const speculator = new Speculator({ readTokens } as unknown as CacheManager, { drawMs: (rows) => 10 + 3 * rows });
+    return [...speculator.guess({ known: prompt.length, sequence: 0 } as LiveRequest, 1, MAX_DRAFT)];
+  };
+  const records = Array.from({ length: 6 }, (_, i) => [1, 2, 3, 4, 100 + i, 5, 6, 7, 200 + i]).flat();
+  assert.deepEqual(guesses([...records, 1, 2]).slice(0, 2), [3, 4]);
+  const never = Array.from({ length: 6 }, (_, i) => [1, 2, 100 + i, 200 + i]).flat();
+  assert.deepEqual(guesses([...never, 1, 2]), []);
 });

@@ -13,6 +13,9 @@ import { MAX_DRAFT, Pace } from './pace.js';
 /** With more sequences in the batch a row costs about what it can save, and looking for guesses costs more than that. */
 const MAX_SEQUENCES = 16;
 
+/** So many last tokens of a prompt teach how far its matches can be trusted, as if they had been drawn. */
+const REHEARSED = 256;
+
 /** The draft model is tried again after so many tokens where it did not pay, with so many tokens. */
 const RETRY = 64;
 const PROBE = 4;
@@ -108,11 +111,9 @@ export class Speculator {
     const g = this.#guessing.get(r);
     // one that fell behind (the batch was too large to guess) begins anew when it is asked for a guess
     if (!g || g.lookup.length !== r.known - 1) return;
-    if (g.match > 0) g.pace.learn(g.match, g.next === token);
     g.quiet++;
     this.#learnDraft(g, r.known - 1, token);
-    g.lookup.append([token]);
-    this.#look(g);
+    this.#follow(g, token);
   }
 
   #fill(r: LiveRequest, g: Guessing, decoding: number, max: number): number {
@@ -171,10 +172,20 @@ export class Speculator {
     }
     const from = g.lookup.length;
     if (from < r.known) {
-      g.lookup.append(this.#read(r, from));
+      const tokens = this.#read(r, from);
+      const begin = from === 0 ? Math.max(0, tokens.length - REHEARSED) : tokens.length;
+      g.lookup.append(tokens, 0, begin);
       this.#look(g);
+      for (let i = begin; i < tokens.length; i++) this.#follow(g, tokens[i]!);
     }
     return g;
+  }
+
+  /** The text goes on with this token: what would have been guessed was right or wrong. */
+  #follow(g: Guessing, token: number): void {
+    if (g.match > 0) g.pace.learn(g.match, g.next === token);
+    g.lookup.append([token]);
+    this.#look(g);
   }
 
   #look(g: Guessing): void {
