@@ -80,7 +80,7 @@ export function encode(values: Float32Array, type: 'BF16' | 'F16' | 'F32'): Buff
 }
 
 /** A safetensors file. */
-export function safetensors(list: { name: string; dtype: string; shape: number[]; data: Buffer }[]): Buffer {
+function safetensors(list: { name: string; dtype: string; shape: number[]; data: Buffer }[]): Buffer {
   let at = 0;
   const entries = list.map(({ name, dtype, shape, data }) => {
     const entry = [name, { dtype, shape, data_offsets: [at, at + data.length] }];
