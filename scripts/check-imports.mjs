@@ -28,7 +28,8 @@ const rule = {
   'src/weights': { may: base },
   'src/tokenizer': { may: base, faces: ['index', 'tokenizer'] },
   'src/device': { may: base, faces: ['device', 'step'] },
-  'src/device/cpu': { may: [...base, 'src/device'] },
+  // what a program is compiled to, bench/rows looks at
+  'src/device/cpu': { may: [...base, 'src/device'], faces: ['index', 'compile', 'layout'] },
   'src/device/cuda': { may: [...base, 'src/device'] },
   'src/device/null': { may: [...base, 'src/device'] },
   'src/model': { may: [...base, 'src/device'], faces: ['llama'] },
@@ -38,7 +39,7 @@ const rule = {
   'src/journal': { may: base, faces: ['journal'] },
   'src/engine': {
     may: [...base, 'src/cache', 'src/tiers', 'src/journal', 'src/device', grammar],
-    faces: ['client', 'core', 'request', 'batch', 'prompt'],
+    faces: ['client', 'core', 'draft', 'request', 'batch', 'prompt'],
   },
   // only here a device is chosen; everything else knows the interface alone
   'src/engine/worker': { may: [...base, ...devices, 'src/engine', 'src/device', grammar], part: true },

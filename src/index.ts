@@ -26,8 +26,7 @@ import { createNullDevice } from './device/null/index.js';
 import { chooseDevice } from './devices.js';
 import { EngineClient } from './engine/client.js';
 import { planModel } from './engine/core.js';
-import { freeBeside, planDraft } from './engine/draft.js';
-import type { DraftSource } from './engine/protocol.js';
+import { type DraftSource, freeBeside, planDraft } from './engine/draft.js';
 import { errors, LongmindError } from './errors.js';
 import {
   type CachedModel,

@@ -9,6 +9,8 @@ import type { DraftSource } from './protocol.js';
 import { DraftModel } from './speculation/draft-model.js';
 import { MAX_DRAFTING } from './speculation/drafter.js';
 
+export type { DraftModel, DraftSource };
+
 /** Of the memory that its weights leave, for its KV. */
 const MOST = 0.25;
 
