@@ -16,8 +16,7 @@ import { type EngineConfig, engineOptions, greedySampling, parseOptions } from '
 import { createCpuDevice } from '../src/device/cpu/index.js';
 import type { Device, Step, StepResult, Ticket } from '../src/device/device.js';
 import { Core } from '../src/engine/core.js';
-import { openDraft } from '../src/engine/draft.js';
-import type { DraftModel } from '../src/engine/speculation/draft-model.js';
+import { type DraftModel, openDraft } from '../src/engine/draft.js';
 import { defaultModel, resolveModel } from '../src/index.js';
 import { type LlamaConfig, llama } from '../src/model/llama.js';
 import { createTokenizer } from '../src/tokenizer/tokenizer.js';

@@ -89,7 +89,7 @@ function problems(kernel, macros, arch, { log, cubin }, nvdisasm) {
   const count = (name) => stdout.match(new RegExp(`\\b${name}\\b`, 'g'))?.length ?? 0;
   if (count('LDL') + count('STL') > 0) found.push(`spills: ${count('LDL')} loads, ${count('STL')} stores`);
   const wanted = [...(kernel.expects[arch] ?? [])];
-  if (kernel.file === 'gemm_q.cu' && arch === 'sm_90a') wanted.push(macros.WGMMA ? 'HGMMA' : 'HMMA');
+  if ('WGMMA' in macros && arch === 'sm_90a') wanted.push(macros.WGMMA ? 'HGMMA' : 'HMMA');
   for (const name of wanted) if (count(name) === 0) found.push(`no ${name}`);
   return found;
 }

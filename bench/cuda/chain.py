@@ -1,10 +1,12 @@
 """Whole steps of Llama-3-8B shapes as CUDA graphs with programmatic dependent launch: times, and tuning in the chain.
-python3 chain.py SECTION… [--json FILE]; sections: final, tune:M:TYPE:SECONDS, decode:M:CONTEXT:BITS[:TYPE], prefill, products, groups, prefillGroups, attention"""
+python3 chain.py SECTION… [--shape smollm] [--json FILE]; sections: final, quantLarge:TYPE, small:TYPE (--shape smollm), tune:M:TYPE:SECONDS, decode:M:CONTEXT:BITS[:TYPE], prefill, products, groups, prefillGroups, attention"""
 import json, sys, time
 import torch
 from lm import *
 
-L, D, H, KH, HD, FF, V = 32, 4096, 32, 8, 128, 14336, 128256
+SHAPES = {'llama8b': (32, 4096, 32, 8, 128, 14336, 128256), 'smollm': (30, 576, 9, 3, 64, 1536, 49152)}
+SHAPE = sys.argv[sys.argv.index('--shape') + 1] if '--shape' in sys.argv else 'llama8b'
+L, D, H, KH, HD, FF, V = SHAPES[SHAPE]
 QKV = (H + 2 * KH) * HD
 ACT = 0
 GEMMS = {'qkv': (QKV, D, 'store'), 'o': (D, H * HD, 'residual'), 'gateup': (2 * FF, D, 'silu'), 'down': (D, FF, 'residual'), 'lm': (V, D, 'logits')}
@@ -30,16 +32,16 @@ class Model:
             count = 1 if name == 'lm' else layers
             if quant:
                 qk, unit = UNIT[quant]
-                self.w[name] = [self.units(up(n, 64) // 16 * (k // qk), unit) for _ in range(count)]
+                self.w[name] = [self.units(up(n, 64) // 16 * (up(k, qk) // qk), unit) for _ in range(count)]
             else:
                 self.w[name] = [rand16(n // 64, k // 64, 4096) for _ in range(count)]
         self.norm = torch.ones(D, device=dev)
         self.table = rand16(V // 64, D // 64, 4096)
-        self.inverse = (500000.0 ** (-torch.arange(64, dtype=torch.float64) / 64)).float().to(dev)
+        self.inverse = (500000.0 ** (-torch.arange(HD // 2, dtype=torch.float64) / (HD // 2))).float().to(dev)
 
     def units(self, count, unit):
         u = torch.randint(0, 256, (count, unit), dtype=torch.uint8, device=dev)
-        s = {8: 1024, 2: 512, 3: 512, 12: 2304, 14: 3328}[self.quant]
+        s = {8: 1024, 2: 512, 3: 512, 12: 2304, 13: 2816, 14: 3328}[self.quant]
         h = u[:, s:].contiguous().view(torch.float16)
         h.normal_(0, 1e-4 if self.quant > 8 else 1e-3)
         u[:, s:] = h.view(torch.uint8)
@@ -49,9 +51,9 @@ class Model:
 class State:
     """Activations, KV and step arrays for m tokens: `rows` sequences at context `context` (decode), or chunks of tokens."""
 
-    def __init__(self, m, sequences, context, bits=16, chunk=1, logits=None, layers=L):
+    def __init__(self, m, sequences, context, bits=16, chunk=1, logits=None, layers=L, split=512):
         self.m, self.bits, self.context, self.chunk = m, bits, context, chunk
-        self.g = Geometry(HD, H, KH, 64, bits, layers=layers)
+        self.g = Geometry(HD, H, KH, 64, bits, layers=layers, split=split)
         self.logit_rows = logits or m
         i32 = lambda x: torch.tensor(x, dtype=torch.int32, device=dev)
         self.x = torch.zeros(m, D, device=dev)
@@ -82,8 +84,8 @@ class State:
         self.count = i32([m])
         self.logit_count = i32([lr])
         self.tokens = torch.randint(0, V, (m,), dtype=torch.int32, device=dev)
-        self.angles = torch.zeros(m, 64, 2, device=dev)
-        self.splits = context // 512 + 1 if context % 512 else context // 512
+        self.angles = torch.zeros(m, HD // 2, 2, device=dev)
+        self.splits = -(-context // split)
         self.partial = self.weights = self.arrived = None
         if per == 1:
             self.arrived = torch.zeros(m * KH, dtype=torch.int32, device=dev)
@@ -103,35 +105,39 @@ def attend(s, kv, tasks, count, pdl, kind, tokens=1, **o):
     return attention(s.g, ACT, kind, kv, s.qkv, s.mixed, s.partial, s.weights, s.arrived, s.tables, tasks, count, QKV, D // 64, s.max_blocks, s.splits, pdl=pdl, **o)
 
 
-def step(model, s, cfg, pdl=True, skip=(), att=None, prefill=None):
-    """The launches of a step. cfg: name → product configuration; att: of decode attention; prefill: of prefill attention."""
+def step(model, s, cfg, pdl=True, skip=(), att=None, prefill=None, fuse=False):
+    """The launches of a step. cfg: name → product configuration; att: of decode attention; prefill: of prefill attention;
+    fuse: qkv and gateup make their norms themselves."""
     m, lr, g = s.m, s.logit_rows, s.g
     out = []
     add = lambda name, l: out.append((name, l)) if name not in skip else None
     kinds = {k: (v.get('kind'), {a: b for a, b in v.items() if a not in ('kind', 'grid')}, v.get('grid')) for k, v in cfg.items()}
 
-    def product(name, layer, x, dst, rows_, stride):
+    def normed(name, layer, dst, stride):
+        if not fuse:
+            add('norm', norm(ACT, D, s.x, model.norm, s.normed, None, m, D, D // 64, 1e-5, pdl=pdl))
+        product(name, layer, s.normed, dst, m, stride, **(dict(normed=(s.x, model.norm, D, 1e-5), norm=D) if fuse else {}))
+
+    def product(name, layer, x, dst, rows_, stride, **more):
         kind, o, grid = kinds[name]
         n, k, epi = GEMMS[name]
-        add(name, gemm(kind, epi, ACT, model.w[name][layer], x, dst, rows_, n, k // 64, stride, pdl=pdl, grid=grid, **o))
+        add(name, gemm(kind, epi, ACT, model.w[name][layer], x, dst, rows_, n, k // 64, stride, pdl=pdl, grid=grid, **fitting(name, o), **more))
 
-    add('embed', embed(0, ACT, model.table, s.x, s.tokens, s.sampling['tokens'], s.positions, model.inverse, s.angles, m, D, D // 64, D, V, 64, pdl=pdl))
+    add('embed', embed(0, ACT, model.table, s.x, s.tokens, s.sampling['tokens'], s.positions, model.inverse, s.angles, m, D, D // 64, D, V, HD // 2, pdl=pdl))
     if prefill:
         tasks = s.tasks_of(prefill['tokens'])
     else:
         tasks = s.tasks_of(1)
     for layer in range(model.layers):
         kv = g.layer(s.kv, layer)
-        add('norm', norm(ACT, D, s.x, model.norm, s.normed, None, m, D, D // 64, 1e-5, pdl=pdl))
-        product('qkv', layer, s.normed, s.qkv, m, QKV)
+        normed('qkv', layer, s.qkv, QKV)
         add('rope', rope_store(g, s.qkv, s.angles, kv, s.tables, s.positions, s.slots, s.count, m, QKV, s.max_blocks, HD, 0, pdl=pdl))
         if prefill:
             add('attention', attend(s, kv, tasks, len(tasks), pdl, **prefill))
         else:
             add('attention', attend(s, kv, tasks, m, pdl, **(att or dict(kind='decode', stages=2))))
         product('o', layer, s.mixed, s.x, m, D)
-        add('norm', norm(ACT, D, s.x, model.norm, s.normed, None, m, D, D // 64, 1e-5, pdl=pdl))
-        product('gateup', layer, s.normed, s.hidden, m, FF // 64)
+        normed('gateup', layer, s.hidden, FF // 64)
         product('down', layer, s.hidden, s.x, m, D)
     add('norm', norm(ACT, D, s.x, model.norm, s.last, s.index if lr != m else None, lr, D, D // 64, 1e-5, pdl=pdl))
     product('lm', 0, s.last, s.logits, lr, V)
@@ -231,8 +237,13 @@ def start_for(m, quant=0):
     return START[next(b for b in (8, 16, 32, 64, 128, 256) if m <= b)]
 
 
+def fitting(name, o):
+    """Only inputs that are a multiple of a stage need no branch."""
+    return dict(o, whole=0) if o.get('whole') and GEMMS[name][1] // 64 % o['kt'] else o
+
+
 def key_for(name, c):
-    return gemm_key(c['kind'], GEMMS[name][2], ACT, **{k: v for k, v in c.items() if k not in ('kind', 'grid')})
+    return gemm_key(c['kind'], GEMMS[name][2], ACT, **fitting(name, {k: v for k, v in c.items() if k not in ('kind', 'grid')}))
 
 
 def tune(model, m, rounds=1, budget=40.0):
@@ -276,6 +287,8 @@ def decode(model, m, context, cfg, bits=16, att=None, sustained=False, what=''):
     r['noSample'] = time_step(model, s, cfg, att=att, skip=('sample',))
     r['noRope'] = time_step(model, s, cfg, att=att, skip=('rope',))
     r['noNorm'] = time_step(model, s, cfg, att=att, skip=('norm',))
+    for name in GEMMS:
+        r['no ' + name] = round(time_step(model, s, cfg, att=att, skip=(name,)), 1)
     note(**r)
     return s
 
@@ -363,6 +376,69 @@ def groups():
             l = gemm('wgmma', epi, ACT, w, x, out, m, n, k // 64, FF // 64 if epi == 'silu' else n, grid=SMS, wgs=2, bn=256, kt=1, stages=4, group=group)
             t = time_graph(lambda st: [l(st) for _ in range(10)], reps=5, warm=2) / 10
             r[f'group {group}'] = round(2 * m * n * k / t / 1e6)
+        note(**r)
+
+
+Q8 = dict(kind='q', type=8)
+SMALL = {  # SmolLM2-135M, batch 1, tuned in the chain
+    0: dict(qkv=dict(M1, stages=16), o=dict(M1, stages=8), gateup=dict(M1, mw=2, stages=9), down=dict(M1, stages=8), lm=dict(M1, mw=2, kt=2, stages=3)),
+    8: dict(qkv=dict(Q8, mw=2, bn=8, ku=4, stages=4), o=dict(Q8, mw=2, bn=8, ku=4, stages=4), gateup=dict(Q8, mw=4, bn=8, ku=4, stages=9),
+            down=dict(Q8, mw=2, bn=8, ku=4, stages=7), lm=dict(Q8, mw=4, bn=8, ku=2, stages=2)),
+}
+
+
+def small(model):
+    """A small model at batch 1: rings of large models, own rings, norms in the products, shorter splits of attention."""
+    own, q = SMALL[model.quant], model.quant
+    # only the stages that there are
+    for context in (256, 1024, 4096):
+        r = dict(work=f'small batch 1 context {context} type {q}')
+        for split in (512, 256, 128):
+            s = State(1, 1, context, split=split)
+            for label, cfg, fuse in (('large rings', start_for(1, q), False), ('own rings', own, False), ('own rings, fused', own, True), ('large rings, fused', start_for(1, q), True)):
+                if label.startswith('large') and split != 512:
+                    continue
+                t = time_step(model, s, cfg, fuse=fuse, reps=40, warm=5)
+                r[f'{label}, splits of {split}'] = (round(t, 1), round(1e6 / t))
+        note(**r)
+    s = State(1, 1, 1024, split=128)
+    r = dict(work=f'small parts type {q}', all=round(time_step(model, s, own, fuse=True, reps=40), 1))
+    for name in (*GEMMS, 'attention', 'rope', 'sample', 'embed'):
+        r['no ' + name] = round(time_step(model, s, own, fuse=True, skip=(name,), reps=20), 1)
+    note(**r)
+
+
+def quant_large(kind):
+    """Where do many rows win by dequantising into scratch? Products by registers (gemm_q) and by tiles, TFLOP/s."""
+    qk, unit = UNIT[kind]
+    model = Model.__new__(Model)
+    model.quant = kind
+    ku = 1 if kind > 8 else 4
+    for name in ('qkv', 'o', 'gateup', 'down'):
+        n, k, epi = GEMMS[name]
+        w = model.units(up(n, 64) // 16 * (k // qk), unit)
+        tiles = torch.zeros(n // 64, k // 64, 4096, dtype=torch.float16, device=dev)
+        strips = up(n, 64) // 16
+        unpack = Launch(K('dequantise.cu', TYPE=kind, ACT=1), (-(-k // 256), strips), 128, 0, [('p', w), ('p', tiles), ('i', k // 64), ('i', strips)])
+        r = dict(work=f'quantised product {name} type {kind}', dequantiseUs=round(time_graph(lambda st: [unpack(st) for _ in range(5)], reps=3, warm=1) / 5, 1))
+        for m in (64, 128, 256, 512, 1024, 2048, 8192):
+            x = rand16(up(m, 64) // 64, k // 64, 4096, spread=1, dtype=torch.float16)
+            out = torch.zeros(m * (n // 2 if epi == 'silu' else n) + 8192, dtype=torch.float32 if epi == 'residual' else torch.float16, device=dev)
+            stride = FF // 64 if epi == 'silu' else n
+            line = {}
+            cases = {f'q{mw}x{bn}k{u}s{st}' + ('' if wg else 'm'): ('q', dict(type=kind, mw=mw, bn=bn, ku=u, stages=st, wgmma=wg), w)
+                     for mw, bn, u, st, wg in [(8, 64, ku, 3, 1), (8, 128, max(1, ku // 2), 2, 1), (4, 128, max(1, ku // 2), 3, 1), (4, 64, ku, 3, 0)] + ([(4, 256, 1, 2, 1)] if kind < 9 else [])
+                     if bn <= up(m, 64) and st * stage_bytes(dict(kind='q', type=kind, mw=mw, bn=bn, ku=u)) + mw * 2560 + 64 < 227 * 1024}
+            c = START[m] if m in START else None
+            c = dict(c[name]) if c else dict(kind='wgmma', wgs=2, bn=256, kt=1, stages=4, grid=SMS)
+            cases['tiles'] = (c.pop('kind'), c, tiles)
+            for label, (gemm_kind, o, weights) in cases.items():
+                try:
+                    l = gemm(gemm_kind, epi, 1, weights, x, out, m, n, k // 64, stride, **o)
+                    line[label] = round(time_graph(lambda st: [l(st) for _ in range(5)], reps=3, warm=1) / 5, 1)
+                except Exception as e:
+                    line[label] = str(e)[:40]
+            r[f'{m} rows, us'] = line
         note(**r)
 
 
@@ -467,6 +543,11 @@ if __name__ == '__main__':
                 final(model)
             elif p[0] == 'prefillGroups':
                 prefill_groups(model())
+            elif p[0] == 'small':
+                small(model(int(p[1])))
+            elif p[0] == 'quantLarge':
+                globals()['ACT'] = 1
+                quant_large(int(p[1]))
             elif p[0] == 'groups':
                 groups()
             elif p[0] == 'products':

@@ -97,6 +97,38 @@ def check_product(act, n, k, ms):
     return
 
 
+def check_fused(act, n, k, kind=0):
+    """A product that makes the norm of its rows itself: the bits of norm, then product."""
+    x, weight = randn(8, k) * (1 + 30 * (torch.rand(1, k, device=dev) < 0.02)), torch.rand(k, device=dev, generator=g_rand) + 0.5
+    k64 = k // 64
+    if kind:
+        raw, _ = random_quants(kind, n, k)
+        qk, unit = UNIT[kind]
+        w = torch.zeros(up(n, 64) // 16 * (k // qk) * unit, dtype=torch.uint8, device=dev)
+        repack(kind, act, raw, w, raw.shape[1], n, 0, k, k64)()
+        variants = [dict(type=kind, mw=mw, bn=8, ku=1 if kind > 8 else 4, stages=3) for mw in (1, 2, 4)]
+    else:
+        w = to_tiles(randn(n, k, spread=0.02).to(act_type(act)))
+        variants = [dict(mw=mw, bn=8, kt=kt, stages=4) for mw, kt in ((1, 4), (2, 2), (4, 4))]
+    for epi, stride in (('store', n), ('silu', n // 128)):
+        for m in (1, 3, 8):
+            tiles = torch.full((1, k64, 4096), float('nan'), dtype=act_type(act), device=dev)
+            norm(act, k, x, weight, tiles, None, m, k, k64, 1e-5)()
+            size = (m * n,) if epi == 'store' else (up(n // 2, 64) * 64,)
+            outs = []
+            for v in variants:
+                for fused in (0, 1):
+                    for grid in (None, 3):
+                        out = poison(*size, dtype=torch.float16 if epi == 'store' else act_type(act))
+                        more = dict(norm=k, normed=(x, weight, k, 1e-5)) if fused else {}
+                        gemm('q' if kind else 'mma', epi, act, w, None if fused else tiles, out, m, n, k64, stride, grid=grid, **v, **more)()
+                        outs.append(out)
+            torch.cuda.synchronize()
+            differ = [int((bytes_of(o) != bytes_of(outs[0])).sum()) for o in outs]
+            written = int(torch.isfinite(outs[0].float()).sum())
+            record(f'norm in the product act={act} n={n} k={k} type={kind} {epi} m={m}', sum(differ) == 0 and written >= m * n // 2, differ=differ, written=written)
+
+
 def check_epilogues(act):
     dt = act_type(act)
     n, k, m = 256, 192, 70
@@ -127,6 +159,19 @@ def check_epilogues(act):
                 keep = h
             if b is None:
                 record('silu bits ' + name, torch.equal(bytes_of(from_tiles(h, m, 128)), bytes_of(from_tiles(keep, m, 128))))
+
+
+def fused():
+    for act in (0, 1):
+        for k in (64, 576, 960, 1024):
+            attempt('fused', check_fused, act, 256, k)
+    for kind, k in ((8, 576), (2, 960), (12, 768), (13, 512), (14, 1024)):
+        attempt('fused', check_fused, 1, 256, k, kind)
+
+
+def splits():
+    for bits in (16, 8, 4):
+        attempt('attention', check_attention, 64, 9, 3, 64, bits, 0, [1, 127, 129, 700], False, split=128)
 
 
 def products():
@@ -163,9 +208,9 @@ def random_quants(kind, n, k):
                 b[:, :, 2:4] = m.view(torch.uint8).view(n, nb, 2)
                 v = (v.double() * d.double()[..., None] + m.double()[..., None]).float()
         return b.view(n, -1), v.reshape(n, k)
-    nb, size = k // 256, {12: 144, 14: 210}[kind]
+    nb, size = k // 256, {12: 144, 13: 176, 14: 210}[kind]
     b = torch.randint(0, 256, (n, nb, size), dtype=torch.uint8, device=dev)
-    if kind == 12:
+    if kind in (12, 13):
         d, dm = f16(torch.rand(n, nb, device=dev) * 2e-4 + 1e-5), f16(torch.rand(n, nb, device=dev) * 1e-3)
         b[:, :, 0:2] = d.view(torch.uint8).view(n, nb, 2)
         b[:, :, 2:4] = dm.view(torch.uint8).view(n, nb, 2)
@@ -178,8 +223,11 @@ def random_quants(kind, n, k):
             else:
                 sc[..., j] = (s[..., j + 4] & 15) | ((s[..., j - 4] >> 6) << 4)
                 mn[..., j] = (s[..., j + 4] >> 4) | ((s[..., j] >> 6) << 4)
-        qs = b[:, :, 16:].view(n, nb, 4, 32)
-        q = torch.stack([qs & 15, qs >> 4], 3).reshape(n, nb, 8, 32)
+        qs = b[:, :, -128:].reshape(n, nb, 4, 32)
+        q = torch.stack([qs & 15, qs >> 4], 3).reshape(n, nb, 8, 32).int()
+        if kind == 13:
+            high = b[:, :, 16:48].int()
+            q |= torch.stack([((high >> j) & 1) << 4 for j in range(8)], 2)
         v = (q.double() * (d.double()[..., None] * sc.double())[..., None] - (dm.double()[..., None] * mn.double())[..., None]).float()
     else:
         d = f16(torch.rand(n, nb, device=dev) * 2e-5 + 1e-6)
@@ -221,7 +269,7 @@ def check_quant(kind, act, n, k, ms):
     got = from_tiles(tiles, n, k)
     e = rel(got, values)
     want = values.to(act_type(act))
-    record(f'dequantise type={kind} act={act}', torch.equal(got, want) or (kind == 14 and e < 5e-3) or (act and kind in (3, 12) and e < 1e-3), differ=int((got != want).sum()), error=e)
+    record(f'dequantise type={kind} act={act}', torch.equal(got, want) or (kind == 14 and e < 5e-3) or (act and kind in (3, 12, 13) and e < 1e-3), differ=int((got != want).sum()), error=e)
     tok = torch.tensor([0, n - 1, 5, 13, n // 2], dtype=torch.int32, device=dev)
     out = poison(5, k)
     embed(kind, act, units, out, tok, None, tok, None, None, 5, k, k64, k, n, 0)()
@@ -280,10 +328,10 @@ def rope_reference(x, angles, dims, neox):
     return y
 
 
-def check_attention(hd, heads, kv_heads, block_len, bits, act, lengths, neox, dims=None, wide=False):
+def check_attention(hd, heads, kv_heads, block_len, bits, act, lengths, neox, dims=None, wide=False, split=512):
     dims = dims or hd
-    name = f'hd={hd} heads={heads}/{kv_heads} block={block_len} bits={bits} act={act} lengths={lengths}'
-    g = Geometry(hd, heads, kv_heads, block_len, bits, layers=2)
+    name = f'hd={hd} heads={heads}/{kv_heads} block={block_len} bits={bits} act={act} lengths={lengths} split={split}'
+    g = Geometry(hd, heads, kv_heads, block_len, bits, layers=2, split=split)
     T = sum(lengths)
     stride = (heads + 2 * kv_heads) * hd
     qkv = randn(T, stride).half()
@@ -330,7 +378,7 @@ def check_attention(hd, heads, kv_heads, block_len, bits, act, lengths, neox, di
     k64 = up(width, 64) // 64
     limit = 1.5e-3 if act else 4e-3
     base = None
-    splits = max(lengths) // 512 + 1
+    splits = max(lengths) // split + 1
     group = heads // kv_heads
 
     def tasks_of(tokens):
@@ -631,18 +679,50 @@ def sanitize():
     global MMA, WG
     MMA, WG = [MMA[0], MMA[5]], [WG[0], WG[4], WG[8]]
     attempt('products', check_product, 0, 136, 704, (1, 70))
+    attempt('fused', check_fused, 0, 128, 576)
+    attempt('fused', check_fused, 1, 128, 576, 8)
     full = quant_variants
     globals()['quant_variants'] = lambda kind: full(kind)[:2] + full(kind)[-3:-2]
-    for kind in (12, 14, 8):
+    for kind in (12, 13, 14, 8):
         attempt('quant', check_quant, kind, 1, 72, 1536, (9,))
     for bits in (16, 8, 4):
         attempt('attention', check_attention, 64, 4, 2, 16, bits, 1, [70, 530], True)
     attempt('attention', check_attention, 128, 4, 1, 64, 16, 0, [600], True)
+    attempt('bits', GROUPS['bits'])
     attempt('awkward', awkward)
     attempt('sample', check_sampling, 5003, 6, 3, 1, 3)
 
 
-GROUPS = {'sanitize': sanitize, 'products': products, 'quants': quants, 'attentions': attentions, 'smalls': smalls, 'samples': samples}
+def bits():
+    """What the device asks at its start: the same sums in seven ways."""
+    compile_all([key_of('bits.cu', ACT=act, WGMMA=int(ARCH == 'sm_90a')) for act in (0, 1)])
+    for act in (0, 1):
+        wgmma = int(ARCH == 'sm_90a')
+        ways = 7 if wgmma else 3
+        out = poison(ways, 64, 64)
+        launch = Launch(K('bits.cu', ACT=act, WGMMA=wgmma), (ways,), 128, 0, [('p', out)])
+        launch()
+        torch.cuda.synchronize()
+        t = time.time()
+        launch()
+        torch.cuda.synchronize()
+        t = time.time() - t
+        differ = [int((out[i].view(torch.int32) != out[0].view(torch.int32)).sum()) for i in range(ways)]
+        record(f'bits act={act}', bool(torch.isfinite(out).all()) and differ[2] > 1000 and sum(differ) == differ[2], differ=differ, ms=round(1000 * t, 3))
+
+
+def sanitize_new():
+    """Less of it, for the race checker, which is slow."""
+    full = quant_variants
+    globals()['quant_variants'] = lambda kind: full(kind)[:2] + full(kind)[-3:-2]
+    attempt('fused', check_fused, 0, 128, 576)
+    attempt('fused', check_fused, 1, 128, 576, 8)
+    attempt('quant', check_quant, 13, 1, 72, 512, (9,))
+    attempt('attention', check_attention, 64, 4, 2, 64, 16, 0, [150], False, split=128)
+    attempt('bits', GROUPS['bits'])
+
+
+GROUPS = {'sanitizeNew': sanitize_new, 'fused': fused, 'splits': splits, 'bits': bits, 'sanitize': sanitize, 'products': products, 'quants': quants, 'attentions': attentions, 'smalls': smalls, 'samples': samples}
 t0 = time.time()
 GROUPS[sys.argv[1]]()
 bad = [r for r in results if not r['ok']]

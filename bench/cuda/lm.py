@@ -182,31 +182,35 @@ def act_type(act):
 
 SMS = torch.cuda.get_device_properties(0).multi_processor_count
 EPI = {'store': 0, 'residual': 1, 'silu': 2, 'logits': 3}
-UNIT = {8: (64, 1088), 2: (64, 576), 3: (64, 640), 12: (256, 2368), 14: (256, 3360)}
+UNIT = {8: (64, 1088), 2: (64, 576), 3: (64, 640), 12: (256, 2368), 13: (256, 2880), 14: (256, 3360)}
 
 
-def gemm_fields(w, x, out, bias, rows, n, k64, stride):
-    return [('p', w), ('p', x), ('p', out), ('p', bias), ('i', rows), ('i', n), ('i', k64), ('i', stride)]
+def gemm_fields(w, x, out, bias, rows, n, k64, stride, normed=None):
+    """normed: (f32 rows, weights of the norm, stride, eps) of a product that makes the norm itself."""
+    raw, weight, raw_stride, eps = normed or (None, None, 0, 0.0)
+    return [('p', w), ('p', x), ('p', out), ('p', bias), ('i', rows), ('i', n), ('i', k64), ('i', stride), ('p', raw), ('p', weight), ('i', raw_stride), ('f', eps)]
 
 
 def gemm_key(kind, epi, act, **o):
     if kind == 'mma':
-        return key_of('gemm_mma.cu', EPI=EPI[epi], ACT=act, MW=o['mw'], NW=o.get('nw', 1), BN=o['bn'], KT=o['kt'], STAGES=o['stages'])
+        return key_of('gemm_mma.cu', EPI=EPI[epi], ACT=act, MW=o['mw'], NW=o.get('nw', 1), BN=o['bn'], KT=o['kt'], STAGES=o['stages'],
+                      NORM=o.get('norm', 0))
     if kind == 'wgmma':
         return key_of('gemm_wgmma.cu', EPI=EPI[epi], ACT=act, WGS=o.get('wgs', 1), BN=o['bn'], KT=o['kt'], STAGES=o['stages'],
                       WHOLE=o.get('whole', 0), TILE_GROUP=o.get('group', 8))
     return key_of('gemm_q.cu', EPI=EPI[epi], ACT=act, TYPE=o['type'], MW=o['mw'], BN=o['bn'], KU=o['ku'], STAGES=o['stages'],
-                  WGMMA=o.get('wgmma', 0))
+                  WGMMA=o.get('wgmma', 0), NORM=o.get('norm', 0))
 
 
-def gemm(kind, epi, act, w, x, out, rows, n, k64, stride, bias=None, pdl=False, grid=None, **o):
+def gemm(kind, epi, act, w, x, out, rows, n, k64, stride, bias=None, pdl=False, grid=None, normed=None, **o):
     file, defs = gemm_key(kind, epi, act, **o)
     f = K(file, **dict(defs))
-    stages, bn = o['stages'], o['bn']
+    stages, bn, norm = o['stages'], o['bn'], o.get('norm', 0)
+    tokens = 0 if norm else bn * 128
     if kind == 'mma':
         warps = o['mw'] * o.get('nw', 1)
         per, block = 16 * o['mw'], 32 * (warps + 1)
-        stage = o['kt'] * (o['mw'] * 2048 + bn * 128)
+        stage = o['kt'] * (o['mw'] * 2048 + tokens)
     elif kind == 'wgmma':
         wgs = o.get('wgs', 1)
         per, block, warps = 64 * wgs, 384 if wgs == 2 and bn == 256 else 128 * wgs + 32, 4 * wgs
@@ -214,11 +218,11 @@ def gemm(kind, epi, act, w, x, out, rows, n, k64, stride, bias=None, pdl=False, 
     else:
         qk, unit = UNIT[o['type']]
         per, block, warps = 16 * o['mw'], 32 * (o['mw'] + 1), o['mw']
-        stage = up(o['ku'] * (qk // 64) * bn * 128 + o['ku'] * o['mw'] * unit, 1024)
-    shared = stages * stage + warps * 2560 + 16 * stages
+        stage = up(o['ku'] * (qk // 64) * tokens + o['ku'] * o['mw'] * unit, 1024)
+    shared = stages * stage + warps * 2560 + 16 * stages + 16 * norm
     tiles = -(-n // per) * -(-rows // bn)
     g = min(tiles, grid) if grid else tiles
-    return Launch(f, (g,), block, shared, gemm_fields(w, x, out, bias, rows, n, k64, stride), pdl=pdl)
+    return Launch(f, (g,), block, shared, gemm_fields(w, x, out, bias, rows, n, k64, stride, normed), pdl=pdl)
 
 
 def repack(kind, act, src, dst, row_bytes, rows, first, inputs, k64, step=8, offset=0):
@@ -239,7 +243,8 @@ def embed(kind, act, table, out, tokens, drawn, positions, inverse, angles, rows
 
 
 class Geometry:
-    def __init__(self, hd, heads, kv_heads, block_len, bits, layers=1):
+    def __init__(self, hd, heads, kv_heads, block_len, bits, layers=1, split=512):
+        self.split = split
         self.hd, self.heads, self.kv_heads, self.block_len, self.bits, self.layers = hd, heads, kv_heads, block_len, bits, layers
         self.row_bytes = hd * bits // 8
         self.params = 0 if bits == 16 else 8
@@ -259,10 +264,10 @@ def rope_store(g, qkv, angles, kv, tables, positions, slots, count, rows, stride
 
 def attention_key(g, act, kind, **o):
     if kind == 'decode':
-        return key_of('attention_decode.cu', **g.defs, ACT=act, STAGES=o['stages'])
+        return key_of('attention_decode.cu', **g.defs, ACT=act, STAGES=o['stages'], SPLIT_LEN=g.split)
     if kind == 'wgmma':
-        return key_of('attention_wgmma.cu', **g.defs, ACT=act, WGS=o['wgs'], STAGES=o['stages'])
-    return key_of('attention.cu', **g.defs, ACT=act, WARPS=o['warps'], STAGES=o['stages'])
+        return key_of('attention_wgmma.cu', **g.defs, ACT=act, WGS=o['wgs'], STAGES=o['stages'], SPLIT_LEN=g.split)
+    return key_of('attention.cu', **g.defs, ACT=act, WARPS=o['warps'], STAGES=o['stages'], SPLIT_LEN=g.split)
 
 
 def attention(g, act, kind, kv, q, out, partial, weights, arrived, tables, tasks, n_tasks, stride, k64, max_blocks, splits, scale=None, pdl=False, **o):
@@ -296,9 +301,12 @@ def graph(run):
     s = torch.cuda.Stream()
     torch.cuda.synchronize()
     ok(cu.cuStreamBeginCapture_v2(ctypes.c_void_p(s.cuda_stream), 0))
-    run(s.cuda_stream)
     g, e = ctypes.c_void_p(), ctypes.c_void_p()
-    ok(cu.cuStreamEndCapture(ctypes.c_void_p(s.cuda_stream), ctypes.byref(g)))
+    try:
+        run(s.cuda_stream)
+    finally:
+        rc = cu.cuStreamEndCapture(ctypes.c_void_p(s.cuda_stream), ctypes.byref(g))
+    ok(rc)
     ok(cu.cuGraphInstantiateWithFlags(ctypes.byref(e), g, ctypes.c_ulonglong(0)))
     torch.cuda.synchronize()
 

@@ -47,7 +47,7 @@ LM_DEVICE void embed_eight(const LmEmbed &p, int row, int k, float *v) {
   const u8 *s = unit + LM_SCALES + (LM_IS_K ? 64 * (segment % 4) : 0) + 8 * g + 4 * half;
   float scale, minimum = 0.0f;
   int b = j >> 1;
-  if (LM_TYPE == LM_Q4_K) {
+  if (LM_IS_45K) {
     u32 d = *(const u32 *)(unit + LM_UNIT_SCALES + 8 * g + 4 * half);
     scale = half_to_float(d & 0xffff) * (float)s[b];
     minimum = -(half_to_float(d >> 16) * (float)s[2 + b]);
@@ -70,6 +70,10 @@ LM_DEVICE void embed_eight(const LmEmbed &p, int row, int k, float *v) {
       if (LM_TYPE == LM_Q6_K) {
         u32 h = *(const u32 *)(unit + LM_HIGH_BITS + 256 * (segment % SEGMENTS) + 8 * lane + 4 * (j >> 1));
         n |= ((h >> (8 * (j & 1) + 2 * i + 16 * (e & 1))) & 3) << 4;
+      }
+      if (LM_TYPE == LM_Q5_K) {
+        u32 h = *(const u32 *)(unit + LM_HIGH_BITS + 128 * (segment % SEGMENTS) + 4 * lane);
+        n |= ((h >> (4 * j + i + 16 * (e & 1))) & 1) << 4;
       }
       q = (float)n - (LM_TYPE == LM_Q4_0 ? 8.0f : LM_TYPE == LM_Q6_K ? 32.0f : 0.0f);
     }

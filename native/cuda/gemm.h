@@ -10,10 +10,16 @@
 //   2 SILU      weights hold gate and up interleaved by 8 rows; silu(gate) · up in the activation type, tiled
 //   3 LOGITS    f32, row-major
 #pragma once
-#include "common.h"
+#include "norm.h"
 
 #ifndef LM_EPI
 #define LM_EPI 0
+#endif
+
+// LM_NORM  0, or inputs (a multiple of 64) with LM_BN 8: the block makes the RMS norm of its up to eight rows itself, with the
+//          sums of norm.cu, and reads no tiles of activations: a kernel less between two products of a small model
+#ifndef LM_NORM
+#define LM_NORM 0
 #endif
 
 #ifndef LM_TILE_GROUP
@@ -29,7 +35,24 @@ struct LmGemm {
   int n;              // output features of the product (SILU: 2 × hidden)
   int k64;            // inputs / 64, rounded up; inputs beyond the true ones are zero on both sides
   int stride;         // values between rows of out, a multiple of 4; SILU: tiles in a row of tiles of out
+  // LM_NORM only
+  const float *x;     // f32 rows
+  const float *norm;  // weights of the norm
+  int xStride;
+  float eps;
 };
+
+#if LM_NORM
+/** The multiplying warps: rows → tiles of eight rows at `to`. Waits for the kernel before. */
+template <int WARPS_>
+LM_DEVICE void make_inputs(const LmGemm &p, u8 *to, int warp, int lane) {
+  WarpNorm<LM_NORM> norm;
+  norm.fetch(p.norm, lane);
+  pdl_wait();
+  for (int row = warp; row < p.rows; row += WARPS_) norm.row(p.x + (i64)row * p.xStride, p.eps, to, row, lane);
+  asm volatile("bar.sync 1, %0;" ::"n"(32 * WARPS_) : "memory");
+}
+#endif
 
 /** Bytes that the epilogue of one warp needs in shared memory: 32 tokens × (16 + 4) f32. */
 #define LM_STAGING 2560

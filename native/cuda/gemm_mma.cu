@@ -6,11 +6,12 @@
 // LM_KT  tiles of 64 inputs in a stage
 // LM_STAGES
 // Block: 32 · (LM_MW · LM_NW + 1) threads, the last warp copies. Grid: any; a block takes tiles blockIdx.x, + gridDim.x, …
-// Shared memory: LM_STAGES · LM_KT · (LM_MW · 2,048 + LM_BN · 128) + LM_MW · LM_NW · LM_STAGING + 16 · LM_STAGES.
+// Shared memory: LM_STAGES · LM_KT · (LM_MW · 2,048 + LM_BN · 128) + LM_MW · LM_NW · LM_STAGING + 16 · LM_STAGES; with LM_NORM
+// no LM_BN · 128, but 16 · LM_NORM more.
 #include "gemm.h"
 
 #define STAGE_A (LM_KT * LM_MW * 2048)
-#define STAGE_B (LM_KT * LM_BN * 128)
+#define STAGE_B (LM_NORM ? 0 : LM_KT * LM_BN * 128)
 #define STAGE (STAGE_A + STAGE_B)
 #ifndef LM_NW
 #define LM_NW 1
@@ -55,6 +56,7 @@ LM_DEVICE void copy_tokens(const LmGemm &p, int first, int k, int kts, u32 dst, 
     }
 }
 LM_DEVICE u32 token_bytes(const LmGemm &p, int first, int kts) {
+  if (LM_NORM) return 0;
   int rows = p.rows - first;
   return (rows < LM_BN ? rows : LM_BN) * 128 * kts;
 }
@@ -86,7 +88,7 @@ LM_DEVICE void produce(const LmGemm &p, u32 ring, u32 full, u32 empty, int lane)
           copy_weights(p, weight, n.n64, k, kts, at, bar, lane, policy);
         }
         if (pass == 1) {
-          copy_tokens(p, token * LM_BN, k, kts, at + STAGE_A, bar, lane);
+          if (!LM_NORM) copy_tokens(p, token * LM_BN, k, kts, at + STAGE_A, bar, lane);
           copies_done(bar);
         }
         total = i + 1;
@@ -154,7 +156,12 @@ LM_KERNEL __launch_bounds__(32 * (WARPS + 1), 1) gemm(const __grid_constant__ Lm
   }
   Tiles n = tiles_of(p);
   int i = 0;
+#if LM_NORM
+  u32 normed = empty + 8 * LM_STAGES;
+  make_inputs<WARPS>(p, memory + (normed - ring), warp, lane);
+#else
   pdl_wait();
+#endif
   for (int tile = blockIdx.x; tile < n.weight * n.token; tile += gridDim.x) {
     int weight, token;
     tile_of(tile, n.weight, n.token, &weight, &token);
@@ -167,7 +174,12 @@ LM_KERNEL __launch_bounds__(32 * (WARPS + 1), 1) gemm(const __grid_constant__ Lm
     for (int s = 0; s < n.stages; s++, i++) {
       int stage = i % LM_STAGES, kts = p.k64 - s * LM_KT < LM_KT ? p.k64 - s * LM_KT : LM_KT;
       barrier_wait(full + 8 * stage, (i / LM_STAGES) & 1);
-      multiply(ring + stage * STAGE, ring + stage * STAGE + STAGE_A + first * 128, kts, warp % LM_MW, lane, sum);
+#if LM_NORM
+      u32 b = normed + s * LM_KT * 1024;
+#else
+      u32 b = ring + stage * STAGE + STAGE_A + first * 128;
+#endif
+      multiply(ring + stage * STAGE, b, kts, warp % LM_MW, lane, sum);
       release_stage(empty + 8 * stage, lane);
     }
     epilogue<NT>(p, sum, residual, feature, token * LM_BN + first, staging + warp * LM_STAGING, lane);

@@ -1,13 +1,13 @@
 // Matrix product with quantised weights, dequantised in registers: mma.sync, or wgmma with a in registers (LM_WGMMA = 1).
 //
-// LM_TYPE     GGML's number: Q4_0, Q4_1, Q8_0, Q4_K, Q6_K
+// LM_TYPE     GGML's number: Q4_0, Q4_1, Q8_0, Q4_K, Q5_K, Q6_K
 // LM_MW       warps that multiply, 16 output features each: 1, 2, 4, 8; with wgmma 4 or 8
 // LM_BN       tokens of a tile: 8, 16, 32, 64, 128; wgmma 256 too
 // LM_KU       units of inputs (quant.h) in a stage
 // LM_STAGES
 // Block: 32 · (LM_MW + 1) threads, the last warp copies. Grid: any; a block takes tiles blockIdx.x, + gridDim.x, …
 // Shared memory: LM_STAGES · STAGE + LM_MW · LM_STAGING + 16 · LM_STAGES with STAGE = STAGE_B + LM_KU · LM_MW · unit bytes
-// rounded up to 1,024, STAGE_B = LM_KU · (QK / 64) · LM_BN · 128.
+// rounded up to 1,024, STAGE_B = LM_KU · (QK / 64) · LM_BN · 128; with LM_NORM STAGE_B = 0, and 16 · LM_NORM more.
 #include "quant.h"
 #include "gemm.h"
 #ifndef LM_WGMMA
@@ -19,7 +19,7 @@
 
 #define SEGMENTS (LM_QK / 64)
 #define KT (LM_KU * SEGMENTS)
-#define STAGE_B (KT * LM_BN * 128)
+#define STAGE_B (LM_NORM ? 0 : KT * LM_BN * 128)
 #define STAGE_A (LM_KU * LM_MW * LM_UNIT)
 #define STAGE ((STAGE_B + STAGE_A + 1023) / 1024 * 1024)
 #define NT (LM_BN / 8)
@@ -72,13 +72,13 @@ LM_DEVICE void produce(const LmGemm &p, u32 ring, u32 full, u32 empty, int lane)
         if (pass == 0 && i >= LM_STAGES) goto next_pass;
         if (pass == 1 && i >= ahead) barrier_wait(empty + 8 * stage, ((i / LM_STAGES) & 1) ^ 1);
         if (pass == 0 || i >= ahead) {
-          expect_bytes(bar, strips * units * LM_UNIT + rows * 128 * units * SEGMENTS);
+          expect_bytes(bar, strips * units * LM_UNIT + (LM_NORM ? 0 : rows * 128 * units * SEGMENTS));
           copy_weights(p, weight, strips, n.units, k, units, at + STAGE_B, bar, lane, policy);
         }
         if (pass == 0) {
           ahead = i + 1;
         } else {
-          copy_tokens(p, token * LM_BN, k * SEGMENTS, units * SEGMENTS, at, bar, lane);
+          if (!LM_NORM) copy_tokens(p, token * LM_BN, k * SEGMENTS, units * SEGMENTS, at, bar, lane);
           copies_done(bar);
         }
       }
@@ -138,7 +138,12 @@ LM_KERNEL __launch_bounds__(32 * (LM_MW + 1), 1) gemm(const __grid_constant__ Lm
   }
   Tiles n = tiles_of(p);
   int i = 0;
+#if LM_NORM
+  u32 normed = empty + 8 * LM_STAGES;
+  make_inputs<LM_MW>(p, memory + (normed - ring), warp, lane);
+#else
   pdl_wait();
+#endif
   for (int tile = blockIdx.x; tile < n.weight * n.token; tile += gridDim.x) {
     int weight, token;
     tile_of(tile, n.weight, n.token, &weight, &token);
@@ -156,7 +161,11 @@ LM_KERNEL __launch_bounds__(32 * (LM_MW + 1), 1) gemm(const __grid_constant__ Lm
         u32 unit = at + STAGE_B + (warp * LM_KU + u) * LM_UNIT;
 #pragma unroll
         for (int e = 0; e < SEGMENTS; e++) {
+#if LM_NORM
+          u32 b = normed + ((s * LM_KU + u) * SEGMENTS + e) * 1024;
+#else
           u32 b = at + (u * SEGMENTS + e) * LM_BN * 128;
+#endif
 #if LM_WGMMA
           // the values of one segment are made while the product of the one before may still run
           SegmentQuants q = segment_quants(unit, e, lane);

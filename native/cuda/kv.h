@@ -27,7 +27,9 @@
 /** Tokens that are contiguous whatever the block length: tiles of attention are copied in such pieces. */
 #define LM_PIECE (LM_BLOCK_LEN % 64 == 0 ? 64 : LM_BLOCK_LEN % 32 == 0 ? 32 : 16)
 /** Positions whose sums are made alone and then merged in order. */
+#ifndef LM_SPLIT_LEN
 #define LM_SPLIT_LEN 512
+#endif
 
 /** Byte of 16-byte chunk `chunk` (8 dims) of a token's K or V row, 16 bits. */
 LM_DEVICE u32 kv_half_offset(int token, int chunk) {

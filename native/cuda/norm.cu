@@ -1,8 +1,8 @@
-// RMS norm: f32 rows → activations in tiles. 256 threads a row, always: one order of summation.
+// RMS norm: f32 rows → activations in tiles. 256 threads a row.
 //
 // LM_WIDTH  values a row. Rows of `in` and `weight` are readable up to the next multiple of 4, where `in` holds zeros.
 // Block: 256 threads. Grid: rows.
-#include "common.h"
+#include "norm.h"
 
 struct LmNorm {
   const float *in;
@@ -38,18 +38,14 @@ LM_KERNEL __launch_bounds__(256) rms_norm(const __grid_constant__ LmNorm p) {
     x[i] = q < QUADS ? load_f128(in + 4 * q) : make_float4(0, 0, 0, 0);
   }
 #pragma unroll
-  for (int i = 0; i < EACH; i++) sum = fma_(x[i].x, x[i].x, fma_(x[i].y, x[i].y, fma_(x[i].z, x[i].z, fma_(x[i].w, x[i].w, sum))));
-#pragma unroll
-  for (int d = 16; d > 0; d >>= 1) sum += __shfl_xor_sync(~0u, sum, d);
+  for (int i = 0; i < EACH; i++) sum = norm_quad(x[i], sum);
+  sum = norm_lanes(sum);
   if (lane == 0) sums[warp] = sum;
   __syncthreads();
-  sum = ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]));
-  float k = 1.0f / sqrtf(sum / (float)LM_WIDTH + p.eps);
+  float k = norm_factor(sums, LM_WIDTH, p.eps);
 #pragma unroll
   for (int i = 0; i < EACH; i++) {
     int q = threadIdx.x + 256 * i;
-    if (q < QUADS)
-      *(uint2 *)(p.out + tiled_offset(row, 4 * q, p.k64)) = make_uint2(pack_act(x[i].x * k * w[i].x, x[i].y * k * w[i].y),
-                                                                      pack_act(x[i].z * k * w[i].z, x[i].w * k * w[i].w));
+    if (q < QUADS) *(uint2 *)(p.out + tiled_offset(row, 4 * q, p.k64)) = norm_pack(x[i], k, w[i]);
   }
 }

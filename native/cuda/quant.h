@@ -6,6 +6,7 @@
 //   nibbles  16 bytes a lane: pair i in nibbles i and i + 4 of word j
 //   bytes    2 × 16 bytes a lane (groups 0, 1; groups 2, 3): byte 2i, 2i + 1 of pair i; stored as value + 128
 //   2 bits   8 bytes a lane, two groups a word: pair i of group j at bits 8 · (j % 2) + 2i and 16 more
+//   1 bit    4 bytes a lane: pair i of group j at bits 4j + i and 16 more
 // Scales: 8 bytes for each g and segment, [row g, row g + 8]. Missing rows are zero in all fields: their weights are zero.
 //
 //   type   QK   unit                                                                                  bytes  bits a weight
@@ -13,6 +14,7 @@
 //   Q4_0   64   nibbles 512 · d 64                                                                      576  4.5
 //   Q4_1   64   nibbles 512 · d 64 · m 64                                                               640  5
 //   Q4_K   256  nibbles 2,048 · 4 × (sc, sc, m, m u8) 256 · (d, dmin f16) 64                          2,368  4.625
+//   Q5_K   256  nibbles 2,048 · 1 bit 512 · 4 × (sc, sc, m, m u8) 256 · (d, dmin f16) 64            2,880  5.625
 //   Q6_K   256  nibbles 2,048 · 2 bits 1,024 · 4 × (sc s8 × 4) 256 · d f16 32                         3,360  6.5625
 //
 // A weight has one value wherever it is used, so the same bits come out everywhere. bf16 activations: in f32, rounded once. f16
@@ -25,16 +27,26 @@
 #define LM_Q4_1 3
 #define LM_Q8_0 8
 #define LM_Q4_K 12
+#define LM_Q5_K 13
 #define LM_Q6_K 14
 
-#define LM_IS_K (LM_TYPE == LM_Q4_K || LM_TYPE == LM_Q6_K)
+/** 6-bit scales and minima, from one pair of f16 each 256 inputs. */
+#define LM_IS_45K (LM_TYPE == LM_Q4_K || LM_TYPE == LM_Q5_K)
+#define LM_IS_K (LM_IS_45K || LM_TYPE == LM_Q6_K)
+#define LM_HAS_MINIMUM (LM_IS_45K || LM_TYPE == LM_Q4_1)
 #define LM_QK (LM_IS_K ? 256 : 64)
 #define LM_UNIT                                                                                                             \
-  (LM_TYPE == LM_Q8_0 ? 1088 : LM_TYPE == LM_Q4_0 ? 576 : LM_TYPE == LM_Q4_1 ? 640 : LM_TYPE == LM_Q4_K ? 2368 : 3360)
+  (LM_TYPE == LM_Q8_0   ? 1088                                                                                             \
+   : LM_TYPE == LM_Q4_0 ? 576                                                                                              \
+   : LM_TYPE == LM_Q4_1 ? 640                                                                                              \
+   : LM_TYPE == LM_Q4_K ? 2368                                                                                             \
+   : LM_TYPE == LM_Q5_K ? 2880                                                                                             \
+                        : 3360)
 /** Bytes of quants in a segment; where the scales of segment s begin; of a unit's own scales. */
 #define LM_SEGMENT (LM_TYPE == LM_Q8_0 ? 1024 : 512)
-#define LM_SCALES (LM_TYPE == LM_Q8_0 ? 1024 : LM_TYPE == LM_Q4_K ? 2048 : LM_TYPE == LM_Q6_K ? 3072 : 512)
-#define LM_UNIT_SCALES (LM_TYPE == LM_Q4_K ? 2304 : 3328)
+#define LM_SCALES (LM_TYPE == LM_Q8_0 ? 1024 : LM_TYPE == LM_Q4_K ? 2048 : LM_TYPE == LM_Q5_K ? 2560 : LM_TYPE == LM_Q6_K ? 3072 : 512)
+#define LM_UNIT_SCALES (LM_SCALES + 256)
+/** Where K-quants have what is beyond nibbles. */
 #define LM_HIGH_BITS 2048
 
 /** Scale and minimum of the lane's two rows, for both blocks of 32 (four of 16 for Q6_K) of a segment. */
@@ -50,7 +62,7 @@ LM_DEVICE SegmentScales segment_scales(u32 unit, int segment, int g) {
   SegmentScales r;
   uint2 s = shared_u64(unit + LM_SCALES + (LM_IS_K ? 64 * segment : 0) + 8 * g);
   u32 own[2] = {0, 0};
-  if (LM_TYPE == LM_Q4_K) {
+  if (LM_IS_45K) {
     uint2 d = shared_u64(unit + LM_UNIT_SCALES + 8 * g);
     own[0] = d.x, own[1] = d.y;
   }
@@ -71,7 +83,7 @@ LM_DEVICE SegmentScales segment_scales(u32 unit, int segment, int g) {
     } else {
 #pragma unroll
       for (int b = 0; b < 2; b++) {
-        if (LM_TYPE == LM_Q4_K) {
+        if (LM_IS_45K) {
           r.scale[row][b] = d * byte_to_float(w, b);
           r.minimum[row][b] = -(half_to_float(own[row] >> 16) * byte_to_float(w, 2 + b));
         } else {
@@ -101,6 +113,7 @@ LM_DEVICE SegmentQuants segment_quants(u32 unit, int segment, int lane) {
     uint2 h = shared_u64(unit + LM_HIGH_BITS + 256 * segment + 8 * lane);
     r.high[0] = h.x, r.high[1] = h.y;
   }
+  if (LM_TYPE == LM_Q5_K) r.high[0] = shared_u32(unit + LM_HIGH_BITS + 128 * segment + 4 * lane);
   return r;
 }
 
@@ -111,6 +124,9 @@ LM_DEVICE u32 quant_pair(const SegmentQuants &q, int j, int i) {
 #elif LM_TYPE == LM_Q6_K
   u32 x = and_or(q.w[j] >> (4 * i), 0x000f000f, 0x64006400);
   return hsub2(x | (((q.high[j >> 1] >> (8 * (j & 1) + 2 * i)) & 0x00030003) << 4), 0x64206420);
+#elif LM_TYPE == LM_Q5_K
+  u32 x = and_or(q.w[j] >> (4 * i), 0x000f000f, 0x64006400);
+  return hsub2(x | (((q.high[0] >> (4 * j + i)) & 0x00010001) << 4), 0x64006400);
 #else
   return hsub2(and_or(q.w[j] >> (4 * i), 0x000f000f, 0x64006400), LM_TYPE == LM_Q4_0 ? 0x64086408 : 0x64006400);
 #endif
@@ -125,11 +141,11 @@ LM_DEVICE void dequantise(const SegmentQuants &q, const SegmentScales &s, int j,
     float scale = s.scale[row][block], minimum = s.minimum[row][j >> 1];
     if (LM_ACT) {
       u32 s2 = pack_half_exact(scale, scale);
-      a[i] = LM_TYPE == LM_Q4_K || LM_TYPE == LM_Q4_1 ? hfma2(pair, s2, pack_half_exact(minimum, minimum)) : hmul2(pair, s2);
+      a[i] = LM_HAS_MINIMUM ? hfma2(pair, s2, pack_half_exact(minimum, minimum)) : hmul2(pair, s2);
       continue;
     }
     float2 v = half2_to_float2(pair);
-    if (LM_TYPE == LM_Q4_K || LM_TYPE == LM_Q4_1) {
+    if (LM_HAS_MINIMUM) {
       v.x = fma_(v.x, scale, minimum);
       v.y = fma_(v.y, scale, minimum);
     } else {

@@ -1,6 +1,6 @@
 // Weights: from GGUF rows to the tiles (16 bits, common.h) or units (quantised, quant.h) that the products read.
 //
-// LM_TYPE  GGML's number: F32 0, F16 1, BF16 30 → tiles of the activation type; Q4_0, Q4_1, Q8_0, Q4_K, Q6_K → units
+// LM_TYPE  GGML's number: F32 0, F16 1, BF16 30 → tiles of the activation type; Q4_0, Q4_1, Q8_0, Q4_K, Q5_K, Q6_K → units
 // The whole destination is zeroed first. A matrix may come in pieces of whole rows, and two matrices may share one
 // destination: gate and up interleaved by 8 rows (step 16, offsets 0 and 8), q, k and v one after another (step 8).
 // Block: 256 threads. Grid: (items + 255) / 256 with items = rows · ceil(in / 8) (16 bits) or rows · k64 · 4.
@@ -58,6 +58,10 @@ LM_DEVICE u32 raw_quant(const u8 *row, int k) {
 #elif LM_TYPE == LM_Q4_K
   u32 b = row[k / 256 * 144 + 16 + k % 256 / 64 * 32 + k % 32];
   return k & 32 ? b >> 4 : b & 15;
+#elif LM_TYPE == LM_Q5_K
+  const u8 *block = row + k / 256 * 176;
+  u32 b = block[48 + k % 256 / 64 * 32 + k % 32];
+  return (k & 32 ? b >> 4 : b & 15) | ((block[16 + k % 32] >> (k % 256 / 32)) & 1) << 4;
 #else
   const u8 *block = row + k / 256 * 210;
   int h = k % 256 / 128, quarter = k % 128 / 32, l = k % 32;
@@ -65,7 +69,7 @@ LM_DEVICE u32 raw_quant(const u8 *row, int k) {
   return (quarter & 2 ? low >> 4 : low & 15) | ((high >> (2 * quarter)) & 3) << 4;
 #endif
 }
-/** 6-bit scale (part 0) or minimum (part 1) of block b of a Q4_K superblock. */
+/** 6-bit scale (part 0) or minimum (part 1) of block b of a superblock of Q4_K or Q5_K. */
 LM_DEVICE u32 k_scale(const u8 *s, int b, int part) {
   if (b < 4) return s[b + 4 * part] & 63;
   u32 low = part ? s[b + 4] >> 4 : s[b + 4] & 15;
@@ -76,8 +80,8 @@ LM_DEVICE u32 k_scale(const u8 *s, int b, int part) {
 LM_DEVICE void put_scales(const u8 *row, u8 *unit, int segment, int in, int g, int half) {
   const int INNER = LM_IS_K ? segment % 4 : 0;
   u8 *to = unit + LM_SCALES + 64 * INNER + 8 * g + 4 * half;
-#if LM_TYPE == LM_Q4_K
-  const u8 *block = row + segment / 4 * 144;
+#if LM_IS_45K
+  const u8 *block = row + segment / 4 * (LM_TYPE == LM_Q4_K ? 144 : 176);
   int b = 2 * (segment % 4);
   *(u32 *)to = k_scale(block + 4, b, 0) | k_scale(block + 4, b + 1, 0) << 8 | k_scale(block + 4, b, 1) << 16 | k_scale(block + 4, b + 1, 1) << 24;
   if (INNER == 0) *(u32 *)(unit + LM_UNIT_SCALES + 8 * g + 4 * half) = load_u16(block) | load_u16(block + 2) << 16;
@@ -127,11 +131,16 @@ LM_KERNEL __launch_bounds__(256) repack(const __grid_constant__ LmRepack p) {
       int at = 8 * (j & 1) + 2 * half;
       high[j >> 1] |= (e[0] >> 4) << at | (e[1] >> 4) << (at + 16) | (e[2] >> 4) << (at + 4) | (e[3] >> 4) << (at + 20);
     }
+    if (LM_TYPE == LM_Q5_K) {
+      int at = 4 * j + half;
+      high[0] |= (e[0] >> 4) << at | (e[1] >> 4) << (at + 16) | (e[2] >> 4) << (at + 2) | (e[3] >> 4) << (at + 18);
+    }
   }
   if (LM_TYPE == LM_Q6_K) {
     u8 *w = unit + LM_HIGH_BITS + 256 * (segment % SEGMENTS) + 8 * lane;
     atomicOr((u32 *)w, high[0]);
     atomicOr((u32 *)(w + 4), high[1]);
   }
+  if (LM_TYPE == LM_Q5_K) atomicOr((u32 *)(unit + LM_HIGH_BITS + 128 * (segment % SEGMENTS) + 4 * lane), high[0]);
 }
 #endif

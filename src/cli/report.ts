@@ -11,6 +11,7 @@ function memoryLines(m: MemorySplit, verbose: boolean): string {
   const sequences = Math.floor((m.kvBlocks * m.blockLen) / 1024);
   return `${table([
     ['memory', formatBytes(m.freeBytes), 'free before loading'],
+    ...(m.promisedBytes > 0 ? [['  promised', formatBytes(m.promisedBytes), 'to other longmind processes']] : []),
     ['  weights', formatBytes(m.weightBytes), ''],
     ['  workspace', formatBytes(m.workspaceBytes), ''],
     [

@@ -5,7 +5,7 @@ import type { DiskSpace } from '../config.js';
 import type { Device, KvLayout } from '../device/device.js';
 import { errors, formatBytes } from '../errors.js';
 import type { TierInfo } from '../types.js';
-import { DiskTier } from './disk-tier.js';
+import { type DiskProgram, DiskTier } from './disk-tier.js';
 import { Mover, stagingBuffers } from './mover.js';
 
 export interface TiersOptions {
@@ -16,14 +16,21 @@ export interface TiersOptions {
   model: string;
   kv: KvLayout;
   sessionLen: number;
+  /** KV blocks of the device. */
+  blocks: number;
   /** Tells what is nobody's fault, and goes on. */
   onProblem: (problem: string) => void;
   /** Something ended while the engine may sleep. */
   onWake: () => void;
+  /** Of the disk's thread, if it is not its own. */
+  diskProgram?: DiskProgram;
 }
 
 /** Transfers under way when the process is asked to end are waited for, but not for long. */
 const CLOSE_MS = 10_000;
+/** Copies to host memory under way: so many bytes, and so many blocks at most. */
+const HOST_WRITE_BYTES = 2 ** 29;
+const MAX_HOST_WRITES = 256;
 
 export class Tiers {
   readonly config: TierConfig;
@@ -39,7 +46,10 @@ export class Tiers {
   ) {
     const { blockBytes } = device.kv;
     const host = Math.floor(options.host / blockBytes);
-    const maxWrites = Math.max(1, Math.min(8, stagingBuffers(blockBytes) >> 1));
+    // copies to host memory alone need no buffers, and what was not saved in time is lost
+    const maxWrites = disk
+      ? Math.max(1, Math.min(8, stagingBuffers(blockBytes) >> 1))
+      : Math.max(1, Math.min(MAX_HOST_WRITES, Math.floor(HOST_WRITE_BYTES / blockBytes), options.blocks >> 2));
     this.config = { host, disk: disk?.layout.slots ?? 0, maxWrites };
     this.#found = (disk?.found ?? []).map(({ slot, ...node }) => ({ disk: slot, ...node }));
   }
@@ -60,8 +70,8 @@ export class Tiers {
     const key = createHash('sha256')
       .update(JSON.stringify([model, kv, device.info.kernels]))
       .digest('hex');
-    const { onProblem, onWake } = options;
-    const tier = disk && DiskTier.open({ ...disk, blockBytes, blockLen: kv.blockLen, key, onProblem, onWake });
+    const { onProblem, onWake, diskProgram: program } = options;
+    const tier = disk && DiskTier.open({ ...disk, blockBytes, blockLen: kv.blockLen, key, onProblem, onWake, program });
     return new Tiers(device, tier, options);
   }
 

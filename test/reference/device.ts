@@ -19,7 +19,7 @@ import {
 import { errors, invariant } from '../../src/errors.js';
 import type { TensorSource } from '../../src/types.js';
 import { decodeTensor } from './formats.js';
-import { Reference, type ReferenceTensor } from './forward.js';
+import { type Arithmetic, Reference, type ReferenceTensor } from './forward.js';
 import { drawToken, logSoftmax } from './sample.js';
 
 export class ReferenceDevice implements Device, KvTransfers {
@@ -43,6 +43,8 @@ export class ReferenceDevice implements Device, KvTransfers {
   #open: Ticket = -1;
   #transfers = 0;
 
+  constructor(private readonly arithmetic: Arithmetic = 'int8') {}
+
   workspaceBytes(_program: Program, limits: StepLimits): number {
     return 8 * limits.maxTokens;
   }
@@ -59,7 +61,7 @@ export class ReferenceDevice implements Device, KvTransfers {
       return `${block}/${position % kv.blockLen}`;
     };
     this.#options = options;
-    this.#reference = new Reference(program, readTensors(program, source), kv, true, place);
+    this.#reference = new Reference(program, readTensors(program, source), kv, this.arithmetic, place);
     this.#result = createResult(limits);
     return { weightBytes: this.weightBytes(program, source), workspaceBytes: this.workspaceBytes(program, limits) };
   }
@@ -142,6 +144,8 @@ export class ReferenceDevice implements Device, KvTransfers {
     return 8 * layers * blockLen * 2 * kvHeads * headDim;
   }
 
+  readonly writeRate = null;
+
   allocateHost(bytes: number): Uint8Array {
     return new Uint8Array(new SharedArrayBuffer(bytes));
   }
@@ -188,25 +192,35 @@ export class ReferenceDevice implements Device, KvTransfers {
 }
 
 /** The tensors that the program names, as numbers. */
-function readTensors(program: Program, source: TensorSource): Map<string, ReferenceTensor> {
+export function readTensors(program: Program, source: TensorSource): Map<string, ReferenceTensor> {
   const names = new Set(
     program.ops.flatMap((op) => {
       if (op.op === 'linear') return op.outputs.flatMap((o) => (o.bias === null ? [o.weight] : [o.weight, o.bias]));
       return 'weight' in op ? [op.weight] : [];
     }),
   );
-  const fd = fs.openSync(source.path, 'r');
+  return new Map([...names].map((name) => [name, readTensor(source, name)]));
+}
+
+function readTensor(source: TensorSource, name: string): ReferenceTensor {
+  const { type, shape, offset, byteLength, file, runs, add = 0 } = source.tensors.get(name)!;
+  const rows = shape.length > 1 ? shape[1]! : 1;
+  const bytes = new Uint8Array(byteLength);
+  const fd = fs.openSync(file ?? source.path, 'r');
   try {
-    return new Map(
-      [...names].map((name) => {
-        const { type, shape, offset, byteLength } = source.tensors.get(name)!;
-        const bytes = new Uint8Array(byteLength);
-        fs.readSync(fd, bytes, 0, byteLength, offset);
-        const count = shape.reduce((a, b) => a * b, 1);
-        return [name, { type, shape, values: decodeTensor(type, bytes, count) }];
-      }),
-    );
+    let at = 0;
+    for (const run of runs ?? [{ offset, rows }]) {
+      const length = (byteLength / rows) * run.rows;
+      fs.readSync(fd, bytes, at, length, run.offset);
+      at += length;
+    }
   } finally {
     fs.closeSync(fd);
   }
+  const values = decodeTensor(
+    type,
+    bytes,
+    shape.reduce((a, b) => a * b, 1),
+  );
+  return { type, shape, values: add === 0 ? values : values.map((v) => v + add) };
 }

@@ -1,10 +1,16 @@
 /**
  * The forward pass in plain TypeScript and f64: what every device must agree with, to rounding. One function an operation,
  * no blocking, no tricks. It rounds only where the design says that bits are dropped: K and V as they are stored, and
- * (if asked) activations as they meet quantised weights.
+ * (if asked) activations and weights as a device's products meet them.
  */
-import type { KvLayout, Op, Program, RopeConfig, Step } from '../../src/device/device.js';
+import type { Activation, KvLayout, Op, Program, RopeConfig, Step } from '../../src/device/device.js';
 import { halfToNumber, numberToHalf } from './formats.js';
+
+/**
+ * What products read: int8 activations where weights are quantised (the CPU device), everything as it is, or activations and
+ * weights in 16 bits, with q, k, v and attention's weights in f16 (the CUDA device).
+ */
+export type Arithmetic = 'int8' | 'exact' | 'f16' | 'bf16';
 
 export interface ReferenceTensor {
   /** GGML type: quantised weights meet activations in int8. */
@@ -17,15 +23,24 @@ export interface ReferenceTensor {
 export class Reference {
   /** K and V by 'layer/place': kvHeads × headDim values each, as stored. */
   readonly stored = new Map<string, { k: Float64Array; v: Float64Array }>();
+  /** A value as products read it; as q, k, v and attention's weights are kept. */
+  readonly #round: (x: number) => number;
+  readonly #keep: (x: number) => number;
+  readonly #weights = new Map<string, Float32Array>();
 
   constructor(
     readonly program: Program,
     readonly tensors: ReadonlyMap<string, ReferenceTensor>,
-    readonly kv: Pick<KvLayout, 'bits'>,
-    readonly quantiseActivations = true,
+    /** 32: K and V are not rounded. */
+    readonly kv: { bits: KvLayout['bits'] | 32 },
+    readonly arithmetic: Arithmetic = 'int8',
     /** Names the place where a position of a slot's sequence is stored. */
     private readonly place = (_step: Step, slot: number, position: number) => `${slot}/${position}`,
-  ) {}
+  ) {
+    const as = (x: number) => x;
+    this.#round = arithmetic === 'f16' ? toHalf : arithmetic === 'bf16' ? toBf16 : as;
+    this.#keep = this.#round === as ? as : toHalf;
+  }
 
   /** Runs a step, whose tokens must all be ids. Returns (logits, vocab) of the rows in logitRows. */
   step(step: Step): Float64Array[] {
@@ -42,20 +57,27 @@ export class Reference {
     const rows = (name: string) => buffers.get(name)!;
     switch (op.op) {
       case 'embed': {
-        const { values, shape } = this.tensors.get(op.weight)!;
+        const { type, shape, values: exact } = this.tensors.get(op.weight)!;
+        const values = type.startsWith('Q') ? exact : this.#rounded(op.weight);
         const tokens = [...step.tokens.subarray(0, step.tokenCount)];
         buffers.set(
           op.out,
-          tokens.map((t) => Float64Array.from(values.subarray(t * shape[0], (t + 1) * shape[0]))),
+          tokens.map((t) =>
+            Float64Array.from(values.subarray(t * shape[0], (t + 1) * shape[0])).map((x) => x * (op.scale ?? 1)),
+          ),
         );
         break;
       }
-      case 'rmsNorm':
+      case 'rmsNorm': {
+        const residual = op.residual === undefined ? null : rows(op.residual);
+        const weight = this.tensors.get(op.weight)!.values;
+        const normed = rows(op.in).map((x) => inParts(x, op.parts ?? 1, (part) => rmsNorm(part, weight, op.eps)));
         buffers.set(
           op.out,
-          rows(op.in).map((x) => rmsNorm(x, this.tensors.get(op.weight)!.values, op.eps)),
+          normed.map((y, t) => y.map((v, i) => v + (residual?.[t][i] ?? 0))),
         );
         break;
+      }
       case 'linear':
         this.#linear(op, buffers);
         break;
@@ -71,7 +93,13 @@ export class Reference {
       case 'siluMul':
         buffers.set(
           op.out,
-          rows(op.gate).map((g, t) => g.map((x, i) => (x / (1 + Math.exp(-x))) * rows(op.up)[t][i])),
+          rows(op.gate).map((g, t) => g.map((x, i) => activate(x, op.activation) * rows(op.up)[t][i])),
+        );
+        break;
+      case 'softcap':
+        buffers.set(
+          op.in,
+          rows(op.in).map((x) => x.map((v) => op.cap * Math.tanh(v / op.cap))),
         );
         break;
       case 'gather':
@@ -91,13 +119,23 @@ export class Reference {
       const bias = o.bias === null ? null : this.tensors.get(o.bias)!.values;
       // products that make logits have finer activations on every device
       const fine = this.program.buffers.find((b) => b.name === op.in)!.perLogit;
-      const integer = this.quantiseActivations && !fine && w.type.startsWith('Q');
-      const products = inputs.map((x) => product(w, integer ? quantised(x) : x));
+      const integer = this.arithmetic === 'int8' && !fine && w.type.startsWith('Q');
+      const weights = this.#rounded(o.weight);
+      const products = inputs.map((x) => product(w.shape, weights, integer ? quantised(x) : x.map(this.#round)));
       buffers.set(
         o.out,
-        products.map((y, t) => y.map((v, i) => v + (bias?.[i] ?? 0) + (residual?.[t][i] ?? 0))),
+        products.map((y, t) => y.map((v, i) => (v + (bias?.[i] ?? 0)) * (op.scale ?? 1) + (residual?.[t][i] ?? 0))),
       );
     }
+  }
+
+  #rounded(name: string): Float32Array {
+    const known = this.#weights.get(name);
+    if (known) return known;
+    const { values } = this.tensors.get(name)!;
+    const rounded = this.#keep === toHalf ? values.map(this.#round) : values;
+    this.#weights.set(name, rounded);
+    return rounded;
   }
 
   #ropeAndStore(op: Extract<Op, { op: 'ropeAndStore' }>, step: Step, buffers: Map<string, Float64Array[]>): void {
@@ -107,7 +145,10 @@ export class Reference {
       const k = buffers.get(op.k)![t];
       const v = buffers.get(op.v)![t];
       for (const x of [buffers.get(op.q)![t], k]) {
+        x.set(x.map(this.#keep));
+        if (!op.rope) continue;
         for (let h = 0; h < x.length; h += headDim) rotate(x.subarray(h, h + headDim), position, op.rope);
+        x.set(x.map(this.#keep));
       }
       const slot = step.rowSlot[rowOf(step, t)];
       const key = `${op.layer}/${this.place(step, slot, position)}`;
@@ -118,6 +159,7 @@ export class Reference {
   /** What comes back after storing: f16, or per head asymmetric with f16 scale and zero. */
   #store(x: Float64Array): Float64Array {
     const { headDim } = this.program.dims;
+    if (this.kv.bits === 32) return x.slice();
     if (this.kv.bits === 16) return x.map(toHalf);
     const out = new Float64Array(x.length);
     const top = 2 ** this.kv.bits - 1;
@@ -137,24 +179,26 @@ export class Reference {
   #attend(op: Extract<Op, { op: 'attention' }>, q: Float64Array, step: Step, t: number): Float64Array {
     const slot = step.rowSlot[rowOf(step, t)];
     const position = step.positions[t];
-    const stored = Array.from({ length: position + 1 }, (_, p) => {
-      return this.stored.get(`${op.layer}/${this.place(step, slot, p)}`)!;
+    const first = op.window ? Math.max(0, position + 1 - op.window) : 0;
+    const stored = Array.from({ length: position + 1 - first }, (_, i) => {
+      return this.stored.get(`${op.layer}/${this.place(step, slot, first + i)}`)!;
     });
     const { headDim, heads, kvHeads } = this.program.dims;
     const out = new Float64Array(q.length);
     for (let h = 0; h < heads; h++) {
       const at = Math.floor(h / (heads / kvHeads)) * headDim;
       const scores: number[] = [];
-      for (let p = 0; p <= position; p++) {
+      for (let p = 0; p < stored.length; p++) {
         const { k } = stored[p];
         let s = 0;
         for (let d = 0; d < headDim; d++) s += q[h * headDim + d] * k[at + d];
-        scores.push(s * op.scale);
+        s *= op.scale;
+        scores.push(op.softcap ? op.softcap * Math.tanh(s / op.softcap) : s);
       }
       const top = Math.max(...scores);
-      const weights = scores.map((s) => Math.exp(s - top));
+      const weights = scores.map((s) => this.#keep(Math.exp(s - top)));
       const total = weights.reduce((a, b) => a + b, 0);
-      for (let p = 0; p <= position; p++) {
+      for (let p = 0; p < stored.length; p++) {
         const { v } = stored[p];
         for (let d = 0; d < headDim; d++) out[h * headDim + d] += (weights[p] / total) * v[at + d];
       }
@@ -164,11 +208,32 @@ export class Reference {
 }
 
 const toHalf = (x: number) => halfToNumber(numberToHalf(x));
+const word = new DataView(new ArrayBuffer(4));
+function toBf16(x: number): number {
+  word.setFloat32(0, x);
+  const bits = word.getUint32(0);
+  word.setUint32(0, (bits + 0x7fff + ((bits >>> 16) & 1)) & 0xffff0000);
+  return word.getFloat32(0);
+}
 
 function rowOf(step: Step, token: number): number {
   let row = 0;
   while (step.rowStart[row + 1] <= token) row++;
   return row;
+}
+
+/** SiLU, or GELU by its tanh approximation. */
+function activate(x: number, activation: Activation = 'silu'): number {
+  if (activation === 'silu') return x / (1 + Math.exp(-x));
+  return 0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3)));
+}
+
+/** `parts` equal pieces, each by itself. */
+function inParts(x: Float64Array, parts: number, f: (part: Float64Array) => Float64Array): Float64Array {
+  const width = x.length / parts;
+  const out = new Float64Array(x.length);
+  for (let i = 0; i < x.length; i += width) out.set(f(x.subarray(i, i + width)), i);
+  return out;
 }
 
 function rmsNorm(x: Float64Array, w: Float32Array, eps: number): Float64Array {
@@ -208,12 +273,11 @@ function roundEven(x: number): number {
   return rest > 0.5 || (rest === 0.5 && floor % 2 !== 0) ? floor + 1 : floor;
 }
 
-function product(w: ReferenceTensor, x: Float64Array): Float64Array {
-  const [inputs, outputs] = w.shape;
+function product([inputs, outputs]: number[], w: Float32Array, x: Float64Array): Float64Array {
   const out = new Float64Array(outputs);
   for (let o = 0; o < outputs; o++) {
     let sum = 0;
-    for (let i = 0; i < inputs; i++) sum += w.values[o * inputs + i] * x[i];
+    for (let i = 0; i < inputs; i++) sum += w[o * inputs + i] * x[i];
     out[o] = sum;
   }
   return out;

@@ -98,6 +98,7 @@ function fakeLibrary(fake: FakeOptions, asked: Record<string, unknown>[], engine
       recall: async (_engine, { onProgress: _, ...options }) => options,
       sessionsCompare: async (open, o) => ({ ...(await measured(open, o)), rows: [] }) as never,
       sessionsSweep: async (open, o) => ({ ...(await measured(open, o)), points: [] }) as never,
+      sessionsDisk: async (open, o) => ({ ...(await measured(open, o)), rows: [] }) as never,
       sessionsJournal: async (open, o) => (await measured(open, o)) as never,
       perplexity: async ({ onProgress: _, ...options }) => ({ ...options, rows: [] }) as never,
     }),

@@ -4,6 +4,7 @@
 // p = 2^(s - max), Σp and Σp·v, token after token. Spans are merged in order. Nothing of this depends on the block
 // length, on which queries share a task, or on whether spans were computed by one task or by several.
 // Rows of a task: (token, head of the group). Masked lanes are selected away, never multiplied.
+// Tokens before a row's window have weight 0: their scores are -Infinity, and spans that hold no other are skipped.
 namespace LM_NS {
 
 #if defined(LM_BUILD_AVX512)
@@ -281,7 +282,12 @@ LM_INLINE void finish(float *out, const float *T, float L, int hd) {
   for (int d = 0; d < hd; d += 16) v_store(out + d, v_mul(v_load(T + d), k));
 }
 
-/** One span: s = p, o, m, l for all rows. Returns nothing for rows whose limit lies before the span. */
+/** First position that row r sees. */
+LM_INLINE int window_start(const LmAttention *a, int position) {
+  return a->window > 0 && position >= a->window ? position + 1 - a->window : 0;
+}
+
+/** One span: s = p, o, m, l for all rows. Returns nothing for rows that see nothing of the span. */
 template <int BITS>
 static void span(const LmAttention *a, const LmAttentionTask *t, const Tiles *tiles, int from, int rows, const AttentionScratch &w) {
   int hd = a->kv.headDim, group = a->heads / a->kv.heads;
@@ -295,8 +301,12 @@ static void span(const LmAttention *a, const LmAttentionTask *t, const Tiles *ti
   if (BITS != 16) v_parameters(w.scale, w.zero, v, n, hd, BITS);
   for (int r = 0; r < rows; r++) {
     int valid = t->position + r / group + 1 - from;
+    int low = window_start(a, t->position + r / group) - from;
     float *p = w.s + r * LM_SPAN;
-    if (valid > 0) {
+    if (valid > 0 && low < n) {
+      if (a->cap > 0)
+        for (int i = 0; i < 16 * count; i += 16) v_store(p + i, v_softcap(v_load(p + i), a->cap * 1.44269504088896341f));
+      for (int i = 0; i < low; i++) p[i] = -__builtin_inff();
       w.m[r] = softmax_row<BITS>(p, valid < n ? valid : n, n, w.l + r, w.scale, w.zero, w.zeros + r);
     } else {
       memset(p, 0, 64 * (size_t)count);
@@ -326,7 +336,8 @@ static void attention(const LmAttention *a, const LmAttentionTask *t, i32 kvHead
     }
     r += n;
   }
-  for (int s = t->spanFrom; s < t->spanTo; s++) {
+  int first = window_start(a, t->position) / LM_SPAN;  // of the row that sees farthest back
+  for (int s = t->spanFrom > first ? t->spanFrom : first; s < t->spanTo; s++) {
     int from = s * LM_SPAN;
     Tiles tiles;
     list_tiles(&tiles, a, t, kvHead, from, next);
@@ -334,14 +345,15 @@ static void attention(const LmAttention *a, const LmAttentionTask *t, i32 kvHead
     else if (a->kv.bits == 8) span<8>(a, t, &tiles, from, rows, w);
     else span<4>(a, t, &tiles, from, rows, w);
     for (int r = 0; r < rows; r++) {
-      if (t->position + r / group + 1 <= from) continue;
+      int start = window_start(a, t->position + r / group);
+      if (t->position + r / group + 1 <= from || start >= from + LM_SPAN) continue;
       if (t->partial) {
         float *p = t->partial + ((int64_t)(kvHead * t->spans + s) * group + r) * (hd + 2);
         memcpy(p, w.o + r * hd, 4 * (size_t)hd);
         p[hd] = w.m[r];
         p[hd + 1] = w.l[r];
       } else {
-        merge(w.M + r, w.L + r, w.total + r * hd, w.m[r], w.l[r], w.o + r * hd, hd, s == 0);
+        merge(w.M + r, w.L + r, w.total + r * hd, w.m[r], w.l[r], w.o + r * hd, hd, s == start / LM_SPAN);
       }
     }
   }
@@ -351,14 +363,15 @@ static void attention(const LmAttention *a, const LmAttentionTask *t, i32 kvHead
 }
 
 /** Joins the spans of one token that were computed apart: the same operations in the same order. */
-static void attention_merge(const LmAttention *a, const float *partial, i32 spans, i32 token, i32 kvHead) {
+static void attention_merge(const LmAttention *a, const float *partial, i32 spans, i32 token, i32 position, i32 kvHead) {
   int hd = a->kv.headDim, group = a->heads / a->kv.heads;
   for (int g = 0; g < group; g++) {
     float M = 0, L = 0;
     float *out = a->out + token * a->stride + (int64_t)(kvHead * group + g) * hd;
-    for (int s = 0; s < spans; s++) {
+    int first = window_start(a, position) / LM_SPAN;
+    for (int s = first; s < spans; s++) {
       const float *p = partial + ((int64_t)(kvHead * spans + s) * group + g) * (hd + 2);
-      merge(&M, &L, out, p[hd], p[hd + 1], p, hd, s == 0);
+      merge(&M, &L, out, p[hd], p[hd + 1], p, hd, s == first);
     }
     finish(out, out, L, hd);
   }

@@ -1,15 +1,17 @@
 /** The launches of a step: the plan's operations with grids for so many rows. */
 import type { ModelDims } from '../../types.js';
-import type { KvLayout, Step, StepResult } from '../device.js';
+import type { KvLayout, StepResult } from '../device.js';
 import type { Address } from './driver.js';
 import type { KernelSet } from './kernel-set.js';
 import type { KernelKey } from './kernels.js';
 import type { KvPool } from './memory.js';
-import { isFloat, type Plan, type PlanOp } from './plan.js';
+import { type NormOp, Norms, type ProductOp } from './norms.js';
+import { isFloat, type Matrix, type Plan, type PlanOp, up } from './plan.js';
 import { type Gpu, type ProductKernel, productKernel, ROW_CLASSES, rowClass } from './products.js';
-import { type Tasks, taskOffsets } from './tasks.js';
+import type { Tasks } from './tasks.js';
+import type { UploadLayout, UploadName } from './upload.js';
 import type { Weights } from './weights.js';
-import { strideOf, type Workspace } from './workspace.js';
+import { splitLen, strideOf, type Workspace } from './workspace.js';
 
 /** What one launch of the chain is made for; everything else is read on the device. */
 export interface ChainShape {
@@ -20,8 +22,8 @@ export interface ChainShape {
 }
 /** Where a step lies on the device. */
 export interface StepPlace {
-  extra: Address;
-  step: Address;
+  upload: Address;
+  layout: UploadLayout;
   result: Address;
   /** Result of the step before. */
   before: Address;
@@ -39,7 +41,6 @@ interface Model {
   gpu: Gpu;
   maxTokens: number;
   maxLogits: number;
-  maxBlocksPerRow: number;
 }
 
 export class Chain {
@@ -53,6 +54,8 @@ export class Chain {
   /** By operation and class of rows. */
   readonly #products = new Map<PlanOp, Map<number, ProductKernel>>();
   readonly #plain = new Map<PlanOp, KernelKey>();
+  readonly norms: Norms;
+  readonly #dequantise = new Map<number, KernelKey>();
 
   constructor(
     private readonly model: Model,
@@ -60,19 +63,20 @@ export class Chain {
   ) {
     const { dims, kv, gpu, act, plan } = model;
     const { headDim, heads, kvHeads } = dims;
+    this.norms = new Norms(plan, act, gpu);
     this.#group = heads / kvHeads;
     this.#rowBytes = (headDim * kv.bits) / 8;
     const params = kv.bits === 16 ? 0 : 8;
     this.#headBytes = kv.blockLen * (2 * this.#rowBytes + params);
     const tile = 64 * (2 * this.#rowBytes + params);
     const geometry = { HD: headDim, HEADS: heads, KV_HEADS: kvHeads, BLOCK_LEN: kv.blockLen, KV_BITS: kv.bits };
-    const wgmma = gpu.capability === 90 && kv.bits === 16 && (headDim === 64 || headDim === 128);
+    const wgmma = gpu.wgmma && kv.bits === 16 && (headDim === 64 || headDim === 128);
     const [units, stages] = wgmma ? [2, 3] : [4, 2];
     this.prefillTokens = Math.floor((wgmma ? 128 : 64) / this.#group);
     const more = wgmma ? units * 256 * headDim : 64 * units * headDim;
     this.#prefill = { block: wgmma ? 128 * 3 : 32 * 5, shared: stages * tile + 16 * stages + more };
     this.#decodeShared = 2 * tile + 32 + 2320;
-    const attention = { ...geometry, ACT: act, STAGES: stages };
+    const attention = { ...geometry, ACT: act, STAGES: stages, SPLIT_LEN: splitLen(dims) };
     this.#keys = {
       copy: { kernel: 'copy_blocks', macros: geometry },
       rope: { kernel: 'rope_store', macros: { ...geometry, ROPE_DIMS: plan.rope.dims, NEOX: plan.rope.neox ? 1 : 0 } },
@@ -100,7 +104,7 @@ export class Chain {
     }
   }
 
-  #wantProduct(op: Extract<PlanOp, { op: 'product' }>): void {
+  #wantProduct(op: ProductOp): void {
     const { plan, act, gpu, maxTokens, maxLogits } = this.model;
     const matrix = plan.matrices[op.matrix]!;
     const most = plan.buffers.get(op.out)!.perLogit ? maxLogits : maxTokens;
@@ -108,9 +112,11 @@ export class Chain {
     let below = 0;
     for (const rows of ROW_CLASSES) {
       if (below >= most) break;
-      const product = productKernel(matrix, act, op.epilogue, rows, gpu);
+      const width = this.norms.of(op, rows) ? matrix.inputs : 0;
+      const product = productKernel(matrix, act, op.epilogue, rows, gpu, width);
       byRows.set(rows, product);
       this.kernels.want(product.key, product.shared);
+      if (product.scratch) this.kernels.want(this.dequantise(matrix), 0);
       below = rows;
     }
     this.#products.set(op, byRows);
@@ -136,16 +142,8 @@ export class Chain {
   }
 
   /** Launches everything of a step into the stream. */
-  run(
-    shape: ChainShape,
-    place: StepPlace,
-    step: Step,
-    result: StepResult,
-    weights: Weights,
-    work: Workspace,
-    pool: KvPool,
-  ): void {
-    new Launcher(this.model, this.kernels, shape, place, step, result, weights, work, pool).run(this);
+  run(shape: ChainShape, place: StepPlace, result: StepResult, weights: Weights, work: Workspace, pool: KvPool): void {
+    new Launcher(this.model, this.kernels, shape, place, result, weights, work, pool).run(this);
   }
 
   copyBlocks(l: Launcher): void {
@@ -160,7 +158,7 @@ export class Chain {
   }
 
   rope(l: Launcher, op: Extract<PlanOp, { op: 'rope' }>): void {
-    const { dims, maxBlocksPerRow } = this.model;
+    const { dims } = this.model;
     l.launch(this.#keys.rope, [l.shape.tokens, Math.ceil((dims.heads + 2 * dims.kvHeads) / 8), 1], 256, 0, {
       qkv: l.buffer(op.qkv),
       angles: l.work.angles,
@@ -168,17 +166,16 @@ export class Chain {
       blockBytes: l.pool.blockBytes,
       tables: l.field('blockTables'),
       positions: l.field('positions'),
-      slots: l.place.extra,
+      slots: l.field('slots'),
       count: l.count('tokens'),
       stride: l.stride(op.qkv),
-      maxBlocks: maxBlocksPerRow,
+      maxBlocks: l.columns,
     });
   }
 
   attention(l: Launcher, op: Extract<PlanOp, { op: 'attention' }>): void {
-    const { dims, maxBlocksPerRow, maxTokens } = this.model;
+    const { dims } = this.model;
     const { tasks } = l.shape;
-    const at = taskOffsets(maxTokens);
     const skipped = tasks.firstToken * dims.heads * tasks.splits;
     const values = {
       kv: this.#layer(l, op.layer),
@@ -189,18 +186,25 @@ export class Chain {
       weights: l.work.partialWeights - 8 * skipped,
       arrived: l.work.arrived,
       tables: l.field('blockTables'),
-      tasks: l.place.extra + 4 * at.decode,
+      tasks: l.field('decodeTasks'),
       stride: l.stride(op.qkv),
       k64: l.stride(op.out),
-      maxBlocks: maxBlocksPerRow,
+      maxBlocks: l.columns,
       splits: tasks.splits,
       scale: LOG2_E * op.scale,
     };
     const parts = Math.ceil(this.#group / 16);
     l.launch(this.#keys.decode, [tasks.decode, dims.kvHeads * parts, tasks.splits], 160, this.#decodeShared, values);
     const { block, shared } = this.#prefill;
-    const others = { ...values, partial: 0, weights: 0, arrived: 0, tasks: l.place.extra + 4 * at.prefill };
+    const others = { ...values, partial: 0, weights: 0, arrived: 0, tasks: l.field('prefillTasks') };
     l.launch(this.#keys.prefill, [tasks.prefill, dims.kvHeads, 1], block, shared, others);
+  }
+
+  dequantise({ type }: Matrix): KernelKey {
+    const known = this.#dequantise.get(type);
+    const key = known ?? { kernel: 'dequantise', macros: { TYPE: type, ACT: this.model.act } };
+    this.#dequantise.set(type, key);
+    return key;
   }
 
   product(op: PlanOp, rows: number): ProductKernel {
@@ -222,7 +226,6 @@ class Launcher {
     readonly kernels: KernelSet,
     readonly shape: ChainShape,
     readonly place: StepPlace,
-    readonly step: Step,
     readonly result: StepResult,
     readonly weights: Weights,
     readonly work: Workspace,
@@ -245,11 +248,15 @@ class Launcher {
     this.kernels.launch(key, { grid, block, shared }, values);
   }
 
-  field(name: keyof Step): Address {
-    return this.place.step + (this.step[name] as Int32Array).byteOffset;
+  field(name: UploadName): Address {
+    return this.place.upload + 4 * this.place.layout.at(name);
   }
   count(which: keyof typeof COUNTS): Address {
-    return this.place.step + COUNTS[which];
+    return this.place.upload + COUNTS[which];
+  }
+  /** From row to row of the block tables. */
+  get columns(): number {
+    return this.place.layout.sizes.columns;
   }
   buffer(name: string): Address {
     return this.work.buffers.get(name)!;
@@ -270,7 +277,7 @@ class Launcher {
         this.#embed(chain.plain(op), op);
         break;
       case 'norm':
-        this.#norm(chain.plain(op), op);
+        if (!chain.norms.made(op, this.rows(op.out))) this.#norm(chain.plain(op), op);
         break;
       case 'product':
         this.#product(chain, op);
@@ -330,7 +337,7 @@ class Launcher {
     });
   }
 
-  #norm(key: KernelKey, op: Extract<PlanOp, { op: 'norm' }>): void {
+  #norm(key: KernelKey, op: NormOp): void {
     const rows = this.rows(op.out);
     this.launch(key, [rows, 1, 1], 256, 0, {
       in: this.buffer(op.in),
@@ -344,15 +351,17 @@ class Launcher {
     });
   }
 
-  #product(chain: Chain, op: Extract<PlanOp, { op: 'product' }>): void {
+  #product(chain: Chain, op: ProductOp): void {
     const matrix = this.model.plan.matrices[op.matrix]!;
     const { address, bias } = this.weights.matrices[op.matrix]!;
     const rows = this.rows(op.out);
     if (rows === 0) return;
-    const { key, block, shared, features, rows: tile, most } = chain.product(op, rows);
+    const { key, block, shared, features, rows: tile, most, scratch } = chain.product(op, rows);
+    const norm = chain.norms.of(op, rows);
+    if (scratch) this.#dequantise(chain, matrix, address);
     const tiles = Math.ceil(matrix.features / features) * Math.ceil(rows / tile);
     this.launch(key, [most > 0 ? Math.min(most, tiles) : tiles, 1, 1], block, shared, {
-      weights: address,
+      weights: scratch ? this.weights.scratch : address,
       in: this.buffer(op.in),
       out: this.buffer(op.out) + 2 * op.column,
       bias,
@@ -360,7 +369,20 @@ class Launcher {
       n: matrix.features,
       k64: matrix.k64,
       stride: this.stride(op.out),
+      x: norm ? this.buffer(norm.in) : 0,
+      norm: norm ? this.weights.vectors.get(norm.weight)! : 0,
+      xStride: norm ? this.stride(norm.in) : 0,
+      eps: norm?.eps ?? 0,
     });
+  }
+
+  #dequantise(chain: Chain, matrix: Matrix, from: Address): void {
+    const { k64 } = matrix;
+    const strips = up(matrix.features, 64) / 16;
+    const values = { src: from, dst: this.weights.scratch, k64, strips };
+    this.launch(chain.dequantise(matrix), [Math.ceil(k64 / 4), strips, 1], 128, 0, values);
+    // a product reads its weights before it waits for the kernel before it, which here makes them
+    this.kernels.restart();
   }
 
   #sample(key: KernelKey, logits: string): void {
@@ -379,7 +401,7 @@ class Launcher {
     ];
     const values: Record<string, number> = {
       logits: this.buffer(logits),
-      scratch: this.work.scratch,
+      scratch: this.work.scratch.address,
       count: this.count('logits'),
       vocab: this.model.dims.vocab,
       stride: this.stride(logits),

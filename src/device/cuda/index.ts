@@ -16,6 +16,7 @@ import {
   type StepResult,
   type Ticket,
 } from '../device.js';
+import { testBits, wantBits } from './bits.js';
 import { Chain } from './chain.js';
 import type { Driver, GpuInfo } from './driver.js';
 import { type Compile, KernelSet } from './kernel-set.js';
@@ -24,6 +25,7 @@ import { openDriver, versionText } from './koffi-driver.js';
 import { DeviceMemory, KvPool } from './memory.js';
 import { findNvrtc } from './nvrtc.js';
 import { makePlan, type Plan } from './plan.js';
+import type { Gpu } from './products.js';
 import { StepQueue } from './queue.js';
 import { CudaTransfers } from './transfers.js';
 import { activationOf, loadWeights, typeOf, type Weights, wantRepack, weightBytes } from './weights.js';
@@ -34,8 +36,10 @@ export type { Compile } from './kernel-set.js';
 export { findNvrtc } from './nvrtc.js';
 
 /** To be raised whenever a kernel gives other bits than before. */
-const KERNELS = 1;
+const KERNELS = 2;
 const OLDEST_GPU = 80;
+/** The oldest driver that is tried: its kernels may be told to begin early. */
+const OLDEST_DRIVER = 12000;
 /** For modules, graphs and the driver itself. */
 const SPARE_BYTES = 768 * 2 ** 20;
 const DEPTH = 2;
@@ -65,6 +69,7 @@ export interface CudaFindings {
 
 /** What the driver says is there, without touching a GPU. @throws cuda_unavailable */
 export function findCuda(driver: Driver = openDriver()): CudaFindings {
+  if (driver.version < OLDEST_DRIVER) throw errors.cudaDriverTooOld(`it is for CUDA ${versionText(driver.version)}`);
   const gpus = driver.gpus();
   if (gpus.length === 0) throw errors.noCudaGpu('it lists none');
   return { driver: versionText(driver.version), major: Math.floor(driver.version / 1000), gpus };
@@ -91,6 +96,7 @@ export function createCudaDevice(options: CudaDeviceOptions = {}): Device {
 
 class CudaDevice implements Device {
   readonly info: DeviceInfo;
+  readonly #gpu: GpuInfo & Gpu;
   readonly cancel = new Int32Array(new SharedArrayBuffer(4));
   #loaded: {
     memory: DeviceMemory;
@@ -102,11 +108,12 @@ class CudaDevice implements Device {
 
   constructor(
     private readonly driver: Driver,
-    private readonly gpu: GpuInfo,
+    gpu: GpuInfo,
     private readonly table: Table,
     private readonly compile: Compile,
     private readonly onBuild?: CudaDeviceOptions['onBuild'],
   ) {
+    this.#gpu = { ...gpu, wgmma: gpu.capability === 90 };
     const arch = gpu.capability === 90 ? 'sm_90a' : `sm_${gpu.capability}`;
     this.info = {
       name: `cuda (${gpu.name})`,
@@ -135,7 +142,7 @@ class CudaDevice implements Device {
   }
 
   weightBytes(program: Program, source: TensorSource): number {
-    return weightBytes(this.#plan(program, source));
+    return weightBytes(this.#plan(program, source), this.#gpu);
   }
 
   load(program: Program, source: TensorSource, options: LoadOptions): LoadedMemory {
@@ -145,17 +152,24 @@ class CudaDevice implements Device {
     invariant(kv.headDim === dims.headDim && kv.kvHeads === dims.kvHeads, 'the KV layout is not of this model');
     if (kv.blockLen % 16 !== 0 || kv.blockLen < 16)
       throw errors.invalidOption('cacheBlockSeqLen', kv.blockLen, 'a multiple of 16');
-    const { driver, gpu } = this;
+    const { driver } = this;
+    const gpu = this.#gpu;
     const plan = this.#plan(program, source);
     const act = activationOf(plan);
-    const sizes = { weightBytes: weightBytes(plan), workspaceBytes: workspaceBytes(plan, dims, limits) };
     const kernels = new KernelSet(driver, this.table);
-    const { maxTokens, maxLogits, maxBlocksPerRow } = limits;
-    const chain = new Chain({ dims, plan, kv, act, gpu, maxTokens, maxLogits, maxBlocksPerRow }, kernels);
+    const { maxTokens, maxLogits } = limits;
+    const chainFor = (gpu: Gpu) => {
+      const chain = new Chain({ dims, plan, kv, act, gpu, maxTokens, maxLogits }, kernels);
+      kernels.load(this.compile, (done, total) => this.onBuild?.('compiling CUDA kernels', done, total));
+      return chain;
+    };
     wantRepack(plan, act, kernels);
-    kernels.load(this.compile, (done, total) => this.onBuild?.('compiling CUDA kernels', done, total));
+    wantBits(kernels, act, gpu.wgmma);
+    let chain = chainFor(gpu);
     const stream = driver.stream();
     kernels.stream = stream;
+    if (!this.#wgmmaAgrees(kernels, act)) chain = chainFor(gpu);
+    const sizes = { weightBytes: weightBytes(plan, gpu), workspaceBytes: workspaceBytes(plan, dims, limits) };
     kernels.debug = debug ?? false;
     const f = formatBytes;
     const split =
@@ -165,7 +179,7 @@ class CudaDevice implements Device {
     let weights: Weights;
     let work: Workspace;
     try {
-      weights = loadWeights(plan, act, source, driver, memory, kernels, onProgress);
+      weights = loadWeights(plan, act, gpu, source, driver, memory, kernels, onProgress);
       work = new Workspace(memory, plan, dims, limits, stream);
     } catch (e) {
       // who goes on without this device needs the memory
@@ -179,7 +193,7 @@ class CudaDevice implements Device {
     const logits = plan.ops.at(-1)!;
     invariant(logits.op === 'sample', 'a program ends with sampling');
     const queue = new StepQueue({ ...parts, logits: logits.in, cancel: this.cancel, depth: DEPTH });
-    this.#loaded = { memory, pool, kv: new CudaTransfers(driver, memory, pool, stream), queue, stream };
+    this.#loaded = { memory, pool, kv: new CudaTransfers(driver, memory, pool, stream, work.scratch), queue, stream };
     return sizes;
   }
 
@@ -215,6 +229,28 @@ class CudaDevice implements Device {
   get #ready() {
     invariant(this.#loaded, 'the device is not loaded, or closed');
     return this.#loaded;
+  }
+
+  /** False: wgmma adds otherwise than mma.sync on this GPU, so it is not used; that is said, and part of the key of stored KV. */
+  #wgmmaAgrees(kernels: KernelSet, act: number): boolean {
+    const { driver, info } = this;
+    const gpu = this.#gpu;
+    let agrees: boolean;
+    try {
+      agrees = testBits(driver, kernels, gpu, act);
+    } catch (e) {
+      driver.destroyStream(kernels.stream);
+      throw e;
+    }
+    if (agrees) return true;
+    gpu.wgmma = false;
+    info.kernels += '-mma';
+    this.onBuild?.(
+      `${gpu.name}: wgmma and mma.sync give different bits here; only mma.sync is used, so answers stay the same whatever is cached and prefill is slower`,
+      0,
+      0,
+    );
+    return false;
   }
 
   #plan(program: Program, source: TensorSource): Plan {

@@ -13,6 +13,7 @@ export const TYPES: Readonly<Record<string, number>> = {
   Q4_1: 3,
   Q8_0: 8,
   Q4_K: 12,
+  Q5_K: 13,
   Q6_K: 14,
   BF16: 30,
 };
@@ -23,6 +24,7 @@ export const UNITS: Readonly<Record<number, { inputs: number; bytes: number }>> 
   3: { inputs: 64, bytes: 640 },
   8: { inputs: 64, bytes: 1088 },
   12: { inputs: 256, bytes: 2368 },
+  13: { inputs: 256, bytes: 2880 },
   14: { inputs: 256, bytes: 3360 },
 };
 export const up = (n: number, to: number): number => Math.ceil(n / to) * to;
@@ -85,6 +87,18 @@ export function makePlan(program: Program, typeOf: (weight: string) => number): 
   return new Planner(program, typeOf).run();
 }
 
+/** Variations of operations that these kernels do not have: refused by name, never left out. @throws unsupported_model */
+function refuseUnknown(op: Op): void {
+  if (op.op === 'embed' && (op.scale ?? 1) !== 1) throw cannot('scale of the embeddings');
+  if (op.op === 'rmsNorm' && (op.parts ?? 1) !== 1) throw cannot('norm of each head');
+  if (op.op === 'rmsNorm' && op.residual !== undefined) throw cannot('norm after attention or feed-forward');
+  if (op.op === 'rmsNorm' && op.in === op.out) throw cannot('norm of queries and keys');
+  if (op.op === 'linear' && (op.scale ?? 1) !== 1) throw cannot('scale of residuals or logits');
+  if (op.op === 'attention' && (op.window ?? 0) !== 0) throw cannot('sliding window of attention');
+  if (op.op === 'attention' && (op.softcap ?? 0) !== 0) throw cannot('bound of the scores (softcap)');
+  if (op.op === 'siluMul' && (op.activation ?? 'silu') !== 'silu') throw cannot(`activation '${op.activation}'`);
+}
+
 class Planner {
   readonly #plan: Omit<Plan, 'rope'> = { ops: [], matrices: [], vectors: new Map(), buffers: new Map() };
   readonly #matrixIndex = new Map<string, number>();
@@ -103,6 +117,7 @@ class Planner {
     if (headDim % 16 !== 0 || headDim > 256) throw cannot(`attention with heads of ${headDim} values`);
     if (heads % kvHeads !== 0 || heads / kvHeads > 64) throw cannot(`attention of ${heads} heads over ${kvHeads}`);
     const { ops } = this.program;
+    for (const op of ops) refuseUnknown(op);
     for (let i = 0; i < ops.length; ) i += this.#add(ops[i]!, ops[i + 1], ops[i + 2]);
     if (!this.#rope) throw cannot('model without rotary positions');
     return { ...this.#plan, rope: this.#rope };
@@ -130,6 +145,7 @@ class Planner {
       case 'linear':
         return this.#linear(op, next, third);
       case 'ropeAndStore':
+        if (op.rope === null) throw cannot('layer without rotary positions');
         if (this.#rope && this.#rope !== op.rope) throw cannot('second kind of rotary positions');
         this.#rope = op.rope;
         ops.push({ op: 'rope', layer: op.layer, qkv: this.#qkv(op.q) });
@@ -142,6 +158,8 @@ class Planner {
         this.#buffer(op.out, 'tiles');
         ops.push({ op: 'silu', gate: op.gate, up: op.up, out: op.out });
         return 1;
+      case 'softcap':
+        throw cannot('bound of the logits (softcap)');
       case 'sample':
         ops.push(op);
         return 1;

@@ -22,6 +22,7 @@ const UNIT: Record<number, [number, number]> = {
   3: [64, 640],
   8: [64, 1088],
   12: [256, 2368],
+  13: [256, 2880],
   14: [256, 3360],
 };
 const MAY_BE_NULL = new Set(['bias', 'index']);
@@ -41,12 +42,31 @@ export interface Launched {
   values: Record<string, number>;
 }
 
+export interface Order {
+  order: 'upload' | 'download' | 'record' | 'wait';
+  stream: number;
+  event?: number;
+  bytes?: number;
+  at?: number;
+}
+
 export class FakeDriver implements Driver {
   version = 13000;
   info: GpuInfo = { name: 'fake', capability: 90, multiprocessors: 132, totalBytes: 2 ** 32, sharedBytes: 232448 };
   /** Bytes that may be allocated. */
   limit = 2 ** 32;
+  /** Bytes of host memory that may be pinned at a time. */
+  hostLimit = 2 ** 32;
+  /** Whether what was begun is done. */
+  idle = true;
+  /** What the kernel that tests the matrix instructions says: a value for each of its ways. */
+  bits = [0, 0, 1, 0, 0, 0, 0];
+  #bitsAt = 0;
   readonly launches: Launched[] = [];
+  /** Copies, and what waits for what. */
+  readonly orders: Order[] = [];
+  /** Launches, those of graphs among them. */
+  readonly ran: Launched[] = [];
   graphLaunches = 0;
   graphsMade = 0;
   readonly #memory = new Map<number, number>();
@@ -126,9 +146,11 @@ export class FakeDriver implements Driver {
     this.#used -= bytes;
   }
 
-  pin(host: Uint8Array): void {
+  pin(host: Uint8Array): boolean {
+    if (host.length > this.hostLimit) return false;
     assert.ok(host.buffer instanceof SharedArrayBuffer && !this.#pinned.has(host.buffer));
     this.#pinned.add(host.buffer);
+    return true;
   }
   unpin(host: Uint8Array): void {
     assert.ok(this.#pinned.delete(host.buffer));
@@ -136,10 +158,14 @@ export class FakeDriver implements Driver {
   upload(to: number, from: Uint8Array, stream: number): void {
     this.#check(to, from.length, 'upload');
     this.#is(stream, 'stream');
+    this.orders.push({ order: 'upload', stream, bytes: from.length, at: to });
   }
   download(to: Uint8Array, from: number, stream: number): void {
     this.#check(from, to.length, 'download');
     this.#is(stream, 'stream');
+    this.orders.push({ order: 'download', stream, bytes: to.length, at: from });
+    if (from === this.#bitsAt)
+      for (let way = 0; way < to.length / 16384; way++) to.fill(this.bits[way]!, 16384 * way, 16384 * (way + 1));
   }
 
   stream = () => this.#handle('stream');
@@ -150,13 +176,16 @@ export class FakeDriver implements Driver {
   record(event: number, stream: number): void {
     this.#is(event, 'event');
     this.#is(stream, 'stream');
+    this.orders.push({ order: 'record', stream, event });
   }
   streamWait(stream: number, event: number): void {
-    this.record(event, stream);
+    this.#is(event, 'event');
+    this.#is(stream, 'stream');
+    this.orders.push({ order: 'wait', stream, event });
   }
   eventDone(event: number): boolean {
     this.#is(event, 'event');
-    return true;
+    return this.idle;
   }
   eventWait = (event: number) => this.#is(event, 'event');
 
@@ -178,6 +207,7 @@ export class FakeDriver implements Driver {
     assert.ok(config.shared <= shared, `${kernel} was made ready for less shared memory`);
     this.#examine(launched);
     (this.#capturing ?? this.launches).push(launched);
+    if (!this.#capturing) this.ran.push(launched);
   }
   capture(stream: number, work: () => void): number {
     this.#is(stream, 'stream');
@@ -198,6 +228,7 @@ export class FakeDriver implements Driver {
     this.#is(graph, 'graph');
     this.#is(stream, 'stream');
     for (const launched of this.#graphs.get(graph)!) this.#examine(launched);
+    this.ran.push(...this.#graphs.get(graph)!);
     this.graphLaunches++;
   }
   destroyGraph = (graph: number) => this.#drop(graph, 'graph');
@@ -214,11 +245,17 @@ export class FakeDriver implements Driver {
       if (type !== 'pointer' || kernel === 'attention_decode') continue;
       const address = values[name]!;
       const unused = /^attention_(mma|wgmma)$/.test(kernel) && /^(partial|weights|arrived)$/.test(name);
-      if (address === 0 && (unused || MAY_BE_NULL.has(name))) continue;
+      const noNorm = /^gemm/.test(kernel) && !macros.NORM && /^(x|norm)$/.test(name);
+      if (address === 0 && (unused || noNorm || MAY_BE_NULL.has(name))) continue;
       this.#check(address, 4, `${kernel}: ${name}`);
       assert.equal(address % (name === 'tasks' || name === 'weights' ? 16 : 4), 0, `${kernel}: ${name} is not aligned`);
     }
     if (/^gemm/.test(kernel)) this.#examineProduct(macros, values);
+    if (kernel === 'dequantise') this.#examineDequantise(macros, values);
+    if (kernel === 'bits') {
+      this.#bitsAt = values.out!;
+      this.#check(values.out!, 16384 * config.grid[0], 'the test of the matrix instructions writes');
+    }
   }
 
   #examineProduct(macros: Record<string, number>, v: Record<string, number>): void {
@@ -232,7 +269,18 @@ export class FakeDriver implements Driver {
     const out = macros.EPI === 2 ? tiles(v.rows!, v.stride!) : value * ((v.rows! - 1) * v.stride! + v.n!);
     this.#check(v.out!, out, 'a product writes');
     assert.ok(macros.EPI === 2 || (v.stride! % 4 === 0 && v.stride! >= v.n!) || macros.EPI === 0);
+    if (macros.NORM) {
+      assert.ok(v.rows! <= 8 && macros.BN === 8 && v.k64! * 64 === macros.NORM && v.eps! > 0);
+      this.#check(v.x!, 4 * ((v.rows! - 1) * v.xStride! + macros.NORM), 'a product reads rows of the residual stream');
+      this.#check(v.norm!, 4 * macros.NORM, 'a product reads the weights of a norm');
+    }
     if (macros.WHOLE) assert.equal(v.k64! % macros.KT!, 0);
+  }
+
+  #examineDequantise(macros: Record<string, number>, v: Record<string, number>): void {
+    const [qk, unit] = UNIT[macros.TYPE!]!;
+    this.#check(v.src!, (v.strips! * v.k64! * 64 * unit) / qk, 'weights are dequantised');
+    this.#check(v.dst!, (v.strips! / 4) * v.k64! * 8192, 'tiles are written');
   }
 
   #check(address: number, bytes: number, what: string): void {

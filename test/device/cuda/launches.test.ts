@@ -35,6 +35,7 @@ describe('the CUDA device launches only what the kernels can do', () => {
     'bf16, heads of 128': { type: 'BF16', heads: 4, kvHeads: 2, headDim: 128, ffDim: 448 },
     'f32, heads of 48': { type: 'F32', headDim: 48, ffDim: 520 },
     'q8_0, heads of 64': { type: 'Q8_0', heads: 6, kvHeads: 2, headDim: 64, ffDim: 320 },
+    q5_k: { type: 'Q5_K', heads: 4, headDim: 64, ffDim: 256 },
     'q4_k with q6_k': { type: mixed, heads: 4, headDim: 64, ffDim: 256 },
     'gate and up of two types': { type: uneven },
   };
@@ -118,6 +119,104 @@ describe('the CUDA device launches only what the kernels can do', () => {
   });
 });
 
+describe('many rows meet quantised weights as tiles that were dequantised once', () => {
+  const run = (rows: number, driver = new FakeDriver()) => {
+    const device = createCudaDevice({ driver, compile: fakeCompile });
+    const model = modelOf({ type: mixed, heads: 4, headDim: 64, ffDim: 256 });
+    const runner = new Runner(model, { device, session: 1024, maxTokens: 1024, maxRows: 4 });
+    driver.launches.length = 0;
+    runner.run([{ slot: 0, position: 0, tokens: sequence(rows, 1, VOCAB) }]);
+    runner.close();
+    return driver.launches;
+  };
+
+  it('from 897 rows on, and the product does not begin before they are there', () => {
+    const launches = run(897);
+    const products = launches.flatMap((l, i) => (l.kernel === 'gemm_wgmma' ? [i] : []));
+    assert.equal(products.length, 6); // q, k, v, o, gate and up, down; the logits of one row are not among them
+    for (const i of products) {
+      const [before, product] = [launches[i - 1]!, launches[i]!];
+      assert.equal(before.kernel, 'dequantise');
+      assert.equal(before.values.dst, product.values.weights);
+      assert.equal(product.config.early, false);
+    }
+    assert.equal(launches.filter((l) => l.kernel === 'gemm_q').length, 1);
+  });
+  it('not with fewer rows, nor without wgmma', () => {
+    assert.ok(!run(896).some((l) => l.kernel === 'dequantise'));
+    const driver = new FakeDriver();
+    driver.info = { ...driver.info, capability: 80, sharedBytes: 166912 };
+    assert.ok(!run(897, driver).some((l) => l.kernel === 'dequantise'));
+  });
+});
+
+describe('few rows of a small model: products make the norm of their inputs', () => {
+  const kernels = (rows: number, model: ModelOptions) => {
+    const { runner, driver } = open({ layers: 2, ...model });
+    driver.ran.length = 0;
+    runner.run([{ slot: 0, position: 0, tokens: sequence(rows, 1, VOCAB), logits: 'all' }]);
+    runner.close();
+    return driver.ran;
+  };
+  for (const [name, model] of Object.entries({ f16: F16, 'q8_0, q, k and v of two types': { type: uneven } })) {
+    it(`${name}: one norm is left, of the logits' rows`, () => {
+      const launches = kernels(8, model);
+      assert.equal(launches.filter((l) => l.kernel === 'rms_norm').length, 1);
+      assert.ok(launches.filter((l) => l.macros.NORM === 128).length >= 4);
+    });
+    it(`${name}: not with nine rows`, () => {
+      const launches = kernels(9, model);
+      assert.equal(launches.filter((l) => l.kernel === 'rms_norm').length, 5);
+      assert.ok(!launches.some((l) => l.macros.NORM));
+    });
+  }
+  it('not where a row is long, or no multiple of 64', () => {
+    for (const heads of [10, 33]) {
+      const launches = kernels(3, { type: 'F16', heads, kvHeads: heads, headDim: heads === 10 ? 16 : 32, ffDim: 64 });
+      assert.equal(launches.filter((l) => l.kernel === 'rms_norm').length, 5);
+    }
+  });
+});
+
+describe('the matrix instructions are asked whether they add alike', () => {
+  const load = (bits: number[]) => {
+    const driver = new FakeDriver();
+    driver.bits = bits;
+    const said: string[] = [];
+    const device = createCudaDevice({ driver, compile: fakeCompile, onBuild: (line) => said.push(line) });
+    return { driver, device, said, runner: () => new Runner(modelOf(F16), { device, maxTokens: 600, session: 640 }) };
+  };
+
+  it('all alike: wgmma is used', () => {
+    const { driver, device, said, runner } = load([7, 7, 8, 7, 7, 7, 7]);
+    const loaded = runner();
+    loaded.run([{ slot: 0, position: 0, tokens: sequence(300, 1, VOCAB) }]);
+    assert.ok(driver.launches.some((l) => l.kernel === 'gemm_wgmma'));
+    assert.match(device.info.kernels, /^cuda-sm_90a-\d+$/);
+    assert.ok(!said.some((line) => /different bits/.test(line)));
+    loaded.close();
+  });
+  for (const way of [3, 4, 5, 6])
+    it(`wgmma in way ${way} differs: only mma.sync is used, and that is said`, () => {
+      const { driver, device, said, runner } = load([7, 7, 8, 7, 7, 7, 7].with(way, 9));
+      const loaded = runner();
+      driver.launches.length = 0;
+      loaded.run([{ slot: 0, position: 0, tokens: sequence(300, 1, VOCAB) }]);
+      assert.ok(!driver.launches.some((l) => /wgmma/.test(l.kernel) || l.macros.WGMMA));
+      assert.match(device.info.kernels, /-mma$/);
+      assert.ok(said.some((line) => /wgmma and mma\.sync give different bits/.test(line)));
+      loaded.close();
+    });
+  it('mma.sync depends on the place: the GPU is refused', () => {
+    const { runner } = load([7, 5, 8, 7, 7, 7, 7]);
+    assert.throws(runner, { code: 'cuda_unavailable', message: /other bits/ });
+  });
+  it('a test that could not fail counts as none', () => {
+    const { runner } = load([7, 7, 7, 7, 7, 7, 7]);
+    assert.throws(runner, { name: 'InvariantError' });
+  });
+});
+
 describe('what is missing is said in one message', () => {
   const create = (driver: FakeDriver, gpu = 0) => createCudaDevice({ driver, compile: fakeCompile, gpu });
   it('a GPU that is too old', () => {
@@ -141,6 +240,13 @@ describe('what is missing is said in one message', () => {
     assert.throws(() => open(F16, driver), { code: 'not_enough_memory', message });
   });
   it('a weight type that the kernels do not have', () => {
-    assert.throws(() => open({ type: 'Q5_K', heads: 8, layers: 1 }), { code: 'unsupported_tensor_type' });
+    const { program, source, tensors } = modelOf(F16);
+    const q2 = new Map(
+      [...source.tensors].map(([name, t]) => [name, /attn_q/.test(name) ? { ...t, type: 'Q2_K' } : t]),
+    );
+    const model = { program, tensors, source: { ...source, tensors: q2 } };
+    const device = createCudaDevice({ driver: new FakeDriver(), compile: fakeCompile });
+    const message = /attn_q.*Q2_K.*Q5_K/;
+    assert.throws(() => new Runner(model, { device }), { code: 'unsupported_tensor_type', message });
   });
 });
