@@ -1,7 +1,8 @@
 /**
  * Decode and prefill of Llama-3-8B and SmolLM2-135M shapes on a GPU, through the device alone: steps in flight, sampling and
  * host work included. Random weights (every tensor of a type reads the same numbers). The targets are those of docs/cuda.md.
- * npm run bench:gpu -- [--json] [--only bf16,int8,Q4_K,Q8_0,smollm2]
+ * npm run bench:gpu -- [--json] [--torch] [--only bf16,int8,Q4_K,Q8_0,smollm2]
+ * --torch: PyTorch beside it in the same call (bench/cuda/torch_baseline.py; python3 with torch and transformers).
  */
 import { closeSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
 import os from 'node:os';
@@ -10,6 +11,8 @@ import { createCudaDevice, findCuda } from '../src/device/cuda/index.js';
 import { createStep, type Step, type StepLimits } from '../src/device/device.js';
 import { type LlamaConfig, llama } from '../src/model/llama.js';
 import type { TensorInfo } from '../src/types.js';
+import { besidePyTorch } from './gpu-torch.js';
+import { besideTransfers } from './gpu-transfers.js';
 
 const BLOCK = 64;
 type Shape = Pick<LlamaConfig, 'layers' | 'dim' | 'heads' | 'kvHeads' | 'headDim' | 'ffDim' | 'vocab'>;
@@ -122,14 +125,18 @@ const GOALS: Record<string, [target: number, aim: number | null, floor: number |
   'SmolLM2 BF16 decode 1 x 256': [900, 1500, null],
   'SmolLM2 BF16 decode 1 x 1024': [900, 1500, null],
   'SmolLM2 Q8_0 decode 1 x 256': [900, 1500, null],
+  'a decode step at 64 beside KV going to host memory': [3, null, null],
+  'a decode step at 64 beside KV going from host memory': [3, null, null],
 };
 
 const median = (x: number[]): number => x.sort((a, b) => a - b)[x.length >> 1]!;
-const rows: object[] = [];
+const rows: { work: string; baseline?: number | null }[] = [];
 const json = process.argv.includes('--json');
 const note = (row: { work: string; ours?: number; unit?: string; [more: string]: unknown }): void => {
   const [target, aim, floor] = GOALS[row.work] ?? [null, null, null];
-  const goals = row.unit ? { target, aim, shareOfFloor: floor && row.ours ? row.ours / floor : null } : {};
+  const goals = row.unit
+    ? { baseline: null, target, aim, shareOfFloor: floor && row.ours ? row.ours / floor : null }
+    : {};
   rows.push({ ...row, ...goals });
   console.error(JSON.stringify(row));
 };
@@ -201,8 +208,9 @@ function measure(file: string, { shape, type, bits, cases, prefills }: Plan): vo
     let ticket = device.submit(fill(steps[0]!, at(0)));
     started = performance.now();
     for (let i = 1; i < 100; i++) {
+      const step = fill(steps[i % 2]!, at(i));
       const begun = performance.now();
-      const next = device.submit(fill(steps[i % 2]!, at(i)));
+      const next = device.submit(step);
       host.push(performance.now() - begun);
       const result = device.wait(ticket);
       if (result.status[0] !== 0) throw new Error('the model draws nothing');
@@ -218,8 +226,11 @@ function measure(file: string, { shape, type, bits, cases, prefills }: Plan): vo
       ours: (1000 * c.batch) / ms,
       unit: 'tok/s',
       stepMs: ms,
+      /** Of `submit` alone. */
       hostMs: median(host),
     });
+    if (shape === LLAMA && type === 'BF16' && bits === 16 && c.batch === 64 && c.context === 1024)
+      besideTransfers(device, (i) => fill(steps[i % 2]!, at(i)), most).forEach(note);
   }
   for (const [count, length] of prefills) {
     tables(Math.ceil(length / BLOCK));
@@ -264,6 +275,7 @@ const all: Record<string, Plan[]> = {
 };
 const only = process.argv.indexOf('--only');
 const names = only < 0 ? Object.keys(all) : process.argv[only + 1]!.split(',');
+let pytorch: object | null = null;
 const folder = mkdtempSync(path.join(os.tmpdir(), 'longmind-gpu-'));
 try {
   const file = path.join(folder, 'numbers');
@@ -275,6 +287,7 @@ try {
       written = key;
       measure(file, plan);
     }
+  if (process.argv.includes('--torch')) pytorch = besidePyTorch(rows);
 } finally {
   rmSync(folder, { recursive: true, force: true });
 }
@@ -283,6 +296,10 @@ if (json) {
   const machine = `${gpus[0]!.name} (${os.hostname()})`;
   const command = `npm run bench:gpu -- ${process.argv.slice(2).join(' ')}`;
   console.log(
-    JSON.stringify({ machine, driver: `CUDA ${driver}`, date: new Date().toISOString(), command, rows }, null, 1),
+    JSON.stringify(
+      { machine, driver: `CUDA ${driver}`, date: new Date().toISOString(), command, rows, pytorch },
+      null,
+      1,
+    ),
   );
 }

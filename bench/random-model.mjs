@@ -3,9 +3,10 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 
-/** Shapes of published models: SmolLM2-135M and a Llama-3.2-1B with a small vocabulary. */
+/** Shapes of published models: SmolLM2-135M, a Llama-3.2-1B with a small vocabulary, Llama-3-8B. */
 const shapes = {
   '135m': { dim: 576, layers: 30, heads: 9, kv: 3, ff: 1536, vocab: 49152, context: 8192, theta: 1e5 },
+  '8b': { dim: 4096, layers: 32, heads: 32, kv: 8, ff: 14336, vocab: 128256, context: 8192, theta: 5e5, output: true },
   '1b': { dim: 2048, layers: 16, heads: 32, kv: 8, ff: 8192, vocab: 49152, context: 16384, theta: 5e5 },
 };
 
@@ -16,6 +17,7 @@ const types = {
   q4_0: [2, 32, 18],
   q4_1: [3, 32, 20],
   q8_0: [8, 32, 34],
+  bf16: [30, 1, 2],
 };
 
 const u32 = (v) => {
@@ -51,7 +53,7 @@ function metadata(shape, type) {
   int('llama.rope.dimension_count', shape.dim / shape.heads);
   add('llama.rope.freq_base', 6, f32(shape.theta));
   int('llama.vocab_size', shape.vocab);
-  int('general.file_type', { q8_0: 7, q4_0: 2, q4_1: 3, f16: 1 }[type]);
+  int('general.file_type', { q8_0: 7, q4_0: 2, q4_1: 3, f16: 1, bf16: 32 }[type]);
   const word = (i) =>
     ['<unk>', '<s>', '</s>'][i] ?? (i < 259 ? `<0x${(i - 3).toString(16).toUpperCase().padStart(2, '0')}>` : `▁t${i}`);
   const words = Array.from({ length: shape.vocab }, (_, i) => str(word(i)));
@@ -76,6 +78,7 @@ function tensors(shape, type) {
   const add = (name, dims, t) => list.push({ name, dims, type: t });
   // llama.cpp keeps the embedding of a Q4_0 file in more bits; so do we
   add('token_embd.weight', [shape.dim, shape.vocab], type === 'q4_0' ? 'q8_0' : type);
+  if (shape.output) add('output.weight', [shape.dim, shape.vocab], type);
   add('output_norm.weight', [shape.dim], 'f32');
   for (let l = 0; l < shape.layers; l++) {
     const p = `blk.${l}.`;
@@ -99,10 +102,29 @@ function tensors(shape, type) {
   return list;
 }
 
+let normal = null;
+/** N(0, 0.02) in bf16, 16 MiB of it. */
+function normalBf16(random) {
+  if (normal) return normal;
+  normal = Buffer.alloc(2 ** 24);
+  const f = new Float32Array(1);
+  const bits = new Uint32Array(f.buffer);
+  const unit = () => (random() + 1) / 2 ** 32;
+  for (let i = 0; i < normal.length; i += 2) {
+    f[0] = 0.02 * Math.sqrt(-2 * Math.log(unit())) * Math.cos(2 * Math.PI * unit());
+    normal.writeUInt16LE(bits[0] >>> 16, i);
+  }
+  return normal;
+}
+
 function fill(t, random) {
   const b = Buffer.alloc(Math.ceil(t.size / 32) * 32);
   if (t.type === 'f32') for (let i = 0; i < t.size; i += 4) b.writeFloatLE(1, i);
-  else if (t.type === 'f16') {
+  else if (t.type === 'bf16') {
+    // normal numbers over and over: gigabytes are written in seconds
+    const piece = normalBf16(random);
+    for (let at = 0; at < b.length; at += piece.length) piece.copy(b, at);
+  } else if (t.type === 'f16') {
     for (let i = 0; i < t.size; i += 2)
       b.writeUInt16LE(((random() >>> 16) & 0x8000) | (0x2000 + ((random() >>> 20) & 0x7ff)), i);
   } else {
@@ -144,7 +166,7 @@ export function writeRandomModel(out, type, shapeName) {
 if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
   const [, , out, type = 'q8_0', shape = '135m'] = process.argv;
   if (!out) {
-    console.error('usage: node bench/random-model.mjs OUT q8_0|q4_0|q4_1|f16 135m|1b');
+    console.error('usage: node bench/random-model.mjs OUT q8_0|q4_0|q4_1|f16|bf16 135m|1b|8b');
     process.exit(2);
   }
   console.log(writeRandomModel(out, type, shape), fs.statSync(out).size);

@@ -16,11 +16,16 @@ export interface ChosenDevice {
  * Settles 'auto', and brings NVRTC where CUDA lacks nothing else.
  * @throws cuda_unavailable, invalid_option where CUDA was asked for by name
  */
-export async function chooseDevice(config: EngineConfig, cacheDir: string, hub: HubOptions): Promise<ChosenDevice> {
+export async function chooseDevice(
+  config: Pick<EngineConfig, 'device'>,
+  cacheDir: string,
+  hub: HubOptions,
+  look: () => CudaFindings = findCuda,
+): Promise<ChosenDevice> {
   const gpu = gpuOf(config.device);
   if (gpu === null) return { device: config.device, nvrtc: '' };
   try {
-    const found = findCuda();
+    const found = look();
     const its = found.gpus[gpu];
     if (!its) throw errors.invalidOption('device', config.device, `one of the ${found.gpus.length} GPUs, from cuda:0`);
     if (its.capability < 80) throw errors.gpuTooOld(its.name, its.capability);

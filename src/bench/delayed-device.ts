@@ -59,6 +59,7 @@ export class DelayedDevice implements Device {
     const { kv } = this.device;
     return {
       blockBytes: kv.blockBytes,
+      writeRate: kv.writeRate,
       allocateHost: (bytes) => kv.allocateHost(bytes),
       read: (block, host) => {
         this.#runAll();

@@ -33,8 +33,9 @@ interface HitMissOptions {
 interface Variant {
   name: string;
   config: Partial<Record<keyof EngineConfig, unknown>>;
-  /** Blocks that a place on disk holds; 0: there is none. */
+  /** Blocks that a place on disk holds, and one in host memory; 0: there is none. */
   diskBlocks: number;
+  hostBlocks: number;
   /** All sessions speak at once, or one after the other. */
   together: boolean;
 }
@@ -57,14 +58,16 @@ function blocksForOne(o: HitMissOptions, blockLen: number): number {
   return Math.ceil((o.turns * (o.said[1] + o.answered)) / blockLen) + 1;
 }
 
-export function variants(o: HitMissOptions): Variant[] {
+/** `ownMemory`: the device's memory is not the host's, so host memory is one of the places below it. */
+export function variants(o: HitMissOptions, ownMemory = false): Variant[] {
   const one = blocksForOne(o, 64);
   const all = one * o.sessions;
   const eighth = Math.max(one + 1, Math.ceil(all / 8));
   const base = { cacheBlockSeqLen: 64, maxPrefillTokenNum: 256, maxBatchSize: o.sessions };
-  const v = (name: string, together: boolean, config: Variant['config'], diskBlocks = 0): Variant => ({
+  const v = (name: string, together: boolean, config: Variant['config'], diskBlocks = 0, hostBlocks = 0): Variant => ({
     name,
     diskBlocks,
+    hostBlocks,
     together,
     config: { ...base, ...config },
   });
@@ -87,6 +90,13 @@ export function variants(o: HitMissOptions): Variant[] {
     v('an eighth, a disk for all, together', true, { cacheMaxEntryCount: eighth }, 2 * all),
     v('an eighth, a disk for another', true, { cacheMaxEntryCount: eighth }, eighth),
     v('room for one, a disk of one block', false, { cacheMaxEntryCount: one }, 1),
+    ...(ownMemory
+      ? [
+          v('an eighth, host for all, together', true, { cacheMaxEntryCount: eighth }, 0, 2 * all),
+          v('room for one, host for all, alone', false, { cacheMaxEntryCount: one }, 0, 2 * all),
+          v('an eighth, host for an eighth, disk', true, { cacheMaxEntryCount: eighth }, 2 * all, eighth),
+        ]
+      : []),
   ];
 }
 
@@ -107,7 +117,9 @@ export async function runVariant(
 ): Promise<HitMissRun> {
   const dir = variant.diskBlocks > 0 ? mkdtempSync(path.join(tmpdir(), 'longmind-hit-miss-')) : null;
   const cacheDisk = dir && { dir, bytes: diskBytes(model.program, variant) };
-  const config = parseOptions(engineOptions, { ...variant.config, cacheDisk, sessionLen: sessionLength(model, o) });
+  const cacheHost = variant.hostBlocks * blockBytes(model.program, variant);
+  const more = { cacheDisk, cacheHost, sessionLen: sessionLength(model, o) };
+  const config = parseOptions(engineOptions, { ...variant.config, ...more });
   const vocab = model.program.dims.vocab;
   const outcomes = new Map<number, HitMissRun['answers'][number]>();
   const failures: LongmindError[] = [];
@@ -143,11 +155,17 @@ export async function runVariant(
   }
 }
 
+const blockLenOf = ({ config }: Variant): number => Number(config.cacheBlockSeqLen ?? 64);
+
+function blockBytes({ dims: { layers, kvHeads, headDim } }: Program, variant: Variant): number {
+  return kvBlockBytes({ layers, kvHeads, headDim, blockLen: blockLenOf(variant), bits: 16 });
+}
+
 /** Room for just so many blocks, their records and the header. */
-function diskBytes({ dims }: Program, { diskBlocks, config }: Variant): number {
-  const blockLen = Number(config.cacheBlockSeqLen ?? 64);
-  const { layers, kvHeads, headDim } = dims;
-  const slot = Math.ceil(kvBlockBytes({ layers, kvHeads, headDim, blockLen, bits: 16 }) / 4096) * 4096;
+function diskBytes(program: Program, variant: Variant): number {
+  const { diskBlocks } = variant;
+  const blockLen = blockLenOf(variant);
+  const slot = Math.ceil(blockBytes(program, variant) / 4096) * 4096;
   return 8192 + diskBlocks * (slot + 64 + Math.ceil((4 * blockLen) / 64) * 64);
 }
 

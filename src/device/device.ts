@@ -132,11 +132,13 @@ export type Ticket = number;
 export type Transfer = number;
 
 /**
- * KV of whole blocks ↔ host memory. Transfers stand in one line with the steps: each comes after the steps submitted before
- * it and before those submitted after it.
+ * KV of whole blocks ↔ host memory, beside the steps where the device can: a transfer comes after the steps submitted before
+ * it, and steps do not wait for it.
  */
 export interface KvTransfers {
   readonly blockBytes: number;
+  /** Bytes a millisecond from host memory into blocks, measured when this is first read; null: not known. */
+  readonly writeRate: number | null;
   /** Host memory that the device copies from and to fastest (pinned on a GPU, a SharedArrayBuffer elsewhere, so that a worker can read files into it). */
   allocateHost(bytes: number): Uint8Array;
   /**
@@ -144,7 +146,10 @@ export interface KvTransfers {
    * not be given to anybody else before it is done.
    */
   read(block: number, host: Uint8Array): Transfer;
-  /** Starts to copy host memory into a block. Steps submitted after it see it. `host` must stay as it is until it is done. */
+  /**
+   * Starts to copy host memory into a block. Steps that were submitted after it is done see it; none that is submitted before
+   * may use the block. `host` must stay as it is until it is done.
+   */
   write(block: number, host: Uint8Array): Transfer;
   /** Never waits. */
   done(transfer: Transfer): boolean;

@@ -124,6 +124,7 @@ export class Core {
       model: data.modelKey,
       kv,
       sessionLen,
+      blocks: memory.kvBlocks,
       onProblem: (problem) => news.problem?.(problem),
       onWake: () => news.wake?.(),
     });

@@ -20,7 +20,12 @@ export function splitMemory({ freeBytes, weightBytes, workspaceBytes, kv, size }
   const blockBytes = kvBlockBytes(kv);
   const left = freeBytes - weightBytes - workspaceBytes;
   if (left <= 0)
-    throw errors.notEnoughMemory('the model (weights and workspace)', weightBytes + workspaceBytes, freeBytes);
+    throw errors.notEnoughMemory(
+      `the model (weights ${formatBytes(weightBytes)}, workspace ${formatBytes(workspaceBytes)}, ` +
+        `KV cache at least one block of ${formatBytes(blockBytes)})`,
+      weightBytes + workspaceBytes + blockBytes,
+      freeBytes,
+    );
   const asked =
     size.kind === 'share'
       ? Math.floor(left * size.share)

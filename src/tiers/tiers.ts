@@ -16,6 +16,8 @@ export interface TiersOptions {
   model: string;
   kv: KvLayout;
   sessionLen: number;
+  /** KV blocks of the device. */
+  blocks: number;
   /** Tells what is nobody's fault, and goes on. */
   onProblem: (problem: string) => void;
   /** Something ended while the engine may sleep. */
@@ -24,6 +26,9 @@ export interface TiersOptions {
 
 /** Transfers under way when the process is asked to end are waited for, but not for long. */
 const CLOSE_MS = 10_000;
+/** Copies to host memory under way: so many bytes, and so many blocks at most. */
+const HOST_WRITE_BYTES = 2 ** 29;
+const MAX_HOST_WRITES = 256;
 
 export class Tiers {
   readonly config: TierConfig;
@@ -39,7 +44,10 @@ export class Tiers {
   ) {
     const { blockBytes } = device.kv;
     const host = Math.floor(options.host / blockBytes);
-    const maxWrites = Math.max(1, Math.min(8, stagingBuffers(blockBytes) >> 1));
+    // copies to host memory alone need no buffers, and what was not saved in time is lost
+    const maxWrites = disk
+      ? Math.max(1, Math.min(8, stagingBuffers(blockBytes) >> 1))
+      : Math.max(1, Math.min(MAX_HOST_WRITES, Math.floor(HOST_WRITE_BYTES / blockBytes), options.blocks >> 2));
     this.config = { host, disk: disk?.layout.slots ?? 0, maxWrites };
     this.#found = (disk?.found ?? []).map(({ slot, ...node }) => ({ disk: slot, ...node }));
   }

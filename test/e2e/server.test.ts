@@ -6,6 +6,7 @@ import { after, before, describe, test } from 'node:test';
 import OpenAI from 'openai';
 import { createEngine, type Engine } from '../../src/index.js';
 import { createServer, type LongmindServer } from '../../src/server/index.js';
+import { testDevices } from '../support/devices.js';
 import { smollmPath, withoutSmollm } from '../support/model.js';
 
 const path = await smollmPath();
@@ -19,13 +20,13 @@ interface Answer {
   prompt: number;
 }
 
-describe('a real model behind the server', { skip }, () => {
+function suite(device: string): void {
   let engine: Engine;
   let server: LongmindServer;
   let openai: OpenAI;
 
   before(async () => {
-    engine = await createEngine({ model: path!, cacheMaxEntryCount: 64 });
+    engine = await createEngine({ model: path!, cacheMaxEntryCount: 64, device });
     server = await createServer(engine, { serverPort: 0, servedModelName: 'smollm2', logLevel: 'silent' });
     openai = new OpenAI({ baseURL: `${server.url}/v1`, apiKey: 'none', maxRetries: 0 });
   });
@@ -180,4 +181,7 @@ describe('a real model behind the server', { skip }, () => {
       return true;
     });
   });
-});
+}
+
+for (const { device, absent } of testDevices)
+  describe(`a real model behind the server, ${device}`, { skip: skip || absent }, () => suite(device));

@@ -7,6 +7,7 @@ import { Ajv2020 } from 'ajv/dist/2020.js';
 import OpenAI from 'openai';
 import { createEngine, type Engine } from '../../src/index.js';
 import { createServer, type LongmindServer } from '../../src/server/index.js';
+import { testDevices } from '../support/devices.js';
 import { smollmPath, withoutSmollm } from '../support/model.js';
 
 const path = await smollmPath();
@@ -39,13 +40,13 @@ const validCity = ajv.compile(city);
 const validWeather = ajv.compile(weatherOf);
 const user = (content: string) => [{ role: 'user' as const, content }];
 
-describe('a real model under a grammar', { skip }, () => {
+function suite(device: string): void {
   let engine: Engine;
   let server: LongmindServer;
   let openai: OpenAI;
 
   before(async () => {
-    engine = await createEngine({ model: path!, cacheMaxEntryCount: 64 });
+    engine = await createEngine({ model: path!, cacheMaxEntryCount: 64, device });
     server = await createServer(engine, { serverPort: 0, servedModelName: 'smollm2', logLevel: 'silent' });
     openai = new OpenAI({ baseURL: `${server.url}/v1`, apiKey: 'none', maxRetries: 0 });
   });
@@ -181,4 +182,7 @@ describe('a real model under a grammar', { skip }, () => {
     assert.ok((await streamed.toolCalls).length >= 1);
     assert.equal(await streamed.finishReason, 'tool-calls');
   });
-});
+}
+
+for (const { device, absent } of testDevices)
+  describe(`a real model under a grammar, ${device}`, { skip: skip || absent }, () => suite(device));

@@ -144,6 +144,8 @@ export class ReferenceDevice implements Device, KvTransfers {
     return 8 * layers * blockLen * 2 * kvHeads * headDim;
   }
 
+  readonly writeRate = null;
+
   allocateHost(bytes: number): Uint8Array {
     return new Uint8Array(new SharedArrayBuffer(bytes));
   }

@@ -1,6 +1,6 @@
 /** The launches of a step: the plan's operations with grids for so many rows. */
 import type { ModelDims } from '../../types.js';
-import type { KvLayout, Step, StepResult } from '../device.js';
+import type { KvLayout, StepResult } from '../device.js';
 import type { Address } from './driver.js';
 import type { KernelSet } from './kernel-set.js';
 import type { KernelKey } from './kernels.js';
@@ -8,7 +8,8 @@ import type { KvPool } from './memory.js';
 import { type NormOp, Norms, type ProductOp } from './norms.js';
 import { isFloat, type Matrix, type Plan, type PlanOp, up } from './plan.js';
 import { type Gpu, type ProductKernel, productKernel, ROW_CLASSES, rowClass } from './products.js';
-import { type Tasks, taskOffsets } from './tasks.js';
+import type { Tasks } from './tasks.js';
+import type { UploadLayout, UploadName } from './upload.js';
 import type { Weights } from './weights.js';
 import { splitLen, strideOf, type Workspace } from './workspace.js';
 
@@ -21,8 +22,8 @@ export interface ChainShape {
 }
 /** Where a step lies on the device. */
 export interface StepPlace {
-  extra: Address;
-  step: Address;
+  upload: Address;
+  layout: UploadLayout;
   result: Address;
   /** Result of the step before. */
   before: Address;
@@ -40,7 +41,6 @@ interface Model {
   gpu: Gpu;
   maxTokens: number;
   maxLogits: number;
-  maxBlocksPerRow: number;
 }
 
 export class Chain {
@@ -142,16 +142,8 @@ export class Chain {
   }
 
   /** Launches everything of a step into the stream. */
-  run(
-    shape: ChainShape,
-    place: StepPlace,
-    step: Step,
-    result: StepResult,
-    weights: Weights,
-    work: Workspace,
-    pool: KvPool,
-  ): void {
-    new Launcher(this.model, this.kernels, shape, place, step, result, weights, work, pool).run(this);
+  run(shape: ChainShape, place: StepPlace, result: StepResult, weights: Weights, work: Workspace, pool: KvPool): void {
+    new Launcher(this.model, this.kernels, shape, place, result, weights, work, pool).run(this);
   }
 
   copyBlocks(l: Launcher): void {
@@ -166,7 +158,7 @@ export class Chain {
   }
 
   rope(l: Launcher, op: Extract<PlanOp, { op: 'rope' }>): void {
-    const { dims, maxBlocksPerRow } = this.model;
+    const { dims } = this.model;
     l.launch(this.#keys.rope, [l.shape.tokens, Math.ceil((dims.heads + 2 * dims.kvHeads) / 8), 1], 256, 0, {
       qkv: l.buffer(op.qkv),
       angles: l.work.angles,
@@ -174,17 +166,16 @@ export class Chain {
       blockBytes: l.pool.blockBytes,
       tables: l.field('blockTables'),
       positions: l.field('positions'),
-      slots: l.place.extra,
+      slots: l.field('slots'),
       count: l.count('tokens'),
       stride: l.stride(op.qkv),
-      maxBlocks: maxBlocksPerRow,
+      maxBlocks: l.columns,
     });
   }
 
   attention(l: Launcher, op: Extract<PlanOp, { op: 'attention' }>): void {
-    const { dims, maxBlocksPerRow, maxTokens } = this.model;
+    const { dims } = this.model;
     const { tasks } = l.shape;
-    const at = taskOffsets(maxTokens);
     const skipped = tasks.firstToken * dims.heads * tasks.splits;
     const values = {
       kv: this.#layer(l, op.layer),
@@ -195,17 +186,17 @@ export class Chain {
       weights: l.work.partialWeights - 8 * skipped,
       arrived: l.work.arrived,
       tables: l.field('blockTables'),
-      tasks: l.place.extra + 4 * at.decode,
+      tasks: l.field('decodeTasks'),
       stride: l.stride(op.qkv),
       k64: l.stride(op.out),
-      maxBlocks: maxBlocksPerRow,
+      maxBlocks: l.columns,
       splits: tasks.splits,
       scale: LOG2_E * op.scale,
     };
     const parts = Math.ceil(this.#group / 16);
     l.launch(this.#keys.decode, [tasks.decode, dims.kvHeads * parts, tasks.splits], 160, this.#decodeShared, values);
     const { block, shared } = this.#prefill;
-    const others = { ...values, partial: 0, weights: 0, arrived: 0, tasks: l.place.extra + 4 * at.prefill };
+    const others = { ...values, partial: 0, weights: 0, arrived: 0, tasks: l.field('prefillTasks') };
     l.launch(this.#keys.prefill, [tasks.prefill, dims.kvHeads, 1], block, shared, others);
   }
 
@@ -235,7 +226,6 @@ class Launcher {
     readonly kernels: KernelSet,
     readonly shape: ChainShape,
     readonly place: StepPlace,
-    readonly step: Step,
     readonly result: StepResult,
     readonly weights: Weights,
     readonly work: Workspace,
@@ -258,11 +248,15 @@ class Launcher {
     this.kernels.launch(key, { grid, block, shared }, values);
   }
 
-  field(name: keyof Step): Address {
-    return this.place.step + (this.step[name] as Int32Array).byteOffset;
+  field(name: UploadName): Address {
+    return this.place.upload + 4 * this.place.layout.at(name);
   }
   count(which: keyof typeof COUNTS): Address {
-    return this.place.step + COUNTS[which];
+    return this.place.upload + COUNTS[which];
+  }
+  /** From row to row of the block tables. */
+  get columns(): number {
+    return this.place.layout.sizes.columns;
   }
   buffer(name: string): Address {
     return this.work.buffers.get(name)!;
@@ -407,7 +401,7 @@ class Launcher {
     ];
     const values: Record<string, number> = {
       logits: this.buffer(logits),
-      scratch: this.work.scratch,
+      scratch: this.work.scratch.address,
       count: this.count('logits'),
       vocab: this.model.dims.vocab,
       stride: this.stride(logits),

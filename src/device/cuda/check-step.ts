@@ -37,63 +37,63 @@ export function checkStep(s: Step, bounds: StepBounds): void {
 }
 
 function checkRows(s: Step, { limits, blockLen, blocks, drawn }: StepBounds): void {
+  // read once: a step's arrays are properties of an object with many
+  const { rowStart, rowSlot, positions, tokens, blockTables, rowCount, tokenCount } = s;
+  const { vocab, maxRows, maxBlocksPerRow } = limits;
   let next = 0;
-  for (let r = 0; r < s.rowCount; r++) {
-    const from = s.rowStart[r]!;
-    const to = s.rowStart[r + 1]!;
-    const slot = s.rowSlot[r]!;
-    if (from !== next || to <= from || to > s.tokenCount)
+  for (let r = 0; r < rowCount; r++) {
+    const from = rowStart[r]!;
+    const to = rowStart[r + 1]!;
+    const slot = rowSlot[r]!;
+    if (from !== next || to <= from || to > tokenCount)
       throw wrong('rowStart does not divide the tokens into rows', r, from);
     next = to;
-    if (slot < 0 || slot >= limits.maxRows) throw wrong('a slot is out of range', r, slot);
-    const first = s.positions[from]!;
+    if (slot < 0 || slot >= maxRows) throw wrong('a slot is out of range', r, slot);
+    const first = positions[from]!;
     const end = first + to - from;
-    if (first < 0 || end > limits.maxBlocksPerRow * blockLen)
+    if (first < 0 || end > maxBlocksPerRow * blockLen)
       throw wrong('positions of a row are not consecutive or exceed the session length', r, first);
     for (let t = from; t < to; t++) {
-      const token = s.tokens[t]!;
-      if (token >= 0 ? token >= limits.vocab : -1 - token >= drawn)
+      const token = tokens[t]!;
+      if (token >= 0 ? token >= vocab : -1 - token >= drawn)
         throw wrong('a token id is outside the vocabulary, or refers to a row that drew nothing', t, token);
-      if (s.positions[t] !== first + t - from)
-        throw wrong('positions of a row are not consecutive or exceed the session length', t, s.positions[t]!);
+      if (positions[t] !== first + t - from)
+        throw wrong('positions of a row are not consecutive or exceed the session length', t, positions[t]!);
     }
-    const table = slot * limits.maxBlocksPerRow;
-    for (let b = 0; b * blockLen < end; b++) {
-      const block = s.blockTables[table + b]!;
+    const table = slot * maxBlocksPerRow;
+    const last = table + Math.ceil(end / blockLen);
+    for (let b = table; b < last; b++) {
+      const block = blockTables[b]!;
       if (block < 0 || block >= blocks) throw wrong('a row needs a block that was not grown', r, block);
     }
   }
-  if (next !== s.tokenCount) throw wrong('rowStart does not divide the tokens into rows', s.rowCount, next);
+  if (next !== tokenCount) throw wrong('rowStart does not divide the tokens into rows', rowCount, next);
 }
 
 function checkSampling(s: Step, vocab: number): void {
   const n = s.logitCount;
-  checkLists(
-    s.historyStart,
-    s.historyTokens,
-    Math.min(s.historyTokens.length, s.historyCounts.length),
-    n,
-    vocab,
-    'token history',
-  );
-  checkLists(s.biasStart, s.biasTokens, Math.min(s.biasTokens.length, s.biasValues.length), n, vocab, 'logit bias');
+  const { historyTokens, historyCounts, biasTokens, biasValues } = s;
+  const history = Math.min(historyTokens.length, historyCounts.length);
+  checkLists(s.historyStart, historyTokens, history, n, vocab, 'token history');
+  checkLists(s.biasStart, biasTokens, Math.min(biasTokens.length, biasValues.length), n, vocab, 'logit bias');
+  const { temperature, topLogprobs, scoreToken, repetitionPenalty, topP, minP, maskRow, masks } = s;
   const words = Math.ceil(vocab / 32);
   for (let i = 0; i < n; i++) {
-    const top = s.topLogprobs[i]!;
-    const score = s.scoreToken[i]!;
+    const top = topLogprobs[i]!;
+    const score = scoreToken[i]!;
     const good =
-      s.temperature[i]! >= 0 &&
+      temperature[i]! >= 0 &&
       top >= -1 &&
       top <= MAX_TOP_LOGPROBS &&
       score >= -1 &&
       score < vocab &&
-      s.repetitionPenalty[i]! > 0 &&
-      s.topP[i]! >= 0 &&
-      s.minP[i]! >= 0 &&
-      s.minP[i]! <= 1;
+      repetitionPenalty[i]! > 0 &&
+      topP[i]! >= 0 &&
+      minP[i]! >= 0 &&
+      minP[i]! <= 1;
     if (!good) throw wrong('a sampling parameter is out of range', i, top);
-    const row = s.maskRow[i]!;
-    if (row < -1 || (row + 1) * words > s.masks.length) throw wrong('a mask row is out of range', i, row);
+    const row = maskRow[i]!;
+    if (row < -1 || (row + 1) * words > masks.length) throw wrong('a mask row is out of range', i, row);
   }
 }
 

@@ -48,8 +48,8 @@ export interface Driver {
   map(address: Address, bytes: number): boolean;
   unmap(address: Address, bytes: number): void;
 
-  /** Pins host memory, so that copies of it run beside everything else. */
-  pin(host: Uint8Array): void;
+  /** Pins host memory, so that copies of it run beside everything else; false if the system does not have so much. */
+  pin(host: Uint8Array): boolean;
   unpin(host: Uint8Array): void;
   upload(to: Address, from: Uint8Array, stream: Address): void;
   download(to: Uint8Array, from: Address, stream: Address): void;

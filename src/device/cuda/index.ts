@@ -38,6 +38,8 @@ export { findNvrtc } from './nvrtc.js';
 /** To be raised whenever a kernel gives other bits than before. */
 const KERNELS = 2;
 const OLDEST_GPU = 80;
+/** The oldest driver that is tried: its kernels may be told to begin early. */
+const OLDEST_DRIVER = 12000;
 /** For modules, graphs and the driver itself. */
 const SPARE_BYTES = 768 * 2 ** 20;
 const DEPTH = 2;
@@ -67,6 +69,7 @@ export interface CudaFindings {
 
 /** What the driver says is there, without touching a GPU. @throws cuda_unavailable */
 export function findCuda(driver: Driver = openDriver()): CudaFindings {
+  if (driver.version < OLDEST_DRIVER) throw errors.cudaDriverTooOld(`it is for CUDA ${versionText(driver.version)}`);
   const gpus = driver.gpus();
   if (gpus.length === 0) throw errors.noCudaGpu('it lists none');
   return { driver: versionText(driver.version), major: Math.floor(driver.version / 1000), gpus };
@@ -154,9 +157,9 @@ class CudaDevice implements Device {
     const plan = this.#plan(program, source);
     const act = activationOf(plan);
     const kernels = new KernelSet(driver, this.table);
-    const { maxTokens, maxLogits, maxBlocksPerRow } = limits;
+    const { maxTokens, maxLogits } = limits;
     const chainFor = (gpu: Gpu) => {
-      const chain = new Chain({ dims, plan, kv, act, gpu, maxTokens, maxLogits, maxBlocksPerRow }, kernels);
+      const chain = new Chain({ dims, plan, kv, act, gpu, maxTokens, maxLogits }, kernels);
       kernels.load(this.compile, (done, total) => this.onBuild?.('compiling CUDA kernels', done, total));
       return chain;
     };
@@ -190,7 +193,7 @@ class CudaDevice implements Device {
     const logits = plan.ops.at(-1)!;
     invariant(logits.op === 'sample', 'a program ends with sampling');
     const queue = new StepQueue({ ...parts, logits: logits.in, cancel: this.cancel, depth: DEPTH });
-    this.#loaded = { memory, pool, kv: new CudaTransfers(driver, memory, pool, stream), queue, stream };
+    this.#loaded = { memory, pool, kv: new CudaTransfers(driver, memory, pool, stream, work.scratch), queue, stream };
     return sizes;
   }
 

@@ -3,8 +3,6 @@ import koffi from 'koffi';
 import { errors, invariant } from '../../errors.js';
 import type { Address, Driver, GpuInfo, LaunchConfig } from './driver.js';
 
-/** The oldest driver that is tried: its kernels may be told to begin early. */
-const OLDEST_DRIVER = 12000;
 const OUT_OF_MEMORY = 2;
 const NOT_READY = 600;
 const Attribute = { multiprocessors: 16, major: 75, minor: 76, sharedBytes: 97 };
@@ -73,10 +71,10 @@ const SIGNATURES = {
 type Name = keyof typeof SIGNATURES;
 
 /** @throws cuda_unavailable: no driver, or one that is too old */
-export function openDriver(): Driver {
+export function openDriver(name = 'libcuda.so.1'): Driver {
   let library: ReturnType<typeof koffi.load>;
   try {
-    library = koffi.load('libcuda.so.1');
+    library = koffi.load(name);
   } catch {
     throw errors.noCudaDriver();
   }
@@ -105,7 +103,6 @@ class KoffiDriver implements Driver {
     const code = calls.cuInit(0);
     if (code !== 0) throw errors.noCudaGpu(this.#name(code));
     this.version = this.#int('cuDriverGetVersion');
-    if (this.version < OLDEST_DRIVER) throw errors.cudaDriverTooOld(`it is for CUDA ${versionText(this.version)}`);
     this.#bytes.fill(0);
     const at = this.#arena;
     this.#view.setBigUint64(40, at + 64n, true); // attributes
@@ -196,8 +193,11 @@ class KoffiDriver implements Driver {
     this.#mapped.delete(address);
   }
 
-  pin(host: Uint8Array): void {
-    this.#call('cuMemHostRegister_v2', host, host.length, 0);
+  pin(host: Uint8Array): boolean {
+    const code = this.calls.cuMemHostRegister_v2(host, host.length, 0);
+    if (code === OUT_OF_MEMORY) return false;
+    this.#good('cuMemHostRegister_v2', code);
+    return true;
   }
 
   unpin(host: Uint8Array): void {

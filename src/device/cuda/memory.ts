@@ -1,4 +1,5 @@
 /** Memory of the device: single allocations, pinned host memory, and the KV pool that grows in place. */
+import os from 'node:os';
 import { errors } from '../../errors.js';
 import type { Address, Driver } from './driver.js';
 
@@ -25,10 +26,10 @@ export class DeviceMemory {
     this.#owned.splice(this.#owned.indexOf(address), 1);
   }
 
-  /** Shared memory of this process, pinned; other threads may fill it. */
+  /** Shared memory of this process, pinned; other threads may fill it. @throws not_enough_memory */
   host(bytes: number): Uint8Array {
     const view = new Uint8Array(new SharedArrayBuffer(bytes));
-    this.driver.pin(view);
+    if (!this.driver.pin(view)) throw errors.notEnoughMemory('pinned host memory', bytes, os.freemem());
     this.#pinned.push(view);
     return view;
   }

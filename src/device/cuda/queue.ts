@@ -18,9 +18,10 @@ import type { Address, Driver } from './driver.js';
 import type { KernelSet } from './kernel-set.js';
 import type { DeviceMemory, KvPool } from './memory.js';
 import { up } from './plan.js';
-import { planTasks, taskOffsets } from './tasks.js';
+import { createTaskLists, planTasks, type TaskLists, type TaskRules, type Tasks } from './tasks.js';
+import { sizesOf, type Upload, UploadLayout, type UploadSizes, writeUpload } from './upload.js';
 import type { Weights } from './weights.js';
-import { extraBytes, splitLen, stepBytes, type Workspace } from './workspace.js';
+import { splitLen, stepBytes, type Workspace } from './workspace.js';
 
 export interface QueueParts {
   driver: Driver;
@@ -42,16 +43,21 @@ export interface QueueParts {
 
 /** Where a step in flight lies. */
 interface Place {
-  host: Uint8Array;
-  words: Int32Array;
+  upload: Upload;
   device: Address;
   result: MutableResult;
   resultDevice: Address;
   event: Address;
-  graphs: Map<string, Address>;
+  graphs: Map<string, Graph>;
   /** False: it was cancelled before it was launched. */
   launched: boolean;
   step: Step | null;
+}
+
+/** A step of these rounded sizes, ready to run. */
+interface Graph {
+  layout: UploadLayout;
+  graph: Address;
 }
 
 /** Sizes that graphs are made for. */
@@ -60,8 +66,8 @@ const MOST_GRAPHS = 64;
 
 export class StepQueue {
   readonly #places: Place[];
-  readonly #extra: number;
-  readonly #group: number;
+  readonly #rules: TaskRules;
+  readonly #lists: TaskLists;
   #submitted = 0;
   #ended = 0;
   /** Logit rows of the step submitted last. */
@@ -70,9 +76,11 @@ export class StepQueue {
   #broken = false;
 
   constructor(private readonly parts: QueueParts) {
-    const { limits, dims, depth } = parts;
-    this.#extra = extraBytes(limits);
-    this.#group = dims.heads / dims.kvHeads;
+    const { limits, dims, depth, chain, work, blockLen } = parts;
+    const { prefillTokens } = chain;
+    const group = dims.heads / dims.kvHeads;
+    this.#rules = { blockLen, group, prefillTokens, partialRows: work.partialRows, splitLen: splitLen(dims) };
+    this.#lists = createTaskLists(limits.maxTokens, limits.maxRows);
     this.#places = Array.from({ length: depth }, () => this.#makePlace(stepBytes(limits)));
   }
 
@@ -124,19 +132,17 @@ export class StepQueue {
     const { driver, stream } = this.parts;
     driver.synchronize(stream);
     for (const { graphs, event } of this.#places) {
-      for (const graph of graphs.values()) driver.destroyGraph(graph);
+      for (const { graph } of graphs.values()) driver.destroyGraph(graph);
       driver.destroyEvent(event);
     }
   }
 
   #makePlace(bytes: number): Place {
     const { driver, memory, limits } = this.parts;
-    const host = memory.host(bytes);
     const result = createResult(limits, (n) => memory.host(n).buffer);
     const resultDevice = memory.take(result.bytes.length, 'the results');
     return {
-      host,
-      words: new Int32Array(host.buffer),
+      upload: this.#makeUpload(bytes),
       device: memory.take(bytes, 'the steps'),
       result,
       resultDevice,
@@ -151,92 +157,77 @@ export class StepQueue {
   #enlarge(place: Place, bytes: number): void {
     const { driver, memory, stream } = this.parts;
     driver.synchronize(stream);
-    for (const graph of place.graphs.values()) driver.destroyGraph(graph);
+    for (const { graph } of place.graphs.values()) driver.destroyGraph(graph);
     place.graphs.clear();
-    memory.releaseHost(place.host);
+    memory.releaseHost(place.upload.bytes);
     memory.release(place.device);
-    place.host = memory.host(bytes);
-    place.words = new Int32Array(place.host.buffer);
+    place.upload = this.#makeUpload(bytes);
     place.device = memory.take(bytes, 'the steps');
   }
 
+  #makeUpload(length: number): Upload {
+    const bytes = this.parts.memory.host(length);
+    return { bytes, words: new Int32Array(bytes.buffer) };
+  }
+
   #launch(step: Step, place: Place): void {
-    const { driver, stream, limits, chain, work, kernels, dims } = this.parts;
-    const bytes = this.#extra + step.bytes.length;
-    if (bytes > place.host.length) this.#enlarge(place, up(2 * bytes, 4096));
-    place.host.set(step.bytes, this.#extra);
-    const rules = {
-      maxTokens: limits.maxTokens,
-      group: this.#group,
-      prefillTokens: chain.prefillTokens,
-      partialRows: work.partialRows,
-      splitLen: splitLen(dims),
-    };
-    const tasks = planTasks(step, rules, place.words);
-    const shape: ChainShape = { tokens: step.tokenCount, logits: step.logitCount, tasks, copies: step.copyCount };
-    const rounded = kernels.debug ? null : this.#rounded(shape);
-    if (rounded) this.#fillUp(step, place, shape, rounded);
-    driver.upload(place.device, place.host.subarray(0, bytes), stream);
+    const { driver, stream, limits, kernels } = this.parts;
+    const tasks = planTasks(step, this.#rules, this.#lists);
+    const sizes = sizesOf(step, tasks, limits);
+    const rounded = kernels.debug ? null : this.#rounded(sizes, tasks);
+    const known = rounded && this.#known(place, rounded, tasks.splits);
+    const layout = known?.layout ?? new UploadLayout(rounded ?? sizes);
+    if (layout.bytes > place.upload.bytes.length) this.#enlarge(place, up(2 * layout.bytes, 4096));
+    writeUpload(step, tasks, this.#lists, layout, place.upload);
+    driver.upload(place.device, place.upload.bytes.subarray(0, layout.bytes), stream);
     kernels.restart();
-    if (rounded) driver.launchGraph(this.#graph(step, place, rounded), stream);
-    else this.#run(step, place, shape);
+    if (!rounded) this.#run(place, layout, { ...sizes, tasks });
+    else {
+      const graph = known ?? this.#capture(place, layout, { ...rounded, tasks: { ...tasks, decode: rounded.decode } });
+      driver.launchGraph(graph.graph, stream);
+    }
     const from = place.result.tokens.byteOffset;
     driver.download(place.result.bytes.subarray(from), place.resultDevice + from, stream);
     driver.record(place.event, stream);
   }
 
-  #run(step: Step, place: Place, shape: ChainShape): void {
+  #run(place: Place, layout: UploadLayout, shape: ChainShape): void {
     const { chain, weights, work, pool, depth } = this.parts;
     const before = this.#places[(this.#submitted + depth - 1) % depth]!;
-    const where = {
-      extra: place.device,
-      step: place.device + this.#extra,
-      result: place.resultDevice,
-      before: before.resultDevice,
-    };
-    chain.run(shape, where, step, place.result, weights, work, pool);
+    const where = { upload: place.device, layout, result: place.resultDevice, before: before.resultDevice };
+    chain.run(shape, where, place.result, weights, work, pool);
   }
 
   /** Sizes of the graph for a step; null if it is none that comes again. */
-  #rounded({ tokens, logits, tasks, copies }: ChainShape): ChainShape | null {
-    const { limits, work } = this.parts;
-    if (tasks.prefill > 0 || copies > 0 || tokens === 0 || tasks.firstToken > 0) return null;
+  #rounded(sizes: UploadSizes, { prefill, firstToken, splits }: Tasks): UploadSizes | null {
+    const { limits, work, blockLen } = this.parts;
+    const { tokens, logits, copies, columns } = sizes;
+    if (prefill > 0 || copies > 0 || tokens === 0 || firstToken > 0) return null;
     const t = BUCKETS.find((n) => n >= tokens);
     const l = logits === 0 ? 0 : BUCKETS.find((n) => n >= logits);
     if (t === undefined || l === undefined || t > limits.maxTokens || l > limits.maxLogits) return null;
-    if (t * tasks.splits > work.partialRows) return null;
-    return { tokens: t, logits: l, copies: 0, tasks: { ...tasks, decode: t } };
+    if (t * splits > work.partialRows) return null;
+    const seen = Math.min(columns, Math.ceil((splits * this.#rules.splitLen) / blockLen));
+    return { ...sizes, tokens: t, logits: l, rows: t, decode: t, columns: seen };
   }
 
-  /** What stands where the step has nothing: harmless values. */
-  #fillUp(step: Step, place: Place, shape: ChainShape, rounded: ChainShape): void {
-    const { words } = place;
-    const base = this.#extra / 4;
-    const clear = (array: Int32Array, from: number, to: number) => {
-      const at = base + array.byteOffset / 4;
-      words.fill(0, at + from, at + to);
-    };
-    clear(step.tokens, shape.tokens, rounded.tokens);
-    clear(step.positions, shape.tokens, rounded.tokens);
-    clear(step.logitRows, shape.logits, rounded.logits);
-    const tasks = taskOffsets(this.parts.limits.maxTokens).decode;
-    words.fill(0, tasks + 4 * shape.tasks.decode, tasks + 4 * rounded.tasks.decode);
+  #known(place: Place, sizes: UploadSizes, splits: number): Graph | undefined {
+    return place.graphs.get(keyOf(sizes, splits));
   }
 
-  #graph(step: Step, place: Place, shape: ChainShape): Address {
+  #capture(place: Place, layout: UploadLayout, shape: ChainShape): Graph {
     const { driver, stream } = this.parts;
-    const { tokens, logits, tasks } = shape;
-    const layout = [step.historyTokens, step.historyCounts, step.biasTokens, step.biasValues, step.masks];
-    const key = [tokens, logits, tasks.splits, ...layout.map((a) => a.byteOffset)].join();
-    const known = place.graphs.get(key);
-    if (known !== undefined) return known;
     if (place.graphs.size >= MOST_GRAPHS) {
-      const [oldest, graph] = place.graphs.entries().next().value!;
+      const [oldest, { graph }] = place.graphs.entries().next().value!;
       driver.destroyGraph(graph);
       place.graphs.delete(oldest);
     }
-    const graph = driver.capture(stream, () => this.#run(step, place, shape));
-    place.graphs.set(key, graph);
+    const graph = { layout, graph: driver.capture(stream, () => this.#run(place, layout, shape)) };
+    place.graphs.set(keyOf(layout.sizes, shape.tasks.splits), graph);
     return graph;
   }
 }
+
+/** Everything in a graph's launches follows from these. */
+const keyOf = ({ tokens, logits, bias, history, masks }: UploadSizes, splits: number): string =>
+  `${tokens},${logits},${splits},${bias},${history},${masks}`;

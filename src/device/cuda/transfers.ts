@@ -1,8 +1,11 @@
-/** KV blocks ↔ pinned host memory, on streams of their own, in line with the steps. */
+/** KV blocks ↔ pinned host memory, on streams of their own, behind the steps and beside them. */
 import { errors, invariant } from '../../errors.js';
 import type { KvTransfers, Transfer } from '../device.js';
 import type { Address, Driver } from './driver.js';
 import type { DeviceMemory, KvPool } from './memory.js';
+
+const MEASURED_ROUNDS = 4;
+const MEASURED_COPIES = 8;
 
 export class CudaTransfers implements KvTransfers {
   readonly #reads: Address;
@@ -13,6 +16,7 @@ export class CudaTransfers implements KvTransfers {
   readonly #open = new Map<Transfer, Address>();
   readonly #spare: Address[] = [];
   #started = 0;
+  #rate: number | null = null;
 
   constructor(
     private readonly driver: Driver,
@@ -20,6 +24,8 @@ export class CudaTransfers implements KvTransfers {
     private readonly pool: KvPool,
     /** The stream of the steps. */
     private readonly steps: Address,
+    /** Memory of the device that nobody reads before writing it. */
+    private readonly scratch: { address: Address; bytes: number },
   ) {
     this.#reads = driver.stream();
     this.#writes = driver.stream();
@@ -30,6 +36,11 @@ export class CudaTransfers implements KvTransfers {
     return this.pool.blockBytes;
   }
 
+  get writeRate(): number {
+    this.#rate ??= this.#measure();
+    return this.#rate;
+  }
+
   allocateHost(bytes: number): Uint8Array {
     return this.memory.host(bytes);
   }
@@ -38,16 +49,14 @@ export class CudaTransfers implements KvTransfers {
     this.#check(block, host);
     this.#follow(this.#reads);
     this.driver.download(host, this.pool.addressOf(block), this.#reads);
-    return this.#begun(this.#reads)[0];
+    return this.#begun(this.#reads);
   }
 
   write(block: number, host: Uint8Array): Transfer {
     this.#check(block, host);
     this.#follow(this.#writes);
     this.driver.upload(this.pool.addressOf(block), host, this.#writes);
-    const [transfer, event] = this.#begun(this.#writes);
-    this.driver.streamWait(this.steps, event);
-    return transfer;
+    return this.#begun(this.#writes);
   }
 
   done(transfer: Transfer): boolean {
@@ -68,17 +77,32 @@ export class CudaTransfers implements KvTransfers {
     for (const event of [this.#order, ...this.#open.values(), ...this.#spare]) this.driver.destroyEvent(event);
   }
 
+  /** In copies of a block, the best of some. */
+  #measure(): number {
+    const bytes = Math.min(this.blockBytes, this.scratch.bytes);
+    const host = this.memory.host(bytes);
+    let best = 0;
+    for (let round = 0; round < MEASURED_ROUNDS; round++) {
+      const started = performance.now();
+      for (let i = 0; i < MEASURED_COPIES; i++) this.driver.upload(this.scratch.address, host, this.#writes);
+      this.driver.synchronize(this.#writes);
+      best = Math.max(best, (MEASURED_COPIES * bytes) / Math.max(1e-3, performance.now() - started));
+    }
+    this.memory.releaseHost(host);
+    return best;
+  }
+
   /** What comes next in the stream follows all steps that were submitted. */
   #follow(stream: Address): void {
     this.driver.record(this.#order, this.steps);
     this.driver.streamWait(stream, this.#order);
   }
 
-  #begun(stream: Address): [Transfer, Address] {
+  #begun(stream: Address): Transfer {
     const event = this.#spare.pop() ?? this.driver.event();
     this.driver.record(event, stream);
     this.#open.set(this.#started, event);
-    return [this.#started++, event];
+    return this.#started++;
   }
 
   #check(block: number, host: Uint8Array): void {

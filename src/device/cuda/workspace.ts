@@ -1,9 +1,10 @@
 /** Activations and what else a step needs on the device: sizes first, then addresses. */
 import type { ModelDims } from '../../types.js';
-import { createResult, createStep, type StepLimits } from '../device.js';
+import { createResult, type StepLimits } from '../device.js';
 import type { Address } from './driver.js';
 import type { DeviceMemory } from './memory.js';
 import { type Plan, type PlanBuffer, up } from './plan.js';
+import { uploadBytes } from './upload.js';
 
 /**
  * Positions that attention sums alone before it joins them: the same in every kernel of a model. Shorter where a token's K and
@@ -24,12 +25,8 @@ function bufferBytes(buffer: PlanBuffer, limits: StepLimits): number {
   return rows * strideOf(buffer) * (buffer.kind === 'f32' ? 4 : 2);
 }
 
-/** Bytes of what stands before the step in its upload: slots of tokens, tasks of both attention kernels. */
-export const extraBytes = ({ maxTokens }: StepLimits): number => up(maxTokens * 36 + 640, 256);
-
 /** Bytes of a step's upload, with room for lists that grow. */
-export const stepBytes = (limits: StepLimits): number =>
-  extraBytes(limits) + up(createStep(limits).bytes.length, 256) + MIB;
+export const stepBytes = (limits: StepLimits): number => up(uploadBytes(limits), 256) + MIB;
 
 interface Sizes {
   partialRows: number;
@@ -77,7 +74,7 @@ export class Workspace {
   readonly partialWeights: Address;
   readonly partialRows: number;
   readonly arrived: Address;
-  readonly scratch: Address;
+  readonly scratch: { address: Address; bytes: number };
   readonly angles: Address;
   readonly inverse: Address;
 
@@ -94,7 +91,7 @@ export class Workspace {
     this.partial = take(s.partialRows * dims.heads * dims.headDim * 4);
     this.partialWeights = take(s.partialRows * dims.heads * 8);
     this.arrived = take(s.arrived);
-    this.scratch = take(s.scratch);
+    this.scratch = { address: take(s.scratch), bytes: s.scratch };
     this.angles = take(s.angles);
     const frequencies = plan.rope.inverseFrequencies;
     this.inverse = take(frequencies.byteLength);

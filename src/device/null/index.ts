@@ -59,6 +59,9 @@ interface Copy {
   block: number;
   host: Uint8Array;
   write: boolean;
+  /** What stood in line when a write began. */
+  after: Flight | Copy | null;
+  made: boolean;
   /** How often `done` still says no. */
   delay: number;
 }
@@ -163,6 +166,8 @@ class NullDevice implements Device, KvTransfers {
     return 4 * this.#options.kv.blockLen;
   }
 
+  readonly writeRate = null;
+
   allocateHost(bytes: number): Uint8Array {
     return new Uint8Array(new SharedArrayBuffer(bytes));
   }
@@ -179,15 +184,22 @@ class NullDevice implements Device, KvTransfers {
     const copy = this.#copies[transfer];
     invariant(copy, `transfer ${transfer} was never started`);
     if (copy.delay-- > 0) return false;
-    this.#runThrough(copy);
+    if (!copy.write) this.#runThrough(copy);
+    else if (!copy.made) {
+      // as late as it may be: nobody may count on it before
+      if (copy.after) this.#runThrough(copy.after);
+      this.#runCopy(copy);
+      copy.made = true;
+    }
     return true;
   }
 
   #transfer(block: number, host: Uint8Array, write: boolean): Transfer {
     if (!(block >= 0 && block < this.#grown) || host.length !== this.blockBytes)
       throw errors.native(-1, `block ${block} of ${this.#grown}, ${host.length} of ${this.blockBytes} bytes`);
-    const copy = { block, host, write, delay: this.options.transferDelay ?? 0 };
-    this.#queue.push(copy);
+    const after = this.#queue.at(-1) ?? null;
+    const copy: Copy = { block, host, write, after, made: false, delay: this.options.transferDelay ?? 0 };
+    if (!write) this.#queue.push(copy);
     return this.#copies.push(copy) - 1;
   }
 

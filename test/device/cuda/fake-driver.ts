@@ -42,15 +42,29 @@ export interface Launched {
   values: Record<string, number>;
 }
 
+export interface Order {
+  order: 'upload' | 'download' | 'record' | 'wait';
+  stream: number;
+  event?: number;
+  bytes?: number;
+  at?: number;
+}
+
 export class FakeDriver implements Driver {
   version = 13000;
   info: GpuInfo = { name: 'fake', capability: 90, multiprocessors: 132, totalBytes: 2 ** 32, sharedBytes: 232448 };
   /** Bytes that may be allocated. */
   limit = 2 ** 32;
+  /** Bytes of host memory that may be pinned at a time. */
+  hostLimit = 2 ** 32;
+  /** Whether what was begun is done. */
+  idle = true;
   /** What the kernel that tests the matrix instructions says: a value for each of its ways. */
   bits = [0, 0, 1, 0, 0, 0, 0];
   #bitsAt = 0;
   readonly launches: Launched[] = [];
+  /** Copies, and what waits for what. */
+  readonly orders: Order[] = [];
   /** Launches, those of graphs among them. */
   readonly ran: Launched[] = [];
   graphLaunches = 0;
@@ -132,9 +146,11 @@ export class FakeDriver implements Driver {
     this.#used -= bytes;
   }
 
-  pin(host: Uint8Array): void {
+  pin(host: Uint8Array): boolean {
+    if (host.length > this.hostLimit) return false;
     assert.ok(host.buffer instanceof SharedArrayBuffer && !this.#pinned.has(host.buffer));
     this.#pinned.add(host.buffer);
+    return true;
   }
   unpin(host: Uint8Array): void {
     assert.ok(this.#pinned.delete(host.buffer));
@@ -142,10 +158,12 @@ export class FakeDriver implements Driver {
   upload(to: number, from: Uint8Array, stream: number): void {
     this.#check(to, from.length, 'upload');
     this.#is(stream, 'stream');
+    this.orders.push({ order: 'upload', stream, bytes: from.length, at: to });
   }
   download(to: Uint8Array, from: number, stream: number): void {
     this.#check(from, to.length, 'download');
     this.#is(stream, 'stream');
+    this.orders.push({ order: 'download', stream, bytes: to.length, at: from });
     if (from === this.#bitsAt)
       for (let way = 0; way < to.length / 16384; way++) to.fill(this.bits[way]!, 16384 * way, 16384 * (way + 1));
   }
@@ -158,13 +176,16 @@ export class FakeDriver implements Driver {
   record(event: number, stream: number): void {
     this.#is(event, 'event');
     this.#is(stream, 'stream');
+    this.orders.push({ order: 'record', stream, event });
   }
   streamWait(stream: number, event: number): void {
-    this.record(event, stream);
+    this.#is(event, 'event');
+    this.#is(stream, 'stream');
+    this.orders.push({ order: 'wait', stream, event });
   }
   eventDone(event: number): boolean {
     this.#is(event, 'event');
-    return true;
+    return this.idle;
   }
   eventWait = (event: number) => this.#is(event, 'event');
 
