@@ -38,7 +38,7 @@ export class Reference {
   ) {
     const as = (x: number) => x;
     this.#round = arithmetic === 'f16' ? toHalf : arithmetic === 'bf16' ? toBf16 : as;
-    this.#keep = arithmetic === 'f16' || arithmetic === 'bf16' ? toHalf : as;
+    this.#keep = this.#round === as ? as : toHalf;
   }
 
   /** Runs a step, whose tokens must all be ids. Returns (logits, vocab) of the rows in logitRows. */
@@ -56,7 +56,8 @@ export class Reference {
     const rows = (name: string) => buffers.get(name)!;
     switch (op.op) {
       case 'embed': {
-        const { values, shape } = this.tensors.get(op.weight)!;
+        const { type, shape, values: exact } = this.tensors.get(op.weight)!;
+        const values = type.startsWith('Q') ? exact : this.#rounded(op.weight);
         const tokens = [...step.tokens.subarray(0, step.tokenCount)];
         buffers.set(
           op.out,
@@ -118,7 +119,8 @@ export class Reference {
   #rounded(name: string): Float32Array {
     const known = this.#weights.get(name);
     if (known) return known;
-    const rounded = this.tensors.get(name)!.values.map(this.#round);
+    const { values } = this.tensors.get(name)!;
+    const rounded = this.#keep === toHalf ? values.map(this.#round) : values;
     this.#weights.set(name, rounded);
     return rounded;
   }

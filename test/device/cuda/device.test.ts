@@ -26,7 +26,7 @@ const types = ['F32', 'F16', 'BF16', 'Q8_0', 'Q4_0', 'Q4_1', 'Q4_K', 'Q5_K', 'Q6
 /** In one step quantised weights are dequantised into tiles first, in pieces they are not. */
 const length = 960;
 /** The reference takes its time. */
-const SHORT = 40;
+const SHORT = 16;
 const text = sequence(length, 3, VOCAB);
 
 /** Logits of every token of the beginning of the text. */
