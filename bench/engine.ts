@@ -63,7 +63,14 @@ function measure(sequences: number): { median: number; p99: number } {
       limits,
       maxQueue: 1000,
       sessions: { max: 1000, shareAcrossOwners: true },
-      budget: { tokens: () => 2048, observe: () => {}, prefillMs: () => 0, rowMs: () => 0.1, fixedMs: () => 10 },
+      budget: {
+        tokens: () => 2048,
+        observe: () => {},
+        prefillMs: () => 0,
+        rowMs: () => 0.1,
+        fixedMs: () => 10,
+        drawMs: (rows) => 10 + 0.1 * rows,
+      },
       admission: { vocab: 49152, tokenBytes: table, endOfTurn: new Set() },
     },
     {

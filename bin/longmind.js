@@ -35,15 +35,23 @@ function newest(folder) {
 
 const modified = (path) => (existsSync(path) ? statSync(path).mtimeMs : 0);
 
+/** What a checkout is built of, in the order of building: its packages, then itself. */
+function projects() {
+  const home = join(root, 'packages');
+  const packages = existsSync(home) ? readdirSync(home).map((name) => join(home, name)) : [];
+  return [...packages, root].filter((p) => existsSync(join(p, 'tsconfig.json')) && existsSync(join(p, 'src')));
+}
+
 /** A checkout builds itself when its sources are newer; a package comes built. */
 function build() {
-  const source = join(root, 'src');
-  if (!existsSync(join(root, 'tsconfig.json')) || !existsSync(source)) {
+  const all = projects();
+  if (!all.includes(root)) {
     if (!existsSync(entry)) stop(`the package is incomplete: ${entry} is missing; install it again`);
     return;
   }
   const built = Math.max(modified(stamp), modified(join(root, 'dist', '.tsbuildinfo')));
-  if (existsSync(entry) && newest(source) <= built) return;
+  const sources = Math.max(...all.map((p) => newest(join(p, 'src'))));
+  if (existsSync(entry) && sources <= built) return;
   let tsc;
   try {
     tsc = join(createRequire(import.meta.url).resolve('typescript/package.json'), '..', 'bin', 'tsc');
@@ -51,9 +59,10 @@ function build() {
     stop("this checkout is not built and TypeScript is not installed; run 'npm ci' first");
   }
   console.error('building dist/ …');
-  const result = spawnSync(process.execPath, [tsc, '-p', root], { encoding: 'utf8', cwd: root });
-  if (!existsSync(entry)) stop(`the build failed:\n${result.stdout}${result.stderr}`);
-  if (result.status !== 0) console.error("longmind: TypeScript found errors; 'npm run build' shows them");
+  const results = all.map((p) => spawnSync(process.execPath, [tsc, '-p', p], { encoding: 'utf8', cwd: root }));
+  if (!existsSync(entry)) stop(`the build failed:\n${results.map((r) => r.stdout + r.stderr).join('')}`);
+  if (results.some((r) => r.status !== 0))
+    console.error("longmind: TypeScript found errors; 'npm run build' shows them");
   writeFileSync(stamp, '');
 }
 

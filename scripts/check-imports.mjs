@@ -28,24 +28,25 @@ const rule = {
   'src/weights': { may: base },
   'src/tokenizer': { may: base, faces: ['index', 'tokenizer'] },
   'src/device': { may: base, faces: ['device', 'step'] },
-  'src/device/cpu': { may: [...base, 'src/device'] },
+  // what a program is compiled to, bench/rows looks at
+  'src/device/cpu': { may: [...base, 'src/device'], faces: ['index', 'compile', 'layout'] },
   'src/device/cuda': { may: [...base, 'src/device'] },
   'src/device/null': { may: [...base, 'src/device'] },
   'src/model': { may: [...base, 'src/device'], faces: ['llama'] },
   'src/cache': { may: base, faces: ['index', 'types', 'manager'] },
-  // the disk thread's program is a test's own where the disk is to fail
-  'src/tiers': { may: [...base, 'src/cache', 'src/device'], faces: ['index'] },
+  // the disk thread's program is another one where the disk is to fail
+  'src/tiers': { may: [...base, 'src/cache', 'src/device'], faces: ['index', 'disk-io', 'disk-thread'] },
   'src/journal': { may: base, faces: ['journal'] },
   'src/engine': {
     may: [...base, 'src/cache', 'src/tiers', 'src/journal', 'src/device', grammar],
-    faces: ['client', 'core', 'request', 'batch', 'prompt'],
+    faces: ['client', 'core', 'draft', 'request', 'batch', 'prompt'],
   },
   // only here a device is chosen; everything else knows the interface alone
   'src/engine/worker': { may: [...base, ...devices, 'src/engine', 'src/device', grammar], part: true },
   'src/devices': { may: [...base, ...devices, 'src/hub'] },
   'src/structured': { may: ['src/errors', grammar] },
   'src/index': { may: [...base, ...parts, ...devices, grammar, 'src/structured', 'src/devices', 'src/engine'] },
-  'src/bench': { may: [...base, ...parts, ...devices, 'src/engine'], faces: 'all' },
+  'src/bench': { may: [...base, ...parts, ...devices, 'src/tiers', 'src/engine'], faces: 'all' },
   'src/server': { may: ['src/index', 'src/base'], faces: ['index'] },
   // types alone, which the page shares
   'src/server/live/wire': { may: ['src/types'], part: true },
@@ -53,13 +54,14 @@ const rule = {
   'src/cli': { may: ['src/index', 'src/bench'], faces: ['run'] },
   bin: { may: ['src/cli', 'src/server'], faces: [] },
   bench: {
-    may: [...everything, 'test/reference', 'test/tokenizer', 'test/weights'],
+    may: [...everything, 'test/reference', 'test/tokenizer', 'test/weights', 'test/models'],
     faces: [],
   },
   test: { may: 'all', faces: [] },
   'test/reference': { may: [...base, 'src/device'], faces: 'all' },
   'test/tokenizer': { may: 'all', faces: ['small-vocabulary', 'texts'] },
   'test/weights': { may: 'all', faces: ['gguf-builder'] },
+  'test/models': { may: 'all', faces: ['fuzz'] },
   scripts: { may: everything, faces: [] },
 };
 

@@ -111,6 +111,23 @@ export function parseSize(raw: string): number | undefined {
   return m ? Math.floor(Number(m[1]) * UNIT[m[2]!.toLowerCase()]!) : undefined;
 }
 
+/** Blocks taken from the device at a time: -1 all at start, 0 the square root of all, n; 'auto': what suits the device. */
+export type ChunkSize = number | 'auto';
+
+const chunkSize: OptionSpec<ChunkSize> = {
+  default: 'auto',
+  value: 'N',
+  help:
+    'KV blocks taken from the device at a time: auto (from the machine about 32 MiB when they are needed, from a GPU all at ' +
+    'start), -1 all at start, 0 = square root, n',
+  expected: `'auto', or an integer from -1 to ${2 ** 31 - 1}`,
+  parse: (raw) => {
+    if (raw === 'auto') return raw;
+    const n = toNumber(raw);
+    return Number.isSafeInteger(n) && n >= -1 && n < 2 ** 31 ? n : undefined;
+  },
+};
+
 /** A share of the memory left, a count of blocks, or bytes. */
 export type CacheSize =
   | { kind: 'share'; share: number }
@@ -153,6 +170,18 @@ export interface DiskSpace {
   dir: string;
   bytes: number;
 }
+
+/** '' = none. */
+const webAddress = (help: string): OptionSpec<string> => ({
+  default: '',
+  value: 'URL',
+  help,
+  expected: 'an address that begins with http:// or https://',
+  parse: (raw) => {
+    if (raw === '') return '';
+    return typeof raw === 'string' && /^https?:\/\//.test(raw) && URL.canParse(raw) ? raw : undefined;
+  },
+});
 
 const diskSpace = (help: string): OptionSpec<DiskSpace | null> => ({
   default: null,
@@ -210,12 +239,7 @@ export const MAX_PRIORITY = 1000;
 export const engineOptions = {
   cacheMaxEntryCount: cacheSize,
   cacheBlockSeqLen: blockSeqLen,
-  cacheChunkSize: integer(
-    -1,
-    -1,
-    2 ** 31 - 1,
-    'blocks taken from the device at a time: -1 all at start, 0 = square root, n',
-  ),
+  cacheChunkSize: chunkSize,
   cacheHost: size('host memory for KV that left the device (only for devices with memory of their own)'),
   cacheDisk: diskSpace('disk space for KV that left the device; conversations go on from there, also after a restart'),
   cachePolicy: {
@@ -258,6 +282,11 @@ export const engineOptions = {
   ),
   device,
   isa: choice('auto', ['auto', 'avx512', 'avx2', 'portable'] as const, 'CPU kernels'),
+  weights: choice(
+    'file',
+    ['file', 'bf16', 'q8', 'q4'] as const,
+    'what weights of 16 or 32 bits become while they are loaded: they stay, 16 bits, 8, or 4 (Q8_0, Q4_0)',
+  ),
   nativeLibrary: text('', 'a prebuilt native library instead of building one', 'FILE'),
   debugOps: flag(false, 'run operation by operation (slow; the same bits)'),
 } satisfies Record<string, OptionSpec<never> | OptionSpec<unknown>>;
@@ -286,9 +315,13 @@ export const serverOptions = {
     ['silent', 'error', 'warn', 'info', 'debug'] as const,
     'what is logged (JSON lines on stderr)',
   ),
+  otlpEndpoint: webAddress(
+    'send traces to this OpenTelemetry collector (OTLP over HTTP), such as http://127.0.0.1:4318',
+  ),
 };
 
 export type EngineConfig = Values<typeof engineOptions>;
+export type WeightsChoice = EngineConfig['weights'];
 export type HubConfig = Values<typeof hubOptions>;
 export type ServerConfig = Values<typeof serverOptions>;
 

@@ -47,6 +47,9 @@ export function invariant(condition: unknown, message: string): asserts conditio
 const err = (code: string, status: number, message: string, param: string | null = null) =>
   new LongmindError(code, status, message, param);
 
+const badGguf = (path: string, detail: string) =>
+  err('bad_gguf', 400, `'${path}' is not a usable GGUF file: ${detail}`, 'model');
+
 /** The catalogue. */
 export const errors = {
   // options and requests
@@ -64,7 +67,8 @@ export const errors = {
       `model '${name}' is not served here; this server has ${served.map((s) => `'${s}'`).join(', ')}`,
       'model',
     ),
-  unauthorized: () => err('invalid_api_key', 401, 'a valid API key is required: send "Authorization: Bearer KEY"'),
+  unauthorized: () =>
+    err('invalid_api_key', 401, 'a valid API key is required: send "Authorization: Bearer KEY" (or "x-api-key: KEY")'),
   // capacity
   promptTooLong: (tokens: number, limit: number) =>
     err(
@@ -80,18 +84,31 @@ export const errors = {
         `${capacity}: shorten it, lower max_tokens, or raise cacheMaxEntryCount`,
     ),
   queueFull: (limit: number) => err('queue_full', 429, `${limit} requests are waiting already; try again later`),
-  notEnoughMemory: (what: string, need: number, have: number) =>
-    err('not_enough_memory', 500, `${what} needs ${formatBytes(need)}, but ${formatBytes(have)} are available`),
+  /** `promised`: what is not available only since other engines were promised it. */
+  notEnoughMemory: (what: string, need: number, have: number, promised = 0) => {
+    const others = promised > 0 ? `; ${formatBytes(promised)} more are promised to other longmind processes` : '';
+    return err(
+      'not_enough_memory',
+      500,
+      `${what} needs ${formatBytes(need)}, but ${formatBytes(have)} are available${others}`,
+    );
+  },
   // sessions
   sessionBusy: (id: string) =>
     err('session_busy', 409, `session '${id}' has a request in flight; wait for it or abort it`, 'session_id'),
   sessionUnknown: (id: string) => err('session_not_found', 404, `there is no session '${id}'`, 'session_id'),
+  checkpointUnknown: (name: string) =>
+    err('checkpoint_not_found', 404, `nothing is kept under the name '${name}'`, 'after'),
   tooManySessions: (limit: number) =>
     err('too_many_sessions', 429, `all ${limit} sessions that may be kept are in use`, 'session_id'),
   // model files
   fileMissing: (path: string) => err('file_missing', 404, `there is no file '${path}'`, 'model'),
-  badGguf: (path: string, detail: string) =>
-    err('bad_gguf', 400, `'${path}' is not a usable GGUF file: ${detail}`, 'model'),
+  badGguf,
+  /** A file of weights in any format, or of a folder of them. */
+  badModelFile: (path: string, detail: string) =>
+    /\.(safetensors|json|jinja|model)$/i.test(path)
+      ? err('bad_model_file', 400, `'${path}' cannot be used: ${detail}`, 'model')
+      : badGguf(path, detail),
   unsupportedArchitecture: (name: string, supported: string[]) =>
     err(
       'unsupported_architecture',
@@ -124,6 +141,12 @@ export const errors = {
     err('bad_tokenizer', 400, `the model file's tokenizer cannot be used: ${detail}`, 'model'),
   badTemplate: (detail: string) => err('bad_chat_template', 400, `the chat template failed: ${detail}`),
   // device and native library
+  noEmbeddings: (device: string) =>
+    err(
+      'embeddings_unsupported',
+      400,
+      `the device '${device}' gives no hidden states, so there are no embeddings: use --device cpu`,
+    ),
   nativeUnavailable: (tried: string[]) =>
     err(
       'native_unavailable',
@@ -173,6 +196,7 @@ export const errors = {
   deadEnd: () =>
     err('grammar_dead_end', 500, 'no token of this vocabulary can go on in the way the requested format demands'),
   engineFailed: (detail: string) => err('engine_failed', 500, `the engine failed: ${detail}`),
+  aborted: () => err('request_aborted', 409, 'the request was aborted'),
   engineClosed: () => err('engine_closed', 503, 'the engine is shutting down'),
   portInUse: (host: string, port: number) =>
     err('port_in_use', 500, `${host}:${port} is already in use; choose another with --server-port`),

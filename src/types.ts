@@ -14,15 +14,69 @@ export interface TensorInfo {
   /** Byte offset from the start of the file. */
   offset: number;
   byteLength: number;
+  /** The file that it lies in, if it is another than the source's `path`. */
+  file?: string;
+  /** The pieces of the file that its rows are in, one after another; each but the last has a multiple of 16 rows. */
+  runs?: { offset: number; rows: number }[];
+  /** Type that a matrix of floats becomes while it is loaded. */
+  as?: string;
+  /** Added to each value of a vector while it is loaded (norms of Gemma are stored as what they differ from 1). */
+  add?: number;
 }
 
-/** Where a device finds the weights: one file and its tensors by name. Checked against the file's size by the reader. */
+/** Where a device finds the weights: a file (or several) and tensors by name. Checked against the files' sizes by the reader. */
 export interface TensorSource {
   path: string;
   tensors: ReadonlyMap<string, TensorInfo>;
 }
 
 // ---------------------------------------------------------------- models
+
+export interface RopeConfig {
+  /** Number of leading dimensions of a head that are rotated (pairs 2i, 2i+1 unless `neox`). */
+  dims: number;
+  freqBase: number;
+  /** Pairs (i, i + dims/2) instead of (2i, 2i+1). */
+  neox: boolean;
+  /** Inverse frequencies already scaled (linear, llama3 …): (dims / 2) values; angle = position × inverse frequency. */
+  inverseFrequencies: Float32Array;
+  /** Multiplies cos and sin (YaRN); 1 otherwise. */
+  magnitude: number;
+}
+
+/** 'geluTanh': GELU by its tanh approximation (Gemma). */
+export type Activation = 'silu' | 'geluTanh';
+
+/** What is a layer's own. */
+export interface LayerFlags {
+  /** null: its positions are not rotated (SmolLM3). */
+  rope: RopeConfig | null;
+  /** Attention sees the last so many tokens; 0 = all. */
+  window: number;
+}
+
+/** What tells one family of models from another, beside its dimensions; each flag is LLaMA's when it is left out. */
+export interface FamilyFlags {
+  /** Before attention and feed-forward (LLaMA), after them (OLMo 2), or both (Gemma 2 and 3). */
+  norms: 'pre' | 'post' | 'both';
+  /** Norm of queries and keys: of each head (Qwen3, Gemma 3), or of all heads together (OLMo 2). */
+  qkNorm: 'none' | 'head' | 'all';
+  biases: { qkv: boolean; output: boolean; gateUp: boolean; down: boolean };
+  activation: Activation;
+  /** Multiplies embeddings (Gemma, Granite). */
+  embeddingScale: number;
+  /** Multiplies what attention and feed-forward add to the stream (Granite). */
+  residualScale: number;
+  /** Multiplies logits (Granite). */
+  logitScale: number;
+  /** Multiplies scores; 0 = 1 / sqrt(headDim). */
+  attentionScale: number;
+  /** Bounds of scores and of logits (Gemma 2); 0 = none. */
+  attentionSoftcap: number;
+  logitSoftcap: number;
+  /** One for each layer; empty: all have the model's rope and no window. */
+  perLayer: LayerFlags[];
+}
 
 export interface ModelDims {
   layers: number;
@@ -86,6 +140,11 @@ export interface GenerationLimits {
   ignoreEos: boolean;
 }
 
+/** What a model's makers advise; used where a request says nothing. */
+export type GenerationDefaults = Partial<
+  Pick<SamplingParams, 'temperature' | 'topK' | 'topP' | 'minP' | 'repetitionPenalty'>
+>;
+
 export interface RequestOptions extends Partial<SamplingParams>, Partial<GenerationLimits> {
   /** Names a conversation that is kept after the request. */
   sessionId?: string;
@@ -94,6 +153,10 @@ export interface RequestOptions extends Partial<SamplingParams>, Partial<Generat
    * matched by tokens with what is kept; a divergence truncates to the common part.
    */
   sessionAppend?: boolean;
+  /** Goes on from what was kept under this name (`keepAs`): prompt or messages hold only what is new. Not with sessionId. */
+  after?: string;
+  /** Keeps the conversation as it stands at the end of this turn; a turn that is aborted or fails is not kept. */
+  keepAs?: KeepAs;
   /** What may be generated: made by `compileJsonSchema`, `compileJsonObject` or `compileToolCalls`; plain data. */
   grammar?: object;
   /** Given to the chat template: the functions that the model may call, as in the OpenAI API. */
@@ -103,6 +166,28 @@ export interface RequestOptions extends Partial<SamplingParams>, Partial<Generat
   /** Sessions and, if prefixes are not shared, KV belong to their owner; default 0. */
   owner?: number;
   signal?: AbortSignal;
+}
+
+/** A name for a conversation at the end of a turn, and what its caller wants to find again with it. */
+export interface KeepAs {
+  name: string;
+  /** Made when the turn's own tokens are known: the new ones if it continues something, else all of the prompt. */
+  note: string | ((tokens: Int32Array) => string);
+  /** As note, for what is the same from turn to turn: stored once as long as it is. */
+  head: string;
+}
+
+/** What is kept of a turn: tokens [start, prompt) are what it was asked, [prompt, end) what it answered. */
+export interface Checkpoint {
+  /** '' for a turn whose name was deleted, or that belongs to the conversation this one branched from. */
+  name: string;
+  start: number;
+  prompt: number;
+  end: number;
+  cachedTokens: number;
+  finishReason: FinishReason;
+  note: string;
+  head: string;
 }
 
 /** What chat templates know; 'ipython' is what Llama 3 calls the answers of tools. */
@@ -121,6 +206,24 @@ export interface CompletionRequest extends RequestOptions {
 
 export interface ChatRequest extends RequestOptions {
   messages: ChatMessage[];
+}
+
+/** Which hidden states stand for a text: that of its last token, or the mean of all. */
+export type Pooling = 'last' | 'mean';
+
+export interface EmbeddingRequest {
+  /** Text (special-token spellings are plain text) or token ids. */
+  prompt: string | ArrayLike<number>;
+  pooling?: Pooling;
+  priority?: number;
+  owner?: number;
+  signal?: AbortSignal;
+}
+
+export interface EmbeddingResult {
+  /** (dim) the last layer's normalised hidden state, pooled; not scaled to length 1. */
+  embedding: Float32Array;
+  usage: Usage;
 }
 
 export interface TokenLogprob {
@@ -158,6 +261,14 @@ export interface Timings {
   total: number;
 }
 
+/** Where KV came from that a request did not simply compute, beside what was cached. */
+export interface KvSources {
+  /** Of the cached tokens of its prompt, those whose KV was brought back from a place below the device for it. */
+  restoredTokens: number;
+  /** Tokens computed again since their KV had been evicted; those of a request that was preempted count, too. */
+  recomputedTokens: number;
+}
+
 export interface GenerationResult {
   text: string;
   tokenIds: number[];
@@ -165,6 +276,7 @@ export interface GenerationResult {
   /** The stop string that ended it, if one did. */
   stopString: string | null;
   usage: Usage;
+  kv: KvSources;
   timings: Timings;
   logprobs: TokenLogprob[] | null;
 }
@@ -172,6 +284,8 @@ export interface GenerationResult {
 /** A running request: iterate over it for tokens, or listen for them, or await `result()`. */
 export interface Generation extends AsyncIterable<TokenEvent> {
   readonly id: string;
+  /** Of the prompt; known from the first token on. */
+  readonly prompt: Pick<Usage, 'promptTokens' | 'cachedTokens'> | null;
   /**
    * Instead of iterating, and cheaper where there are many streams: called for each token at once, first for those that
    * came already. How it ends is what `result()` says, after the last token.
@@ -187,6 +301,12 @@ export interface Generation extends AsyncIterable<TokenEvent> {
   abort(): void;
 }
 
+/** Where a session was forked: from which one, and after how many tokens. */
+export interface ForkOrigin {
+  id: string;
+  tokens: number;
+}
+
 export interface SessionInfo {
   id: string;
   state: 'active' | 'cached' | 'evicted';
@@ -195,6 +315,8 @@ export interface SessionInfo {
   cachedTokens: number;
   /** Milliseconds since the epoch. */
   lastUsed: number;
+  /** null: it began by itself, or was restored from the session store, which does not keep this. */
+  forkedFrom: ForkOrigin | null;
 }
 
 // ---------------------------------------------------------------- what an engine says of itself
@@ -202,6 +324,8 @@ export interface SessionInfo {
 export interface MemorySplit {
   /** What was free on the device before anything was loaded. */
   freeBytes: number;
+  /** Of these, what other engines of this user were promised and have not taken yet. */
+  promisedBytes: number;
   weightBytes: number;
   workspaceBytes: number;
   kvBytes: number;
@@ -241,8 +365,12 @@ export interface EngineInfo {
   draftModel?: { modelName: string; modelPath: string; parameters: number; memory: MemorySplit } | null;
   /** Tokens one step may hold, as measured or set. */
   stepBudget: number;
+  /** The device gives hidden states: `embed` works. Default: no. */
+  embeddings?: boolean;
   /** Default: hermes, not known. */
   toolCalls?: ToolTemplate;
+  /** What the model's makers advise, where a request says nothing. */
+  generationDefaults?: GenerationDefaults;
   loadMs: number;
 }
 
@@ -364,6 +492,18 @@ export interface Engine extends AsyncDisposable {
   readonly info: EngineInfo;
   complete(request: CompletionRequest): Generation;
   chat(request: ChatRequest): Generation;
+  /** A text as a vector. @throws LongmindError embeddings_unsupported by a device that gives no hidden states */
+  embed(request: EmbeddingRequest): Promise<EmbeddingResult>;
+  /** What was kept by `keepAs`; unknown names, and those of other owners, are `checkpoint_not_found`. */
+  checkpoints: {
+    get(name: string, owner?: number): Promise<Checkpoint>;
+    /** All turns of its conversation from the first to this one, and the token ids. */
+    path(name: string, owner?: number): Promise<{ turns: Checkpoint[]; tokens: Int32Array }>;
+    /** Tokens that no other name needs are forgotten. */
+    delete(name: string, owner?: number): Promise<void>;
+  };
+  /** The prompt that `chat` makes of a whole history. */
+  encodeChat(request: Pick<ChatRequest, 'messages' | 'tools'>): Promise<Int32Array>;
   /** Text → ids off this thread. `special`: spellings of special tokens become those tokens (default false). */
   encode(text: string, options?: { special?: boolean }): Promise<Int32Array>;
   decode(ids: ArrayLike<number>, options?: { special?: boolean }): string;

@@ -96,6 +96,7 @@ extern "C" double lm_bench_linear(Device *d, int32_t tensor, int32_t n, int32_t 
   j.d = d;
   j.l.x = p;
   j.l.outCount = 1;
+  j.l.scale = 1;
   j.l.outs[0] = {t, nullptr, (float *)(at + q8 + f32), t->out};
   int64_t most = panels > 1 ? (384 << 10) / (t->tileBytes + 1) : t->tiles;
   double s = now_s();

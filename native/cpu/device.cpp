@@ -1,4 +1,5 @@
 // Creation, configuration and the end of a device; KV address space.
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -88,9 +89,10 @@ static void place(Device *d, Bump *b, const int32_t *s, const int32_t *buffers, 
     float *p = (float *)b->take(((buffers[2 * i + 1] ? logits : tokens) * buffers[2 * i] + 16) * 4);
     if (d->buffers) d->buffers[i] = {p, buffers[2 * i], buffers[2 * i + 1]};
   }
-  int64_t width[2] = {0, 0};
+  int64_t width[2] = {0, 0}, widest = 0;
   for (int i = 0; i < s[LM_S_OPS]; i++) {
     const LmOp *o = ops + i;
+    if (o->kind == LM_OP_NORM && o->width > widest) widest = o->width;
     bool writes = o->kind == LM_OP_PREPARE || (o->kind == LM_OP_LINEAR && (o->flags & LM_SILU_MUL));
     if (!writes) continue;
     int set = o->kind == LM_OP_PREPARE ? o->panel : o->panelOut;
@@ -98,7 +100,7 @@ static void place(Device *d, Bump *b, const int32_t *s, const int32_t *buffers, 
     width[set] = w > width[set] ? w : width[set];
   }
   // logit rows take two columns each (LM_FINE)
-  int64_t widest = width[0] > width[1] ? width[0] : width[1];
+  for (int i = 0; i < 2; i++) widest = width[i] > widest ? width[i] : widest;
   int64_t columns = (tokens > 2 * logits ? tokens : 2 * logits) + k->columns;
   for (int i = 0; i < 2; i++) {
     // both kinds, whatever the weights are: pages that are never touched cost nothing, and the size is known beforehand
@@ -167,7 +169,13 @@ static int32_t program_check(const Device *d, const int32_t *s, const int32_t *b
       case LM_OP_NORM:
         BUFFER(o->in, o->width, per);
         BUFFER(o->out, o->width, per);
-        VECTOR(o->weight, o->width);
+        NEED(o->parts > 0 && o->width % o->parts == 0);
+        VECTOR(o->weight, o->width / o->parts);
+        if (o->residual != -1) BUFFER(o->residual, o->width, per);
+        break;
+      case LM_OP_SOFTCAP:
+        BUFFER(o->in, o->width, per);
+        NEED(o->cap > 0);
         break;
       case LM_OP_PREPARE:
         BUFFER(o->in, o->width, per);
@@ -178,6 +186,7 @@ static int32_t program_check(const Device *d, const int32_t *s, const int32_t *b
       case LM_OP_LINEAR:
         NEED((o->panel == 0 || o->panel == 1) && o->outCount > 0 && o->outCount <= LM_MAX_OUTS);
         if (o->flags & LM_FINE) NEED((o->flags & LM_PER_LOGIT) && !(o->flags & LM_SILU_MUL));
+        if (o->flags & LM_SILU_MUL) NEED(o->scale == 1.0f);
         if (o->flags & LM_SILU_MUL) NEED((o->panelOut == 0 || o->panelOut == 1) && o->panelOut != o->panel && o->outCount == 2);
         for (int j = 0; j < o->outCount; j++) {
           MATRIX(o->outs[j].weight);
@@ -201,12 +210,13 @@ static int32_t program_check(const Device *d, const int32_t *s, const int32_t *b
         BUFFER(o->in, s[LM_S_HEADS] * hd, 0);
         BUFFER(o->in2, s[LM_S_KV_HEADS] * hd, 0);
         BUFFER(o->out, s[LM_S_KV_HEADS] * hd, 0);
-        NEED(index_ok(o->rope, s[LM_S_ROPES], false) && index_ok(o->layer, s[LM_S_LAYERS], false));
+        NEED(index_ok(o->rope, s[LM_S_ROPES], true) && index_ok(o->layer, s[LM_S_LAYERS], false));
         break;
       case LM_OP_ATTENTION:
         BUFFER(o->in, s[LM_S_HEADS] * hd, 0);
         BUFFER(o->out, s[LM_S_HEADS] * hd, 0);
         NEED(index_ok(o->layer, s[LM_S_LAYERS], false) && buffers[2 * o->in] == buffers[2 * o->out]);
+        NEED(o->window >= 0 && o->cap >= 0);
         break;
       case LM_OP_SILU_MUL:
         BUFFER(o->in, o->width, per);
@@ -308,12 +318,39 @@ extern "C" int32_t lm_configure(Device *d, const int32_t *sizes, const int32_t *
   return LM_OK;
 }
 
+/** Where the memory of so many blocks ends: at the end of a huge page, so that none is broken up between two growths. */
+static int64_t kv_end(const Device *d, int32_t blocks) {
+  if (blocks == 0) return 0;
+  const int64_t huge = (int64_t)2 << 20;
+  const int64_t base = (int64_t)(intptr_t)d->kv;
+  const int64_t end = ((base + d->kvShape.blockBytes * blocks + huge - 1) & ~(huge - 1)) - base;
+  const int64_t all = (d->kvReserved + 4095) & ~(int64_t)4095;
+  return end < all ? end : all;
+}
+
+/** The pages become ours now, not when they are first written: then what the system calls free is free. */
+static bool take_pages(uint8_t *p, int64_t bytes) {
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+  if (madvise(p, (size_t)bytes, MADV_POPULATE_WRITE) == 0) return true;
+  if (errno != EINVAL) return false;
+  // Linux before 5.14
+  for (int64_t at = 0; at < bytes; at += 4096) *(volatile uint8_t *)(p + at) = 0;
+  return true;
+}
+
 extern "C" int32_t lm_grow(Device *d, int32_t blocks) {
   if (!d->configured) return LM_E_STATE;
   if (blocks > d->sizes[LM_S_MAX_BLOCKS]) return LM_E_MEMORY;
   if (blocks <= d->kvBlocks) return LM_OK;
-  int64_t bytes = (d->kvShape.blockBytes * blocks + 4095) & ~(int64_t)4095;
-  if (d->kv && mprotect(d->kv, (size_t)(bytes < d->kvReserved ? bytes : d->kvReserved), PROT_READ | PROT_WRITE)) return LM_E_MEMORY;
+  if (d->kv) {
+    const int64_t from = kv_end(d, d->kvBlocks), to = kv_end(d, blocks);
+    if (to > from) {
+      if (mprotect(d->kv + from, (size_t)(to - from), PROT_READ | PROT_WRITE)) return LM_E_MEMORY;
+      if (!take_pages(d->kv + from, to - from)) return LM_E_MEMORY;
+    }
+  }
   d->kvBlocks = blocks;
   return LM_OK;
 }
@@ -348,6 +385,14 @@ extern "C" int32_t lm_logits(Device *d, int32_t i, float *out, int32_t count) {
   if (!d->configured || d->logitsBuffer < 0 || i < 0 || i >= d->lastLogits) return LM_E_ARGUMENT;
   const Buffer *b = d->buffers + d->logitsBuffer;
   if (count > b->width) return LM_E_ARGUMENT;
+  memcpy(out, b->data + (int64_t)i * b->width, 4 * (size_t)count);
+  return LM_OK;
+}
+
+extern "C" int32_t lm_row(Device *d, int32_t buffer, int32_t i, float *out, int32_t count) {
+  if (!d->configured || !out || buffer < 0 || buffer >= d->sizes[LM_S_BUFFERS] || i < 0 || i >= d->lastLogits) return LM_E_ARGUMENT;
+  const Buffer *b = d->buffers + buffer;
+  if (!b->perLogit || count > b->width) return LM_E_ARGUMENT;
   memcpy(out, b->data + (int64_t)i * b->width, 4 * (size_t)count);
   return LM_OK;
 }

@@ -17,8 +17,10 @@ struct Rope {
 
 struct TensorInfo {
   LmTensor t;
-  int64_t fileOffset, fileBytes, bytes, at;  // at: offset in the weights
+  int64_t bytes, at;  // at: offset in the weights
   int32_t isVector;
+  int32_t source;  // type in the file
+  int32_t loaded;  // rows
 };
 
 /** One step and where its result goes, as they were passed. */

@@ -12,8 +12,15 @@ Device *lm_create(int32_t threads, int32_t isa);
 void lm_destroy(Device *d);
 /** Bytes a tensor takes repacked; 0 if its type or width is not supported. */
 double lm_tensor_bytes(int32_t type, int32_t in, int32_t out, int32_t isVector);
-int32_t lm_open_weights(Device *d, const char *path, int32_t count, const double *info);
-int32_t lm_load_tensor(Device *d, int32_t i);
+/** `info`: (count, 5) type, in, out, isVector, type in the file. */
+int32_t lm_open_weights(Device *d, int32_t count, const double *info);
+/** Maps a file; the one before is let go. */
+int32_t lm_open_file(Device *d, const char *path);
+/**
+ * Rows [first, first + rows) of tensor i from `bytes` bytes at `offset` of the open file; `first` is a multiple of 16, and so is `rows` unless they are the
+ * last. `add` is added to each value of a vector, which is one row.
+ */
+int32_t lm_load_rows(Device *d, int32_t i, double offset, double bytes, int32_t first, int32_t rows, double add);
 void lm_close_file(Device *d);
 /** Workspace bytes for a program, or a negative code. `buffers`: (count, 2) width, perLogit. */
 double lm_workspace(Device *d, const int32_t *sizes, const int32_t *buffers, const int32_t *ops, const int32_t *ropes);
@@ -30,6 +37,8 @@ int32_t lm_step(Device *d, int32_t from, int32_t to, const void *step, int64_t s
                 int64_t resultBytes, const int32_t *cancel);
 /** Copies row i of the last step's logits. */
 int32_t lm_logits(Device *d, int32_t i, float *out, int32_t count);
+/** Copies row i of a buffer that has one for each wanted logit, as the last step left it. */
+int32_t lm_row(Device *d, int32_t buffer, int32_t i, float *out, int32_t count);
 /** Copies block `block` out and in; `bytes` must be those of a block. */
 int32_t lm_read_block(Device *d, int32_t block, uint8_t *out, int64_t bytes);
 int32_t lm_write_block(Device *d, int32_t block, const uint8_t *in, int64_t bytes);

@@ -3,13 +3,14 @@
 #include "simd.h"
 // one file per operation
 #include "ops/repack.h"
+#include "ops/quantise.h"
 #include "ops/norm.h"
 #include "ops/prepare.h"
 #include "ops/dot.h"
+#include "ops/silu_mul.h"
 #include "ops/linear.h"
 #include "ops/rope_store.h"
 #include "ops/attention.h"
-#include "ops/silu_mul.h"
 #include "ops/sample.h"
 #include "ops/bench.h"
 
@@ -22,8 +23,8 @@ static const LmKernels table = {
 #else
     "portable",
 #endif
-    LM_COLUMNS,       tile_bytes, repack,     to_vector,         embed,
-    rms_norm,         prepare,    linear,     silu_mul,          rope_store,
+    LM_COLUMNS,       tile_bytes, repack, convert, to_vector,         embed,
+    rms_norm,         prepare,    linear,     silu_mul, softcap, rope_store,
     attention_scratch, attention_tokens, attention, attention_merge, sample_scratch, sample,
     bench_read, bench_int8, bench_f32,
 };

@@ -42,9 +42,10 @@ struct LmLinearOut {
 struct LmLinear {
   LmPanels x;
   int32_t outCount;
-  int32_t silu;
+  int32_t silu;  // 1 SiLU, 2 GELU
   LmLinearOut outs[LM_MAX_OUTS];
   const float *residual;  // same stride as outs[0].out
+  float scale;            // of products and biases, before the residual; 1 = none
   LmPanels hidden;        // silu: what is written
   int32_t hiddenNeed;
 };
@@ -73,6 +74,8 @@ struct LmAttention {
   int64_t stride;  // floats between rows of q and of out
   int32_t heads;
   float scale;
+  float cap;       // scores become cap · tanh(score / cap); 0 = they stay
+  int32_t window;  // the last so many tokens; 0 = all
 };
 
 /** Tokens [token, token + count) of one row, the first at `position`; spans [spanFrom, spanTo). */
@@ -123,6 +126,8 @@ struct LmKernels {
   int64_t (*tile_bytes)(int32_t type, int32_t in);
   /** Repacks tiles [from, to) of a tensor from the file's rows. */
   void (*repack)(const LmTensor *t, uint8_t *dst, const uint8_t *src, int64_t rowBytes, int32_t from, int32_t to);
+  /** A row of n floats of type `from` as a row of type `to` (see ops/quantise.h); Q8_0 and Q4_0 need n % 32 == 0. */
+  void (*convert)(uint8_t *dst, int32_t to, const uint8_t *src, int32_t from, int32_t n);
   void (*vector)(float *dst, const void *src, int32_t type, int32_t n);
   void (*embed)(const LmTensor *t, int32_t row, float *out);
   void (*norm)(const float *x, const float *w, float eps, int32_t n, float *out);
@@ -131,12 +136,14 @@ struct LmKernels {
   /** Output tiles [from, to), counted through all outs (two of gate and two of up when silu). `after`: memory that this
    *  thread will read next; its beginning is prefetched. Any address will do. */
   void (*linear)(const LmLinear *l, int32_t from, int32_t to, float *scratch, const uint8_t *after);
-  void (*silu_mul)(const float *gate, const float *up, float *out, int64_t n);
+  void (*silu_mul)(const float *gate, const float *up, float *out, int64_t n, int32_t gelu);
+  /** x ← cap · tanh(x / cap) */
+  void (*softcap)(float *x, float cap, int64_t n);
   void (*rope_store)(const LmRopeStore *r, const int32_t *table, int32_t token, int32_t position);
   int64_t (*attention_scratch)(int32_t group, int32_t headDim);  // floats
   int32_t (*attention_tokens)(int32_t group);                    // query tokens a task should hold
   void (*attention)(const LmAttention *a, const LmAttentionTask *t, int32_t kvHead, const LmAttentionNext *next, float *scratch);
-  void (*attention_merge)(const LmAttention *a, const float *partial, int32_t spans, int32_t token, int32_t kvHead);
+  void (*attention_merge)(const LmAttention *a, const float *partial, int32_t spans, int32_t token, int32_t position, int32_t kvHead);
   int64_t (*sample_scratch)(int32_t vocab);  // floats
   /** Draws for logit row i; scratch holds sample_scratch(vocab) floats. */
   void (*sample)(const LmSampling *s, const LmSampled *r, const float *logits, int32_t vocab, int32_t i,

@@ -7,12 +7,15 @@
 #if defined(LM_BUILD_AVX512)
 #define LM_NS lm_avx512
 #define LM_COLUMNS 12
+#define LM_FLOAT_COLUMNS 12  // whose f32 sums fit into registers
 #elif defined(LM_BUILD_AVX2)
 #define LM_NS lm_avx2
-#define LM_COLUMNS 4
+#define LM_COLUMNS 6
+#define LM_FLOAT_COLUMNS 6
 #else
 #define LM_NS lm_portable
 #define LM_COLUMNS 4
+#define LM_FLOAT_COLUMNS 4
 #endif
 
 #if defined(LM_BUILD_AVX512) || defined(LM_BUILD_AVX2)
@@ -452,6 +455,18 @@ LM_INLINE V v_exp2(V x) {
   return v_scale2(p, n);
 }
 LM_INLINE V v_exp(V x) { return v_exp2(v_mul(x, v_set(1.44269504088896341f))); }
+/** cap · tanh(x / cap); NaN and infinities give NaN. */
+LM_INLINE V v_softcap(V x, float cap) {
+  V e = v_exp(v_mul(x, v_set(2.0f / cap)));
+  V t = v_sub(v_set(1.0f), v_div(v_set(2.0f), v_add(e, v_set(1.0f))));
+  return v_add(v_mul(v_set(cap), t), v_sub(x, x));
+}
+/** GELU by its tanh approximation: x · sigmoid(2 · sqrt(2 / π) · (x + 0.044715 x³)). */
+LM_INLINE V v_gelu(V x) {
+  V cube = v_mul(v_mul(x, x), x);
+  V z = v_mul(v_set(-1.5957691216057308f), v_fma(v_set(0.044715f), cube, x));
+  return v_div(x, v_add(v_set(1.0f), v_exp(z)));
+}
 /** x · sigmoid(x). */
 LM_INLINE V v_silu(V x) { return v_div(x, v_add(v_set(1.0f), v_exp(v_sub(v_zero(), x)))); }
 

@@ -119,12 +119,22 @@ static void resolve_tokens(Device *d, const StepArrays *s) {
 
 // ---------------------------------------------------------------- what is computed once a step
 
+static int32_t attention_entries(const StepArrays *s, int32_t most) {
+  int32_t entries = 0;
+  for (int32_t r = 0; r < s->rowCount; r++) entries += (s->rowStart[r + 1] - s->rowStart[r] + most - 1) / most;
+  return entries;
+}
+
 /** Splits the step's rows into attention tasks; the same list serves every layer. */
 static void plan_attention(Device *d, const StepArrays *s) {
   const int32_t *z = d->sizes;
   int32_t kvHeads = z[LM_S_KV_HEADS], most = d->k->attention_tokens(z[LM_S_HEADS] / kvHeads);
-  int32_t entries = 0, splits = 0;
-  for (int32_t r = 0; r < s->rowCount; r++) entries += (s->rowStart[r + 1] - s->rowStart[r] + most - 1) / most;
+  int32_t entries = attention_entries(s, most), splits = 0;
+  // a few rows of one sequence: every thread should have something to do
+  while (most > 1 && entries * kvHeads < 2 * d->pool.threads) {
+    most = (most + 1) / 2;
+    entries = attention_entries(s, most);
+  }
   bool few = entries * kvHeads < 8 * d->pool.threads && d->pool.threads > 1;
   d->taskCount = 0;
   for (int32_t r = 0; r < s->rowCount; r++) {
@@ -211,7 +221,8 @@ void step_prepare(Device *d) {
     memset(l, 0, sizeof(*l));
     l->x = d->panels[o->panel];
     l->outCount = o->outCount;
-    l->silu = (o->flags & LM_SILU_MUL) != 0;
+    l->silu = !(o->flags & LM_SILU_MUL) ? 0 : o->flags & LM_GELU ? 2 : 1;
+    l->scale = o->scale;
     for (int j = 0; j < o->outCount; j++) {
       LmLinearOut *out = l->outs + j;
       out->w = &d->tensors[o->outs[j].weight].t;
@@ -237,7 +248,7 @@ static LmKv layer_kv(const Device *d, int layer) {
 static void run_attention(Device *d, int op, int32_t from, int32_t to, int member) {
   const LmOp *o = d->ops + op;
   LmAttention a = {layer_kv(d, o->layer), d->buffers[o->in].data, d->buffers[o->out].data,
-                   d->buffers[o->in].width, d->sizes[LM_S_HEADS], o->scale};
+                   d->buffers[o->in].width, d->sizes[LM_S_HEADS], o->scale, o->cap, o->window};
   int32_t heads = a.kv.heads, last = ahead_last(d, heads * d->taskCount, to, member);
   const uint8_t *after = ahead_stream(d, op + 1, member % d->pool.lanes);
   for (int32_t u = from; u < to; u++) {
@@ -250,12 +261,13 @@ static void run_attention(Device *d, int op, int32_t from, int32_t to, int membe
     int32_t *left = d->remaining + d->taskEntry[i] * heads + h;
     if (__atomic_sub_fetch(left, 1, __ATOMIC_ACQ_REL)) continue;
     *left = t->spans;  // for the next layer
-    d->k->attention_merge(&a, t->partial, t->spans, t->token, h);
+    d->k->attention_merge(&a, t->partial, t->spans, t->token, t->position, h);
   }
 }
 
 static void run_rope_store(Device *d, const StepArrays *s, const LmOp *o, int32_t from, int32_t to) {
-  const Rope *rope = d->ropes + o->rope;
+  static const Rope none = {0, 0, 1, nullptr, nullptr};
+  const Rope *rope = o->rope >= 0 ? d->ropes + o->rope : &none;
   LmRopeStore r = {layer_kv(d, o->layer), d->buffers[o->in].data, d->buffers[o->in2].data, d->buffers[o->out].data,
                    d->buffers[o->in].width, d->buffers[o->in2].width, d->buffers[o->out].width,
                    d->sizes[LM_S_HEADS], rope->dims, rope->neox, rope->angles};
@@ -266,17 +278,36 @@ static void run_rope_store(Device *d, const StepArrays *s, const LmOp *o, int32_
   }
 }
 
+/** One row, in equal pieces; what it is added to may be the buffer that it goes to. */
+static void run_norm(const Device *d, const LmOp *o, const float *weight, int32_t row, float *scratch) {
+  const Buffer *in = d->buffers + o->in, *out = d->buffers + o->out;
+  const float *x = in->data + (int64_t)row * in->width;
+  float *y = out->data + (int64_t)row * out->width, *normed = o->residual >= 0 ? scratch : y;
+  int32_t width = o->width / o->parts;
+  for (int32_t i = 0; i < o->width; i += width) d->k->norm(x + i, weight, o->eps, width, normed + i);
+  if (o->residual < 0) return;
+  const Buffer *residual = d->buffers + o->residual;
+  const float *r = residual->data + (int64_t)row * residual->width;
+  for (int32_t i = 0; i < o->width; i++) y[i] = r[i] + normed[i];
+}
+
 static void run_rows(Device *d, const StepArrays *s, const LmOp *o, int32_t n, int32_t from, int32_t to, int member) {
   Buffer *in = o->in >= 0 ? d->buffers + o->in : nullptr, *in2 = o->in2 >= 0 ? d->buffers + o->in2 : nullptr;
   Buffer *out = o->out >= 0 ? d->buffers + o->out : nullptr;
   const TensorInfo *w = o->weight >= 0 ? d->tensors + o->weight : nullptr;
   switch (o->kind) {
     case LM_OP_EMBED:
-      for (int32_t t = from; t < to; t++) d->k->embed(&w->t, d->tokens[t], out->data + (int64_t)t * out->width);
+      for (int32_t t = from; t < to; t++) {
+        float *x = out->data + (int64_t)t * out->width;
+        d->k->embed(&w->t, d->tokens[t], x);
+        for (int32_t i = 0; o->scale != 1.0f && i < o->width; i++) x[i] *= o->scale;
+      }
       break;
     case LM_OP_NORM:
-      for (int32_t t = from; t < to; t++)
-        d->k->norm(in->data + (int64_t)t * in->width, w->t.vector, o->eps, o->width, out->data + (int64_t)t * out->width);
+      for (int32_t t = from; t < to; t++) run_norm(d, o, w->t.vector, t, d->scratch[member]);
+      break;
+    case LM_OP_SOFTCAP:
+      for (int32_t t = from; t < to; t++) d->k->softcap(in->data + (int64_t)t * in->width, o->cap, o->width);
       break;
     case LM_OP_PREPARE: {
       LmPrepare p = {in->data, in->width, o->width, w ? w->t.vector : nullptr, o->eps,
@@ -288,7 +319,8 @@ static void run_rows(Device *d, const StepArrays *s, const LmOp *o, int32_t n, i
     case LM_OP_ROPE_STORE: run_rope_store(d, s, o, from, to); break;
     case LM_OP_SILU_MUL: {
       int64_t at = (int64_t)from * o->width;
-      d->k->silu_mul(in->data + at, in2->data + at, out->data + at, (int64_t)(to - from) * o->width);
+      d->k->silu_mul(in->data + at, in2->data + at, out->data + at, (int64_t)(to - from) * o->width,
+                     (o->flags & LM_GELU) != 0);
       break;
     }
     case LM_OP_GATHER:
@@ -379,7 +411,7 @@ extern "C" int32_t lm_step(Device *d, int32_t from, int32_t to, const void *step
   s.result = {s.out.tokens, s.out.status, s.out.logprobs, s.out.scoreLogprobs, s.out.topTokens, s.out.topLogprobs};
   s.cancel = cancel;
   for (int i = 0; i < d->tensorCount; i++)
-    if (!d->tensors[i].t.data && !d->tensors[i].t.vector) return LM_E_STATE;
+    if (d->tensors[i].loaded < d->tensors[i].t.out) return LM_E_STATE;
   if (from < 0 || to > d->sizes[LM_S_OPS] || from > to) return LM_E_ARGUMENT;
   int code = step_check(d, &s);
   if (code != LM_OK) return code;

@@ -1,4 +1,4 @@
-// Weights: the GGUF file is mapped, repacked in parallel, and its pages are given back as they are done with.
+// Weights: a file is mapped, repacked in parallel, and its pages are given back as they are done with.
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,40 +32,32 @@ extern "C" double lm_tensor_bytes(int32_t type, int32_t in, int32_t out, int32_t
   return (double)page_up(tile * ((out + 15) / 16));
 }
 
-// info: (count, 6) type, in, out, isVector, file offset, file bytes
-extern "C" int32_t lm_open_weights(Device *d, const char *path, int32_t count, const double *info) {
+static bool is_float(int type) { return type == LM_F32 || type == LM_F16 || type == LM_BF16; }
+
+/** Floats may become another type while they are loaded. */
+static bool can_load(const TensorInfo *t) {
+  if (t->isVector) return is_float(t->source);
+  if (t->source == t->t.type) return true;
+  bool to = t->t.type == LM_F32 || t->t.type == LM_BF16 || t->t.type == LM_Q8_0 || t->t.type == LM_Q4_0;
+  return is_float(t->source) && to;
+}
+
+extern "C" int32_t lm_open_weights(Device *d, int32_t count, const double *info) {
   if (d->tensors || count < 0) return LM_E_STATE;
-  int fd = open(path, O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return LM_E_IO;
-  struct stat st;
-  if (fstat(fd, &st) || st.st_size <= 0) {
-    close(fd);
-    return LM_E_IO;
-  }
-  d->fileBytes = st.st_size;
-  void *map = mmap(nullptr, (size_t)d->fileBytes, PROT_READ, MAP_PRIVATE, fd, 0);
-  close(fd);
-  if (map == MAP_FAILED) return LM_E_MEMORY;
-  d->file = (const uint8_t *)map;
-  madvise(map, (size_t)d->fileBytes, MADV_SEQUENTIAL);
   d->tensors = (TensorInfo *)calloc((size_t)count + 1, sizeof(TensorInfo));
   if (!d->tensors) return LM_E_MEMORY;
   d->tensorCount = count;
   int64_t at = 0;
   for (int i = 0; i < count; i++) {
-    const double *f = info + 6 * i;
+    const double *f = info + 5 * i;
     TensorInfo *t = d->tensors + i;
     t->t.type = (int32_t)f[0];
     t->t.in = (int32_t)f[1];
     t->t.out = (int32_t)f[2];
     t->isVector = (int32_t)f[3];
-    t->fileOffset = (int64_t)f[4];
-    t->fileBytes = (int64_t)f[5];
+    t->source = (int32_t)f[4];
     t->bytes = (int64_t)lm_tensor_bytes(t->t.type, t->t.in, t->t.out, t->isVector);
-    int64_t need = row_bytes(t->t.type, t->t.in) * t->t.out;
-    if (t->bytes <= 0 || need <= 0 || t->fileOffset < 0 || t->fileBytes < need || t->fileBytes > d->fileBytes ||
-        t->fileOffset > d->fileBytes - t->fileBytes)
-      return LM_E_ARGUMENT;
+    if (t->bytes <= 0 || row_bytes(t->source, t->t.in) <= 0 || !can_load(t)) return LM_E_ARGUMENT;
     if (!t->isVector) {
       t->t.tileBytes = d->k->tile_bytes(t->t.type, t->t.in);
       t->t.tiles = (t->t.out + 15) / 16;
@@ -82,12 +74,34 @@ extern "C" int32_t lm_open_weights(Device *d, const char *path, int32_t count, c
   return LM_OK;
 }
 
+extern "C" int32_t lm_open_file(Device *d, const char *path) {
+  lm_close_file(d);
+  int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (fd < 0) return LM_E_IO;
+  struct stat st;
+  if (fstat(fd, &st) || !S_ISREG(st.st_mode) || st.st_size <= 0) {
+    close(fd);
+    return LM_E_IO;
+  }
+  void *map = mmap(nullptr, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+  close(fd);
+  if (map == MAP_FAILED) return LM_E_MEMORY;
+  d->file = (const uint8_t *)map;
+  d->fileBytes = st.st_size;
+  madvise(map, (size_t)d->fileBytes, MADV_SEQUENTIAL);
+  return LM_OK;
+}
+
 #define BATCH_BYTES (16 << 20)
 
 struct RepackJob {
   Device *d;
   TensorInfo *t;
+  LmTensor part;  // the rows being loaded, as a tensor of their own
+  uint8_t *dst;
+  const uint8_t *src;
   int32_t first;
+  int32_t failed;
 };
 
 static void drop_pages(const uint8_t *from, const uint8_t *to) {
@@ -95,35 +109,70 @@ static void drop_pages(const uint8_t *from, const uint8_t *to) {
   if (b > a) madvise((void *)a, b - a, MADV_DONTNEED);
 }
 
-static void repack_tiles(void *context, int, int from, int to, int) {
-  RepackJob *j = (RepackJob *)context;
-  TensorInfo *t = j->t;
-  const uint8_t *src = j->d->file + t->fileOffset;
-  j->d->k->repack(&t->t, (uint8_t *)t->t.data, src, row_bytes(t->t.type, t->t.in), j->first + from, j->first + to);
+/** Tiles whose rows become another type on their way. */
+static void convert_tiles(RepackJob *j, int32_t from, int32_t to) {
+  const LmTensor *p = &j->part;
+  int64_t row = row_bytes(p->type, p->in), source = row_bytes(j->t->source, p->in);
+  uint8_t *rows = (uint8_t *)malloc((size_t)(16 * row));
+  if (!rows) {
+    __atomic_store_n(&j->failed, 1, __ATOMIC_RELAXED);
+    return;
+  }
+  for (int32_t tile = from; tile < to; tile++) {
+    LmTensor one = *p;
+    one.out = p->out - 16 * tile < 16 ? p->out - 16 * tile : 16;
+    for (int32_t r = 0; r < one.out; r++)
+      j->d->k->convert(rows + r * row, p->type, j->src + (16 * (int64_t)tile + r) * source, j->t->source, p->in);
+    j->d->k->repack(&one, j->dst + tile * p->tileBytes, rows, row, 0, 1);
+  }
+  free(rows);
 }
 
-extern "C" int32_t lm_load_tensor(Device *d, int32_t i) {
-  if (!d->file || i < 0 || i >= d->tensorCount) return LM_E_STATE;
+static void repack_tiles(void *context, int, int from, int to, int) {
+  RepackJob *j = (RepackJob *)context;
+  if (j->t->source != j->part.type) return convert_tiles(j, j->first + from, j->first + to);
+  j->d->k->repack(&j->part, j->dst, j->src, row_bytes(j->part.type, j->part.in), j->first + from, j->first + to);
+}
+
+static void load_vector(Device *d, TensorInfo *t, const uint8_t *src, float add) {
+  float *dst = (float *)(d->weights + t->at);
+  d->k->vector(dst, src, t->source, t->t.in);
+  for (int32_t i = 0; add != 0 && i < t->t.in; i++) dst[i] += add;
+  t->t.vector = dst;
+  t->loaded = 1;
+}
+
+extern "C" int32_t lm_load_rows(Device *d, int32_t i, double offset, double bytes, int32_t first, int32_t rows,
+                                double add) {
+  if (!d->file || !d->tensors || i < 0 || i >= d->tensorCount) return LM_E_STATE;
   TensorInfo *t = d->tensors + i;
-  uint8_t *dst = d->weights + t->at;
-  const uint8_t *src = d->file + t->fileOffset;
+  int64_t row = row_bytes(t->source, t->t.in);
+  if (first < 0 || rows < 1 || first % 16 || first > t->t.out - rows || (rows % 16 && first + rows != t->t.out)) return LM_E_ARGUMENT;
+  if (!(offset >= 0 && offset <= (double)d->fileBytes) || rows > (d->fileBytes - (int64_t)offset) / row ||
+      !(bytes >= (double)row * rows))
+    return LM_E_ARGUMENT;
+  const uint8_t *src = d->file + (int64_t)offset;
   if (t->isVector) {
-    d->k->vector((float *)dst, src, t->t.type, t->t.in);
-    t->t.vector = (const float *)dst;
+    load_vector(d, t, src, (float)add);
     return LM_OK;
   }
-  t->t.data = dst;
-  int64_t row = row_bytes(t->t.type, t->t.in), tileRow = 16 * row;
+  t->t.data = d->weights + t->at;
+  RepackJob j = {d, t, t->t, d->weights + t->at + first / 16 * t->t.tileBytes, src, 0, 0};
+  j.part.out = rows;
+  j.part.tiles = (rows + 15) / 16;
+  int64_t tileRow = 16 * row;
   int32_t batch = (int32_t)(BATCH_BYTES / tileRow);
   batch = batch < 2 * d->pool.threads ? 2 * d->pool.threads : batch;
-  for (int32_t from = 0; from < t->t.tiles; from += batch) {
-    int32_t to = from + batch < t->t.tiles ? from + batch : t->t.tiles;
-    RepackJob j = {d, t, from};
+  for (int32_t from = 0; from < j.part.tiles; from += batch) {
+    int32_t to = from + batch < j.part.tiles ? from + batch : j.part.tiles;
+    j.first = from;
     int32_t total = to - from, piece = 64;
     pool_run(&d->pool, 0, 1, &total, &piece, {repack_tiles, &j, nullptr});
-    int64_t end = to == t->t.tiles ? t->t.out * row : to * tileRow;
+    int64_t end = to == j.part.tiles ? rows * row : to * tileRow;
     drop_pages(src + from * tileRow, src + end);
   }
+  if (j.failed) return LM_E_MEMORY;
+  t->loaded += rows;
   return LM_OK;
 }
 

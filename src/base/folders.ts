@@ -1,5 +1,5 @@
 /** Where longmind keeps what it fetched and built. */
-import { accessSync, constants, lstatSync, mkdirSync, mkdtempSync } from 'node:fs';
+import { accessSync, constants, lstatSync, mkdirSync, mkdtempSync, statSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 
@@ -7,10 +7,28 @@ import path from 'node:path';
 export const userCache = (env: NodeJS.ProcessEnv): string =>
   path.join(env.XDG_CACHE_HOME || path.join(os.homedir(), '.cache'), 'longmind');
 
+/**
+ * Makes the folder, and those above it that are missing; returns the topmost that was made (undefined: it was there).
+ * Not Node's own `recursive`: where the system makes no folders though the one above is there (/proc) it never returns.
+ * @throws Error of the file system
+ */
+export function makeFolder(folder: string, mode = 0o777): string | undefined {
+  if (statSync(folder, { throwIfNoEntry: false })?.isDirectory()) return undefined;
+  const above = path.dirname(folder);
+  const first = above === folder ? undefined : makeFolder(above, mode);
+  try {
+    mkdirSync(folder, { mode });
+  } catch (e) {
+    // another process was first
+    if (!statSync(folder, { throwIfNoEntry: false })?.isDirectory()) throw e;
+  }
+  return first ?? folder;
+}
+
 /** Makes the folder if it is not there; false if nothing can be put into it. */
 export function writable(folder: string): boolean {
   try {
-    mkdirSync(folder, { recursive: true });
+    makeFolder(folder);
     accessSync(folder, constants.W_OK);
     return true;
   } catch {

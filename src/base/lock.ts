@@ -2,28 +2,27 @@
  * A lock: a file, made exclusively, that says which process holds it. Nothing has to be cleaned up after `kill -9`: who
  * finds the lock of a process that is gone takes it over.
  *
- * A process is known by its number and its start time, since numbers are used again (in a container it is always 1).
- * Of a process of another container, machine or boot neither can be looked up: such a lock is held as long as its file's
+ * Of a process of another container, machine or boot nothing can be looked up: such a lock is held as long as its file's
  * time changes, which the holder sees to by `beat()`.
  */
+
 import { randomBytes } from 'node:crypto';
 import {
   closeSync,
   fstatSync,
   futimesSync,
   linkSync,
-  mkdirSync,
   openSync,
   readFileSync,
-  readlinkSync,
   renameSync,
   statSync,
   unlinkSync,
   writeSync,
 } from 'node:fs';
-import { hostname } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { makeFolder } from './folders.js';
+import { lives, type ProcessIdentity, parseIdentity, placeOfProcesses, thisProcess } from './identity.js';
 
 /** The holder beats so often; a lock that did not for three times that is nobody's. */
 export const BEAT_MS = 2000;
@@ -34,14 +33,6 @@ interface LockOptions {
   patienceMs?: number;
   /** A living process of this machine must beat too: the thread of it that held the lock may have ended. */
   mustBeat?: boolean;
-}
-
-interface Holder {
-  pid: number;
-  /** Start time of the process, '' where the system does not tell. */
-  start: string;
-  /** Where `pid` means something. */
-  where: string;
 }
 
 /** What beat() needs; may be passed to another thread. */
@@ -84,7 +75,7 @@ export async function withLock<T>(
   options: LockOptions & { signal?: AbortSignal; onWait?: () => void },
   work: () => Promise<T>,
 ): Promise<T> {
-  mkdirSync(path.dirname(file), { recursive: true });
+  makeFolder(path.dirname(file));
   const attempt = new Attempt(file, options);
   let lock = attempt.next();
   if (!(lock instanceof FileLock)) options.onWait?.();
@@ -148,10 +139,10 @@ class Attempt {
 
   #judge(content: string, time: bigint): 'held' | 'silent' | 'dead' {
     const { mustBeat = false, patienceMs = 3 * BEAT_MS } = this.options;
-    const holder = parse(content);
+    const holder = parseIdentity(content);
     this.holder = describe(holder);
-    if (holder?.where === place()) {
-      if (startOf(holder.pid) !== holder.start) return 'dead';
+    if (holder?.where === placeOfProcesses()) {
+      if (!lives(holder)) return 'dead';
       if (!mustBeat) return 'held';
     }
     const now = performance.now();
@@ -183,8 +174,7 @@ function create(file: string): LockHandle {
     if ((e as NodeJS.ErrnoException).code === 'EEXIST') return -1;
     throw e;
   }
-  const me: Holder = { pid: process.pid, start: startOf(process.pid) ?? '', where: place() };
-  writeSync(handle, `${JSON.stringify(me)}\n`);
+  writeSync(handle, `${JSON.stringify(thisProcess())}\n`);
   return handle;
 }
 
@@ -195,17 +185,6 @@ function read(file: string): string | null {
   } catch (e) {
     if ((e as NodeJS.ErrnoException).code === 'ENOENT') return null;
     throw e;
-  }
-}
-
-function parse(content: string): Holder | null {
-  try {
-    const { pid, start, where } = JSON.parse(content) as Partial<Holder>;
-    return Number.isInteger(pid) && typeof start === 'string' && typeof where === 'string'
-      ? { pid: pid!, start, where }
-      : null;
-  } catch {
-    return null;
   }
 }
 
@@ -232,42 +211,9 @@ function putAway(file: string, content: string): void {
   unlinkSync(aside);
 }
 
-/** Start time of a living process, '' if that cannot be told, null if there is none. */
-function startOf(pid: number): string | null {
-  try {
-    // the name, in brackets, may contain anything; after it come state (field 3) … start time (field 22)
-    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
-    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-    return fields[0] === 'Z' || fields[0] === 'X' ? null : fields[19]!;
-  } catch {
-    return isLinux() ? null : lives(pid) ? '' : null;
-  }
-}
-
-function lives(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (e) {
-    return (e as NodeJS.ErrnoException).code === 'EPERM';
-  }
-}
-
-function isLinux(): boolean {
-  return process.platform === 'linux';
-}
-
-/** Names the boot and the process name space, in which a process number means something. */
-function place(): string {
-  if (!isLinux()) return hostname();
-  try {
-    return `${readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim()} ${readlinkSync('/proc/self/ns/pid')}`;
-  } catch {
-    return hostname();
-  }
-}
-
-function describe(holder: Holder | null): string {
+function describe(holder: ProcessIdentity | null): string {
   if (holder === null) return 'another process';
-  return holder.where === place() ? `process ${holder.pid}` : `process ${holder.pid} of another container or machine`;
+  return holder.where === placeOfProcesses()
+    ? `process ${holder.pid}`
+    : `process ${holder.pid} of another container or machine`;
 }

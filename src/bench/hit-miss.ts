@@ -10,11 +10,13 @@ import type { EngineConfig } from '../config.js';
 import { engineOptions, parseOptions } from '../config.js';
 import { createCpuDevice } from '../device/cpu/index.js';
 import { type Device, kvBlockBytes, type Program } from '../device/device.js';
+import type { BatchEvents } from '../engine/batch.js';
 import { Core } from '../engine/core.js';
 import type { EngineRequest } from '../engine/request.js';
 import type { LongmindError } from '../errors.js';
-import type { TensorSource } from '../types.js';
+import type { TensorSource, TierStats, TokenLogprob } from '../types.js';
 import { DelayedDevice } from './delayed-device.js';
+import { AWAY, type DiskFaults, diskFaults, HERE, SILENT } from './disk-faults.js';
 import { uniform } from './random.js';
 
 export interface HitMissModel {
@@ -28,6 +30,8 @@ interface HitMissOptions {
   said: [number, number];
   answered: number;
   seed: number;
+  /** Requests handed in, of all. */
+  onProgress?: (done: number, total: number) => void;
 }
 
 interface Variant {
@@ -38,6 +42,8 @@ interface Variant {
   hostBlocks: number;
   /** All sessions speak at once, or one after the other. */
   together: boolean;
+  /** How the disk fails; `states` by turn, HERE if not given. */
+  faults?: Partial<DiskFaults> & { states?: readonly number[] };
 }
 
 export interface HitMissRun {
@@ -50,8 +56,14 @@ export interface HitMissRun {
   /** Tokens that were guessed right. */
   draftsAccepted: number;
   preemptions: number;
+  /** What became of the disk; null: there is none. */
+  tiers: TierStats | null;
+  /** What the engine told whoever runs it. */
+  problems: string[];
   seconds: number;
 }
+
+const FAULTY_DISK = new URL('./faulty-disk.js', import.meta.url).href;
 
 /** Room for one session of this load, in blocks. */
 function blocksForOne(o: HitMissOptions, blockLen: number): number {
@@ -100,6 +112,38 @@ export function variants(o: HitMissOptions, ownMemory = false): Variant[] {
   ];
 }
 
+/** Room for an eighth, over disks of so many blocks. */
+export function diskVariants(o: HitMissOptions, sizes: readonly number[]): Variant[] {
+  const eighth = variants(o).find((v) => v.name === 'an eighth, together')!;
+  return sizes.map((diskBlocks) => ({ ...eighth, name: `an eighth, a disk of ${diskBlocks}`, diskBlocks }));
+}
+
+/** A disk that fails in each way there is. */
+export function faultVariants(o: HitMissOptions): Variant[] {
+  const one = blocksForOne(o, 64);
+  const all = one * o.sessions;
+  const config = { cacheBlockSeqLen: 64, maxPrefillTokenNum: 256, maxBatchSize: o.sessions };
+  const v = (name: string, faults: Variant['faults'], together = true, diskBlocks = 2 * all): Variant => ({
+    ...{ name, faults, together, diskBlocks, hostBlocks: 0 },
+    config: { ...config, cacheMaxEntryCount: together ? Math.max(one + 1, Math.ceil(all / 8)) : one },
+  });
+  return [
+    v('torn writes', { torn: 0.5 }),
+    v('all writes torn, alone', { torn: 1 }, false),
+    v('flipped bits', { flipped: 0.5 }),
+    v('ENOSPC now and then', { full: 0.3 }),
+    v('ENOSPC always', { full: 1 }),
+    v('EIO now and then', { broken: 0.3 }),
+    v('EIO always, alone', { broken: 1 }, false),
+    v('slow', { delayMs: 60 }),
+    v('away, and back', { states: [HERE, AWAY] }),
+    v('no answer for a while', { states: [HERE, SILENT] }),
+    v('no answer for a while, alone', { states: [HERE, SILENT] }, false),
+    v('all of it', { torn: 0.1, full: 0.1, flipped: 0.1, broken: 0.1, delayMs: 2, states: [HERE, HERE, AWAY] }),
+    v('all of it, a disk of one block', { torn: 0.2, full: 0.2, flipped: 0.2, broken: 0.2 }, true, 1),
+  ];
+}
+
 function openCpu({ threads, isa }: EngineConfig): Device {
   return createCpuDevice({ threads: threads || undefined, isa });
 }
@@ -115,44 +159,93 @@ export async function runVariant(
   o: HitMissOptions,
   openDevice: (config: EngineConfig) => Device = openCpu,
 ): Promise<HitMissRun> {
-  const dir = variant.diskBlocks > 0 ? mkdtempSync(path.join(tmpdir(), 'longmind-hit-miss-')) : null;
-  const cacheDisk = dir && { dir, bytes: diskBytes(model.program, variant) };
+  return (await runInFolder(1, model, variant, o, openDevice))[0]!;
+}
+
+/** The same conversations twice, the second time by an engine that finds on the disk what the first one left. */
+export function runTwice(
+  model: HitMissModel,
+  variant: Variant,
+  o: HitMissOptions,
+  openDevice: (config: EngineConfig) => Device = openCpu,
+): Promise<HitMissRun[]> {
+  return runInFolder(2, model, variant, o, openDevice);
+}
+
+async function runInFolder(
+  times: number,
+  ...args: Parameters<typeof runOnce> extends [string, ...infer A] ? A : never
+) {
+  const dir = mkdtempSync(path.join(tmpdir(), 'longmind-hit-miss-'));
+  const runs: HitMissRun[] = [];
+  try {
+    while (runs.length < times) runs.push(await runOnce(dir, ...args));
+  } finally {
+    rmSync(dir, { recursive: true, force: true });
+  }
+  return runs;
+}
+
+async function runOnce(
+  dir: string,
+  model: HitMissModel,
+  variant: Variant,
+  o: HitMissOptions,
+  openDevice: (config: EngineConfig) => Device,
+): Promise<HitMissRun> {
+  const cacheDisk = variant.diskBlocks > 0 ? { dir, bytes: diskBytes(model.program, variant) } : null;
   const cacheHost = variant.hostBlocks * blockBytes(model.program, variant);
   const more = { cacheDisk, cacheHost, sessionLen: sessionLength(model, o) };
   const config = parseOptions(engineOptions, { ...variant.config, ...more });
-  const vocab = model.program.dims.vocab;
-  const outcomes = new Map<number, HitMissRun['answers'][number]>();
-  const failures: LongmindError[] = [];
-  const data = { program: model.program, weights: model.weights, config, fingerprint: '', modelKey: 'the only model' };
-  const core = new Core(data, openDevice(config), {
-    token: (r, tokenId, logprob) => {
-      const a = outcomes.get(r.id)!;
-      a.tokens.push(tokenId);
-      a.logprobs.push(logprob!.logprob);
-    },
-    finished: () => {},
-    failed: (_, e) => failures.push(e),
-  });
+  const faults = variant.faults ? diskFaults(variant.faults) : null;
+  const data = {
+    ...{ program: model.program, weights: model.weights, config, fingerprint: '', modelKey: 'the only model' },
+    diskProgram: faults ? { script: FAULTY_DISK, data: faults } : undefined,
+  };
+  const heard = new Listener();
+  const core = new Core(data, openDevice(config), heard, { problem: (p) => heard.problems.push(p) });
+  const setDisk = (state: number) => {
+    if (!faults) return;
+    Atomics.store(faults.state, 0, state);
+    Atomics.notify(faults.state, 0);
+  };
   const started = performance.now();
   try {
-    const answers = await converse(core, variant.together, o, vocab, outcomes);
-    if (failures.length > 0) throw failures[0]!;
+    const onTurn = (turn: number) => setDisk(variant.faults?.states?.[turn] ?? HERE);
+    const answers = await converse(core, variant, o, model.program.dims.vocab, heard.answers, onTurn);
+    if (heard.failures.length > 0) throw heard.failures[0]!;
     core.batch.check();
-    const cache = core.cache.stats();
-    return {
-      name: variant.name,
-      answers,
-      blocksEvicted: cache.blocksEvicted,
-      tokensRecomputed: cache.tokensRecomputed,
-      tokensRestored: cache.tokensRestored,
-      draftsAccepted: core.stats().drafts.accepted,
-      preemptions: core.batch.counters.preemptions,
-      seconds: (performance.now() - started) / 1e3,
-    };
+    return { name: variant.name, answers, ...figures(core, heard, (performance.now() - started) / 1e3) };
   } finally {
+    setDisk(HERE);
     await core.close();
-    if (dir) rmSync(dir, { recursive: true, force: true });
   }
+}
+
+/** What an engine tells. */
+class Listener implements BatchEvents {
+  readonly answers = new Map<number, HitMissRun['answers'][number]>();
+  readonly failures: LongmindError[] = [];
+  readonly problems: string[] = [];
+
+  token(request: EngineRequest, tokenId: number, logprob: TokenLogprob | null): void {
+    const a = this.answers.get(request.id)!;
+    a.tokens.push(tokenId);
+    a.logprobs.push(logprob!.logprob);
+  }
+
+  finished(): void {}
+
+  failed(_id: number, error: LongmindError): void {
+    this.failures.push(error);
+  }
+}
+
+function figures(core: Core, { problems }: Listener, seconds: number): Omit<HitMissRun, 'name' | 'answers'> {
+  const { blocksEvicted, tokensRecomputed, tokensRestored, tiers } = core.cache.stats();
+  const { preemptions } = core.batch.counters;
+  const draftsAccepted = core.stats().drafts.accepted;
+  return { blocksEvicted, tokensRecomputed, tokensRestored, draftsAccepted, preemptions, tiers, problems, seconds };
 }
 
 const blockLenOf = ({ config }: Variant): number => Number(config.cacheBlockSeqLen ?? 64);
@@ -175,20 +268,23 @@ function sessionLength(model: HitMissModel, o: HitMissOptions): number {
 
 async function converse(
   core: Core,
-  together: boolean,
+  { together, faults }: Variant,
   o: HitMissOptions,
   vocab: number,
   outcomes: Map<number, HitMissRun['answers'][number]>,
+  onTurn: (turn: number) => void,
 ): Promise<HitMissRun['answers']> {
   const answers: HitMissRun['answers'] = [];
   // what is being brought back is waited for, what is being saved too: else it would be evicted unsaved
-  const drain = async () => {
-    while (core.batch.step() || core.batch.watching || core.cache.ordersWaiting() + core.cache.ordersOutstanding() > 0)
-      await new Promise(setImmediate);
+  const moves = () => core.batch.watching || core.cache.ordersWaiting() + core.cache.ordersOutstanding() > 0;
+  const drain = async (turn: number) => {
+    const answers = faults?.states?.[turn] !== SILENT;
+    while (core.batch.step() || (answers ? moves() : !core.batch.idle)) await new Promise(setImmediate);
   };
   const randoms = Array.from({ length: o.sessions }, (_, s) => uniform(o.seed * 1000 + s));
   let id = 0;
   for (let turn = 0; turn < o.turns; turn++) {
+    onTurn(turn);
     for (let s = 0; s < o.sessions; s++) {
       const random = randoms[s]!;
       const n = o.said[0] + Math.floor(random() * (o.said[1] - o.said[0] + 1));
@@ -197,9 +293,10 @@ async function converse(
       outcomes.set(++id, answer);
       answers.push(answer);
       core.batch.submit(request(id, said, s, o.answered));
-      if (!together) await drain();
+      if (!together) await drain(turn);
+      o.onProgress?.(answers.length, o.turns * o.sessions);
     }
-    await drain();
+    await drain(turn);
   }
   return answers;
 }

@@ -5,8 +5,11 @@ export { type RecallOptions, type RecallResult, type RecallTurn, runRecall as re
 export {
   type CompareOptions,
   type CompareResult,
+  compareDisk as sessionsDisk,
   compareJournal as sessionsJournal,
   compareSessions as sessionsCompare,
+  type DiskOptions,
+  type DiskResult,
   type JournalOptions,
   type JournalResult,
   type LoadOptions,

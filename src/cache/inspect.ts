@@ -1,5 +1,6 @@
 /** What can be seen of a cache manager from outside: figures, a picture, and every invariant from first principles. */
 import { invariant } from '../errors.js';
+import type { Place } from './lower-tree.js';
 import type { TokenArena } from './memory.js';
 import { type BlockPool, LEFT, type NodeRecords, type PendingCopies, RIGHT } from './pool.js';
 import type { PrefixIndex } from './prefix-index.js';
@@ -13,7 +14,7 @@ import {
   type SequenceList,
   type SequenceStore,
 } from './sequences.js';
-import { ARRIVED, IDLE, type Place, READING, type Tiers, WAITING } from './tiers.js';
+import { IDLE, READING, type Tiers, WAITING, WRITING } from './tiers.js';
 import type { TokenRuns } from './token-runs.js';
 import type { BlockTree } from './tree.js';
 import type { CacheConfig, CacheSnapshot, CacheStats } from './types.js';
@@ -60,7 +61,7 @@ export function snapshotOf(m: Parts): CacheSnapshot {
   const order = new Int32Array(Math.min(MAX_ORDER, m.tree.policy.size));
   const count = m.tree.policy.order(order);
   const evictionOrder = order.subarray(0, count);
-  return { blockLen, state, sequence, fill, evictionOrder, ...(m.tiers && { tiers: m.tiers.snapshot() }) };
+  return { blockLen, state, sequence, fill, evictionOrder, ...(m.tiers && { tiers: m.tiers.lower.snapshot() }) };
 }
 
 /** What matches found and steps computed, counted as it happens. */
@@ -126,7 +127,7 @@ function countHolders(m: Parts): Int32Array {
     checkSequence(m, s, active);
     if (active) for (let d = 0; d < q.get(s, S.BLOCKS); d++) uses[q.block(s, d)]!++;
   }
-  if (m.tiers) for (const b of m.tiers.target) if (b !== -1) uses[b]!++;
+  if (m.tiers) for (const b of m.tiers.lower.target) if (b !== -1) uses[b]!++;
   invariant(used === q.size && used === q.active.size + q.inactive.size, 'a sequence is lost');
   invariant(listLength(m, q.active) === q.active.size, 'the list of active sequences is broken');
   invariant(listLength(m, q.inactive) === q.inactive.size, 'the list of inactive sequences is broken');
@@ -250,13 +251,16 @@ function checkTrees(m: Parts): void {
   for (let b = 0; b < pool.touched; b++) if (pool.isNode(b)) nodes++;
   invariant(nodes === reached, `${nodes} nodes, ${reached} can be reached: orphans`);
   if (tiers) {
-    const below = walk(tiers, m, (_, parent) => {
+    const below = walk(tiers.lower, m, (_, parent) => {
       if (parent < 0) members[-1 - parent]!++;
     });
-    invariant(below + tiers.free.size === tiers.nodes.count, `${below} nodes below, ${tiers.free.size} free`);
-    invariant(below === tiers.runs.size, `${below} nodes below, ${tiers.runs.size} texts`);
-    const { unitsUsed, unitsReserved } = tiers.arena;
-    invariant(unitsUsed + tiers.arena.countFree() === unitsReserved, 'the arena of the tiers lost memory');
+    invariant(
+      below + tiers.lower.free.size === tiers.lower.nodes.count,
+      `${below} nodes below, ${tiers.lower.free.size} free`,
+    );
+    invariant(below === tiers.lower.runs.size, `${below} nodes below, ${tiers.lower.runs.size} texts`);
+    const { unitsUsed, unitsReserved } = tiers.lower.arena;
+    invariant(unitsUsed + tiers.lower.arena.countFree() === unitsReserved, 'the arena of the tiers lost memory');
   }
   for (let s = 0; s < m.sequences.high; s++) {
     if (m.sequences.get(s, S.STATE) !== FREE) members[m.sequences.get(s, S.NAMESPACE)]!++;
@@ -334,8 +338,8 @@ function checkRuns(m: Parts): void {
 
 function checkTiers(m: Parts, t: Tiers): void {
   const { pool } = m;
-  const users = { host: new Int32Array(t.host.slots), disk: new Int32Array(t.disk.slots) };
-  const erased = new Set<number>(t.forgets);
+  const users = { host: new Int32Array(t.lower.host.slots), disk: new Int32Array(t.lower.disk.slots) };
+  const erased = new Set<number>(t.lower.forgets);
   const saving = new Set<number>();
   const reading = new Set<number>();
   let writes = 0;
@@ -345,7 +349,12 @@ function checkTiers(m: Parts, t: Tiers): void {
     if (o.kind === 'save' || o.kind === 'demote') writes++;
     if (o.kind === 'save' && o.block !== -1) saving.add(o.block);
     if (o.kind === 'load') {
-      invariant(t.target[o.node] === o.block && t.phase[o.node] === READING, `order ${o.id}: another block is loaded`);
+      // nobody waits for it any longer
+      if (o.block === -1) continue;
+      const phase = t.phase[o.node];
+      const reads = phase === WRITING || (phase === READING && o.disk !== -1);
+      invariant(t.lower.target[o.node] === o.block && reads, `order ${o.id}: another block is loaded`);
+      invariant(!reading.has(o.node), `node ${o.node} is loaded twice`);
       reading.add(o.node);
     }
     if (o.kind !== 'forget') continue;
@@ -353,9 +362,10 @@ function checkTiers(m: Parts, t: Tiers): void {
     erased.add(o.disk);
   }
   invariant(writes <= t.maxWrites, `${writes} saves under way`);
-  for (const n of t.loads) (t.fromDisk[n] ? users.disk : users.host)[(t.fromDisk[n] ? t.diskOf : t.hostOf)[n]!]!++;
-  checkPlace(t, t.host, t.hostOf, users.host, new Set(), 'host');
-  checkPlace(t, t.disk, t.diskOf, users.disk, erased, 'disk');
+  for (const n of t.loads)
+    (t.fromDisk[n] ? users.disk : users.host)[(t.fromDisk[n] ? t.lower.diskOf : t.lower.hostOf)[n]!]!++;
+  checkPlace(t, t.lower.host, t.lower.hostOf, users.host, new Set(), 'host');
+  checkPlace(t, t.lower.disk, t.lower.diskOf, users.disk, erased, 'disk');
   for (let b = 0; b < pool.blocks; b++) {
     invariant(
       pool.isSaving(b) === saving.has(b) && t.saving.has(b) === saving.has(b),
@@ -363,15 +373,15 @@ function checkTiers(m: Parts, t: Tiers): void {
     );
     if (saving.has(b)) invariant(!pool.isFree(b) && (pool.isNode(b) || pool.uses(b) === 0), `block ${b} is written`);
     if (t.saves.has(b)) invariant(pool.isNode(b), `block ${b} waits to be saved, and is no node`);
-    const n = t.nodeOf[b]!;
+    const n = t.lower.nodeOf[b]!;
     if (n !== -1) checkLink(m, t, b, n);
   }
-  const waiters = new Int32Array(t.nodes.count);
+  const waiters = new Int32Array(t.lower.nodes.count);
   for (const [s, r] of t.restoring) {
     invariant(m.sequences.get(s, S.STATE) === ACTIVE, `sequence ${s} is restored, but not active`);
     for (const n of r.nodes) waiters[n]!++;
   }
-  for (let n = 0; n < t.nodes.count; n++) checkNode(m, t, n, waiters[n]!, reading.has(n));
+  for (let n = 0; n < t.lower.nodes.count; n++) checkNode(m, t, n, waiters[n]!, reading.has(n));
 }
 
 /** A slot is free, or to be erased, or has a node that knows it, and is listed before the slot of the node's parent. */
@@ -379,7 +389,7 @@ function checkPlace(t: Tiers, p: Place, of: Int32Array, users: Int32Array, erase
   const listed = new Uint8Array(p.slots);
   let count = 0;
   for (let slot = p.first; slot !== -1; slot = p.next[slot]!) {
-    const parent = t.nodes.parent(p.node[slot]!);
+    const parent = t.lower.nodes.parent(p.node[slot]!);
     invariant(!listed[slot], `${name} slot ${slot} is listed twice`);
     invariant(parent < 0 || of[parent] === -1 || !listed[of[parent]!], `${name} slot ${slot} goes after its parent`);
     listed[slot] = 1;
@@ -399,31 +409,47 @@ function checkPlace(t: Tiers, p: Place, of: Int32Array, users: Int32Array, erase
 /** A block and the node below that is linked with it are the same text. */
 function checkLink(m: Parts, t: Tiers, b: number, n: number): void {
   const { pool } = m;
-  invariant(t.blockOf[n] === b && t.nodes.isNode(n) && pool.isNode(b), `block ${b} is linked with node ${n}`);
-  invariant(pool.end(b) === t.nodes.end(n), `block ${b} and node ${n} end elsewhere`);
+  invariant(
+    t.lower.blockOf[n] === b && t.lower.nodes.isNode(n) && pool.isNode(b),
+    `block ${b} is linked with node ${n}`,
+  );
+  invariant(pool.end(b) === t.lower.nodes.end(n), `block ${b} and node ${n} end elsewhere`);
   const above = pool.parent(b);
-  invariant((above < 0 ? above : t.nodeOf[above]) === t.nodes.parent(n), `block ${b} and node ${n} hang elsewhere`);
+  invariant(
+    (above < 0 ? above : t.lower.nodeOf[above]) === t.lower.nodes.parent(n),
+    `block ${b} and node ${n} hang elsewhere`,
+  );
   const start = pool.start(b);
   const text = new Int32Array(pool.end(b) - start);
   m.runs.read(pool.run(b), start, pool.end(b), text, 0);
-  const equal = t.runs.common(t.nodes.run(n), start, pool.end(b), text, 0);
+  const equal = t.lower.runs.common(t.lower.nodes.run(n), start, pool.end(b), text, 0);
   invariant(equal === text.length, `block ${b} and node ${n} are of different text`);
 }
 
 function checkNode(m: Parts, t: Tiers, n: number, waiters: number, reading: boolean): void {
-  const [target, phase] = [t.target[n]!, t.phase[n]!];
-  invariant(t.waiters[n] === waiters, `node ${n}: ${t.waiters[n]} wait for it, ${waiters} sequences`);
+  const [target, phase] = [t.lower.target[n]!, t.phase[n]!];
+  invariant(t.lower.waiters[n] === waiters, `node ${n}: ${t.lower.waiters[n]} wait for it, ${waiters} sequences`);
   invariant((target !== -1) === (phase !== IDLE), `node ${n}: phase ${phase}, block ${target}`);
-  invariant((phase === READING) === reading && (phase === WAITING) === t.loads.has(n), `node ${n}: a load is lost`);
-  if (phase === WAITING || phase === ARRIVED) invariant(waiters > 0, `node ${n} is loaded for nobody`);
+  const underWay = phase === READING || phase === WRITING;
+  invariant(underWay === reading && (phase === WAITING) === t.loads.has(n), `node ${n}: a load is lost`);
+  if (target !== -1 && phase !== WRITING) invariant(waiters > 0, `node ${n} is loaded for nobody`);
   if (target !== -1)
     invariant(m.pool.uses(target) === 1 && !m.pool.isNode(target) && !m.pool.isSource(target), `load into ${target}`);
-  if (!t.nodes.isNode(n)) {
-    invariant(t.hostOf[n] === -1 && t.diskOf[n] === -1 && t.blockOf[n] === -1, `node ${n} is gone, but has copies`);
+  if (!t.lower.nodes.isNode(n)) {
+    invariant(
+      t.lower.hostOf[n] === -1 && t.lower.diskOf[n] === -1 && t.lower.blockOf[n] === -1,
+      `node ${n} is gone, but has copies`,
+    );
     invariant(waiters === 0 && target === -1, `node ${n} is gone, but waited for`);
     return;
   }
-  const held = t.hostOf[n] !== -1 || t.diskOf[n] !== -1 || t.nodes.hasChildren(n) || waiters > 0 || target !== -1;
+  const held =
+    t.lower.hostOf[n] !== -1 ||
+    t.lower.diskOf[n] !== -1 ||
+    t.lower.nodes.hasChildren(n) ||
+    waiters > 0 ||
+    target !== -1;
   invariant(held, `node ${n} is kept for nothing`);
-  if (t.blockOf[n] !== -1) invariant(t.nodeOf[t.blockOf[n]!] === n, `node ${n}: its block does not know it`);
+  if (t.lower.blockOf[n] !== -1)
+    invariant(t.lower.nodeOf[t.lower.blockOf[n]!] === n, `node ${n}: its block does not know it`);
 }

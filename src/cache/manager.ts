@@ -66,7 +66,7 @@ export class Manager implements CacheManager {
     this.#index = new PrefixIndex(this.pool, this.runs);
     this.namespaces = new Namespaces((d) => {
       this.#index.addNamespace(d);
-      this.tiers?.index.addNamespace(d);
+      this.tiers?.lower.index.addNamespace(d);
     });
     const policy = new LruPolicy(this.pool);
     this.tree = new BlockTree(this.pool, policy, this.#index, this.runs, this.sequences, this.namespaces);
@@ -79,7 +79,7 @@ export class Manager implements CacheManager {
     this.#leaders = new Leaders(blockLen, sequences, runs, index, this.blocks);
     this.#probe = new Prober(pool, tree, index, sequences, this.#leaders, config.prefixCaching);
     const { tiers } = config;
-    this.tiers = tiers && tiers.host + tiers.disk > 0 ? new Tiers(tiers, this, config.prefixCaching) : null;
+    this.tiers = tiers && tiers.host + tiers.disk > 0 ? new Tiers(tiers, this) : null;
     this.tree.below = this.tiers;
     if (chunk === -1 && !this.pool.growTo(blocks)) {
       throw errors.invalidOption('cacheMaxEntryCount', blocks, 'a number of KV blocks that the device can provide');
@@ -88,10 +88,11 @@ export class Manager implements CacheManager {
 
   // ---------------------------------------------------------------- sequence store
 
-  create(options: { owner?: number; shared?: boolean } = {}): SequenceId {
+  create(options: { owner?: number; shared?: boolean; alone?: boolean } = {}): SequenceId {
     this.retention.makeRoom(1, 0, -1);
-    const { owner = 0, shared = true } = options;
-    const namespace = this.config.prefixCaching ? this.namespaces.of(shared ? null : owner) : this.namespaces.private();
+    const { owner = 0, shared = true, alone = false } = options;
+    const namespace =
+      this.config.prefixCaching && !alone ? this.namespaces.of(shared ? null : owner) : this.namespaces.private();
     const s = this.retention.create(namespace);
     this.sequences.set(s, S.RUN, this.runs.createRoot(s));
     return this.sequences.idOf(s);
@@ -248,7 +249,7 @@ export class Manager implements CacheManager {
     q.set(s, S.OWN_HIT, -1);
   }
 
-  commit(seq: SequenceId, computed: number, writing = 0): void {
+  commit(seq: SequenceId, computed: number, writing = 0): number {
     const q = this.sequences;
     const s = q.indexOf(seq);
     const before = q.get(s, S.COMPUTED);
@@ -262,13 +263,15 @@ export class Manager implements CacheManager {
       q.set(s, S.COPY, -1);
     }
     q.set(s, S.RESERVED, writing > computed ? writing : 0);
-    if (computed === before) return;
+    if (computed === before) return 0;
     const stored = q.get(s, S.STORED);
     this.#counters.tokensComputed += computed - before;
-    this.#counters.tokensRecomputed += Math.max(0, Math.min(stored, computed) - before);
+    const again = Math.max(0, Math.min(stored, computed) - before);
+    this.#counters.tokensRecomputed += again;
     q.set(s, S.STORED, Math.max(stored, computed));
     q.set(s, S.COMPUTED, computed);
     this.blocks.publishAll(s, Math.floor(before / this.#blockLen), Math.floor(computed / this.#blockLen));
+    return again;
   }
 
   // ---------------------------------------------------------------- release
@@ -323,7 +326,7 @@ export class Manager implements CacheManager {
   }
 
   restore(seq: SequenceId, tokens: number): boolean {
-    return this.#lower().restore(this.#activeIndex(seq), tokens);
+    return this.#below().restore(this.#activeIndex(seq), tokens);
   }
 
   restoring(seq: SequenceId): boolean {
@@ -340,7 +343,7 @@ export class Manager implements CacheManager {
     return s;
   }
 
-  #lower(): Tiers {
+  #below(): Tiers {
     if (this.tiers === null) throw new InvariantError('there is no place below the device');
     return this.tiers;
   }
@@ -350,11 +353,15 @@ export class Manager implements CacheManager {
   }
 
   orderDone(id: number, ok: boolean): void {
-    this.#lower().orderDone(id, ok);
+    this.#below().orderDone(id, ok);
+  }
+
+  loadArrived(id: number): boolean {
+    return this.#below().loadArrived(id);
   }
 
   blockRead(id: number): void {
-    this.#lower().blockRead(id);
+    this.#below().blockRead(id);
   }
 
   held(): number {
@@ -370,15 +377,16 @@ export class Manager implements CacheManager {
   }
 
   prefixTokens(node: number, out: Int32Array): number {
-    return this.#lower().prefixTokens(node, out);
+    return this.#below().lower.prefixTokens(node, out);
   }
 
   namespaceOf(node: number): number {
-    return this.#lower().namespaceOf(node);
+    return this.#below().lower.namespaceOf(node);
   }
 
   adopt(nodes: readonly AdoptedNode[]): number {
-    return this.#lower().adopt(nodes);
+    // without prefix caching texts are found by nobody but the conversations that made them
+    return this.config.prefixCaching ? this.#below().lower.adopt(nodes) : 0;
   }
 
   // ---------------------------------------------------------------- tables and figures

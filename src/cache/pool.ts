@@ -7,7 +7,7 @@
  * free when it has been saved.
  * A *node* is finished text that hangs in a prefix tree. On the device its number is that of the block that holds it; a
  * *private* block is being written by one active sequence and hangs nowhere. Below the device nodes have numbers of their
- * own (tiers.ts) and the same records.
+ * own (lower-tree.ts) and the same records.
  */
 import { InvariantError, invariant } from '../errors.js';
 import { alignedRecords, NumberSet, warm } from './memory.js';

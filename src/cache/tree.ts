@@ -11,7 +11,7 @@ import { type Namespaces, S, type SequenceStore } from './sequences.js';
 import type { TokenRuns } from './token-runs.js';
 
 /** A refused device is asked again after so many evictions. */
-const RETRY_GROWTH = 4096;
+const RETRY_GROWTH = 256;
 
 /** What lies below the device, as far as the tree must know it (tiers.ts). */
 export interface Below {

@@ -58,7 +58,8 @@ export interface TierConfig {
  * - `load`: host or disk (the other one is -1) → block.
  * - `forget`: the record of slot `disk` must not be found any more after a restart. Node and block are -1.
  *
- * What an order names is not given to anybody else, and a block that is read is not written, until orderDone().
+ * What an order names is not given to anybody else, and a block that is read is not written, until orderDone(). But for the
+ * block of a load from disk: it is the order's own only if loadArrived() says so, just before it is written.
  */
 export interface TransferOrder {
   id: number;
@@ -113,6 +114,11 @@ export interface TierOperations {
    * demotions, oldest first, at most `maxWrites` of those under way at a time. Call it between steps.
    */
   takeOrders(out: TransferOrder[], max?: number): number;
+  /**
+   * What a load reads from disk is in memory, and about to be written into its block. False: nobody waits for it any longer,
+   * the block is another's by now, and only orderDone() is left.
+   */
+  loadArrived(id: number): boolean;
   /** The block of a save was read (into a buffer, say): it may be written and given away, though the order goes on. */
   blockRead(id: number): void;
   /** Cached blocks that saves under way still read: not available, but soon. Whoever needs them waits. */
@@ -149,8 +155,8 @@ export interface CacheManager extends TierOperations {
   readonly config: Readonly<CacheConfig>;
 
   // ---- sequence store
-  /** New sequence without tokens. `owner` limits prefix sharing to sequences of the same owner when `shared` is false. */
-  create(options?: { owner?: number; shared?: boolean }): SequenceId;
+  /** New sequence without tokens. `owner` limits prefix sharing to sequences of the same owner when `shared` is false; `alone`: it shares nothing. */
+  create(options?: { owner?: number; shared?: boolean; alone?: boolean }): SequenceId;
   /**
    * Adds known tokens. Throws promptTooLong beyond sessionLen, tooManySessions if maxTokens cannot be kept by dropping
    * inactive sequences; then nothing changed.
@@ -190,9 +196,10 @@ export interface CacheManager extends TierOperations {
   reserve(seq: SequenceId, length: number): boolean;
   /**
    * A step ran: tokens [0, computed) are stored. Publishes the full blocks among them. Steps in flight may be writing on, up
-   * to token `writing`: what lies between is not shared yet.
+   * to token `writing`: what lies between is not shared yet. Returns how many of the tokens had been computed before, and
+   * were computed again since their KV had been evicted.
    */
-  commit(seq: SequenceId, computed: number, writing?: number): void;
+  commit(seq: SequenceId, computed: number, writing?: number): number;
   /**
    * Leaves the batch: 'keep' → cached, 'drop' → forgotten (an inactive sequence may be dropped, too). Its full blocks
    * stay findable through the prefix index until they are evicted.

@@ -26,6 +26,7 @@ export interface Bench {
   sessions(engine: Engine, options: bench.SessionsOptions): Promise<object>;
   sessionsCompare(open: bench.OpenEngine, options: bench.CompareOptions): Promise<bench.CompareResult>;
   sessionsSweep(open: bench.OpenEngine, options: bench.SweepOptions): Promise<bench.SweepResult>;
+  sessionsDisk(open: bench.OpenEngine, options: bench.DiskOptions): Promise<bench.DiskResult>;
   sessionsJournal(open: bench.OpenEngine, options: bench.JournalOptions): Promise<bench.JournalResult>;
   recall(engine: Engine, options: bench.RecallOptions): Promise<object>;
   perplexity(options: bench.PerplexityOptions): Promise<bench.PerplexityResult>;
@@ -43,7 +44,7 @@ export interface ServerModule {
   /** Throws what createServer would throw for these options. */
   checkServerOptions(options: Record<string, unknown>): { config: ServerConfig };
   /** Rejects if the address cannot be listened on. */
-  checkAddress(config: ServerConfig): Promise<void>;
+  checkSurroundings(config: ServerConfig): Promise<void>;
   createServer(engine: Engine, options: Record<string, unknown>): Promise<RunningServer>;
 }
 

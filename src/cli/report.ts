@@ -11,6 +11,7 @@ function memoryLines(m: MemorySplit, verbose: boolean): string {
   const sequences = Math.floor((m.kvBlocks * m.blockLen) / 1024);
   return `${table([
     ['memory', formatBytes(m.freeBytes), 'free before loading'],
+    ...(m.promisedBytes > 0 ? [['  promised', formatBytes(m.promisedBytes), 'to other longmind processes']] : []),
     ['  weights', formatBytes(m.weightBytes), ''],
     ['  workspace', formatBytes(m.workspaceBytes), ''],
     [
@@ -34,7 +35,7 @@ function tierLines({ tiers, memory }: EngineInfo): string {
   return `\n${lines.join('\n')}`;
 }
 
-function draftLines({ draftModel }: EngineInfo): string {
+function draftLines({ draftModel }: Pick<EngineInfo, 'draftModel'>): string {
   if (!draftModel) return '';
   const { modelName, parameters, memory: m } = draftModel;
   const room = `KV cache ${formatBytes(m.kvBytes)}: ${m.kvBlocks * m.blockLen} tokens`;
@@ -75,6 +76,6 @@ export function inspectionLines(m: ModelInspection, verbose: boolean): string {
       ['KV', `${formatBytes(m.kvBytesPerToken)} a token`],
     ]),
     table([['tensors', 'type', 'count', 'parameters', 'in the file'], ...types]),
-    memoryLines(m.memory, verbose),
+    memoryLines(m.memory, verbose) + draftLines(m),
   ].join('\n\n');
 }

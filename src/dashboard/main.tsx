@@ -5,6 +5,8 @@ import { ChatView } from './chat/ChatView.js';
 import { Sidebar } from './chat/Sidebar.js';
 import { EngineView } from './engine/EngineView.js';
 import { followEngine, live } from './live/connection.js';
+import { RequestsView } from './requests/RequestsView.js';
+import { SessionsView } from './sessions/SessionsView.js';
 import { short } from './ui/format.js';
 import { Icon } from './ui/Icon.js';
 import { KeyDialog } from './ui/KeyDialog.js';
@@ -12,32 +14,37 @@ import { ModelCard } from './ui/ModelCard.js';
 import { pane, togglePane } from './ui/pane.js';
 import { useStore } from './ui/store.js';
 import { theme, toggleTheme } from './ui/theme.js';
+import { showView, type View, view } from './ui/view.js';
 import './styles/base.css';
 import './styles/chat.css';
 import './styles/engine.css';
 import './styles/manage.css';
-
-type View = 'chat' | 'engine';
+import './styles/inspect.css';
 
 function App() {
-  const [view, setView] = useState<View>('chat');
+  const { shown: current } = useStore(view);
   const [drawer, setDrawer] = useState(false);
   const { shown } = useStore(pane);
   useEffect(followEngine, []);
   return (
-    <div class="app" data-view={view} data-drawer={drawer} data-pane={shown ? 'shown' : 'hidden'}>
+    <div class="app" data-view={current} data-drawer={drawer} data-pane={shown ? 'shown' : 'hidden'}>
       <a class="skip" href="#main">
         Skip to the chat
       </a>
-      <Header view={view} onView={setView} onDrawer={() => setDrawer(!drawer)} drawer={drawer} />
+      <Header onDrawer={() => setDrawer(!drawer)} drawer={drawer} />
       <Sidebar
         onPick={() => {
           setDrawer(false);
-          setView('chat');
+          showView('chat');
         }}
       />
       <main id="main">
-        <ChatView />
+        {/* what was typed stays there while something else is looked at */}
+        <div class="pane-of-main" hidden={current === 'sessions' || current === 'requests'}>
+          <ChatView />
+        </div>
+        {current === 'sessions' && <SessionsView />}
+        {current === 'requests' && <RequestsView />}
       </main>
       <EngineView />
       <KeyDialog />
@@ -46,13 +53,19 @@ function App() {
 }
 
 interface HeaderProps {
-  view: View;
-  onView: (v: View) => void;
   drawer: boolean;
   onDrawer: () => void;
 }
 
-function Header({ view, onView, drawer, onDrawer }: HeaderProps) {
+const VIEWS: [View, string][] = [
+  ['chat', 'Chat'],
+  ['sessions', 'Sessions'],
+  ['requests', 'Requests'],
+  ['engine', 'Engine'],
+];
+
+function Header({ drawer, onDrawer }: HeaderProps) {
+  const { shown: current } = useStore(view);
   const { status, about } = useStore(live);
   const shade = useStore(theme);
   const { shown } = useStore(pane);
@@ -84,12 +97,17 @@ function Header({ view, onView, drawer, onDrawer }: HeaderProps) {
       </p>
       <ModelCard open={card} onClose={() => setCard(false)} />
       <fieldset class="segmented views" aria-label="View">
-        <button type="button" aria-pressed={view === 'chat'} onClick={() => onView('chat')}>
-          Chat
-        </button>
-        <button type="button" aria-pressed={view === 'engine'} onClick={() => onView('engine')}>
-          Engine
-        </button>
+        {VIEWS.map(([name, label]) => (
+          <button
+            key={name}
+            type="button"
+            class={`view-${name}`}
+            aria-pressed={current === name}
+            onClick={() => showView(name)}
+          >
+            {label}
+          </button>
+        ))}
       </fieldset>
       <button
         type="button"

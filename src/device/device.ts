@@ -4,7 +4,7 @@
  * The model is a Program: plain data recorded by `model/*.ts`. A device compiles it once (`load`), then runs whole steps
  * (step.ts), as many at a time as its depth says.
  */
-import type { ModelDims, TensorSource } from '../types.js';
+import type { Activation, ModelDims, RopeConfig, TensorSource } from '../types.js';
 import type { Step, StepLimits, StepResult } from './step.js';
 
 export {
@@ -21,17 +21,7 @@ export {
 
 // ---------------------------------------------------------------- the model as data
 
-export interface RopeConfig {
-  /** Number of leading dimensions of a head that are rotated (pairs 2i, 2i+1 unless `neox`). */
-  dims: number;
-  freqBase: number;
-  /** Pairs (i, i + dims/2) instead of (2i, 2i+1). */
-  neox: boolean;
-  /** Inverse frequencies already scaled (linear, llama3 …): (dims / 2) values; angle = position × inverse frequency. */
-  inverseFrequencies: Float32Array;
-  /** Multiplies cos and sin (YaRN); 1 otherwise. */
-  magnitude: number;
-}
+export type { Activation, RopeConfig } from '../types.js';
 
 /** One output of a linear: `out = weight · in (+ bias) (+ residual)`; weight (inFeatures, outFeatures) in GGUF order. */
 export interface LinearOutput {
@@ -45,15 +35,29 @@ export interface LinearOutput {
  * K and V are stored first and attention reads only what is stored (ARCHITECTURE.md, "The same bits, hit or miss").
  */
 export type Op =
-  | { op: 'embed'; weight: string; out: string }
-  | { op: 'rmsNorm'; in: string; weight: string; out: string; eps: number }
-  /** Several outputs share one input (q, k, v; gate, up). `residual`, if any, is added to the single output. */
-  | { op: 'linear'; in: string; outputs: LinearOutput[]; residual: string | null }
-  /** Rotates q in place and k on its way into the KV cache of `layer`; v is stored as it is. */
-  | { op: 'ropeAndStore'; layer: number; q: string; k: string; v: string; rope: RopeConfig }
-  /** Causal attention of q over the stored K and V of `layer`, grouped-query heads. */
-  | { op: 'attention'; layer: number; q: string; out: string; scale: number }
-  | { op: 'siluMul'; gate: string; up: string; out: string }
+  /** `scale` multiplies the row (default 1). */
+  | { op: 'embed'; weight: string; out: string; scale?: number }
+  /**
+   * A row is normed in `parts` equal pieces with one weight (heads; default 1). `residual`, if any, is added to the result.
+   * `in` and `out` may be one buffer.
+   */
+  | { op: 'rmsNorm'; in: string; weight: string; out: string; eps: number; parts?: number; residual?: string }
+  /**
+   * Several outputs share one input (q, k, v; gate, up). `scale` multiplies products and biases (default 1); then `residual`,
+   * if any, is added to the single output.
+   */
+  | { op: 'linear'; in: string; outputs: LinearOutput[]; residual: string | null; scale?: number }
+  /** Rotates q in place and k on its way into the KV cache of `layer` (null: neither); v is stored as it is. */
+  | { op: 'ropeAndStore'; layer: number; q: string; k: string; v: string; rope: RopeConfig | null }
+  /**
+   * Causal attention of q over the stored K and V of `layer`, grouped-query heads. `window`: only the last so many tokens,
+   * its own among them (default 0: all). `softcap`: scores become softcap · tanh(score / softcap) (default 0: they stay).
+   */
+  | { op: 'attention'; layer: number; q: string; out: string; scale: number; window?: number; softcap?: number }
+  /** out = activation(gate) · up; the activation is SiLU if none is named. */
+  | { op: 'siluMul'; gate: string; up: string; out: string; activation?: Activation }
+  /** x ← cap · tanh(x / cap), in place. */
+  | { op: 'softcap'; in: string; cap: number }
   /** Keeps the rows listed in Step.logitRows. */
   | { op: 'gather'; in: string; out: string }
   /** Logits → tokens by Step.sampling. Always last. */
@@ -64,6 +68,8 @@ export interface Program {
   /** Named activation buffers: `width` f32 values a row; `perLogit` rows follow logitRows instead of tokens. */
   buffers: { name: string; width: number; perLogit: boolean }[];
   ops: Op[];
+  /** The buffer (per logit) that the logits are made of, if it is to stay readable. */
+  hidden?: string;
 }
 
 // ---------------------------------------------------------------- KV cache memory
@@ -190,6 +196,11 @@ export interface Device {
    * flight clears it.
    */
   readonly cancel: Int32Array;
+  /**
+   * What the logits of row i of the last step that ended were made of: the normalised hidden state (dim), a copy. Devices
+   * without it have no embeddings.
+   */
+  hidden?(i: number): Float32Array;
   /** Raw logits (vocab) of row i of the last step that ended, for tests and comparisons. */
   logits(i: number): Float32Array;
   close(): void;

@@ -22,6 +22,7 @@ export function admit(
   { admission: a, sessions: { shareAcrossOwners } }: { admission: Admission; sessions: SessionsOptions },
   arrival: number,
 ): LiveRequest {
+  if (request.after) return goOn(request, request.after, cache, sessions, a, arrival);
   const session = request.sessionId === null ? null : sessions.find(request.sessionId, request.owner);
   if (session?.busy) throw errors.sessionBusy(session.id);
   const kept = session ? cache.known(session.sequence) : 0;
@@ -34,21 +35,18 @@ export function admit(
   if (known === 0) throw errors.invalidRequest('the prompt is empty', 'prompt');
   const maxTokens = roomFor(request, known, cache);
 
-  const live = (sequence: SequenceId, turn: Turn | null): LiveRequest => {
-    const r = new LiveRequest(request, sequence, cache, arrival);
-    r.turn = turn;
-    r.maxTokens = maxTokens;
-    r.promptTokens = r.known;
-    if (r.usesPenalties) r.history = historyOf(cache, sequence);
-    return r;
-  };
+  const live = (sequence: SequenceId, turn: Turn | null) => liveOf(request, sequence, cache, arrival, maxTokens, turn);
   if (request.sessionId === null) {
-    const sequence = cache.create({ owner: request.owner, shared: shareAcrossOwners });
+    // of a mean every token must be computed
+    const alone = request.embed === 'mean';
+    const sequence = cache.create({ owner: request.owner, shared: shareAcrossOwners, alone });
     cache.append(sequence, tokens, from);
     return live(sequence, null);
   }
   const open = session ?? sessions.open(request.sessionId, request.owner);
-  const turn = { session: open, opened: session === null, keep, replaced: tailOf(cache, open.sequence, keep) };
+  if (session === null) open.ofPoints = request.keepAs?.name === request.sessionId;
+  const replaced = tailOf(cache, open.sequence, keep);
+  const turn = { session: open, opened: session === null, keep, replaced, inherited: [] };
   try {
     cache.truncate(open.sequence, keep);
     cache.append(open.sequence, tokens, from);
@@ -60,6 +58,69 @@ export function admit(
   return live(open.sequence, turn);
 }
 
+function liveOf(
+  request: EngineRequest,
+  sequence: SequenceId,
+  cache: CacheManager,
+  arrival: number,
+  maxTokens: number,
+  turn: Turn | null,
+): LiveRequest {
+  const r = new LiveRequest(request, sequence, cache, arrival);
+  r.turn = turn;
+  r.maxTokens = maxTokens;
+  r.promptTokens = r.known;
+  if (r.usesPenalties) r.history = historyOf(cache, sequence);
+  return r;
+}
+
+/**
+ * Goes on from a checkpoint: in its session where it is the last turn and the new one is to be kept too; else in a branch,
+ * which is a session if it is to be kept.
+ */
+function goOn(
+  r: EngineRequest,
+  after: string,
+  cache: CacheManager,
+  sessions: Sessions,
+  a: Admission,
+  arrival: number,
+): LiveRequest {
+  const point = sessions.point(after, r.owner);
+  const { session, end } = point;
+  const tokens = r.continuation ?? r.tokens;
+  checkTokens(tokens, 'prompt', a.vocab);
+  checkTokens(r.stopTokens, 'stopTokens', a.vocab);
+  checkTokens(Object.keys(r.sampling.logitBias).map(Number), 'logitBias', a.vocab);
+  const from = repeatsEnd(tokens, cache, session.sequence, end, a) ? 1 : 0;
+  const maxTokens = roomFor(r, end + tokens.length - from, cache);
+  sessions.points.use(point);
+  if (!r.keepAs) {
+    const sequence = sessions.branchSequence(session, end);
+    cache.append(sequence, tokens, from);
+    return liveOf(r, sequence, cache, arrival, maxTokens, null);
+  }
+  const last = !session.busy && session.ofPoints && session.points.at(-1) === point;
+  const inherited = last ? [] : sessions.points.path(point).map(({ session: _, ...p }) => ({ ...p, name: '' }));
+  const open = last ? session : sessions.branch(r.keepAs.name, point);
+  const replaced = last ? tailOf(cache, open.sequence, end) : new Int32Array(0);
+  // a branch is written from its beginning on
+  const turn: Turn = { session: open, opened: !last, keep: last ? end : 0, replaced, inherited };
+  try {
+    cache.truncate(open.sequence, end);
+    cache.append(open.sequence, tokens, from);
+  } catch (e) {
+    undoTurn(turn, cache, sessions);
+    throw e;
+  }
+  sessions.use(open, true);
+  return liveOf(r, open.sequence, cache, arrival, maxTokens, turn);
+}
+
+/** An appended turn begins with the end of the one before it, which may stand there already. */
+const repeatsEnd = (tokens: Int32Array, cache: CacheManager, sequence: SequenceId, kept: number, a: Admission) =>
+  a.endOfTurn.has(tokens[0] ?? -1) && cache.tokenAt(sequence, kept - 1) === tokens[0];
+
 /** Where the tokens go: after what the session holds, or over it from the first difference on. */
 function place(
   r: EngineRequest,
@@ -70,8 +131,7 @@ function place(
   a: Admission,
 ): Alignment {
   if (r.continuation && kept > 0) {
-    const repeated = a.endOfTurn.has(tokens[0] ?? -1) && cache.tokenAt(sequence, kept - 1) === tokens[0];
-    return { keep: kept, from: repeated ? 1 : 0 };
+    return { keep: kept, from: repeatsEnd(tokens, cache, sequence, kept, a) ? 1 : 0 };
   }
   const common = cache.commonPrefix(sequence, tokens);
   if (common === kept || common === tokens.length) return { keep: common, from: common };

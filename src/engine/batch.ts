@@ -18,6 +18,7 @@ import { type Flight, Flights } from './flight.js';
 import { Forks } from './forks.js';
 import { openMatcher } from './matchers.js';
 import { Planner } from './planner.js';
+import type { PooledStates } from './pooled-states.js';
 import { PrefixWaits } from './prefix-waits.js';
 import type { EngineRequest, FinishedRequest, LiveRequest } from './request.js';
 import { Restores } from './restores.js';
@@ -49,6 +50,8 @@ export interface BatchOptions {
 
 /** Where the events of a step go. Tokens of a request come before its end. */
 export interface BatchEvents {
+  /** Before the first token: what is known of the prompt. */
+  begun?(begun: { id: number; promptTokens: number; cachedTokens: number }): void;
   token(request: EngineRequest, tokenId: number, logprob: TokenLogprob | null): void;
   finished(result: FinishedRequest): void;
   failed(id: number, error: LongmindError): void;
@@ -71,6 +74,7 @@ export class PersistentBatch {
   readonly speculator: Speculator | null;
   lastStepMs = 0;
   lastStepJsMs = 0;
+  readonly #device: Device;
   readonly #roster: Roster;
   readonly #runner: StepRunner;
   readonly #forks: Forks;
@@ -84,6 +88,7 @@ export class PersistentBatch {
     private readonly options: BatchOptions,
     private readonly events: BatchEvents,
   ) {
+    this.#device = device;
     const { limits, budget } = options;
     this.sessions = new Sessions(cache, options.sessions);
     const flights = new Flights(device, limits);
@@ -124,6 +129,7 @@ export class PersistentBatch {
   /** Takes a request in, or throws the caller's error; then nothing changed. */
   submit(request: EngineRequest, grammar: Grammar | null = null): void {
     if (this.waiting >= this.options.maxQueue) throw errors.queueFull(this.options.maxQueue);
+    if (request.embed && !this.#device.hidden) throw errors.noEmbeddings(this.#device.info.name);
     const matcher = openMatcher(request, grammar, this.options.admission);
     const live = admit(request, this.cache, this.sessions, this.options, this.#now());
     live.matcher = matcher;
@@ -195,7 +201,8 @@ export class PersistentBatch {
     for (let i = 0; i < rows.length; i++) {
       const r = rows[i]!;
       if (r.ended) continue;
-      this.cache.commit(r.sequence, r.computed + counts[i]!, r.drafting > 0 ? 0 : r.scheduled);
+      const again = this.cache.commit(r.sequence, r.computed + counts[i]!, r.drafting > 0 ? 0 : r.scheduled);
+      r.recomputedTokens += again;
       this.#roster.shares.served(r.request.owner, counts[i]!);
     }
     for (const r of rows) {
@@ -207,7 +214,8 @@ export class PersistentBatch {
       const r = rows[i]!;
       if (logits[i] === logits[i + 1] || r.ended) continue;
       r.drawing--;
-      if (r.drafting > 0) this.#verify(r, result, i, flight);
+      if (r.states) this.#takeStates(r, r.states, result, i, flight);
+      else if (r.drafting > 0) this.#verify(r, result, i, flight);
       else this.#accept(r, result, logits[i]!, flight);
     }
   }
@@ -248,6 +256,10 @@ export class PersistentBatch {
     if (r.matcher) invariant(r.matcher.accept(token), `token ${token} was drawn against the mask`);
     r.generated++;
     this.counters.generated++;
+    if (r.generated === 1) {
+      const { promptTokens, cachedTokens } = r;
+      this.events.begun?.({ id: r.request.id, promptTokens, cachedTokens });
+    }
     this.events.token(r.request, token, readLogprobs(result, i, sampling.logprobs));
     const enough = r.generated >= limits.minTokens;
     const stopString = r.stops?.push(token, !enough) ?? null;
@@ -255,10 +267,24 @@ export class PersistentBatch {
     else if (r.generated >= r.maxTokens) this.#finish(r, 'length', null);
   }
 
+  /** Of a prompt that is not gone on from. */
+  #takeStates(r: LiveRequest, states: PooledStates, result: StepResult, row: number, { step, logits }: Flight): void {
+    for (let i = logits[row]!; i < logits[row + 1]!; i++) {
+      const position = step.positions[step.logitRows[i]!]!;
+      if (result.status[i] !== 0) {
+        this.#fail(r, errors.nanLogits(position));
+        return;
+      }
+      states.take(position, this.#device.hidden!(i));
+    }
+    if (r.computed === r.known) this.#finish(r, 'stop', null);
+  }
+
   #admitted(r: LiveRequest): void {
     if (r.admittedAt >= 0) return;
     r.admittedAt = this.#now();
     r.cachedTokens = Math.min(r.scheduled, r.promptTokens);
+    r.restoredTokens = Math.min(r.broughtBack, r.cachedTokens);
     this.counters.prompt += r.promptTokens;
     this.counters.cached += r.cachedTokens;
   }
@@ -267,7 +293,9 @@ export class PersistentBatch {
     if (reason === 'abort') this.counters.aborted++;
     else this.counters.finished++;
     this.#takeOut(r);
-    if (r.turn) this.#endTurn(r.turn);
+    // what is kept under a name is a whole turn
+    if (r.turn && r.request.keepAs && reason === 'abort') undoTurn(r.turn, this.cache, this.sessions);
+    else if (r.turn) this.#endTurn(r, r.turn, reason);
     this.events.finished(r.finished(reason, stopString));
   }
 
@@ -287,10 +315,15 @@ export class PersistentBatch {
     this.#roster.remove(r, r.turn ? 'keep' : 'drop');
   }
 
-  #endTurn({ session, keep }: Turn): void {
+  #endTurn(r: LiveRequest, { session, keep, inherited }: Turn, finishReason: FinishReason): void {
     if (this.sessions.find(session.id, session.owner) !== session) return;
     this.sessions.use(session, false);
     this.sessions.changed(session, keep);
+    const { keepAs } = r.request;
+    if (!keepAs) return;
+    for (const p of inherited) this.sessions.keepPoint(session, p);
+    const { promptTokens: prompt, known: end, cachedTokens } = r;
+    this.sessions.keepPoint(session, { ...keepAs, prompt, end, cachedTokens, finishReason });
   }
 
   #removeAborted(): void {

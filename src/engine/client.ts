@@ -1,21 +1,27 @@
 /** The engine as the main thread sees it: requests go to the worker, token events come back, one message a step. */
-import { randomInt } from 'node:crypto';
+import { randomInt, randomUUID } from 'node:crypto';
+import { promisesFolder, withdrawPromise } from '../base/memory-promises.js';
 import { WorkerClient } from '../base/worker.js';
 import { errors, LongmindError, reviveError } from '../errors.js';
 import type {
   ChatMessage,
   ChatRequest,
+  Checkpoint,
   CompletionRequest,
+  EmbeddingRequest,
+  EmbeddingResult,
   EngineSnapshot,
   EngineStats,
   Generation,
+  KeepAs,
+  Pooling,
   RequestOptions,
   SessionInfo,
 } from '../types.js';
 import { RunningGeneration } from './generation.js';
 import { Outgoing } from './outgoing.js';
 import { type Encoded, encodeChat, encodePrompt, type TextSide } from './prompt.js';
-import type { Calls, CoreInfo, FromWorker, Ready, ToWorker, WorkerData } from './protocol.js';
+import type { Calls, CoreInfo, FromWorker, Ready, ToWorker, WorkerData, WorkerStart } from './protocol.js';
 import { readOptions } from './request-options.js';
 
 type OnProgress = (what: string, done: number, total: number) => void;
@@ -31,6 +37,7 @@ export class EngineClient {
   readonly #onProblem: ((problem: string) => void)[] = [];
   #outgoing = this.#emptyOutgoing();
   #nextId = 1;
+  readonly #engineId = randomUUID();
   /** The first thread was ready: from now on one that ends is started anew. */
   #started = false;
   /** When threads were started anew, within the last minute. */
@@ -68,6 +75,7 @@ export class EngineClient {
     } catch (e) {
       const closed = Promise.resolve(opening).then((text) => text.close());
       await Promise.all([thread.terminate(), closed.catch(() => {})]);
+      client.#withdraw();
       throw e;
     }
   }
@@ -84,8 +92,22 @@ export class EngineClient {
     return this.#start(options, null, () => encodeChat(this.#text, request, opening));
   }
 
+  /** A prompt that nothing is generated from. */
+  async embed({ prompt, pooling = 'last', ...options }: EmbeddingRequest): Promise<EmbeddingResult> {
+    const running = this.#start(options, null, () => encodePrompt(this.#text, { prompt }), pooling);
+    const { usage, finishReason } = await running.result();
+    const { embedding } = running as RunningGeneration;
+    if (finishReason === 'abort' || !embedding) throw errors.aborted();
+    return { embedding, usage };
+  }
+
   /** `forkOf`: a request with the same prompt, which `encode` gives too. */
-  #start(options: RequestOptions, forkOf: number | null, encode: () => Promise<Encoded>): Generation {
+  #start(
+    options: RequestOptions,
+    forkOf: number | null,
+    encode: () => Promise<Encoded>,
+    embed: Pooling | null = null,
+  ): Generation {
     const read = readOptions(options);
     if (read instanceof LongmindError) return this.#refused(read);
     const { sampling, limits } = read;
@@ -96,7 +118,7 @@ export class EngineClient {
     const generation = new RunningGeneration(id, limits, this.#text.createDecoder(), {
       abort: () => this.#abort(id),
       fork: (other) => {
-        if (options.sessionId !== undefined)
+        if (options.sessionId !== undefined || options.keepAs)
           return this.#refused(errors.invalidRequest('several answers cannot be one session', 'session_id'));
         return this.#start({ ...options, ...other }, id, () => encoded);
       },
@@ -119,12 +141,16 @@ export class EngineClient {
           sampling: { ...sampling, seed: sampling.seed ?? randomInt(2 ** 47) },
           limits,
           stopTokens: [...(limits.ignoreEos ? [] : this.#text.endTokens), ...limits.stopTokens],
-          sessionId: options.sessionId ?? null,
+          // what is kept is a session, by its first turn's name where it has no other
+          sessionId: options.sessionId ?? (options.after === undefined ? options.keepAs?.name : null) ?? null,
           continuation,
           priority: options.priority ?? 0,
           owner: options.owner ?? 0,
           grammar: this.#outgoing.grammar(options.grammar),
           forkOf,
+          after: options.after ?? null,
+          keepAs: options.keepAs ? { ...options.keepAs, note: noteOf(options.keepAs, continuation ?? tokens) } : null,
+          embed,
         }),
       (e) => this.#fail(id, e),
     );
@@ -152,6 +178,15 @@ export class EngineClient {
       this.#call('truncateSession', { id, length, owner }),
     delete: async (id: string, owner = 0): Promise<void> => {
       await this.#call('deleteSession', { id, owner });
+    },
+  };
+
+  readonly checkpoints = {
+    get: (name: string, owner = 0): Promise<Checkpoint> => this.#call('checkpoint', { name, owner }),
+    path: (name: string, owner = 0): Promise<{ turns: Checkpoint[]; tokens: Int32Array }> =>
+      this.#call('checkpointPath', { name, owner }),
+    delete: async (name: string, owner = 0): Promise<void> => {
+      await this.#call('deleteCheckpoint', { name, owner });
     },
   };
 
@@ -214,6 +249,8 @@ export class EngineClient {
       acceptedDraftTokens: 0,
       completionTokens: 0,
       stopString: null,
+      restoredTokens: 0,
+      recomputedTokens: 0,
       queueMs: 0,
     });
     this.#generations.delete(id);
@@ -226,7 +263,8 @@ export class EngineClient {
     this.#outgoing.sent.delete(id);
   }
 
-  #receive({ tokens, logprobs, finished, failed }: Extract<FromWorker, { type: 'step' }>): void {
+  #receive({ begun, tokens, logprobs, finished, failed }: Extract<FromWorker, { type: 'step' }>): void {
+    for (const b of begun) this.#generations.get(b.id)?.begun(b);
     for (let i = 0; i < tokens.length; i += 2) {
       this.#generations.get(tokens[i]!)?.token(tokens[i + 1]!, logprobs?.[i / 2] ?? null);
     }
@@ -252,7 +290,7 @@ export class EngineClient {
     const script = new URL('./worker.js', import.meta.url);
     return new WorkerClient(
       script,
-      { data: this.data },
+      { data: { ...this.data, engineId: this.#engineId } satisfies WorkerStart },
       {
         onMessage: (m) => {
           if (m.type === 'step') this.#receive(m);
@@ -323,10 +361,18 @@ export class EngineClient {
 
   #die(error: LongmindError): void {
     this.#dead ??= error;
+    this.#withdraw();
     this.#failAll(this.#dead);
+  }
+
+  /** The memory that was promised to a thread that could not say itself that it needs it no more. */
+  #withdraw(): void {
+    withdrawPromise(promisesFolder(process.env), this.#engineId);
   }
 
   #failAll(error: LongmindError): void {
     for (const id of [...this.#generations.keys()]) this.#fail(id, error);
   }
 }
+
+const noteOf = ({ note }: KeepAs, tokens: Int32Array): string => (typeof note === 'string' ? note : note(tokens));

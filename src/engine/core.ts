@@ -1,4 +1,5 @@
 /** The engine without its thread: device, cache manager and batch, made to fit each other. */
+import type { MemoryPromises, Room } from '../base/memory-promises.js';
 import { createCacheManager } from '../cache/index.js';
 import type { CacheManager } from '../cache/types.js';
 import type { EngineConfig } from '../config.js';
@@ -9,10 +10,12 @@ import { Tiers } from '../tiers/index.js';
 import type { EngineSnapshot, EngineStats, MemorySplit } from '../types.js';
 import type { Admission } from './admission.js';
 import { type BatchEvents, PersistentBatch } from './batch.js';
+
 import { splitMemory } from './memory.js';
+import { MemoryClaim } from './memory-claim.js';
 import type { CoreInfo, Vocabulary, WorkerData } from './protocol.js';
 import { restoreSessions } from './restore.js';
-import type { Session } from './sessions.js';
+import type { Point, Session } from './session.js';
 import { takeSnapshot } from './snapshot.js';
 import type { DraftModel } from './speculation/draft-model.js';
 import { type Budget, fixedBudget, StepBudget } from './step-budget.js';
@@ -22,8 +25,14 @@ const TARGET_STEP_MS = 250;
 /** Step size that the workspace is made for when the budget is measured. */
 const MEASURED_MAX_TOKENS = 1024;
 
-/** Logits of guessed tokens in one step, at most: one sequence may have long guesses, or several have short ones. */
-const DRAFT_LOGITS = 32;
+/** KV memory of the machine is taken in pieces of about so much: some milliseconds each, and what nobody needs stays free. */
+const CHUNK_BYTES = 32 * 2 ** 20;
+
+/**
+ * Logits in one step beside one for each sequence, at most: of guessed tokens (one sequence may have long guesses, or several
+ * have short ones), and of all tokens of a text whose hidden states are wanted.
+ */
+const MORE_LOGITS = 32;
 
 export interface ModelPlan {
   sessionLen: number;
@@ -38,7 +47,7 @@ export function planModel(
   weightBytes: number,
   config: EngineConfig,
   device: Device,
-  freeBytes = device.info.memoryFree,
+  room: Room = { free: device.info.memoryFree, promised: 0 },
 ): ModelPlan {
   const { dims } = program;
   if (dims.headDim % 16 !== 0)
@@ -61,12 +70,18 @@ export function planModel(
     maxTokens: Math.max(maxTokens, config.maxBatchSize),
     maxRows: config.maxBatchSize,
     maxBlocksPerRow: Math.ceil(sessionLen / blockLen),
-    maxLogits: config.maxBatchSize + (config.speculation === 'off' ? 0 : DRAFT_LOGITS),
+    maxLogits: config.maxBatchSize + MORE_LOGITS,
     vocab: dims.vocab,
   };
   const workspaceBytes = device.workspaceBytes(program, limits);
-  const memory = splitMemory({ freeBytes, weightBytes, workspaceBytes, kv, size: config.cacheMaxEntryCount });
+  const memory = splitMemory({ room, weightBytes, workspaceBytes, kv, size: config.cacheMaxEntryCount });
   return { sessionLen, kv, limits, memory };
+}
+
+/** Blocks to take at a time (CacheConfig.chunkSize). A device of its own memory takes all at start, so that others see it. */
+export function chunkOf(config: EngineConfig, device: Device, blockBytes: number): number {
+  if (config.cacheChunkSize !== 'auto') return config.cacheChunkSize;
+  return device.info.ownMemory ? -1 : Math.max(1, Math.floor(CHUNK_BYTES / blockBytes));
 }
 
 /** Whom to tell of what takes long, and of what went wrong without being a request's fault. */
@@ -88,6 +103,7 @@ export class Core {
   #journal: Journal | null = null;
   #storeFailure: string | null = null;
   readonly #tiers: Tiers | null;
+  readonly #claim: MemoryClaim;
 
   constructor(
     private readonly data: WorkerData,
@@ -96,19 +112,28 @@ export class Core {
     private readonly news: CoreNews = {},
     /** Closed with the core. */
     private readonly draft: DraftModel | null = null,
+    /** Of the machine's memory, where other engines are told. */
+    promises: MemoryPromises | null = null,
   ) {
     const { config, program, weights } = data;
-    // KV of the draft model is counted on, but may not be taken yet
-    const free = Math.min(device.info.memoryFree, draft?.freeBytes ?? Number.POSITIVE_INFINITY);
-    this.#plan = planModel(program, device.weightBytes(program, weights), config, device, free);
+    this.#claim = new MemoryClaim(device, promises, 'model');
+    this.#plan = this.#claim.settle(({ free, promised }) => {
+      // KV of the draft model is counted on, but may not be taken yet
+      const room = { free: Math.min(free, draft?.freeBytes ?? Number.POSITIVE_INFINITY), promised };
+      return planModel(program, device.weightBytes(program, weights), config, device, room);
+    });
     const { kv, limits, memory, sessionLen } = this.#plan;
     const loaded = device.load(program, weights, {
       limits,
       kv,
       maxBlocks: memory.kvBlocks,
       debug: config.debugOps,
-      onProgress: (done, total) => news.progress?.('loading weights', done, total),
+      onProgress: (done, total) => {
+        this.#claim.loaded(done, total);
+        news.progress?.('loading weights', done, total);
+      },
     });
+    this.#claim.loaded(1, 1);
     this.#budget = config.maxPrefillTokenNum
       ? fixedBudget(config.maxPrefillTokenNum)
       : new StepBudget(limits.maxTokens, TARGET_STEP_MS, 1);
@@ -127,6 +152,7 @@ export class Core {
       blocks: memory.kvBlocks,
       onProblem: (problem) => news.problem?.(problem),
       onWake: () => news.wake?.(),
+      diskProgram: data.diskProgram,
     });
     this.#build();
     if (config.sessionStore) this.#journal = this.#openJournal(config.sessionStore);
@@ -135,6 +161,7 @@ export class Core {
       memory: withLoaded(memory, loaded),
       tiers: this.#tiers?.info ?? null,
       draft: draft?.plan.memory ?? null,
+      embeddings: device.hidden !== undefined,
       sessionLen,
       stepBudget: this.#budget.tokens(0),
     };
@@ -166,7 +193,11 @@ export class Core {
         return { ...s, tokens };
       });
     this.#build();
-    for (const s of sessions.reverse()) this.batch.sessions.restore(s.id, s.owner, s.tokens);
+    for (const s of sessions.reverse()) {
+      const restored = this.batch.sessions.restore(s.id, s.owner, s.tokens);
+      restored.ofPoints = s.ofPoints;
+      for (const p of s.points) this.batch.sessions.points.add(restored, p);
+    }
     for (const r of inFlight) this.events.failed(r.request.id, error);
   }
 
@@ -231,6 +262,12 @@ export class Core {
     this.#journal.append(session.id, session.owner, from, ids);
   }
 
+  #mark({ session, ...point }: Readonly<Point>): void {
+    const own = session.ofPoints;
+    const before = session.points.at(-2);
+    this.#journal?.mark(session.id, session.owner, { ...point, own }, before && { ...before, own });
+  }
+
   #build(): void {
     const { config } = this.data;
     const { kv, limits, memory, sessionLen } = this.#plan;
@@ -238,13 +275,13 @@ export class Core {
       blocks: memory.kvBlocks,
       blockLen: kv.blockLen,
       sessionLen,
-      chunkSize: config.cacheChunkSize,
+      chunkSize: chunkOf(config, this.device, memory.blockBytes),
       policy: config.cachePolicy,
       prefixCaching: config.enablePrefixCaching,
       // requests without a session have a sequence too, while they wait and run
       maxSequences: config.maxSessions + config.maxQueue + config.maxBatchSize,
       maxTokens: config.maxSessionTokens,
-      grow: (total) => this.device.growKv(total),
+      grow: (total) => this.#claim.grow(total),
       tiers: this.#tiers?.config,
     });
     this.draft?.reset();
@@ -254,8 +291,12 @@ export class Core {
       maxQueue: config.maxQueue,
       sessions: {
         max: config.maxSessions,
+        // as many as the token ids take
+        maxNoteBytes: 4 * config.maxSessionTokens,
         shareAcrossOwners: !config.isolateOwners,
         onChange: (session: Readonly<Session>, from: number) => this.#write(session, from),
+        onKept: (point: Readonly<Point>) => this.#mark(point),
+        onUnnamed: (session: Readonly<Session>, name: string) => this.#journal?.unmark(session.id, session.owner, name),
         onGone: (id: string, owner: number) => this.#journal?.drop(id, owner),
       },
       budget: this.#budget,

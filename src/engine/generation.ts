@@ -7,6 +7,7 @@ import type {
   TokenEvent,
   TokenLogprob,
 } from '../types.js';
+import type { Begun } from './protocol.js';
 import type { FinishedRequest } from './request.js';
 import { StopScanner } from './stop-scanner.js';
 
@@ -18,6 +19,9 @@ interface GenerationControl {
 
 export class RunningGeneration implements Generation {
   readonly id: string;
+  prompt: Omit<Begun, 'id'> | null = null;
+  /** What `embed` asked for, at the end. */
+  embedding: Float32Array | null = null;
   readonly #scanner: StopScanner;
   readonly #minTokens: number;
   readonly #queue: TokenEvent[] = [];
@@ -92,6 +96,10 @@ export class RunningGeneration implements Generation {
 
   // ---- told by the engine client
 
+  begun({ promptTokens, cachedTokens }: Begun): void {
+    this.prompt = { promptTokens, cachedTokens };
+  }
+
   token(tokenId: number, logprob: TokenLogprob | null): void {
     this.#lastAt = performance.now();
     if (this.#tokenIds.length === 0) this.#firstAt = this.#lastAt;
@@ -112,6 +120,7 @@ export class RunningGeneration implements Generation {
       else this.#tell({ tokenId: this.#tokenIds[this.#tokenIds.length - 1] ?? -1, text: rest, logprob: null });
     }
     const n = this.#tokenIds.length;
+    this.embedding = f.embedding ?? null;
     this.#ended = true;
     this.#resolve({
       text: this.#text,
@@ -124,6 +133,7 @@ export class RunningGeneration implements Generation {
         completionTokens: n,
         acceptedDraftTokens: f.acceptedDraftTokens,
       },
+      kv: { restoredTokens: f.restoredTokens, recomputedTokens: f.recomputedTokens },
       timings: {
         queue: f.queueMs,
         ttft: n > 0 ? this.#firstAt - this.#started : 0,

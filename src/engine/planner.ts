@@ -23,7 +23,7 @@ const NO_DRAFT = new Int32Array(0);
 
 export class Planner {
   readonly #plan;
-  /** Guesses in the step that is being filled. */
+  /** Logits in the step that is being filled beside one for each sequence. */
   #drafted = 0;
 
   constructor(
@@ -77,9 +77,9 @@ export class Planner {
     this.builder.begin(flight);
     this.#drafted = 0;
     for (let i = 0; i < running.length; i++) {
-      const tokens = this.#plan.tokens[i]!;
-      if (tokens === 0) continue;
       const r = running[i]!;
+      const tokens = this.#within(r, this.#plan.tokens[i]!);
+      if (tokens === 0) continue;
       const draft = tokens === 1 && this.speculator ? this.#guess(r) : NO_DRAFT;
       if (draft.length > 0 && this.cache.reserve(r.sequence, r.scheduled + tokens + draft.length)) {
         this.builder.addRow(r, tokens, draft);
@@ -89,6 +89,15 @@ export class Planner {
       this.builder.addRow(r, tokens);
     }
     return true;
+  }
+
+  /** Of a text whose hidden states are all wanted, as many tokens as the step has logits for. */
+  #within(r: LiveRequest, tokens: number): number {
+    if (r.states?.pooling !== 'mean' || tokens === 0) return tokens;
+    // one is its own
+    const more = Math.min(tokens - 1, this.limits.maxLogits - this.limits.maxRows - this.#drafted);
+    this.#drafted += more;
+    return 1 + more;
   }
 
   /** Guesses for a sequence that decodes, within what the step may still hold. */
@@ -166,7 +175,7 @@ export class Planner {
     r.scheduled = this.cache.match(r.sequence);
     plan.blocksLeft = Math.min(plan.blocksLeft, this.cache.available());
     const alone = running.length === 0 && !this.waits.restores?.size;
-    const tokens = planAdmission(r, plan, this.cache.config.blockLen, alone);
+    const tokens = this.#within(r, planAdmission(r, plan, this.cache.config.blockLen, alone));
     if (tokens > 0 && this.waits.restores?.begin(r)) return 'waits';
     if (tokens === 0 || !this.cache.reserve(r.sequence, r.scheduled + tokens)) {
       this.cache.release(r.sequence, 'keep');

@@ -25,8 +25,9 @@ export type Encoded = Pick<EngineRequest, 'tokens' | 'continuation'>;
 /** @throws LongmindError invalid_request, for a caller without types */
 export async function encodePrompt(
   text: TextSide,
-  { prompt, sessionAppend: append = false }: CompletionRequest,
+  { prompt, after, sessionAppend = false }: CompletionRequest,
 ): Promise<Encoded> {
+  const append = sessionAppend || after !== undefined;
   if (typeof prompt !== 'string') {
     const list = Array.from(prompt ?? []);
     if (typeof prompt !== 'object' || !list.every(Number.isInteger))
@@ -42,11 +43,15 @@ export async function encodePrompt(
 /** `opening`: the messages as their conversation begins. @throws LongmindError invalid_request, for a caller without types */
 export async function encodeChat(
   text: TextSide,
-  { messages, tools, sessionAppend: append = false }: ChatRequest,
+  { messages, tools, after, sessionAppend: append = false }: ChatRequest,
   opening: (messages: ChatMessage[]) => ChatMessage[],
 ): Promise<Encoded> {
   const good = Array.isArray(messages) && messages.length > 0 && messages.every((m) => typeof m?.role === 'string');
   if (!good) throw errors.invalidRequest("'messages' must be an array of at least one { role, content }", 'messages');
+  if (after !== undefined) {
+    const more = await text.encodeContinuation(messages, { tools });
+    return { tokens: more, continuation: more };
+  }
   const [tokens, continuation] = await Promise.all([
     text.encodeChat(opening(messages), { tools }),
     append ? text.encodeContinuation(messages, { tools }) : null,

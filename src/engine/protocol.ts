@@ -5,7 +5,9 @@ import type { CallMessage } from '../base/worker.js';
 import type { EngineConfig } from '../config.js';
 import type { DeviceInfo, Program } from '../device/device.js';
 import type { SerializedError } from '../errors.js';
+import type { DiskProgram } from '../tiers/index.js';
 import type {
+  Checkpoint,
   EngineSnapshot,
   EngineStats,
   MemorySplit,
@@ -34,6 +36,14 @@ export interface WorkerData {
   modelKey: string;
   /** Folder of NVRTC that was fetched (CUDA). */
   nvrtc?: string;
+  /** What serves the disk cache, where it is to fail. */
+  diskProgram?: DiskProgram;
+}
+
+/** What the thread is started with. */
+export interface WorkerStart extends WorkerData {
+  /** Under which its memory is promised: threads that follow each other in one engine have the same. */
+  engineId: string;
 }
 
 /** What the engine must know of the vocabulary. Comes once, before the first request: weights load meanwhile. */
@@ -48,6 +58,8 @@ export interface CoreInfo {
   tiers: TierInfo | null;
   /** Memory of the draft model, if there is one. */
   draft: MemorySplit | null;
+  /** It gives hidden states. */
+  embeddings: boolean;
   sessionLen: number;
   stepBudget: number;
 }
@@ -68,7 +80,17 @@ export interface Calls {
   sessionTokens: { args: { id: string; owner: number }; result: Int32Array };
   forkSession: { args: { id: string; newId: string; length: number | null; owner: number }; result: SessionInfo };
   truncateSession: { args: { id: string; length: number; owner: number }; result: SessionInfo };
+  checkpoint: { args: { name: string; owner: number }; result: Checkpoint };
+  checkpointPath: { args: { name: string; owner: number }; result: { turns: Checkpoint[]; tokens: Int32Array } };
+  deleteCheckpoint: { args: { name: string; owner: number }; result: null };
   deleteSession: { args: { id: string; owner: number }; result: null };
+}
+
+/** What is known of a request's prompt when its first token comes. */
+export interface Begun {
+  id: number;
+  promptTokens: number;
+  cachedTokens: number;
 }
 
 export type ToWorker =
@@ -86,6 +108,8 @@ export type FromWorker =
   | { type: 'problem'; problem: string }
   | {
       type: 'step';
+      /** Requests whose first token is in this message. */
+      begun: Begun[];
       /** (2 × tokens) request id, token id. */
       tokens: Int32Array;
       logprobs: (TokenLogprob | null)[] | null;

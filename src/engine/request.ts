@@ -2,7 +2,8 @@
 
 import type { Matcher } from 'longmind-grammar';
 import type { CacheManager, SequenceId } from '../cache/types.js';
-import type { FinishReason, GenerationLimits, SamplingParams } from '../types.js';
+import type { FinishReason, GenerationLimits, KeepAs, Pooling, SamplingParams } from '../types.js';
+import { PooledStates } from './pooled-states.js';
 import { rankOf, type Schedulable } from './scheduler.js';
 import type { StopDetector } from './stop-detector.js';
 import type { Turn } from './turn.js';
@@ -27,6 +28,12 @@ export interface EngineRequest {
   grammar: number | null;
   /** A request in the engine with the same prompt, which is computed once for both; null or gone: computed for this one. */
   forkOf: number | null;
+  /** Not null: `continuation` follows what was kept under this name. */
+  after?: string | null;
+  /** Not null: what the turn leaves is kept under this name. */
+  keepAs?: (KeepAs & { note: string }) | null;
+  /** Not null: nothing is generated, the hidden states of the prompt are wanted. */
+  embed?: Pooling | null;
 }
 
 export interface FinishedRequest {
@@ -38,6 +45,11 @@ export interface FinishedRequest {
   /** Of these, the ones that were guessed and verified rather than drawn one by one. */
   acceptedDraftTokens: number;
   stopString: string | null;
+  /** (dim) what `embed` asked for. */
+  embedding?: Float32Array | null;
+  /** See KvSources. */
+  restoredTokens: number;
+  recomputedTokens: number;
   /** Milliseconds from arrival in the engine to admission. */
   queueMs: number;
 }
@@ -112,6 +124,10 @@ export class LiveRequest implements Schedulable {
   ended = false;
   admittedAt = -1;
   cachedTokens = 0;
+  /** Tokens whose KV came back from a place below the device so far; of those, the ones cached when it was first admitted. */
+  broughtBack = 0;
+  restoredTokens = 0;
+  recomputedTokens = 0;
   generated = 0;
   /** Known tokens when the generation began. */
   promptTokens = 0;
@@ -131,6 +147,8 @@ export class LiveRequest implements Schedulable {
   stops: StopDetector | null = null;
   /** Follows the grammar, token by token. */
   matcher: Matcher | null = null;
+  /** Hidden states so far, if they are wanted. */
+  readonly states: PooledStates | null;
   readonly bans: Int32Array;
   readonly biasTokens: Int32Array;
   readonly biasValues: Float32Array;
@@ -146,6 +164,7 @@ export class LiveRequest implements Schedulable {
     this.rank = rankOf(arrival, request.priority);
     this.known = cache.known(sequence);
     this.lastToken = cache.tokenAt(sequence, this.known - 1);
+    this.states = request.embed ? new PooledStates(request.embed) : null;
     this.bans = Int32Array.from(request.stopTokens);
     const bias = Object.entries(request.sampling.logitBias);
     this.biasTokens = Int32Array.from(bias, ([t]) => Number(t));
@@ -197,6 +216,9 @@ export class LiveRequest implements Schedulable {
       completionTokens: this.generated,
       acceptedDraftTokens: this.acceptedDrafts,
       stopString,
+      embedding: this.states?.result() ?? null,
+      restoredTokens: this.restoredTokens,
+      recomputedTokens: this.recomputedTokens,
       queueMs: this.admittedAt < 0 ? 0 : this.admittedAt - this.arrival,
     };
   }

@@ -2,6 +2,7 @@
 
 import { LongmindError } from '../errors.js';
 import type { SavedSession } from '../journal/journal.js';
+import type { FinishReason } from '../types.js';
 import type { Sessions } from './sessions.js';
 
 /**
@@ -22,9 +23,13 @@ export function restoreSessions(
   return { impossible };
 }
 
-function restore({ sessionId, owner, ids }: SavedSession, sessions: Sessions): void {
+function restore({ sessionId, owner, ids, marks }: SavedSession, sessions: Sessions): void {
   try {
-    sessions.restore(sessionId, owner, ids);
+    const session = sessions.restore(sessionId, owner, ids);
+    for (const { own, finishReason, ...mark } of marks) {
+      session.ofPoints = own;
+      sessions.keepPoint(session, { ...mark, finishReason: finishReason as FinishReason });
+    }
   } catch (e) {
     // more tokens than are kept here (maxSessionTokens)
     if (!(e instanceof LongmindError)) throw e;

@@ -18,12 +18,14 @@ interface Moving {
 /** A restore that takes longer than this many times what computing would is given up. */
 const PATIENCE = 2;
 const MIN_PATIENCE_MS = 100;
-/** Before it is known what computing costs. */
-const LONGEST_PATIENCE_MS = 30_000;
+const MAX_PATIENCE_MS = 30_000;
+/** Before it is known what computing costs: one that takes longer than this many times what it should, and than this. */
+const FIRST_PATIENCE = 20;
+const FIRST_MIN_PATIENCE_MS = 2000;
 
 export class Restores {
-  /** Who waits, and until when. */
-  readonly #deadlines = new Map<LiveRequest, number>();
+  /** Who waits, until when, and how many of its tokens had their KV before. */
+  readonly #waiting = new Map<LiveRequest, { deadline: number; had: number }>();
   readonly #cost: RestoreCost = { host: 0, disk: 0 };
 
   constructor(
@@ -34,7 +36,7 @@ export class Restores {
   ) {}
 
   get size(): number {
-    return this.#deadlines.size;
+    return this.#waiting.size;
   }
 
   /** After match(). True: its KV is on its way, it waits. */
@@ -42,21 +44,22 @@ export class Restores {
     const tokens = r.mayRestore ? this.cache.restorable(r.sequence, this.#cost) : 0;
     if (tokens === 0) return false;
     const computing = this.budget.prefillMs(tokens, r.computed);
-    if (this.moving.restoreMs(this.#cost) >= computing) {
+    const restoring = this.moving.restoreMs(this.#cost);
+    if (restoring >= computing) {
       this.moving.doubt();
       return false;
     }
+    const had = r.computed;
     if (!this.cache.restore(r.sequence, tokens)) return false;
-    const patience = Math.min(LONGEST_PATIENCE_MS, Math.max(MIN_PATIENCE_MS, PATIENCE * computing));
-    this.#deadlines.set(r, this.now() + patience);
+    this.#waiting.set(r, { deadline: this.now() + patienceMs(computing, restoring), had });
     return true;
   }
 
   /** Still on its way? Once it is not, what arrived is cached, and the request is let in like any other. */
   waits(r: LiveRequest): boolean {
-    const deadline = this.#deadlines.get(r);
-    if (deadline === undefined) return false;
-    if (this.cache.restoring(r.sequence) && this.now() < deadline) return true;
+    const waiting = this.#waiting.get(r);
+    if (!waiting) return false;
+    if (this.cache.restoring(r.sequence) && this.now() < waiting.deadline) return true;
     this.leave(r);
     return false;
   }
@@ -66,21 +69,32 @@ export class Restores {
    * them in the queue may need just these, and would else wait for ever.
    */
   settle(): void {
-    for (const r of [...this.#deadlines.keys()]) this.waits(r);
+    for (const r of [...this.#waiting.keys()]) this.waits(r);
   }
 
   /** Waits no longer. */
   leave(r: LiveRequest): void {
-    if (!this.#deadlines.delete(r)) return;
+    const waiting = this.#waiting.get(r);
+    if (!waiting) return;
+    this.#waiting.delete(r);
     // once for each time that it is let in: what did not come now is computed
     r.mayRestore = false;
     this.cache.release(r.sequence, 'keep');
+    r.broughtBack += r.computed - waiting.had;
   }
 
   /** Those who run need the blocks. False: nobody waits. */
   giveUp(): boolean {
     if (this.size === 0) return false;
-    for (const r of [...this.#deadlines.keys()]) this.leave(r);
+    for (const r of [...this.#waiting.keys()]) this.leave(r);
     return true;
   }
+}
+
+function patienceMs(computing: number, restoring: number): number {
+  const patience =
+    computing < Number.POSITIVE_INFINITY
+      ? Math.max(MIN_PATIENCE_MS, PATIENCE * computing)
+      : Math.max(FIRST_MIN_PATIENCE_MS, FIRST_PATIENCE * restoring);
+  return Math.min(MAX_PATIENCE_MS, patience);
 }

@@ -126,7 +126,8 @@ export class StepRunner {
       this.#loseAll();
       return false;
     }
-    this.budget.observe(flight.step.tokenCount, flight.context, flight.ms);
+    const { tokenCount, logitCount } = flight.step;
+    this.budget.observe(tokenCount, flight.context, flight.ms, logitCount);
     this.cache.copiesRan();
     this.report.commit(flight, result);
     return true;

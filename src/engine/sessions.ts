@@ -2,19 +2,17 @@
 import type { CacheManager, SequenceId } from '../cache/types.js';
 import { checkSessionId } from '../config.js';
 import { errors } from '../errors.js';
-import type { SessionInfo } from '../types.js';
+import type { ForkOrigin, SessionInfo } from '../types.js';
+import { type CheckpointEvents, Checkpoints } from './checkpoints.js';
+import type { Point, PointData, Session } from './session.js';
 
-export interface Session {
-  id: string;
-  owner: number;
-  sequence: SequenceId;
-  busy: boolean;
-  lastUsed: number;
-}
+export type { Session } from './session.js';
 
-export interface SessionsOptions {
+export interface SessionsOptions extends CheckpointEvents {
   /** Sessions kept; beyond it the least recently used idle one is forgotten. */
   max: number;
+  /** Bytes of notes and heads of checkpoints, all together. */
+  maxNoteBytes?: number;
   /** Share KV between sequences of different owners. */
   shareAcrossOwners: boolean;
   /** Told of what must outlive the process: a session's tokens are new from `from` on; a session is gone. */
@@ -25,11 +23,14 @@ export interface SessionsOptions {
 export class Sessions {
   /** In the order of last use, the latest last. */
   readonly #byKey = new Map<string, Session>();
+  readonly points: Checkpoints;
 
   constructor(
     private readonly cache: CacheManager,
     private readonly options: SessionsOptions,
-  ) {}
+  ) {
+    this.points = new Checkpoints(options);
+  }
 
   get size(): number {
     return this.#byKey.size;
@@ -74,12 +75,77 @@ export class Sessions {
   }
 
   /** Names a sequence, which `fork` makes; the name is checked before. It outlives the process, also without a token. */
-  adopt(id: string, owner: number, fork: () => SequenceId): Session {
+  adopt(id: string, owner: number, fork: () => SequenceId, forkedFrom: ForkOrigin | null = null): Session {
     checkSessionId(id);
     const s = this.#add(id, owner, fork());
+    s.forkedFrom = forkedFrom;
     this.changed(s, 0);
     return s;
   }
+
+  /** A branch of a session, from a checkpoint on; its turns up to there are told with the first turn. */
+  branch(id: string, { session, end }: Point): Session {
+    checkSessionId(id);
+    const s = this.#add(id, session.owner, this.branchSequence(session, end));
+    s.ofPoints = true;
+    return s;
+  }
+
+  /** The first `length` tokens of a session as a sequence of its own. KV is shared, unless a request is writing it. */
+  branchSequence({ sequence, owner, busy }: Session, length: number): SequenceId {
+    if (!busy) return this.cache.fork(sequence, length);
+    const tokens = new Int32Array(length);
+    this.cache.readTokens(sequence, 0, length, tokens, 0);
+    const copy = this.#create(owner);
+    try {
+      this.cache.append(copy, tokens);
+    } catch (e) {
+      this.cache.release(copy, 'drop');
+      throw e;
+    }
+    return copy;
+  }
+
+  // ---------------------------------------------------------------- checkpoints
+
+  findPoint(name: string, owner: number): Point | null {
+    const point = this.points.find(name, owner);
+    return point && this.find(point.session.id, owner) === point.session ? point : null;
+  }
+
+  /** @throws checkpoint_not_found */
+  point(name: string, owner: number): Point {
+    const point = this.findPoint(name, owner);
+    if (!point) throw errors.checkpointUnknown(name);
+    return point;
+  }
+
+  /** The turn that ended last in a session. Beyond `max` names, or `maxNoteBytes` of notes, the oldest are forgotten. */
+  keepPoint(s: Session, data: PointData): void {
+    this.points.add(s, data);
+    const { max, maxNoteBytes = Number.POSITIVE_INFINITY } = this.options;
+    while (this.points.size > max || this.points.bytes > maxNoteBytes) {
+      const oldest = this.points.oldest();
+      if (!oldest) return;
+      // that of a session which is gone goes with it
+      if (this.findPoint(oldest.name, oldest.session.owner)) this.deletePoint(oldest.name, oldest.session.owner);
+    }
+  }
+
+  /** What no other name needs goes with it. @throws checkpoint_not_found */
+  deletePoint(name: string, owner: number): void {
+    this.point(name, owner);
+    const session = this.points.unname(name, owner)!;
+    if (session.busy || !session.ofPoints) return;
+    const end = session.points.at(-1)?.end ?? 0;
+    if (end === 0) this.delete(session.id, owner);
+    else if (end < this.cache.known(session.sequence)) {
+      this.cache.truncate(session.sequence, end);
+      this.changed(session, end);
+    }
+  }
+
+  // ---------------------------------------------------------------- turns
 
   /** A turn begins or ends. */
   use(s: Session, busy: boolean): void {
@@ -90,7 +156,8 @@ export class Sessions {
   }
 
   /** Its tokens are new from `from` on. */
-  changed(s: Readonly<Session>, from: number): void {
+  changed(s: Session, from: number): void {
+    this.points.cut(s, from);
     this.options.onChange?.(s, from);
   }
 
@@ -116,12 +183,16 @@ export class Sessions {
   }
 
   info(s: Session): SessionInfo {
+    const { id, sequence, lastUsed, forkedFrom } = s;
+    const tokens = this.cache.known(sequence);
     return {
-      id: s.id,
-      state: this.cache.state(s.sequence),
-      tokens: this.cache.known(s.sequence),
-      cachedTokens: this.cache.computed(s.sequence),
-      lastUsed: s.lastUsed,
+      id,
+      state: this.cache.state(sequence),
+      tokens,
+      cachedTokens: this.cache.computed(sequence),
+      lastUsed,
+      // one that was rewound beyond where it was forked has less in common
+      forkedFrom: forkedFrom && { id: forkedFrom.id, tokens: Math.min(forkedFrom.tokens, tokens) },
     };
   }
 
@@ -131,7 +202,16 @@ export class Sessions {
 
   #add(id: string, owner: number, sequence: SequenceId): Session {
     if (this.#byKey.size >= this.options.max) this.#makeRoom(sequence);
-    const s: Session = { id, owner, sequence, busy: false, lastUsed: Date.now() };
+    const s: Session = {
+      id,
+      owner,
+      sequence,
+      busy: false,
+      lastUsed: Date.now(),
+      forkedFrom: null,
+      points: [],
+      ofPoints: false,
+    };
     this.#byKey.set(key(id, owner), s);
     return s;
   }
@@ -150,6 +230,7 @@ export class Sessions {
 
   #forget(s: Session): void {
     this.#byKey.delete(key(s.id, s.owner));
+    this.points.forget(s);
     this.options.onGone?.(s.id, s.owner);
   }
 }

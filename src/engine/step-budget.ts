@@ -1,3 +1,4 @@
+import { DrawCost } from './draw-cost.js';
 import { StepCost } from './step-cost.js';
 
 /** Tokens of the first prefill step. */
@@ -16,7 +17,7 @@ const LEAST = 0.2;
 const TILE = 16;
 
 /** What a step may hold, and what computing costs. */
-export type Budget = Pick<StepBudget, 'tokens' | 'observe' | 'prefillMs' | 'rowMs' | 'fixedMs'>;
+export type Budget = Pick<StepBudget, 'tokens' | 'observe' | 'prefillMs' | 'rowMs' | 'fixedMs' | 'drawMs'>;
 
 /** The caller says how many tokens a step may hold; what they cost is measured all the same. */
 export function fixedBudget(tokens: number): Budget {
@@ -30,6 +31,7 @@ export function fixedBudget(tokens: number): Budget {
  */
 export class StepBudget {
   readonly #cost = new StepCost();
+  readonly #draws = new DrawCost();
 
   constructor(
     private readonly max: number,
@@ -38,9 +40,10 @@ export class StepBudget {
     private readonly min: number,
   ) {}
 
-  /** A step of `tokens` tokens, whose mean position (in its sequence) was `context`, took `ms`. */
-  observe(tokens: number, context: number, ms: number): void {
+  /** A step of `tokens` tokens, whose mean position (in its sequence) was `context`, took `ms`; so many of them drew. */
+  observe(tokens: number, context: number, ms: number, drew = 0): void {
     this.#cost.observe(tokens, context, ms);
+    if (drew === tokens) this.#draws.observe(tokens, ms);
   }
 
   /** Tokens for a step whose prefill would begin at this context. */
@@ -64,6 +67,11 @@ export class StepBudget {
   /** Milliseconds of a step with hardly any rows; 0 before steps of different sizes, or small ones, ran. */
   fixedMs(): number {
     return this.#cost.fixed;
+  }
+
+  /** Milliseconds of a step of so many rows that all draw, at this context; NaN before steps tell. */
+  drawMs(rows: number, context: number): number {
+    return this.#draws.ms(rows, this.rowMs(context));
   }
 
   #wanted(context: number): number {

@@ -59,7 +59,8 @@ export class StepBuilder {
     }
     this.#updateTable(r);
     f.logits[row] = s.logitCount;
-    if (r.scheduled + count === r.length) this.#wantAll(r, at + count - 1, draft);
+    if (r.states?.pooling === 'mean') for (let t = at; t < end; t++) this.#want(r, t, 0, null);
+    else if (r.scheduled + count === r.length) this.#wantAll(r, at + count - 1, draft);
     f.logits[row + 1] = s.logitCount;
   }
 

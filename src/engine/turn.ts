@@ -1,6 +1,7 @@
 /** What a request changed of its session when it was admitted, and how a turn that fails is taken back. */
 import type { CacheManager, SequenceId } from '../cache/types.js';
 import { LongmindError } from '../errors.js';
+import type { PointData } from './session.js';
 import type { Session, Sessions } from './sessions.js';
 
 export interface Turn {
@@ -11,6 +12,8 @@ export interface Turn {
   keep: number;
   /** Tokens after them that the turn replaced. */
   replaced: Int32Array;
+  /** Turns that the session has from the one it branched from, if it began so. */
+  inherited: PointData[];
 }
 
 /** Tokens of a sequence from `keep` on, which the turn is about to replace. */

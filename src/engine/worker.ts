@@ -5,9 +5,10 @@
 import os from 'node:os';
 import { type MessagePort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { type Grammar, prepareVocabulary } from 'longmind-grammar';
+import { MemoryPromises, promisesFolder } from '../base/memory-promises.js';
 import { type Answers, answer, begin, typed } from '../base/worker.js';
 import { gpuOf } from '../config.js';
-import { createCpuDevice } from '../device/cpu/index.js';
+import { createCpuDevice, hostMemoryLevels } from '../device/cpu/index.js';
 import { createCudaDevice } from '../device/cuda/index.js';
 import type { Device } from '../device/device.js';
 import { createNullDevice } from '../device/null/index.js';
@@ -16,11 +17,13 @@ import type { TokenLogprob } from '../types.js';
 import type { BatchEvents } from './batch.js';
 import { Core } from './core.js';
 import { openDraft } from './draft.js';
-import type { Calls, FromWorker, Ready, ToWorker, WorkerData } from './protocol.js';
+import type { Begun, Calls, FromWorker, Ready, ToWorker, WorkerData, WorkerStart } from './protocol.js';
 import type { EngineRequest, FinishedRequest } from './request.js';
+import type { DraftModel } from './speculation/draft-model.js';
 
 /** Collects the events of one step into one message. */
 class Outbox implements BatchEvents {
+  #begun: Begun[] = [];
   #tokens: number[] = [];
   #logprobs: (TokenLogprob | null)[] = [];
   #anyLogprobs = false;
@@ -28,6 +31,10 @@ class Outbox implements BatchEvents {
   #failed: { id: number; error: ReturnType<LongmindError['toJSON']> }[] = [];
 
   constructor(private readonly port: MessagePort) {}
+
+  begun(begun: Begun): void {
+    this.#begun.push(begun);
+  }
 
   token(request: { id: number }, tokenId: number, logprob: TokenLogprob | null): void {
     this.#tokens.push(request.id, tokenId);
@@ -47,11 +54,13 @@ class Outbox implements BatchEvents {
     if (this.#tokens.length + this.#finished.length + this.#failed.length === 0) return;
     this.port.postMessage({
       type: 'step',
+      begun: this.#begun,
       tokens: Int32Array.from(this.#tokens),
       logprobs: this.#anyLogprobs ? this.#logprobs : null,
       finished: this.#finished,
       failed: this.#failed,
     } satisfies FromWorker);
+    this.#begun = [];
     this.#tokens = [];
     this.#logprobs = [];
     this.#anyLogprobs = false;
@@ -100,7 +109,8 @@ const answers: Answers<Calls, Core> = {
     const known = cache.known(from.sequence);
     const keep = length ?? known;
     if (keep > known) throw errors.invalidRequest(`session '${id}' has ${known} tokens, not ${keep}`, 'length');
-    return batch.sessions.info(batch.sessions.adopt(newId, owner, () => cache.fork(from.sequence, keep)));
+    const fork = () => cache.fork(from.sequence, keep);
+    return batch.sessions.info(batch.sessions.adopt(newId, owner, fork, { id, tokens: keep }));
   },
   truncateSession: ({ id, length, owner }, { batch, cache }) => {
     const session = batch.sessions.idle(id, owner);
@@ -109,6 +119,17 @@ const answers: Answers<Calls, Core> = {
     cache.truncate(session.sequence, length);
     batch.sessions.changed(session, length);
     return batch.sessions.info(session);
+  },
+  checkpoint: ({ name, owner }, { batch }) => batch.sessions.points.info(batch.sessions.point(name, owner)),
+  checkpointPath: ({ name, owner }, { batch, cache }) => {
+    const point = batch.sessions.point(name, owner);
+    const tokens = new Int32Array(point.end);
+    cache.readTokens(point.session.sequence, 0, point.end, tokens, 0);
+    return { turns: batch.sessions.points.path(point).map((p) => batch.sessions.points.info(p)), tokens };
+  },
+  deleteCheckpoint: ({ name, owner }, { batch }) => {
+    batch.sessions.deletePoint(name, owner);
+    return null;
   },
   deleteSession: ({ id, owner }, { batch }) => {
     batch.sessions.delete(id, owner);
@@ -140,91 +161,144 @@ function giveWay(by: number): void {
  */
 const PREPARE_AFTER_MS = 500;
 
-function serve(port: MessagePort, data: WorkerData): Ready {
-  giveWay(data.config.engineNice);
+/**
+ * Device, cache manager and batch, made, and a promise of the memory that they take; `wake` is called when there is work
+ * again for an engine that sleeps.
+ */
+function openCore(
+  port: MessagePort,
+  data: WorkerStart,
+  outbox: Outbox,
+  promises: MemoryPromises,
+  wake: () => void,
+): Core {
   const say = (m: FromWorker) => port.postMessage(m);
-  const outbox = new Outbox(port);
   const device = createDevice(data, say);
-  let wake = (): void => {};
   const news = {
     progress: (what: string, done: number, total: number) => say({ type: 'progress', what, done, total }),
     problem: (problem: string) => say({ type: 'problem', problem }),
-    wake: () => wake(),
+    wake,
   };
   const { config, program } = data;
   const sessionLen = config.sessionLen || program.dims.contextLength;
-  const draft = data.draft ? openDraft(data.draft, config, sessionLen, createDevice(data, say), news) : null;
-  let core: Core;
+  let draft: DraftModel | null = null;
   try {
-    core = new Core(data, device, outbox, news, draft);
+    if (data.draft)
+      draft = openDraft(data.draft, config, sessionLen, createDevice(data, say), news, undefined, promises);
+    return new Core(data, device, outbox, news, draft, promises);
   } catch (e) {
     draft?.close();
+    promises.withdraw();
     throw e;
   }
-  const grammars = new Map<number, Grammar>();
-  let closing = false;
+}
 
-  const submit = (request: EngineRequest): void => {
-    try {
-      const grammar = request.grammar === null ? null : grammars.get(request.grammar);
-      invariant(grammar !== undefined, `request ${request.id} names a grammar that was never sent`);
-      core.batch.submit(request, grammar);
-    } catch (e) {
-      outbox.failed(request.id, typed(e));
+/** Steps while there is something to do, and takes in what is asked between two steps. */
+class EngineThread {
+  readonly #grammars = new Map<number, Grammar>();
+  #closing = false;
+  #closed: Promise<void> | null = null;
+  /** Looks again for KV that is on its way. */
+  #watch: NodeJS.Timeout | null = null;
+
+  constructor(
+    private readonly port: MessagePort,
+    private readonly core: Core,
+    private readonly outbox: Outbox,
+    private readonly promises: MemoryPromises,
+  ) {}
+
+  /** Does all there is to do. */
+  run(): void {
+    const { core, outbox, port } = this;
+    if (this.#closed) return;
+    while (!this.#closing && stepOrRestart(core)) {
+      outbox.flush();
+      for (let m = receiveMessageOnPort(port); m; m = receiveMessageOnPort(port)) this.handle(m.message as ToWorker);
     }
-  };
+    outbox.flush();
+    if (this.#closing) {
+      this.#closed = core.close().finally(() => {
+        this.promises.withdraw();
+        port.close();
+      });
+    } else if (core.batch.watching) this.#lookAgain();
+  }
 
-  const handle = (m: ToWorker): void => {
-    if (m.type === 'requests') m.requests.forEach(submit);
+  #lookAgain(): void {
+    this.#watch ??= setTimeout(() => {
+      this.#watch = null;
+      this.run();
+    }, WATCH_MS).unref();
+  }
+
+  handle(m: ToWorker): void {
+    const { core } = this;
+    if (m.type === 'requests') for (const request of m.requests) this.#submit(request);
     else if (m.type === 'vocabulary') {
       core.setVocabulary(m.vocabulary);
       setTimeout(() => prepareVocabulary(m.vocabulary.tokenBytes), PREPARE_AFTER_MS).unref();
     } else if (m.type === 'grammar') {
-      if (m.grammar) grammars.set(m.id, m.grammar);
-      else grammars.delete(m.id);
+      if (m.grammar) this.#grammars.set(m.id, m.grammar);
+      else this.#grammars.delete(m.id);
     } else if (m.type === 'abort') core.batch.abort(m.id);
-    else if (m.type === 'close') closing = true;
-    else answer(port, m, answers, core);
-  };
+    else if (m.type === 'close') this.#closing = true;
+    else answer(this.port, m, answers, core);
+  }
 
-  const run = (): void => {
-    while (!closing && stepOrRestart(core)) {
-      outbox.flush();
-      for (let m = receiveMessageOnPort(port); m; m = receiveMessageOnPort(port)) handle(m.message as ToWorker);
-    }
-    outbox.flush();
-    if (!closing) {
-      if (core.batch.watching) setTimeout(run, WATCH_MS).unref();
-      return;
-    }
-    core.close().finally(() => port.close());
-  };
-
-  wake = run;
-  port.on('message', (m: ToWorker) => {
-    handle(m);
-    run();
-  });
-  // not only a step may fail; if making the engine anew fails too, the thread ends, and another one may be started
-  const rescue = (e: Error): void => {
-    if (closing) return;
+  #submit(request: EngineRequest): void {
     try {
-      core.restart(typed(e));
+      const grammar = request.grammar === null ? null : this.#grammars.get(request.grammar);
+      invariant(grammar !== undefined, `request ${request.id} names a grammar that was never sent`);
+      this.core.batch.submit(request, grammar);
+    } catch (e) {
+      this.outbox.failed(request.id, typed(e));
+    }
+  }
+
+  /**
+   * Not only a step may fail. If making the engine anew fails too, the thread ends with what `end` is given, and another one
+   * may be started.
+   */
+  rescue(e: Error, end: (cause: unknown) => void): void {
+    if (this.#closing) return;
+    try {
+      this.core.restart(typed(e));
     } catch (cause) {
-      closing = true;
-      outbox.flush();
-      const end = () => {
-        process.off('uncaughtException', rescue);
-        throw cause;
-      };
+      this.#closing = true;
+      this.outbox.flush();
       // what it holds would stay with the process: memory, threads, the lock of the session store
-      core.abandon().finally(() => setImmediate(end));
+      this.#closed = this.core.abandon().finally(() => setImmediate(() => end(cause)));
       return;
     }
-    run();
-  };
-  process.on('uncaughtException', rescue);
-  return { info: core.info, cancel: device.cancel };
+    this.run();
+  }
 }
 
-begin((port) => ({ made: null, info: serve(port, workerData as WorkerData) }));
+function serve(port: MessagePort, data: WorkerStart): Ready {
+  giveWay(data.config.engineNice);
+  const outbox = new Outbox(port);
+  let thread: EngineThread | null = null;
+  const promises = new MemoryPromises({
+    folder: promisesFolder(process.env),
+    name: data.engineId,
+    levels: hostMemoryLevels,
+    onProblem: (problem) => port.postMessage({ type: 'problem', problem } satisfies FromWorker),
+  });
+  const core = openCore(port, data, outbox, promises, () => thread?.run());
+  const opened = new EngineThread(port, core, outbox, promises);
+  thread = opened;
+  port.on('message', (m: ToWorker) => {
+    opened.handle(m);
+    opened.run();
+  });
+  const rescue = (e: Error): void =>
+    opened.rescue(e, (cause) => {
+      process.off('uncaughtException', rescue);
+      throw cause;
+    });
+  process.on('uncaughtException', rescue);
+  return { info: core.info, cancel: core.device.cancel };
+}
+
+begin((port) => ({ made: null, info: serve(port, workerData as WorkerStart) }));

@@ -5,7 +5,7 @@
 import { createHash } from 'node:crypto';
 import {
   type Dirent,
-  mkdirSync,
+  existsSync,
   readdirSync,
   readFileSync,
   renameSync,
@@ -15,8 +15,9 @@ import {
   writeFileSync,
 } from 'node:fs';
 import path from 'node:path';
-import { earlierTemporaryCache, temporaryCache, userCache, writable } from '../base/folders.js';
+import { earlierTemporaryCache, makeFolder, temporaryCache, userCache, writable } from '../base/folders.js';
 import { errors } from '../errors.js';
+import { RECORD as FOLDER_RECORD, readFolder, removeFolder } from './folder.js';
 import { messageOf } from './http.js';
 import type { Reference } from './reference.js';
 import type { CachedModel, HubOptions } from './types.js';
@@ -68,6 +69,10 @@ export function placeOf(folder: string, origin: Reference & { kind: 'hf' | 'pypi
 export function cachedModels(folder: string): CachedModel[] {
   const found: CachedModel[] = [];
   for (const entry of entriesOf(folder)) {
+    if (entry.isFile() && entry.name === FOLDER_RECORD) {
+      const model = readFolder(entry.parentPath);
+      if (model) found.push(model);
+    }
     if (!entry.isFile() || !entry.name.toLowerCase().endsWith(`.gguf${RECORD}`)) continue;
     const record = path.join(entry.parentPath, entry.name);
     const model = readRecord(record.slice(0, -RECORD.length));
@@ -98,7 +103,7 @@ export function readRecord(file: string): CachedModel | null {
 
 /** Makes a complete file part of the folder, in one move. */
 export function adopt(part: string, model: CachedModel): void {
-  mkdirSync(path.dirname(model.path), { recursive: true });
+  makeFolder(path.dirname(model.path));
   renameSync(part, model.path);
   const { ref, bytes, sha256 } = model;
   const record = model.path + RECORD;
@@ -109,6 +114,10 @@ export function adopt(part: string, model: CachedModel): void {
 
 /** Removes a model, what is left of attempts to fetch it, and folders that become empty. */
 export function removeFiles(folder: string, file: string): void {
+  if (existsSync(path.join(file, FOLDER_RECORD))) {
+    removeFolder(folder, file);
+    return;
+  }
   for (const suffix of [RECORD, '', '.part', '.part.json']) rmSync(file + suffix, { force: true });
   for (let dir = path.dirname(file); dir.startsWith(folder + path.sep); dir = path.dirname(dir)) {
     if (readdirSync(dir).length > 0) break;

@@ -1,9 +1,10 @@
 /** Fetches one file by ranges: a cut connection is taken up where it broke, in this run or the next one. */
 import { createHash, type Hash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { mkdir, open, readFile, rm, stat, statfs, writeFile } from 'node:fs/promises';
+import { open, readFile, rm, stat, statfs, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { makeFolder } from '../base/folders.js';
 import { errors, formatBytes, LongmindError } from '../errors.js';
 import { type HttpResponse, messageOf, request } from './http.js';
 import type { HubOptions } from './types.js';
@@ -29,7 +30,7 @@ export async function download(
   options: HubOptions,
 ): Promise<{ part: string; bytes: number; sha256: string }> {
   const part = `${d.file}.part`;
-  await mkdir(path.dirname(part), { recursive: true });
+  makeFolder(path.dirname(part));
   let present = await usablePart(d, part);
   await options.onPlan?.({ file: path.basename(d.file), bytes: d.bytes ?? 0, present });
   await checkSpace(part, (d.bytes ?? 0) - present);

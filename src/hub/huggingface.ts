@@ -1,9 +1,10 @@
 /** Models of a hub with Hugging Face's interface; HF_ENDPOINT, HF_TOKEN, HF_HOME and HF_HUB_CACHE are honoured. */
-import { existsSync, readdirSync, readFileSync, realpathSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, realpathSync, renameSync, rmSync, statSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { adopt, placeOf } from './cache-folder.js';
 import { download, Refused } from './download.js';
+import { completeFolder, FOLDER, recordFolder, selectFolder } from './folder.js';
 import { readText, request } from './http.js';
 import type { Reference } from './reference.js';
 import { selectFile } from './select.js';
@@ -26,19 +27,73 @@ export async function fetchFromHub(ref: HfReference, folder: string, options: Hu
   const endpoint = (env.HF_ENDPOINT || ENDPOINT).replace(/\/+$/, '');
   const token = readToken(env);
   const listed = await list(endpoint, ref.repo, token, options);
-  const selection = selectFile(
-    listed.map((f) => f.path),
-    ref.select,
-  );
-  if ('problem' in selection) throw new Refused(selection.problem);
-  const remote = listed.find((f) => f.path === selection.file)!;
-  const url = `${endpoint}/${ref.repo}/resolve/main/${remote.path.split('/').map(encodeURIComponent).join('/')}`;
+  const names = listed.map((f) => f.path);
+  const selection = selectFile(names, ref.select);
+  const remote: Remote = { endpoint, repo: ref.repo, token };
+  if ('file' in selection) {
+    const { path: name } = listed.find((f) => f.path === selection.file)!;
+    const file = placeOf(folder, ref, name);
+    const got = await fetchFile(remote, listed, name, file, options);
+    const model = { ref: `hf:${ref.repo}:${name}`, path: file, bytes: got.bytes, sha256: got.sha256 };
+    adopt(got.part, model);
+    return model;
+  }
+  const files = selectFolder(names, ref.select);
+  if (!files) throw new Refused(problemOf(selection.problem, names));
+  return fetchFolder(remote, listed, files, placeOf(folder, ref, ''), options);
+}
+
+interface Remote {
+  endpoint: string;
+  repo: string;
+  token: string | null;
+}
+
+/** Why a repository without GGUF files and without a folder that can be read cannot be used. */
+function problemOf(problem: string, names: readonly string[]): string {
+  if (names.some((n) => /\.gguf$/i.test(n))) return problem;
+  const pickled = names.find((n) => /\.(bin|pt|pth|ckpt)$/i.test(n));
+  if (pickled && !names.some((n) => n.endsWith('.safetensors')))
+    return `it has its weights pickled only ('${pickled}'), a format that runs code when it is read`;
+  return `${problem}, and no config.json with weights in safetensors`;
+}
+
+async function fetchFile(
+  { endpoint, repo, token }: Remote,
+  listed: readonly RemoteFile[],
+  name: string,
+  file: string,
+  options: HubOptions,
+) {
+  const remote = listed.find((f) => f.path === name)!;
+  const url = `${endpoint}/${repo}/resolve/main/${name.split('/').map(encodeURIComponent).join('/')}`;
   const { bytes, sha256 } = remote.sha256 === null ? await head(url, token, remote, options) : remote;
-  const file = placeOf(folder, ref, remote.path);
-  const got = await download({ url, token, file, bytes, sha256 }, options);
-  const model = { ref: `hf:${ref.repo}:${remote.path}`, path: file, bytes: got.bytes, sha256: got.sha256 };
-  adopt(got.part, model);
-  return model;
+  return download({ url, token, file, bytes, sha256 }, options);
+}
+
+/** File after file; those that are here already are kept. */
+async function fetchFolder(
+  remote: Remote,
+  listed: readonly RemoteFile[],
+  names: readonly string[],
+  folder: string,
+  options: HubOptions,
+): Promise<CachedModel> {
+  const bytesOf = (name: string): number => listed.find((f) => f.path === name)!.bytes ?? 0;
+  const here = (name: string): boolean =>
+    statSync(path.join(folder, name), { throwIfNoEntry: false })?.size === bytesOf(name);
+  const present = names.filter(here).reduce((sum, n) => sum + bytesOf(n), 0);
+  await options.onPlan?.({ file: remote.repo, bytes: names.reduce((sum, n) => sum + bytesOf(n), 0), present });
+  for (const name of names) {
+    // small files carry no checksum in the list: they are fetched anew
+    if (here(name) && listed.find((f) => f.path === name)!.sha256 !== null) continue;
+    const file = path.join(folder, name);
+    const got = await fetchFile(remote, listed, name, file, { ...options, onPlan: undefined });
+    renameSync(got.part, file);
+    rmSync(`${got.part}.json`, { force: true });
+    options.signal?.throwIfAborted();
+  }
+  return recordFolder(folder, `hf:${remote.repo}:${FOLDER}`, names);
 }
 
 async function list(endpoint: string, repo: string, token: string | null, options: HubOptions): Promise<RemoteFile[]> {
@@ -104,7 +159,11 @@ export function findInHubCache(ref: HfReference, env: NodeJS.ProcessEnv): Cached
     if (!existsSync(snapshot)) continue;
     const names = readdirSync(snapshot, { recursive: true }).map(String);
     const selection = selectFile(names, ref.select);
-    if ('problem' in selection) continue;
+    if ('problem' in selection) {
+      const found = completeFolder(snapshot, names, ref.select);
+      if (found) return { ...found, ref: `hf:${ref.repo}:${FOLDER}` };
+      continue;
+    }
     const file = path.join(snapshot, selection.file);
     if (!existsSync(file)) continue; // a link to a blob that is not complete
     const blob = path.basename(realpathSync(file));

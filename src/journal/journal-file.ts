@@ -2,15 +2,16 @@
  * Files that nobody else may read, and that are never another file: a symbolic link in their place is refused, so that who
  * may write into the folder cannot have a server overwrite or read what it can reach and he cannot.
  */
-import { chmodSync, closeSync, constants, fchmodSync, mkdirSync, openSync, readFileSync, statSync } from 'node:fs';
+import { chmodSync, closeSync, constants, fchmodSync, openSync, readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
+import { makeFolder } from '../base/folders.js';
 
 const { O_APPEND, O_CREAT, O_EXCL, O_NOFOLLOW, O_RDONLY, O_WRONLY } = constants;
 const MODE = 0o600;
 
 /** A folder for this user alone; one that is there and holds `file` already is made so. */
 export function privateFolder(dir: string, file: string): void {
-  const made = mkdirSync(dir, { recursive: true, mode: 0o700 });
+  const made = makeFolder(dir, 0o700);
   if (made !== undefined || !statSync(path.join(dir, file), { throwIfNoEntry: false })) return;
   if (statSync(dir).uid === process.getuid?.()) chmodSync(dir, 0o700);
 }

@@ -6,6 +6,10 @@
 const HEADER = 0;
 export const WRITE = 1;
 export const DROP = 2;
+/** A turn of the session that ends at `from` has a name; its data is JSON. */
+const MARK = 3;
+/** A turn of the session has its name no longer. */
+const UNMARK = 4;
 /** Before each payload. */
 const FRAME = 8;
 /** type u8, owner f64, id length u16, from u32 */
@@ -16,6 +20,22 @@ export interface SavedSession {
   sessionId: string;
   owner: number;
   ids: Int32Array;
+  /** In the order of their ends. */
+  marks: SavedMark[];
+}
+
+/** A turn that can be gone on from by its name: a checkpoint of the engine. */
+export interface SavedMark {
+  /** '' if it has none any more. */
+  name: string;
+  prompt: number;
+  end: number;
+  cachedTokens: number;
+  finishReason: string;
+  note: string;
+  head: string;
+  /** The session is there for its marks alone. */
+  own: boolean;
 }
 
 const TABLE = Uint32Array.from({ length: 256 }, (_, n) => {
@@ -48,6 +68,26 @@ export function encode(
   record.set(name, FRAME + FIXED);
   for (let i = 0; i < ids.length; i++) view.setInt32(FRAME + FIXED + name.length + 4 * i, ids[i]!, true);
   return record;
+}
+
+/** A record whose data is text. */
+function encodeText(type: number, sessionId: string, owner: number, from: number, text: string) {
+  const bytes = new TextEncoder().encode(text);
+  // data is counted in words
+  const padded = new Uint8Array(4 * Math.ceil(bytes.length / 4)).fill(0x20);
+  padded.set(bytes);
+  return encode(type, sessionId, owner, from, new Int32Array(padded.buffer));
+}
+
+/** `before`: the session's mark before it, whose head is not written again. */
+export function encodeMark(sessionId: string, owner: number, mark: SavedMark, before: SavedMark | undefined) {
+  const { end, head, ...rest } = mark;
+  const text = JSON.stringify(head === before?.head ? rest : { ...rest, head });
+  return encodeText(MARK, sessionId, owner, end, text);
+}
+
+export function encodeUnmark(sessionId: string, owner: number, name: string) {
+  return encodeText(UNMARK, sessionId, owner, 0, JSON.stringify({ name }));
 }
 
 export function seal(record: Uint8Array): Uint8Array {
@@ -102,19 +142,61 @@ function apply(result: Replay, view: DataView, at: number, end: number, first: b
   const old = result.sessions.get(k);
   result.sessions.delete(k);
   if (type === DROP) return true;
+  if (type === MARK || type === UNMARK) {
+    // of a session that is lost
+    if (!old) return true;
+    result.sessions.set(k, old);
+    const text = new TextDecoder().decode(new Uint8Array(view.buffer, view.byteOffset + idsAt, end - idsAt));
+    return applyMark(old, type, from, text);
+  }
   if (type !== WRITE) return false;
   // whole, but it continues what is not here: that session is lost, the others are not
   if (from > (old?.ids.length ?? 0)) return true;
   const ids = new Int32Array(from + (end - idsAt) / 4);
   if (old) ids.set(old.ids.subarray(0, from));
   for (let i = from, p = idsAt; p < end; i++, p += 4) ids[i] = view.getInt32(p, true);
-  result.sessions.set(k, { sessionId: name, owner, ids });
+  const marks = old?.marks.filter((m) => m.end <= from) ?? [];
+  result.sessions.set(k, { sessionId: name, owner, ids, marks });
+  return true;
+}
+
+function applyMark(session: SavedSession, type: number, end: number, text: string): boolean {
+  let data: Partial<SavedMark>;
+  try {
+    data = JSON.parse(text) as Partial<SavedMark>;
+  } catch {
+    return false;
+  }
+  if (type === UNMARK) {
+    const { marks } = session;
+    for (const m of marks) if (m.name === data.name) m.name = '';
+    while (marks.at(-1)?.name === '') marks.pop();
+    return true;
+  }
+  const before = session.marks.at(-1);
+  const mark = {
+    name: '',
+    prompt: 0,
+    cachedTokens: 0,
+    finishReason: 'stop',
+    note: '',
+    head: before?.head ?? '',
+    own: false,
+    ...data,
+    end,
+  };
+  if (mark.prompt <= end && end <= session.ids.length && end > (before?.end ?? 0)) session.marks.push(mark);
   return true;
 }
 
 /** A file with nothing but what is alive. */
 export function compacted(fingerprint: string, sessions: Iterable<SavedSession>): Uint8Array[] {
   const records: Uint8Array[] = [seal(encode(HEADER, fingerprint, 0, 0, []))];
-  for (const s of sessions) records.push(seal(encode(WRITE, s.sessionId, s.owner, 0, s.ids)));
+  for (const s of sessions) {
+    records.push(seal(encode(WRITE, s.sessionId, s.owner, 0, s.ids)));
+    s.marks.forEach((m, i) => {
+      records.push(seal(encodeMark(s.sessionId, s.owner, m, s.marks[i - 1])));
+    });
+  }
   return records;
 }

@@ -12,10 +12,21 @@ import { type FileLock, HeldBy, takeLock } from '../base/lock.js';
 import { WorkerClient } from '../base/worker.js';
 import { errors, LongmindError } from '../errors.js';
 import { createPrivate, privateFolder, readPrivate } from './journal-file.js';
-import { compacted, DROP, encode, type Replay, replay, type SavedSession, WRITE } from './journal-format.js';
+import {
+  compacted,
+  DROP,
+  encode,
+  encodeMark,
+  encodeUnmark,
+  type Replay,
+  replay,
+  type SavedMark,
+  type SavedSession,
+  WRITE,
+} from './journal-format.js';
 import type { JournalCalls, JournalMessage, JournalNews, JournalWorkerData } from './journal-worker.js';
 
-export type { SavedSession } from './journal-format.js';
+export type { SavedMark, SavedSession } from './journal-format.js';
 
 export interface JournalOptions {
   /** A folder for this journal alone; made if it is missing. In use by another one: `session_store_in_use`. */
@@ -41,6 +52,9 @@ export interface Journal {
   /** The session's tokens from `from` on are now `ids` (none: it was rewound). Never waits. */
   append(sessionId: string, owner: number, from: number, ids: ArrayLike<number>): void;
   drop(sessionId: string, owner?: number): void;
+  /** The session's last turn, whose tokens were appended, has a name. `before`: the mark before it in this session. */
+  mark(sessionId: string, owner: number, mark: SavedMark, before?: SavedMark): void;
+  unmark(sessionId: string, owner: number, name: string): void;
   /** Resolves when all before it is in the file (and on the disk, unless fsync is 'off'); rejects if writing failed. */
   flush(): Promise<void>;
   close(): Promise<void>;
@@ -132,6 +146,14 @@ class FileJournal implements Journal {
 
   drop(sessionId: string, owner = 0): void {
     this.#send(encode(DROP, sessionId, owner, 0, []));
+  }
+
+  mark(sessionId: string, owner: number, mark: SavedMark, before?: SavedMark): void {
+    this.#send(encodeMark(sessionId, owner, mark, before));
+  }
+
+  unmark(sessionId: string, owner: number, name: string): void {
+    this.#send(encodeUnmark(sessionId, owner, name));
   }
 
   #send(record: Uint8Array<ArrayBuffer>): void {

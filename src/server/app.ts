@@ -8,8 +8,13 @@ import type { ServerContext } from './context.js';
 import { errorBody, schemaError, serverErrors, toLongmindError } from './errors.js';
 import { type RouteList, watchRoutes } from './openapi.js';
 import { dashboardRoutes } from './routes/dashboard.js';
+import { embeddingsRoutes } from './routes/embeddings.js';
 import { generationRoutes } from './routes/generation.js';
 import { infoRoutes } from './routes/info.js';
+import { messagesRoutes } from './routes/messages.js';
+import { ollamaRoutes } from './routes/ollama.js';
+import { requestRoutes } from './routes/requests.js';
+import { responsesRoutes } from './routes/responses.js';
 import { sessionRoutes } from './routes/sessions.js';
 
 /** Milliseconds between two looks at who is too slow (Node's own 30 s would add as much to every limit). */
@@ -59,7 +64,12 @@ export function buildApp(ctx: ServerContext, config: ServerConfig, version: stri
   addHooks(app, ctx, config, routes);
   addErrorHandler(app, ctx, config);
   generationRoutes(app, ctx);
+  responsesRoutes(app, ctx);
+  messagesRoutes(app, ctx);
+  embeddingsRoutes(app, ctx);
+  ollamaRoutes(app, ctx, version);
   sessionRoutes(app, ctx);
+  requestRoutes(app, ctx);
   dashboardRoutes(app, ctx);
   infoRoutes(app, ctx, () => routes.document('longmind', version));
   return app;
@@ -89,9 +99,11 @@ function addHooks(app: FastifyInstance, ctx: ServerContext, config: ServerConfig
     const preflight = cors(config.allowOrigins, request, reply);
     if (preflight) return reply.code(204).send();
     if (localOnly && !isLoopback(hostName(request.headers.host))) throw serverErrors.forbiddenHost();
-    const { open } = request.routeOptions.config;
+    const { open, errorForm } = request.routeOptions.config;
+    // the name by which Anthropic's clients look for it
+    if (errorForm) reply.header('request-id', request.id);
     if (open) return;
-    request.owner = ctx.keys.owner(request.headers.authorization);
+    request.owner = ctx.keys.owner(request.headers);
     if (ctx.draining) throw errors.engineClosed();
     // before the body is read
     if (request.is404) throw noRoute(request, reply, routes);
@@ -142,7 +154,8 @@ function addErrorHandler(app: FastifyInstance, ctx: ServerContext, config: Serve
       reply.header('retry-after-ms', String(RETRY_AFTER_MS));
     }
     if (known.status === 401) reply.header('www-authenticate', 'Bearer');
-    return reply.code(known.status).send(errorBody(known));
+    const { errorForm = errorBody } = request.routeOptions.config;
+    return reply.code(known.status).send(errorForm(known, request.id));
   });
 }
 

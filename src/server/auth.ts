@@ -1,5 +1,6 @@
 /** API keys: who a caller is, found in constant time. */
 import { createHash, timingSafeEqual } from 'node:crypto';
+import type { IncomingHttpHeaders } from 'node:http';
 import { errors } from '../index.js';
 import { serverErrors } from './errors.js';
 
@@ -18,10 +19,14 @@ export class Keys {
     return this.#digests.length > 0;
   }
 
-  /** Owner of the key in an Authorization header (0 when no keys are set); throws 401. Every key is compared every time. */
-  owner(authorization: string | undefined): number {
+  /**
+   * Owner of the key in an Authorization header, or in x-api-key as Anthropic's clients send it (0 when no keys are set);
+   * throws 401. Every key is compared every time.
+   */
+  owner({ authorization, 'x-api-key': plain }: IncomingHttpHeaders): number {
     if (!this.required) return 0;
-    const given = sha256(/^Bearer\s+(\S+)\s*$/i.exec(authorization ?? '')?.[1] ?? '');
+    const bearer = /^Bearer\s+(\S+)\s*$/i.exec(authorization ?? '')?.[1];
+    const given = sha256(bearer ?? (typeof plain === 'string' ? plain.trim() : ''));
     let owner = 0;
     for (const d of this.#digests) {
       if (timingSafeEqual(d.digest, given)) owner = d.owner;

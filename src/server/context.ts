@@ -1,13 +1,15 @@
 /** What the routes share. */
-import type { Engine } from '../index.js';
+import type { Engine, LongmindError } from '../index.js';
 import type { Keys } from './auth.js';
 import type { Grammars } from './grammars.js';
 import type { InFlight } from './in-flight.js';
 import type { ToolStyle } from './messages.js';
+import type { RequestLog } from './request-log.js';
 import type { ReservedNames } from './reserved.js';
 import type { ServedNames } from './served-names.js';
 import type { ServerMetrics } from './server-metrics.js';
 import type { TagTokens } from './tool-output.js';
+import type { Tracing } from './tracing/tracing.js';
 import type { Turns } from './turns.js';
 
 /** Milliseconds and bytes; the defaults suit people's clients, tests shorten them. */
@@ -45,6 +47,9 @@ export interface ServerContext {
   keys: Keys;
   inFlight: InFlight;
   metrics: ServerMetrics;
+  requests: RequestLog;
+  /** null: nobody asked for traces. */
+  tracing: Tracing | null;
   timing: ServerTiming;
   maxPriority: number;
   turns: Turns;
@@ -74,5 +79,7 @@ declare module 'fastify' {
   interface FastifyContextConfig {
     /** Needs no API key, and answers during a drain too. */
     open?: boolean;
+    /** How its API tells errors; default: OpenAI's way. */
+    errorForm?: (error: LongmindError, requestId: string) => object;
   }
 }

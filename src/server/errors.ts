@@ -11,7 +11,20 @@ const MEDIA: [RegExp, string][] = [
   [/file|document/, 'files'],
 ];
 
+/** Types of parts of messages that are understood, in any of the APIs. */
+const KNOWN_PARTS = new Set([
+  ...['text', 'input_text', 'output_text', 'refusal', 'summary_text', 'reasoning_text'],
+  ...['message', 'function_call', 'function_call_output', 'reasoning', 'item_reference'],
+  ...['tool_use', 'tool_result', 'thinking', 'redacted_thinking'],
+]);
+
 export const serverErrors = {
+  responseUnknown: (id: string, param: string) =>
+    new LongmindError('response_not_found', 404, `there is no response '${id}'`, param),
+  itemUnknown: (id: string, param: string) =>
+    new LongmindError('item_not_found', 404, `there is no item '${id}'`, param),
+  noRerank: (model: string) =>
+    new LongmindError('rerank_unsupported', 400, `the model '${model}' is no reranker: there is no /v1/rerank with it`),
   remoteWithoutKey: (host: string) =>
     new LongmindError(
       'remote_without_key',
@@ -49,10 +62,9 @@ export const serverErrors = {
   mediaType: () => new LongmindError('unsupported_media_type', 415, 'send the body as Content-Type: application/json'),
   requestUnknown: (id: string) =>
     new LongmindError('request_not_found', 404, `there is no running request '${id}'`, 'id'),
-  aborted: () => new LongmindError('request_aborted', 409, 'the request was aborted'),
 };
 
-interface ErrorBody {
+export interface ErrorBody {
   error: { message: string; type: string; param: string | null; code: string };
 }
 
@@ -137,9 +149,9 @@ export function schemaError(list: FastifySchemaValidationError[], where: string)
 
 /** An image, say, in a message: what failed is told by what the part is, not by the fields it has. */
 function foreignPart(violation: FastifySchemaValidationError & { data?: unknown }): LongmindError | null {
-  const at = /^\/messages\/\d+\/content\/\d+$/.test(violation.instancePath);
+  const at = /^\/(messages|input|system)\/\d+(\/(content|output)\/\d+(\/content\/\d+)?)?$/.test(violation.instancePath);
   const type = at ? (violation.data as { type?: unknown } | null)?.type : undefined;
-  if (typeof type !== 'string' || type === 'text') return null;
+  if (typeof type !== 'string' || KNOWN_PARTS.has(type)) return null;
   return serverErrors.unsupportedContent(type.slice(0, 64), fieldPath(violation.instancePath));
 }
 

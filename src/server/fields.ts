@@ -29,7 +29,7 @@ export const optionFields = {
 export const optionOf = (name: RequestOptionName): OptionSpec<unknown> => optionTable[name] as OptionSpec<unknown>;
 
 /** Allows null beside what the schema allows: clients send null for "not given". */
-function nullable(schema: Schema): Schema {
+export function nullable(schema: Schema): Schema {
   const { description, anyOf, enum: values, ...rest } = schema;
   const note = description === undefined ? {} : { description };
   if (Array.isArray(anyOf)) return { ...note, ...rest, anyOf: [...anyOf, { type: 'null' }] };
@@ -42,11 +42,11 @@ function optionSchema(name: RequestOptionName): Schema {
   return nullable({ ...spec.schema, description: spec.help });
 }
 
-const tokenCount = (description: string): Schema => nullable({ ...optionOf('maxTokens').schema, description });
+export const tokenCount = (description: string): Schema => nullable({ ...optionOf('maxTokens').schema, description });
 
 const sessionName = { type: 'string', minLength: 1, maxLength: 256 };
 
-const functionName = { type: 'string', minLength: 1, maxLength: 128 };
+export const functionName = { type: 'string', minLength: 1, maxLength: 128 };
 const anyObject = { type: 'object' };
 
 const responseFormat: Schema = {
@@ -118,7 +118,7 @@ const toolFields: Record<string, Schema> = {
 };
 
 /** What /v1/chat/completions and /v1/completions have in common. */
-const commonFields: Record<string, Schema> = {
+export const commonFields: Record<string, Schema> = {
   model: nullable({ type: 'string', description: 'the served model; may be left out' }),
   stream: nullable({ type: 'boolean', description: 'send tokens as server-sent events' }),
   stream_options: nullable({
@@ -192,10 +192,10 @@ const message: Schema = {
   additionalProperties: false,
 };
 
-const isNull: Schema = { type: 'null' };
+export const isNull: Schema = { type: 'null' };
 
 /** Hints that change nothing here, whatever they say: one tier, one cache, no storing, no thinking to be spent. */
-const hintFields: Record<string, Schema> = {
+export const hintFields: Record<string, Schema> = {
   metadata: nullable({
     type: 'object',
     maxProperties: 64,
@@ -242,6 +242,16 @@ export const neutralFields: ReadonlySet<string> = new Set([
   ...Object.keys(neutralChatFields),
   ...Object.keys(neutralFieldsOfBoth),
   ...Object.keys(neutralCompletionFields),
+  ...[
+    'thinking',
+    'think',
+    'truncation',
+    'background',
+    'conversation',
+    'container',
+    'mcp_servers',
+    'context_management',
+  ],
 ]);
 
 /** What one field asks of another. `when` and `demand` are schemas of single fields. */

@@ -1,5 +1,7 @@
 /** Bodies and chunks of the OpenAI API. Chunks are built around fixed beginnings: one is made for every token. */
-import type { Engine, TokenLogprob, Usage } from '../index.js';
+import type { Engine, Generation, GenerationResult, LongmindError, TokenLogprob, Usage } from '../index.js';
+import { errorBody } from './errors.js';
+import type { StreamStyle } from './sse.js';
 import type { ApiCall, CallDelta } from './tool-output.js';
 
 /** What the answers to one request have in common. */
@@ -17,17 +19,24 @@ export interface Finished {
   calls: ApiCall[] | null;
   reason: string;
   logprobs: TokenLogprob[] | null;
+  stopString: string | null;
+  timings: GenerationResult['timings'];
 }
 
 /** How one endpoint spells its answers. */
 export interface Format {
-  /** Opens a choice of a stream; '' if this endpoint has nothing to say before the first token. */
-  open(index: number): string;
+  /** Default: server-sent events. */
+  readonly style?: StreamStyle;
+  /** Opens a choice of a stream; '' if this endpoint has nothing to say before the first token. `prompt`: what is known of it. */
+  open(index: number, prompt: Generation['prompt']): string;
   delta(index: number, text: string, logprobs: TokenLogprob[] | null): string;
   /** A piece of a function call. */
   call(index: number, call: CallDelta, logprobs: TokenLogprob[] | null): string;
-  finish(index: number, reason: string): string;
-  usage(usage: Usage): string;
+  finish(index: number, reason: string, result: GenerationResult): string;
+  /** The last words of a stream whose choices are all finished. */
+  end(results: Finished[], usage: Usage): string;
+  /** The last words of a stream that failed. */
+  error(error: LongmindError): string;
   /** The whole answer of a request that does not stream. */
   body(results: Finished[], usage: Usage): Record<string, unknown>;
 }
@@ -66,6 +75,14 @@ export function sumUsage(all: readonly Usage[], n: number): Usage {
   return total;
 }
 
+const DONE = 'data: [DONE]\n\n';
+
+const ending = (a: Answer, object: string, includeUsage: boolean): Pick<Format, 'end' | 'error'> => ({
+  end: (_, u) =>
+    includeUsage ? `data: ${head(a, object)},"choices":[],"usage":${JSON.stringify(usageJson(u))}}\n\n${DONE}` : DONE,
+  error: (e) => `data: ${JSON.stringify(errorBody(e))}\n\n${DONE}`,
+});
+
 /** `tools`: the answer may be calls, and then its content is null. */
 export function chatFormat(a: Answer, decode: Decode, includeUsage: boolean, tools: boolean): Format {
   const start = `data: ${head(a, 'chat.completion.chunk')},"choices":[{"index":`;
@@ -79,7 +96,7 @@ export function chatFormat(a: Answer, decode: Decode, includeUsage: boolean, too
     call: (index, call, logprobs) =>
       chunk(index, `{"tool_calls":[${JSON.stringify(call)}]}`, JSON.stringify(chatLogprobs(logprobs, decode)), 'null'),
     finish: (index, reason) => chunk(index, '{}', 'null', JSON.stringify(reason)),
-    usage: (u) => `data: ${head(a, 'chat.completion.chunk')},"choices":[],"usage":${JSON.stringify(usageJson(u))}}\n\n`,
+    ...ending(a, 'chat.completion.chunk', includeUsage),
     body: (results, usage) => ({
       id: a.id,
       object: 'chat.completion',
@@ -118,7 +135,7 @@ export function completionFormat(a: Answer, decode: Decode, includeUsage: boolea
     },
     call: () => '',
     finish: (index, reason) => chunk(index, '', 'null', JSON.stringify(reason)),
-    usage: (u) => `data: ${head(a, 'text_completion')},"choices":[],"usage":${JSON.stringify(usageJson(u))}}\n\n`,
+    ...ending(a, 'text_completion', includeUsage),
     body: (results, usage) => ({
       id: a.id,
       object: 'text_completion',
@@ -150,7 +167,7 @@ function tokenJson(
   return { token, logprob: finite(logprob), bytes };
 }
 
-function chatLogprobs(list: TokenLogprob[] | null, decode: Decode): Record<string, unknown> | null {
+export function chatLogprobs(list: TokenLogprob[] | null, decode: Decode): { content: object[]; refusal: null } | null {
   if (!list) return null;
   const content = list.map((t) => ({
     ...tokenJson(t.tokenId, t.logprob, decode),

@@ -1,5 +1,4 @@
 /** From an HTTP request to generations and back: whole answers, streams, aborts, failures. */
-import { randomUUID } from 'node:crypto';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import {
   errors,
@@ -10,16 +9,15 @@ import {
   type Usage,
 } from '../index.js';
 import type { ServerContext } from './context.js';
-import { errorBody, toLongmindError } from './errors.js';
+import { toLongmindError } from './errors.js';
 import { type Answer, type Finished, type Format, sumUsage } from './format.js';
-import { SseWriter } from './sse.js';
+import { StreamWriter } from './sse.js';
 import { ToolOutput, toolMessage } from './tool-output.js';
 
-interface Job {
-  /** 'chatcmpl' or 'cmpl'. */
-  prefix: string;
+export interface Job {
+  /** Of the answer; by it a client can abort the request. */
+  id: string;
   stream: boolean;
-  includeUsage: boolean;
   /** The model may call functions. */
   tools: boolean;
   /** What the answer calls the model. */
@@ -29,6 +27,8 @@ interface Job {
   /** Starts the generations, one a choice, those of a prompt in a row. May throw what the engine refuses. */
   starts: (() => Generation)[];
   format: (answer: Answer) => Format;
+  /** The id of a call in the answer; by default made up. */
+  callId?: (index: number) => string;
 }
 
 /** Runs a job to its end. Sends the answer itself when it streams; otherwise returns the body. */
@@ -38,7 +38,7 @@ export async function serveJob(
   request: FastifyRequest,
   reply: FastifyReply,
 ): Promise<Record<string, unknown> | undefined> {
-  const id = `${job.prefix}-${randomUUID()}`;
+  const { id } = job;
   const now = Math.floor(Date.now() / 1000);
   const format = job.format({ id, created: now, model: job.model, systemFingerprint: ctx.systemFingerprint });
   const generations: Generation[] = [];
@@ -50,11 +50,13 @@ export async function serveJob(
     for (const start of job.starts) generations.push(start());
     if (reply.raw.destroyed) abort();
     ctx.inFlight.add(id, request.owner, generations);
+    const operation = COMPLETIONS.has(endpointOf(request)) ? 'text_completion' : 'chat';
+    ctx.requests.follow({ id, model: job.model, stream: job.stream, operation }, request, generations);
     if (ctx.inFlight.shuttingDown) ctx.inFlight.abortAll();
     if (job.stream) await streamAnswer(ctx, job, format, generations, request, reply);
-    else return await wholeAnswer(ctx, job, format, generations, reply);
+    else return await wholeAnswer(ctx, job, format, generations, request, reply);
   } catch (error) {
-    ctx.metrics.failed();
+    ctx.metrics.failed(endpointOf(request));
     abort();
     throw error;
   } finally {
@@ -68,10 +70,11 @@ async function wholeAnswer(
   job: Job,
   format: Format,
   generations: Generation[],
+  request: FastifyRequest,
   reply: FastifyReply,
 ): Promise<Record<string, unknown>> {
   const results = await Promise.all(generations.map((g) => g.result()));
-  for (const r of results) ctx.metrics.finished(r, false);
+  for (const r of results) ctx.metrics.finished(r, false, endpointOf(request));
   if (!reply.raw.destroyed) checkShutdown(ctx, results);
   return format.body(
     results.map((r) => finished(ctx, job, r)),
@@ -80,11 +83,17 @@ async function wholeAnswer(
 }
 
 function finished(ctx: ServerContext, job: Job, result: GenerationResult): Finished {
-  const { text, finishReason: reason, logprobs } = result;
-  if (!job.tools) return { text, calls: null, reason, logprobs };
-  const said = toolMessage(result, ctx.toolStyle.format, ctx.toolTags, (ids) => ctx.engine.decode(ids));
-  return { ...said, reason: reasonOf(reason, said.calls.length > 0), logprobs };
+  const { text, finishReason: reason, logprobs, stopString, timings } = result;
+  const rest = { logprobs, stopString, timings };
+  if (!job.tools) return { text, calls: null, reason, ...rest };
+  const said = toolMessage(result, ctx, job.callId);
+  return { ...said, reason: reasonOf(reason, said.calls.length > 0), ...rest };
 }
+
+/** Where a prompt is gone on with, as OpenTelemetry tells it from a conversation. */
+const COMPLETIONS = new Set(['/v1/completions', '/api/generate']);
+
+const endpointOf = (request: FastifyRequest): string => request.routeOptions.url ?? 'none';
 
 /** A message that ends after calls wants their results. One that was cut off in a call does not. */
 const reasonOf = (reason: string, called: boolean): string => (reason === 'stop' && called ? 'tool_calls' : reason);
@@ -108,26 +117,26 @@ async function streamAnswer(
   request: FastifyRequest,
   reply: FastifyReply,
 ): Promise<void> {
-  const writer = new SseWriter(reply, ctx.timing);
+  const writer = new StreamWriter(reply, ctx.timing, format.style);
   try {
-    const choices = generations.map((g, index) => new Choice(ctx, job, format, writer, g, index));
+    const choices = generations.map((g, index) => new Choice(ctx, job, format, writer, g, index, endpointOf(request)));
     writer.onDrain = () => {
       for (const c of choices) c.flush();
     };
     const results = await Promise.all(choices.map((c) => c.run()));
     checkShutdown(ctx, results);
-    const usage = job.includeUsage ? format.usage(usageOf(job, results)) : '';
-    writer.end(`${usage}data: [DONE]\n\n`);
+    const whole = results.map((r) => finished(ctx, job, r));
+    writer.end(format.end(whole, usageOf(job, results)));
   } catch (error) {
     if (!writer.started) {
       writer.cancel();
       throw error;
     }
     for (const g of generations) g.abort();
-    ctx.metrics.failed();
+    ctx.metrics.failed(endpointOf(request));
     const known = toLongmindError(error, 0);
     request.log.error({ code: known.code, err: error }, 'a stream failed');
-    writer.end(`data: ${JSON.stringify(errorBody(known))}\n\ndata: [DONE]\n\n`);
+    writer.end(format.error(known));
   }
 }
 
@@ -144,11 +153,12 @@ class Choice {
     private readonly ctx: ServerContext,
     job: Job,
     private readonly format: Format,
-    private readonly writer: SseWriter,
+    private readonly writer: StreamWriter,
     private readonly generation: Generation,
     private readonly index: number,
+    private readonly endpoint: string,
   ) {
-    this.#tools = job.tools ? new ToolOutput(ctx.toolStyle.format, ctx.toolTags) : null;
+    this.#tools = job.tools ? new ToolOutput(ctx.toolStyle.format, ctx.toolTags, job.callId) : null;
   }
 
   async run(): Promise<GenerationResult> {
@@ -158,13 +168,13 @@ class Choice {
       this.flush();
       throw error;
     });
-    this.ctx.metrics.finished(result, true);
+    this.ctx.metrics.finished(result, true, this.endpoint);
     if (!(this.ctx.inFlight.shuttingDown && result.finishReason === 'abort')) {
       this.#tools?.end();
       this.flush();
       this.#open();
       const reason = reasonOf(result.finishReason, this.#tools?.called ?? false);
-      this.writer.write(this.format.finish(this.index, reason));
+      this.writer.write(this.format.finish(this.index, reason, result));
     }
     return result;
   }
@@ -216,7 +226,7 @@ class Choice {
   #open(): void {
     if (this.#opened) return;
     this.#opened = true;
-    const chunk = this.format.open(this.index);
+    const chunk = this.format.open(this.index, this.generation.prompt);
     if (chunk) this.writer.write(chunk);
   }
 

@@ -16,10 +16,12 @@ import { defaultTiming, type ServerContext, type ServerTiming } from './context.
 import { serverErrors } from './errors.js';
 import { Grammars } from './grammars.js';
 import { InFlight } from './in-flight.js';
+import { RequestLog } from './request-log.js';
 import { ReservedNames } from './reserved.js';
 import { ServedNames } from './served-names.js';
 import { ServerMetrics } from './server-metrics.js';
 import { tagTokens } from './tool-output.js';
+import { checkTracing, openTracing } from './tracing/tracing.js';
 import { Turns } from './turns.js';
 
 export { isLoopback } from './auth.js';
@@ -58,8 +60,9 @@ export function checkServerOptions(options: ServerOptions): { config: ServerConf
   return { config, keys };
 }
 
-/** As createServer would: rejects if the address cannot be listened on. Nothing stays open. */
-export async function checkAddress({ serverName, serverPort }: ServerConfig): Promise<void> {
+/** As createServer would: rejects if the address cannot be listened on, or traces cannot be made. Nothing stays open. */
+export async function checkSurroundings({ serverName, serverPort, otlpEndpoint }: ServerConfig): Promise<void> {
+  if (otlpEndpoint) await checkTracing();
   const probe = createNetServer();
   try {
     probe.listen({ host: serverName, port: serverPort });
@@ -89,6 +92,8 @@ export async function createServer(engine: Engine, options: ServerOptions = {}):
     keys,
     inFlight: new InFlight(),
     metrics: new ServerMetrics(),
+    requests: new RequestLog(),
+    tracing: null,
     timing: { ...defaultTiming, ...timing },
     maxPriority: config.maxPriority,
     turns: new Turns(),
@@ -100,8 +105,15 @@ export async function createServer(engine: Engine, options: ServerOptions = {}):
     onDrain: [],
   };
   const app = buildApp(ctx, config, version);
+  const { otlpEndpoint: endpoint } = config;
+  if (endpoint) {
+    const onProblem = (problem: string) => app.log.warn({ problem }, 'a problem of the traces');
+    const tracing = await openTracing({ endpoint, version, model: ctx.models.first, onProblem });
+    ctx.tracing = tracing;
+    ctx.requests.onEnd((record) => tracing.trace(record));
+  }
   await app.listen({ host: config.serverName, port: config.serverPort }).catch(async (error: NodeJS.ErrnoException) => {
-    await app.close();
+    await Promise.all([app.close(), ctx.tracing?.close()]);
     throw listenError(error, config.serverName, config.serverPort);
   });
   engine.onProblem((problem) => app.log.error({ problem }, 'a problem of the engine'));
@@ -118,6 +130,8 @@ export async function createServer(engine: Engine, options: ServerOptions = {}):
     const closed = app.close();
     app.server.closeAllConnections();
     await Promise.all([closed, ctx.grammars.close()]);
+    // after the last requests have ended
+    await ctx.tracing?.close();
   };
   const server: LongmindServer = {
     url: `http://${urlHost(config.serverName)}:${port}`,

@@ -7,6 +7,8 @@ export interface ApiMessage {
   name?: string | null;
   tool_call_id?: string | null;
   tool_calls?: ApiCall[] | null;
+  /** Where its caller wrote it, for messages of errors; default: its place in `messages`. */
+  at?: string;
 }
 
 /** Of the arguments in a history. */
@@ -34,7 +36,7 @@ export function chatMessages(messages: readonly ApiMessage[], style: ToolStyle):
     results = [];
   };
   messages.forEach((message, i) => {
-    const at = `messages[${i}]`;
+    const at = message.at ?? `messages[${i}]`;
     const plain = checked(message, at);
     if (message.role === 'tool' && !style.known) {
       results.push(plain.content);

@@ -9,6 +9,7 @@ interface DocumentedSchema {
   summary?: string;
   body?: Schema;
   params?: { properties: Record<string, Schema> };
+  querystring?: { properties: Record<string, Schema> };
   response?: Record<string, Schema>;
 }
 
@@ -58,6 +59,13 @@ function operation(schema: DocumentedSchema, open: boolean): Record<string, unkn
     required: true,
     schema: s,
   }));
+  const query = Object.entries(schema.querystring?.properties ?? {}).map(([name, s]) => ({
+    name,
+    in: 'query',
+    required: false,
+    schema: s,
+  }));
+  parameters.push(...query);
   return {
     tags: schema.tags,
     summary: schema.summary,

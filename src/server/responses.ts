@@ -3,6 +3,7 @@ import type { Schema } from './fields.js';
 
 const string: Schema = { type: 'string' };
 const count: Schema = { type: 'integer', minimum: 0 };
+const amount: Schema = { type: 'number', minimum: 0 };
 const object = (properties: Record<string, Schema>, optional: string[] = []): Schema => ({
   type: 'object',
   properties,
@@ -83,6 +84,157 @@ export const components: Record<string, Schema> = {
     usage: ref('Usage'),
     system_fingerprint: string,
   }),
+  Response: object({
+    id: string,
+    object: { const: 'response' },
+    created_at: count,
+    status: { enum: ['completed', 'incomplete', 'cancelled'] },
+    error: { type: 'null' },
+    incomplete_details: orNull(object({ reason: string })),
+    instructions: orNull(string),
+    max_output_tokens: orNull(count),
+    model: string,
+    output: list(ref('OutputItem')),
+    parallel_tool_calls: { type: 'boolean' },
+    previous_response_id: orNull(string),
+    store: { type: 'boolean' },
+    temperature: { type: 'number' },
+    top_p: { type: 'number' },
+    text: object({ format: { type: 'object' }, verbosity: string }),
+    tools: list({ type: 'object' }),
+    usage: object({
+      input_tokens: count,
+      input_tokens_details: object({ cached_tokens: count }),
+      output_tokens: count,
+      output_tokens_details: object({ reasoning_tokens: count }),
+      total_tokens: count,
+    }),
+    metadata: { type: 'object', additionalProperties: string },
+  }),
+  OutputItem: {
+    anyOf: [
+      object({
+        type: { const: 'message' },
+        id: string,
+        status: string,
+        role: { const: 'assistant' },
+        content: list(
+          object({
+            type: { const: 'output_text' },
+            text: string,
+            annotations: list({}),
+            logprobs: list({ type: 'object' }),
+          }),
+        ),
+      }),
+      object({
+        type: { const: 'function_call' },
+        id: string,
+        status: string,
+        call_id: string,
+        name: string,
+        arguments: string,
+      }),
+    ],
+  },
+  ResponseDeleted: object({ id: string, object: { const: 'response' }, deleted: { const: true } }),
+  ItemList: object({
+    object: { const: 'list' },
+    data: list({ type: 'object' }),
+    first_id: orNull(string),
+    last_id: orNull(string),
+    has_more: { type: 'boolean' },
+  }),
+  InputTokens: object({ object: { const: 'response.input_tokens' }, input_tokens: count }),
+  Message: object({
+    id: string,
+    type: { const: 'message' },
+    role: { const: 'assistant' },
+    model: string,
+    content: list({
+      anyOf: [
+        object({ type: { const: 'text' }, text: string }),
+        object({ type: { const: 'tool_use' }, id: string, name: string, input: { type: 'object' } }),
+      ],
+    }),
+    stop_reason: { enum: ['end_turn', 'max_tokens', 'stop_sequence', 'tool_use'] },
+    stop_sequence: orNull(string),
+    usage: object({
+      input_tokens: count,
+      cache_creation_input_tokens: count,
+      cache_read_input_tokens: count,
+      output_tokens: count,
+      service_tier: string,
+    }),
+  }),
+  MessageTokens: object({ input_tokens: count }),
+  AnthropicError: object({
+    type: { const: 'error' },
+    error: object({ type: string, message: string }),
+    request_id: orNull(string),
+  }),
+  Embeddings: object({
+    object: { const: 'list' },
+    data: list(
+      object({
+        object: { const: 'embedding' },
+        index: count,
+        embedding: { anyOf: [list({ type: 'number' }), string] },
+      }),
+    ),
+    model: string,
+    usage: object({ prompt_tokens: count, total_tokens: count }),
+  }),
+  OllamaAnswer: object(
+    {
+      model: string,
+      created_at: string,
+      message: object({ role: { const: 'assistant' }, content: string, tool_calls: list({ type: 'object' }) }, [
+        'tool_calls',
+      ]),
+      response: string,
+      done: { const: true },
+      done_reason: string,
+      total_duration: count,
+      load_duration: count,
+      prompt_eval_count: count,
+      prompt_eval_duration: count,
+      eval_count: count,
+      eval_duration: count,
+      logprobs: list({ type: 'object' }),
+    },
+    [
+      ...['message', 'response', 'total_duration', 'load_duration', 'prompt_eval_count', 'prompt_eval_duration'],
+      ...['eval_count', 'eval_duration', 'logprobs'],
+    ],
+  ),
+  OllamaEmbeddings: object({
+    model: string,
+    embeddings: list(list({ type: 'number' })),
+    total_duration: count,
+    load_duration: count,
+    prompt_eval_count: count,
+  }),
+  OllamaModels: object({
+    models: list(
+      object({
+        name: string,
+        model: string,
+        modified_at: string,
+        size: count,
+        digest: string,
+        details: { type: 'object' },
+      }),
+    ),
+  }),
+  OllamaModel: object({
+    details: { type: 'object' },
+    modified_at: string,
+    model_info: { type: 'object' },
+    capabilities: list(string),
+  }),
+  OllamaVersion: object({ version: string }),
+  OllamaError: object({ error: string }),
   Aborted: object({ id: string, aborted: { const: true } }),
   Model: object({ id: string, object: { const: 'model' }, created: count, owned_by: string, context_length: count }),
   ModelList: object({ object: { const: 'list' }, data: list(ref('Model')) }),
@@ -93,8 +245,37 @@ export const components: Record<string, Schema> = {
     tokens: count,
     cached_tokens: count,
     last_used: count,
+    forked_from: orNull(object({ id: string, tokens: count })),
   }),
   SessionList: object({ object: { const: 'list' }, data: list(ref('Session')) }),
+  RequestList: object({ object: { const: 'list' }, data: list(ref('Request')) }),
+  Request: object({
+    id: string,
+    object: { const: 'request' },
+    route: string,
+    model: string,
+    session_id: orNull(string),
+    stream: { type: 'boolean' },
+    state: { enum: ['running', 'finished', 'failed'] },
+    created: count,
+    duration_ms: amount,
+    error: orNull(string),
+    choices: list(
+      object({
+        index: count,
+        finish_reason: { enum: ['stop', 'length', 'abort'] },
+        queue_ms: amount,
+        first_token_ms: amount,
+        total_ms: amount,
+        prompt_tokens: count,
+        cached_tokens: count,
+        restored_tokens: count,
+        recomputed_tokens: count,
+        completion_tokens: count,
+        accepted_prediction_tokens: count,
+      }),
+    ),
+  }),
   Deleted: object({ id: string, object: { const: 'session' }, deleted: { const: true } }),
   Tokens: object({ tokens: list(count), count }),
   Snapshot: object({
@@ -114,15 +295,18 @@ export const components: Record<string, Schema> = {
 };
 
 /** Responses of a route: 200 with the named body, and the error shape for everything else. */
-export function answers(name: string, { stream = false } = {}): Record<string, Schema> {
+export function answers(
+  name: string,
+  { stream = false as boolean | string, error = 'Error' } = {},
+): Record<string, Schema> {
   return {
     200: {
-      description: stream ? 'the answer; with stream: true, server-sent events that end with [DONE]' : 'the answer',
+      description: stream ? 'the answer; with stream: true, a stream of events' : 'the answer',
       content: {
         'application/json': { schema: ref(name) },
-        ...(stream ? { 'text/event-stream': { schema: {} } } : {}),
+        ...(stream ? { [stream === true ? 'text/event-stream' : stream]: { schema: {} } } : {}),
       },
     },
-    default: { description: 'an error', content: { 'application/json': { schema: ref('Error') } } },
+    default: { description: 'an error', content: { 'application/json': { schema: ref(error) } } },
   };
 }

@@ -1,6 +1,7 @@
 /** What /metrics says: the server's own counts and times, and the engine's statistics at scrape time. */
-import type { EngineInfo, EngineStats, GenerationResult } from '../index.js';
+import type { EngineInfo, EngineStats, GenerationResult, Usage } from '../index.js';
 import { Counter, Histogram, histogramText, sample } from './metrics.js';
+import type { Tracing } from './tracing/tracing.js';
 
 /** Seconds. */
 const LONG = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300];
@@ -8,14 +9,19 @@ const SHORT = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5];
 
 export class ServerMetrics {
   readonly httpRequests = new Counter('longmind_http_requests_total', 'HTTP requests by route and status.');
-  readonly generations = new Counter('longmind_generations_total', 'Generations by how they ended.');
+  readonly generations = new Counter('longmind_generations_total', 'Generations by endpoint and how they ended.');
   readonly queue = new Histogram('longmind_queue_seconds', 'Arrival in the engine to admission.', LONG);
   readonly ttft = new Histogram('longmind_time_to_first_token_seconds', 'Arrival to first token.', LONG);
   readonly interToken = new Histogram('longmind_inter_token_seconds', 'Time between tokens of a stream.', SHORT);
   readonly endToEnd = new Histogram('longmind_request_seconds', 'Arrival to last token.', LONG);
 
-  finished(result: GenerationResult, streamed: boolean): void {
-    this.generations.inc({ outcome: result.finishReason });
+  readonly tokens = new Counter('longmind_http_tokens_total', 'Tokens by endpoint: in, of them cached, out.');
+
+  finished(result: GenerationResult, streamed: boolean, endpoint: string): void {
+    this.generations.inc({ endpoint, outcome: result.finishReason });
+    this.tokens.inc({ endpoint, kind: 'prompt' }, result.usage.promptTokens);
+    this.tokens.inc({ endpoint, kind: 'cached' }, result.usage.cachedTokens);
+    this.tokens.inc({ endpoint, kind: 'generated' }, result.usage.completionTokens);
     if (result.usage.promptTokens > 0) this.queue.observe(result.timings.queue / 1000);
     if (result.usage.completionTokens > 0) this.ttft.observe(result.timings.ttft / 1000);
     this.endToEnd.observe(result.timings.total / 1000);
@@ -24,14 +30,21 @@ export class ServerMetrics {
       this.interToken.observe(result.timings.perToken / 1000, result.usage.completionTokens - 1);
   }
 
-  failed(): void {
-    this.generations.inc({ outcome: 'error' });
+  embedded(usage: Usage, endpoint: string): void {
+    this.generations.inc({ endpoint, outcome: 'embedding' });
+    this.tokens.inc({ endpoint, kind: 'prompt' }, usage.promptTokens);
+    this.tokens.inc({ endpoint, kind: 'cached' }, usage.cachedTokens);
   }
 
-  render(info: EngineInfo, stats: EngineStats | null, inFlight: number): string {
+  failed(endpoint: string): void {
+    this.generations.inc({ endpoint, outcome: 'error' });
+  }
+
+  render(info: EngineInfo, stats: EngineStats | null, inFlight: number, traces: Tracing['counts'] | null): string {
     return [
       this.httpRequests.render(),
       this.generations.render(),
+      this.tokens.render(),
       this.queue.render(),
       this.ttft.render(),
       this.interToken.render(),
@@ -41,6 +54,12 @@ export class ServerMetrics {
       ]),
       sample('longmind_up', 'Whether the engine answers.', 'gauge', [[{}, stats ? 1 : 0]]),
       memory(info),
+      traces
+        ? sample('longmind_trace_spans_total', 'Spans sent to the OpenTelemetry collector, or lost.', 'counter', [
+            [{ outcome: 'exported' }, traces.exported],
+            [{ outcome: 'failed' }, traces.failed],
+          ])
+        : '',
       stats ? engine(stats) : '',
       sample('process_resident_memory_bytes', 'Resident set of the process.', 'gauge', [
         [{}, process.memoryUsage.rss()],

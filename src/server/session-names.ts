@@ -1,5 +1,5 @@
 /** Sessions as callers see them: those of the engine, and the created ones that hold nothing yet. */
-import { checkSessionId, errors, LongmindError, type SessionInfo } from '../index.js';
+import { checkSessionId, errors, type ForkOrigin, LongmindError, type SessionInfo } from '../index.js';
 import type { ServerContext } from './context.js';
 import type { ReservedName } from './reserved.js';
 
@@ -10,6 +10,7 @@ interface SessionJson {
   tokens: number;
   cached_tokens: number;
   last_used: number;
+  forked_from: ForkOrigin | null;
 }
 
 const usedJson = (s: SessionInfo): SessionJson => ({
@@ -19,6 +20,7 @@ const usedJson = (s: SessionInfo): SessionJson => ({
   tokens: s.tokens,
   cached_tokens: s.cachedTokens,
   last_used: Math.floor(s.lastUsed / 1000),
+  forked_from: s.forkedFrom,
 });
 
 const newJson = (n: ReservedName): SessionJson => ({
@@ -28,6 +30,7 @@ const newJson = (n: ReservedName): SessionJson => ({
   tokens: 0,
   cached_tokens: 0,
   last_used: Math.floor(n.created / 1000),
+  forked_from: null,
 });
 
 export class SessionNames {

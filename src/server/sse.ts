@@ -1,11 +1,20 @@
 /**
- * One stream of server-sent events. Knows whether its reader keeps up, tells when it does again, keeps silent streams
+ * One stream of events. Knows whether its reader keeps up, tells when it does again, keeps silent streams
  * open with comments, and cuts off a reader that takes nothing.
  */
 import type { FastifyReply } from 'fastify';
 import type { ServerTiming } from './context.js';
 
-export class SseWriter {
+/** How an API frames its streams. */
+export interface StreamStyle {
+  contentType: string;
+  /** What keeps a silent stream open; null: nothing that its readers would understand. */
+  ping: string | null;
+}
+
+export const sseStyle: StreamStyle = { contentType: 'text/event-stream; charset=utf-8', ping: ': ping\n\n' };
+
+export class StreamWriter {
   started = false;
   /** The reader is behind: hold text back until `onDrain`. */
   congested = false;
@@ -19,6 +28,7 @@ export class SseWriter {
   constructor(
     private readonly reply: FastifyReply,
     private readonly timing: ServerTiming,
+    private readonly style: StreamStyle = sseStyle,
   ) {
     this.#early = setTimeout(() => this.start(), timing.headersAfterMs);
     reply.raw.once('close', () => this.#clear());
@@ -33,7 +43,7 @@ export class SseWriter {
     this.reply.hijack();
     raw.writeHead(200, {
       ...(this.reply.getHeaders() as Record<string, string>),
-      'content-type': 'text/event-stream; charset=utf-8',
+      'content-type': this.style.contentType,
       'cache-control': 'no-cache',
       'x-accel-buffering': 'no',
     });
@@ -45,12 +55,16 @@ export class SseWriter {
       clearTimeout(this.#stall);
       this.onDrain();
     });
+    const { ping } = this.style;
+    if (ping === null) return;
     this.#ping = setInterval(() => {
-      if (!this.congested) this.write(': ping\n\n');
+      if (!this.congested) this.write(ping);
     }, this.timing.pingMs);
   }
 
   write(text: string): void {
+    // an empty chunk would be the last
+    if (text === '') return;
     this.start();
     const { raw } = this.reply;
     if (raw.destroyed) return;

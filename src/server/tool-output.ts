@@ -29,6 +29,13 @@ export async function tagTokens(engine: Engine): Promise<TagTokens> {
   return tags;
 }
 
+/** What calls are read with. */
+interface CallReading {
+  toolStyle: { format: ToolFormat };
+  toolTags: TagTokens;
+  engine: Pick<Engine, 'decode'>;
+}
+
 export class ToolOutput {
   readonly #parser: ToolCallParser;
   readonly #deltas: CallDelta[] = [];
@@ -38,6 +45,7 @@ export class ToolOutput {
   constructor(
     format: ToolFormat,
     private readonly tags: TagTokens,
+    private readonly idOf: (index: number) => string = callId,
   ) {
     this.#parser = new ToolCallParser(format);
   }
@@ -83,7 +91,7 @@ export class ToolOutput {
       else if (e.kind === 'call')
         this.#deltas.push({
           index: e.index,
-          id: callId(),
+          id: this.idOf(e.index),
           type: 'function',
           function: { name: e.name, arguments: '' },
         });
@@ -104,16 +112,15 @@ const callId = (): string => `call_${randomBytes(12).toString('hex')}`;
 
 /** The message of a whole answer. A call that was cut off is left out: its arguments satisfy no schema. */
 export function toolMessage(
-  result: GenerationResult,
-  format: ToolFormat,
-  tags: TagTokens,
-  decode: Engine['decode'],
+  result: Pick<GenerationResult, 'text' | 'tokenIds'>,
+  { toolStyle, toolTags: tags, engine }: CallReading,
+  idOf?: (index: number) => string,
 ): { text: string; calls: ApiCall[] } {
-  const output = new ToolOutput(format, tags);
+  const output = new ToolOutput(toolStyle.format, tags, idOf);
   if (tags.size === 0) output.pushText(result.text);
   else
     for (const part of splitAtTags(result.tokenIds, tags))
-      output.pushText(typeof part === 'string' ? part : decode(part));
+      output.pushText(typeof part === 'string' ? part : engine.decode(part));
   output.end();
   const { text, calls } = output.take();
   const whole: ApiCall[] = [];

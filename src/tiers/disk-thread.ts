@@ -10,6 +10,8 @@ export interface DiskWorkerData {
   crcs: Uint32Array;
   port: MessagePort;
   lock: LockHandle;
+  /** The program's own (DiskProgram). */
+  data: unknown;
 }
 
 export type DiskOrder =

@@ -3,9 +3,11 @@
  * It survives the process; see disk-layout.ts for what survives a crash. A disk that fails is never an error of a request:
  * what cannot be read is computed again, what cannot be written is not kept.
  */
-import { closeSync, mkdirSync } from 'node:fs';
+
+import { closeSync } from 'node:fs';
 import path from 'node:path';
 import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from 'node:worker_threads';
+import { makeFolder } from '../base/folders.js';
 import { type FileLock, HeldBy, takeLock } from '../base/lock.js';
 import { errors, formatBytes, LongmindError } from '../errors.js';
 import { openFile, prepareFile } from './disk-file.js';
@@ -26,8 +28,15 @@ export interface DiskTierOptions {
   onProblem?: (problem: string) => void;
   /** Something ended, for an engine that sleeps; not called by `poll`. */
   onWake?: () => void;
-  /** The thread's program; tests have one whose disk fails. */
-  program?: URL;
+  /** Tests and measurements have one whose disk fails. */
+  program?: DiskProgram;
+}
+
+/** What the disk's thread runs, as plain data. */
+export interface DiskProgram {
+  /** Address of a script that serves the disk (disk-thread.ts). */
+  script: string;
+  data: unknown;
 }
 
 const FILE = 'kv-cache.bin';
@@ -35,6 +44,8 @@ const LOCK = 'kv-cache.lock';
 /** After a failed write nothing is written for so long; doubles with each further one. */
 const FIRST_PAUSE_MS = 1000;
 const LONGEST_PAUSE_MS = 60_000;
+/** Who closes waits so long for a disk that does not answer. */
+const CLOSE_MS = 5000;
 
 type Done = (answer: DiskAnswer) => void;
 
@@ -49,6 +60,7 @@ export class DiskTier {
   #pausedUntil = 0;
   #pauseMs = 0;
   #ended = false;
+  #closed: Promise<void> | null = null;
 
   private constructor(
     readonly layout: DiskLayout,
@@ -60,15 +72,15 @@ export class DiskTier {
     this.found = scan.nodes;
     this.#stamp = scan.stamp;
     const { port1, port2 } = new MessageChannel();
-    const workerData: DiskWorkerData = { fd, layout, crcs: scan.crcs, port: port2, lock: lock.handle };
-    const program = options.program ?? new URL('./disk-worker.js', import.meta.url);
+    const { script, data } = options.program ?? { script: new URL('./disk-worker.js', import.meta.url), data: null };
+    const workerData: DiskWorkerData = { fd, layout, crcs: scan.crcs, port: port2, lock: lock.handle, data };
     this.#port = port1;
     this.#port.on('message', (a: DiskAnswer) => {
       this.#end(a);
       options.onWake?.();
     });
     this.#port.unref();
-    this.#worker = new Worker(program, { workerData, transferList: [port2], execArgv: [] });
+    this.#worker = new Worker(new URL(script), { workerData, transferList: [port2], execArgv: [] });
     this.#worker.unref();
     this.#worker.on('error', (e) => this.#fail(e));
     this.#worker.once('exit', () => this.#fail(new Error('the disk thread ended')));
@@ -88,7 +100,7 @@ export class DiskTier {
     let lock: FileLock | null = null;
     let fd = -1;
     try {
-      mkdirSync(dir, { recursive: true, mode: 0o700 });
+      makeFolder(dir, 0o700);
       const taken = takeLock(path.join(dir, LOCK));
       if (taken instanceof HeldBy) throw errors.cacheDiskInUse(dir, taken.holder);
       lock = taken;
@@ -141,13 +153,20 @@ export class DiskTier {
     }
   }
 
-  /** All that was ordered is on the disk then. */
-  async close(): Promise<void> {
+  /** All that was ordered is on the disk then, unless the disk does not answer within `patienceMs`: it is left behind. */
+  close(patienceMs: number = CLOSE_MS): Promise<void> {
+    this.#closed ??= this.#close(patienceMs);
+    return this.#closed;
+  }
+
+  async #close(patienceMs: number): Promise<void> {
     if (!this.#ended)
-      await new Promise<void>((resolve) => this.#send({ id: this.#nextId++, kind: 'sync' }, () => resolve()));
+      await within(patienceMs, new Promise((resolve) => this.#send({ id: this.#nextId++, kind: 'sync' }, resolve)));
     this.#ended = true;
     this.#port.close();
-    await this.#worker.terminate();
+    this.#endAll('the disk did not answer');
+    // a thread that is stuck in the system still uses both
+    if (!(await within(patienceMs, this.#worker.terminate()))) return;
     closeSync(this.fd);
     this.lock.release();
   }
@@ -181,8 +200,12 @@ export class DiskTier {
     if (this.#ended) return;
     this.#ended = true;
     this.options.onProblem?.(`the disk cache is not used any more: ${e.message}`);
-    for (const id of [...this.#waiting.keys()]) this.#end({ id, ok: false, ms: 0, error: e.message });
+    this.#endAll(e.message);
     this.options.onWake?.();
+  }
+
+  #endAll(error: string): void {
+    for (const id of [...this.#waiting.keys()]) this.#end({ id, ok: false, ms: 0, error });
   }
 
   /** A failed write makes a pause. */
@@ -199,4 +222,15 @@ export class DiskTier {
     this.#pauseMs = Math.min(LONGEST_PAUSE_MS, 2 * this.#pauseMs || FIRST_PAUSE_MS);
     this.#pausedUntil = performance.now() + this.#pauseMs;
   }
+}
+
+/** False: it has not happened in time, and is not waited for. */
+async function within(ms: number, happens: Promise<unknown>): Promise<boolean> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<false>((resolve) => {
+    timer = setTimeout(() => resolve(false), ms);
+  });
+  const inTime = await Promise.race([happens.then(() => true), late]);
+  clearTimeout(timer);
+  return inTime;
 }

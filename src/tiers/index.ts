@@ -1,2 +1,3 @@
-export { Mover } from './mover.js';
+export type { DiskProgram } from './disk-tier.js';
+export { type Disk, Mover } from './mover.js';
 export { Tiers } from './tiers.js';

@@ -7,6 +7,9 @@ import type { RestoreCost, TierOperations, TransferOrder } from '../cache/types.
 import type { KvTransfers, Transfer } from '../device/device.js';
 import type { DiskTier } from './disk-tier.js';
 
+/** What the mover needs of a disk. */
+export type Disk = Pick<DiskTier, 'writable' | 'poll' | 'read' | 'write' | 'erase'>;
+
 /** Buffers between disk and device take so much memory together, and are so many at least and at most. */
 const STAGING_BYTES = 64 * 2 ** 20;
 const MIN_STAGING = 4;
@@ -16,13 +19,16 @@ const PIECE_BYTES = 2 ** 30;
 /** Where nothing was measured: 2 GB/s from host memory, 500 MB/s from disk. */
 const FIRST_HOST_BYTES_PER_MS = 2e6;
 const FIRST_DISK_BYTES_PER_MS = 5e5;
+/** Who has not answered for so long counts as slow. */
+const LONG_SILENCE_MS = 1000;
+const OUTLIER = 8;
 
 export interface MoverOptions {
   kv: KvTransfers;
   /** Tokens of the longest sequence. */
   sessionLen: number;
   hostSlots: number;
-  disk: DiskTier | null;
+  disk: Disk | null;
 }
 
 interface DeviceCopy {
@@ -32,7 +38,7 @@ interface DeviceCopy {
 
 export class Mover {
   readonly #kv: KvTransfers;
-  readonly #disk: DiskTier | null;
+  readonly #disk: Disk | null;
   readonly #host: Uint8Array[];
   readonly #staging: Uint8Array[] = [];
   readonly #copies: DeviceCopy[] = [];
@@ -141,14 +147,14 @@ export class Mover {
   #loadFromDisk({ id, block, disk }: TransferOrder): void {
     const buffer = this.#staging.pop()!;
     const end = this.#rate.disk.begin();
-    const done = (ok: boolean) => {
-      end();
+    const done = (ok: boolean, ms: number) => {
+      end(ms);
       this.#staging.push(buffer);
       this.cache.orderDone(id, ok);
     };
-    this.#disk!.read(disk, buffer, ({ ok }) => {
-      if (ok) this.#copy(this.#kv.write(block, buffer), () => done(true));
-      else done(false);
+    this.#disk!.read(disk, buffer, ({ ok, ms }) => {
+      if (ok && this.cache.loadArrived(id)) this.#copy(this.#kv.write(block, buffer), () => done(true, ms));
+      else done(ok, ms);
     });
   }
 
@@ -188,22 +194,38 @@ function slices(kv: KvTransfers, count: number): Uint8Array[] {
   return all;
 }
 
-/** Time that one block takes of a place that serves one after another: from its order, or from the end of the one before. */
+/** What a block takes of a place that serves one after another. */
 class ServiceTime {
-  #lastEnd = 0;
+  #ms: number;
+  /** When those were asked for that have not come yet, oldest first; when the last one came. */
+  readonly #asked = new Set<{ at: number }>();
+  #lastCame = 0;
 
-  constructor(public ms: number) {}
+  constructor(first: number) {
+    this.#ms = first;
+  }
 
-  begin(): () => void {
-    const begun = performance.now();
-    return () => {
-      const now = performance.now();
-      this.ms += 0.2 * (now - Math.max(begun, this.#lastEnd) - this.ms);
-      this.#lastEnd = now;
+  /** Milliseconds. A place that has not answered for long takes at least so long. */
+  get ms(): number {
+    const [oldest] = this.#asked;
+    if (!oldest) return this.#ms;
+    const silent = performance.now() - Math.max(oldest.at, this.#lastCame);
+    return silent > LONG_SILENCE_MS ? Math.max(silent, this.#ms) : this.#ms;
+  }
+
+  /** Call what it returns when the block has come, with what it took if the place measured that itself. */
+  begin(): (ms?: number) => void {
+    const asked = { at: performance.now() };
+    this.#asked.add(asked);
+    return (ms = performance.now() - Math.max(asked.at, this.#lastCame)) => {
+      this.#asked.delete(asked);
+      this.#lastCame = performance.now();
+      // a single one that took far longer than the others says little of the next
+      this.#ms += 0.2 * (Math.min(ms, OUTLIER * this.#ms) - this.#ms);
     };
   }
 
   doubt(): void {
-    this.ms *= 0.99;
+    this.#ms *= 0.99;
   }
 }

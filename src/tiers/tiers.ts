@@ -5,7 +5,7 @@ import type { DiskSpace } from '../config.js';
 import type { Device, KvLayout } from '../device/device.js';
 import { errors, formatBytes } from '../errors.js';
 import type { TierInfo } from '../types.js';
-import { DiskTier } from './disk-tier.js';
+import { type DiskProgram, DiskTier } from './disk-tier.js';
 import { Mover, stagingBuffers } from './mover.js';
 
 export interface TiersOptions {
@@ -22,6 +22,8 @@ export interface TiersOptions {
   onProblem: (problem: string) => void;
   /** Something ended while the engine may sleep. */
   onWake: () => void;
+  /** Of the disk's thread, if it is not its own. */
+  diskProgram?: DiskProgram;
 }
 
 /** Transfers under way when the process is asked to end are waited for, but not for long. */
@@ -68,8 +70,8 @@ export class Tiers {
     const key = createHash('sha256')
       .update(JSON.stringify([model, kv, device.info.kernels]))
       .digest('hex');
-    const { onProblem, onWake } = options;
-    const tier = disk && DiskTier.open({ ...disk, blockBytes, blockLen: kv.blockLen, key, onProblem, onWake });
+    const { onProblem, onWake, diskProgram: program } = options;
+    const tier = disk && DiskTier.open({ ...disk, blockBytes, blockLen: kv.blockLen, key, onProblem, onWake, program });
     return new Tiers(device, tier, options);
   }
 

@@ -4,8 +4,11 @@ import type { TokenBytes } from '../types.js';
 import { charsToBytes } from './byte-chars.js';
 import { byteOf, Kind, type Vocabulary } from './vocabulary.js';
 
+/** What of a vocabulary says which bytes its tokens are. */
+type Spellings = Pick<Vocabulary, 'model' | 'tokens' | 'size' | 'kinds'>;
+
 /** `padTo`: ids up to there exist in the model, though not in the vocabulary; they stand for nothing. */
-export function makeTokenBytes(v: Vocabulary, padTo: number): TokenBytes {
+export function makeTokenBytes(v: Spellings, padTo: number): TokenBytes {
   const size = Math.max(v.size, padTo);
   const offsets = new Int32Array(size + 1);
   const special = new Uint8Array(size).fill(1);
@@ -24,7 +27,7 @@ export function makeTokenBytes(v: Vocabulary, padTo: number): TokenBytes {
 }
 
 /** Puts the token's bytes at `at`; returns their end. Unused tokens stand for nothing, special ones for their names. */
-function put(v: Vocabulary, id: number, out: Uint8Array, at: number): number {
+function put(v: Spellings, id: number, out: Uint8Array, at: number): number {
   const { bytes, starts, lengths } = v.tokens;
   const from = starts[id]!;
   const to = from + lengths[id]!;

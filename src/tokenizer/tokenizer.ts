@@ -3,6 +3,7 @@ import { errors } from '../errors.js';
 import type { StreamDecoder, TokenBytes } from '../types.js';
 import { BpeEncoder } from './bpe.js';
 import { decodeTokens, TokenDecoder } from './decoder.js';
+import { createJsonTokenizer, isJsonTokenizer } from './json/tokenizer.js';
 import { metadataFlag, metadataString, metadataStrings } from './metadata.js';
 import { packStrings, unpackString } from './packed.js';
 import { createPreTokenizer, type PreTokenizer } from './pre-tokenizer.js';
@@ -19,6 +20,7 @@ interface TokenizerOptions {
 
 /** @throws LongmindError bad_tokenizer */
 export function createTokenizer(metadata: Metadata, options: TokenizerOptions = {}): Tokenizer {
+  if (isJsonTokenizer(metadata)) return createJsonTokenizer(metadata, options.modelVocab ?? 0);
   const vocabulary = readVocabulary(metadata);
   const warnings: string[] = [];
   if (vocabulary.model === 'llama') return sentencePiece(metadata, vocabulary, options, warnings);

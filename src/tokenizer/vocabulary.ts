@@ -14,7 +14,7 @@ export interface TextEncoder {
 export const Kind = { undefined: 0, normal: 1, unknown: 2, control: 3, userDefined: 4, unused: 5, byte: 6 } as const;
 
 /** Tokens that end a turn or a text, whatever the file calls them. */
-const END_TEXTS = [
+export const END_TEXTS = [
   '<|eot_id|>',
   '<|im_end|>',
   '<|end|>',
@@ -138,7 +138,8 @@ function readSpecial(metadata: Metadata, model: Vocabulary['model'], size: numbe
   };
 }
 
-function endTokens(special: SpecialIds, ends: number[]): number[] {
+/** `ends`: ids of END_TEXTS, -1 where there is none. */
+export function endTokens(special: Pick<SpecialIds, 'eos' | 'eot'>, ends: readonly number[]): number[] {
   const all = new Set(ends.filter((id) => id >= 0));
   for (const id of [special.eos, special.eot]) if (id !== null) all.add(id);
   // OpenAI's harmony format ends messages with <|end|>, and answers with <|return|> or <|call|>

@@ -2,7 +2,7 @@
  * GGUF v2 and v3: metadata and the table of tensors, never the tensors' bytes. Every length, count and offset is checked
  * against the file's size before it is used. Format: ggml/docs/gguf.md.
  */
-import { closeSync, fstatSync, openSync } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync } from 'node:fs';
 import { errors } from '../errors.js';
 import type { TensorInfo } from '../types.js';
 import { GGML_TYPES } from './ggml-types.js';
@@ -37,7 +37,7 @@ const MIN_TENSOR = 8 + 4 + 4 + 8;
 export function readGguf(path: string): GgufFile {
   let fd: number;
   try {
-    fd = openSync(path, 'r');
+    fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch (e) {
     const { code, message } = e as NodeJS.ErrnoException;
     throw code === 'ENOENT' || code === 'ENOTDIR' ? errors.fileMissing(path) : errors.io(`reading '${path}'`, message);

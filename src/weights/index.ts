@@ -5,4 +5,5 @@ export {
   type ModelConfig,
   readModelConfig,
 } from './model-config.js';
+export { fingerprintOf, type ModelFiles, openModel, weightsKeyOf } from './open.js';
 export { StringList } from './string-list.js';

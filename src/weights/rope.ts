@@ -1,90 +1,77 @@
-/** Inverse frequencies of rotary positions (Su et al. 2021), with the scalings that llama files use. */
-import { closeSync, openSync, readSync } from 'node:fs';
+/** Inverse frequencies of rotary positions (Su et al. 2021), with the scalings that models use. */
 import { errors } from '../errors.js';
-import type { TensorInfo } from '../types.js';
-import type { GgufFile } from './gguf.js';
-import type { Keys } from './keys.js';
+import type { RopeConfig } from '../types.js';
 
-export interface Rope {
-  /** Leading dimensions of a head that are rotated. */
-  dims: number;
-  freqBase: number;
-  /** Pairs (i, i + dims/2) instead of (2i, 2i+1). */
-  neox: boolean;
-  /** (dims / 2), scaled: angle = position × inverse frequency. */
-  inverseFrequencies: Float32Array;
-  /** Multiplies cos and sin. */
-  magnitude: number;
-  scaling: 'none' | 'linear' | 'llama3';
+export interface Rope extends RopeConfig {
+  scaling: 'none' | RopeScaling['kind'];
 }
 
-const FREQUENCIES = 'rope_freqs.weight';
+export type RopeScaling =
+  | { kind: 'linear'; factor: number }
+  /** Llama 3.1: long waves are slowed by `factor`, short ones are kept, those between are blended. */
+  | { kind: 'llama3'; factor: number; low: number; high: number; context: number }
+  /** Peng et al. 2023. `magnitude`: null = 0.1 · ln(factor) + 1. */
+  | {
+      kind: 'yarn';
+      factor: number;
+      context: number;
+      betaFast: number;
+      betaSlow: number;
+      truncate: boolean;
+      magnitude: number | null;
+    }
+  /** A divisor of its own for each frequency (Ding et al. 2024, and what GGUF files of Llama 3.1 hold). */
+  | { kind: 'longrope' | 'factors'; factors: ArrayLike<number>; magnitude: number };
 
-export function readRope(gguf: GgufFile, keys: Keys, headDim: number): Rope {
-  const dims = keys.integer('rope.dimension_count', headDim, 2, headDim);
-  if (dims % 2 !== 0) throw errors.badGguf(gguf.path, `rope.dimension_count is ${dims}, which is odd`);
-  const freqBase = keys.positive('rope.freq_base', 10000);
+/** @throws unsupported_model where the scaling does not fit `dims` */
+export function makeRope(dims: number, freqBase: number, neox: boolean, ...scalings: RopeScaling[]): Rope {
   const inverse = Float64Array.from({ length: dims / 2 }, (_, i) => freqBase ** ((-2 * i) / dims));
-  const scaling = scale(gguf, keys, inverse);
-  return { dims, freqBase, neox: false, inverseFrequencies: Float32Array.from(inverse), magnitude: 1, scaling };
+  let magnitude = 1;
+  for (const s of scalings) magnitude *= scale(inverse, s, dims, freqBase);
+  const scaling = scalings[0]?.kind ?? 'none';
+  return { dims, freqBase, neox, inverseFrequencies: Float32Array.from(inverse), magnitude, scaling };
 }
 
-/** Divides the inverse frequencies in place. */
-function scale(gguf: GgufFile, keys: Keys, inverse: Float64Array): Rope['scaling'] {
-  const type = keys.text('rope.scaling.type', 'none');
-  const factor = keys.positive('rope.scaling.factor', keys.positive('rope.scale_linear', 1));
-  const tensor = gguf.tensors.get(FREQUENCIES);
-  if (tensor) {
-    const factors = readF32(gguf, tensor, inverse.length);
-    for (let i = 0; i < inverse.length; i++) inverse[i]! /= factors[i]!;
-    if (type === 'linear') divide(inverse, factor);
-    return 'llama3';
+/** Scales the inverse frequencies in place; returns what cos and sin are multiplied with. */
+function scale(inverse: Float64Array, s: RopeScaling, dims: number, freqBase: number): number {
+  switch (s.kind) {
+    case 'linear':
+      for (let i = 0; i < inverse.length; i++) inverse[i]! /= s.factor;
+      return 1;
+    case 'llama3':
+      llama3(inverse, s);
+      return 1;
+    case 'yarn':
+      yarn(inverse, s, dims, freqBase);
+      return s.magnitude ?? (s.factor > 1 ? 0.1 * Math.log(s.factor) + 1 : 1);
+    default:
+      if (s.factors.length !== inverse.length)
+        throw errors.unsupportedModel(
+          `its positions have ${s.factors.length} factors for ${inverse.length} frequencies`,
+        );
+      for (let i = 0; i < inverse.length; i++) inverse[i]! /= s.factors[i]!;
+      return s.magnitude;
   }
-  if (type === 'linear' || (type === 'none' && factor !== 1)) {
-    divide(inverse, factor);
-    return factor === 1 ? 'none' : 'linear';
-  }
-  if (type === 'llama3') {
-    llama3(inverse, factor, keys);
-    return 'llama3';
-  }
-  if (type === 'none') return 'none';
-  throw errors.unsupportedModel(`its positions are scaled by '${type}' (supported: none, linear, llama3)`);
 }
 
-function divide(inverse: Float64Array, factor: number): void {
-  for (let i = 0; i < inverse.length; i++) inverse[i]! /= factor;
-}
-
-/** Llama 3.1: long waves are slowed by `factor`, short ones are kept, those between are blended. */
-function llama3(inverse: Float64Array, factor: number, keys: Keys): void {
-  const low = keys.positive('rope.scaling.low_freq_factor', 1);
-  const high = keys.positive('rope.scaling.high_freq_factor', 4);
-  const context = keys.positive('rope.scaling.original_context_length', 8192);
+function llama3(inverse: Float64Array, s: Extract<RopeScaling, { kind: 'llama3' }>): void {
   for (let i = 0; i < inverse.length; i++) {
-    const turns = (context * inverse[i]!) / (2 * Math.PI);
-    const smooth = high === low ? Number(turns >= high) : Math.min(1, Math.max(0, (turns - low) / (high - low)));
-    inverse[i]! *= smooth + (1 - smooth) / factor;
+    const turns = (s.context * inverse[i]!) / (2 * Math.PI);
+    const smooth =
+      s.high === s.low ? Number(turns >= s.high) : Math.min(1, Math.max(0, (turns - s.low) / (s.high - s.low)));
+    inverse[i]! *= smooth + (1 - smooth) / s.factor;
   }
 }
 
-function readF32(gguf: GgufFile, tensor: TensorInfo, count: number): Float32Array {
-  if (tensor.type !== 'F32' || tensor.shape[0] !== count || tensor.byteLength !== 4 * count) {
-    const shape = tensor.shape.join(', ');
-    throw errors.badGguf(
-      gguf.path,
-      `tensor '${tensor.name}' is ${tensor.type} (${shape}), the model needs F32 (${count})`,
-    );
+/** Waves of more turns than betaFast are kept, those of fewer than betaSlow slowed, and between them it goes over evenly. */
+function yarn(inverse: Float64Array, s: Extract<RopeScaling, { kind: 'yarn' }>, dims: number, freqBase: number): void {
+  const at = (turns: number): number => (dims * Math.log(s.context / (turns * 2 * Math.PI))) / (2 * Math.log(freqBase));
+  const [from, to] = [at(s.betaFast), at(s.betaSlow)];
+  const low = Math.max(s.truncate ? Math.floor(from) : from, 0);
+  const top = Math.min(s.truncate ? Math.ceil(to) : to, dims - 1);
+  const high = top === low ? low + 0.001 : top;
+  for (let i = 0; i < inverse.length; i++) {
+    const slowed = Math.min(1, Math.max(0, (i - low) / (high - low)));
+    inverse[i]! *= 1 - slowed + slowed / s.factor;
   }
-  const bytes = Buffer.alloc(tensor.byteLength);
-  const fd = openSync(gguf.path, 'r');
-  try {
-    readSync(fd, bytes, 0, bytes.length, tensor.offset);
-  } finally {
-    closeSync(fd);
-  }
-  const values = Float32Array.from({ length: count }, (_, i) => bytes.readFloatLE(4 * i));
-  if (!values.every((x) => x > 0 && Number.isFinite(x)))
-    throw errors.badGguf(gguf.path, `tensor '${tensor.name}' holds values that are not positive`);
-  return values;
 }

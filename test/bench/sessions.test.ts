@@ -1,6 +1,10 @@
 import assert from 'node:assert/strict';
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import { test } from 'node:test';
 import { compareSessions, type OpenEngine } from '../../src/bench/sessions/compare.js';
+import { compareDisk } from '../../src/bench/sessions/disk.js';
 import { compareJournal } from '../../src/bench/sessions/journal.js';
 import { blocksForAll, blocksForOne, type LoadOptions, planLoad } from '../../src/bench/sessions/load.js';
 import { sweepSessions } from '../../src/bench/sessions/sweep.js';
@@ -105,4 +109,20 @@ test('Poisson arrivals: every turn is answered, the answers are those of the clo
   const poisson = await sweepSessions(open, { ...o, rate: 200 });
   assert.equal(poisson.points[0]!.run.turns, 24);
   assert.equal(poisson.answersSha256, closed.answersSha256);
+});
+
+test('with and without a disk: KV that left the device comes back instead of being computed, the same answers', async () => {
+  const folder = mkdtempSync(path.join(tmpdir(), 'longmind-disk-bench-'));
+  try {
+    const o = { ...load, sessionLen: 256, share: 0.25, rounds: 1, folder };
+    const { rows, sameAnswers } = await compareDisk(open, o);
+    const [without, disk] = rows.map((r) => r.run);
+    assert.equal(sameAnswers, true);
+    assert.ok(without!.recomputedTokens > 0 && without!.restoredTokens === 0);
+    assert.ok(disk!.recomputedTokens + disk!.restoredTokens > 0);
+    assert.equal(rows[0]!.speedup, 1);
+    assert.deepEqual(readdirSync(folder), [], 'nothing is left');
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
 });

@@ -137,8 +137,10 @@ export function run(world: World, c: Command): void {
   else if (c.op === 'device') world.grants = c.grants;
   else if (c.op === 'evict') world.evict(c.count);
   else if (c.op === 'orders') world.mover?.take(c.max);
-  else if (c.op === 'read') world.mover?.read(c.which);
-  else if (c.op === 'ends') for (let n = 0; n < c.count; n++) world.mover?.end(c.which + n, c.ok);
+  else if (c.op === 'read') {
+    world.mover?.read(c.which);
+    world.mover?.arrive(c.which);
+  } else if (c.op === 'ends') for (let n = 0; n < c.count; n++) world.mover?.end(c.which + n, c.ok);
   else if (world.sequences.length > 0) runOn(world, world.sequences[c.who % world.sequences.length]!, c);
 }
 

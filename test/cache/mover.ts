@@ -21,6 +21,8 @@ interface Pending {
   /** What the source held when the order was handed out. */
   source: Text;
   copy: Omit<Copy, 'text'> | null;
+  /** A load from disk has asked for its block. */
+  arrived?: boolean;
 }
 
 export class FakeMover {
@@ -45,13 +47,29 @@ export class FakeMover {
   }
 
   #begin(order: TransferOrder): void {
-    const { kind, host, disk, block } = order;
+    const { kind, host, disk } = order;
     if (kind === 'forget') this.disk.delete(disk);
     if (kind === 'demote') this.disk.delete(disk);
     if (kind === 'save') (host === -1 ? this.disk : this.host).delete(Math.max(host, disk));
     this.pending.push({ order, source: this.#source(order), copy: kind === 'forget' ? null : this.#about(order.node) });
-    if (kind === 'load')
-      for (let i = 0; i < this.#blockLen; i++) this.memory[this.#at(block) + i] = `loading ${order.id}`;
+    if (kind === 'load' && host !== -1) this.#spoil(order);
+  }
+
+  /** From now on the block is the order's. */
+  #spoil({ id, block }: TransferOrder): void {
+    for (let i = 0; i < this.#blockLen; i++) this.memory[this.#at(block) + i] = `loading ${id}`;
+  }
+
+  /** One of the loads from disk has its bytes, and goes on. False: nobody waits for them. */
+  arrive(which: number): void {
+    const loads = this.pending.filter((p) => p.order.kind === 'load' && p.order.host === -1 && !p.arrived);
+    if (loads.length > 0) this.#arrive(loads[which % loads.length]!);
+  }
+
+  #arrive(load: Pending): void {
+    load.arrived = true;
+    if (this.manager.loadArrived(load.order.id)) this.#spoil(load.order);
+    else load.order.block = -1;
   }
 
   #about(node: number): Omit<Copy, 'text'> {
@@ -59,7 +77,7 @@ export class FakeMover {
     const tokens = new Int32Array(manager.config.sessionLen);
     const end = manager.prefixTokens(node, tokens);
     let root = node;
-    while (root >= 0) root = manager.tiers!.nodes.parent(root);
+    while (root >= 0) root = manager.tiers!.lower.nodes.parent(root);
     return { namespace: manager.namespaceOf(node), root, tokens: [...tokens.subarray(0, end)] };
   }
 
@@ -96,14 +114,19 @@ export class FakeMover {
   }
 
   /** Ends one of the orders under way. */
-  end(which: number, ok: boolean): void {
+  end(which: number, succeeds: boolean): void {
     if (this.pending.length === 0) return;
     const [ended] = this.pending.splice(which % this.pending.length, 1) as [Pending];
     const { order, source, copy } = ended;
-    const { kind, host, disk, block } = order;
+    const { kind, host, disk } = order;
+    // another load of the same slot found out meanwhile that the copy is bad
+    const lost = kind === 'load' && host === -1 && !this.disk.has(disk);
+    const ok = succeeds && !lost;
+    if (kind === 'load' && host === -1 && ok && !ended.arrived) this.#arrive(ended);
+    const { block } = order;
     // a load found out meanwhile that the copy is bad
     const bad = kind === 'demote' && !this.host.has(host);
-    if (copy && !bad && !(kind === 'save' && block === -1)) {
+    if (copy && !bad && !lost && !(kind === 'save' && block === -1)) {
       const length = this.#length(ended);
       assert.deepEqual(
         this.#source(order).slice(0, length),
@@ -111,7 +134,8 @@ export class FakeMover {
         `the source of a ${kind} was written`,
       );
     }
-    if (kind === 'load') this.#endLoad(order, source, ok);
+    const written = kind === 'load' && block !== -1 && (host !== -1 || ended.arrived);
+    if (written) this.#endLoad(order, source, ok);
     else if (kind === 'save' && ok)
       (host === -1 ? this.disk : this.host).set(Math.max(host, disk), { ...copy!, text: source });
     else if (kind === 'demote' && ok && !bad) this.disk.set(disk, { ...copy!, text: source });
@@ -142,7 +166,7 @@ export class FakeMover {
 
   /** How many tokens of a text lie in good copies below, from `from` on without a gap. */
   reach(tokens: readonly number[], root: number, from: number, limit: number): number {
-    const { host, disk } = this.manager.tiers!;
+    const { host, disk } = this.manager.tiers!.lower;
     const known = (place: typeof host) => (entry: [number, Copy]) => place.good[entry[0]] === 1;
     const copies = [...[...this.host].filter(known(host)), ...[...this.disk].filter(known(disk))].map(
       ([, copy]) => copy,

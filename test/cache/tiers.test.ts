@@ -435,3 +435,27 @@ test('slots that are no numbers are refused', () => {
   ])
     assert.throws(() => new World({ tiers }), LongmindError);
 });
+
+test('a disk that does not answer keeps no block: given up, its loads end late, for nobody, and are begun anew for who comes again', () => {
+  const w = world({ blocks: 6 });
+  const r = session(w, text(15));
+  away(w, r);
+  w.restore(r, 1);
+  w.mover!.take(Infinity);
+  const late = w.mover!.pending.splice(0);
+  assert.equal(late.length, 4);
+  assert.equal(w.manager.available(), 2);
+  w.release(r, 'keep');
+  assert.equal(w.manager.available(), 6, 'the blocks are free');
+  w.check();
+  const other = session(w, text(24, 50));
+  serve(w, other);
+  w.release(other, 'drop');
+  assert.equal(back(w, r), 14, 'the disk answers again');
+  w.release(r, 'keep');
+  w.mover!.pending.push(...late);
+  w.mover!.drain();
+  w.check();
+  assert.equal(w.manager.ordersOutstanding(), 0);
+  assert.equal(w.manager.stats().tiers!.disk.used, w.mover!.disk.size);
+});

@@ -217,7 +217,7 @@ export class World {
     // of parts of a block it looks at the longest only, which may not be there yet
     const whole = Math.max(computed, below - (below % blockLen));
     assert.ok(computed + tokens >= whole, `${tokens} after ${computed} restorable, but ${whole} tokens lie below`);
-    const onItsWay = t.target.some((b) => b !== -1) || t.blockOf.some((b) => b !== -1);
+    const onItsWay = t.lower.target.some((b) => b !== -1) || t.lower.blockOf.some((b) => b !== -1);
     if (!onItsWay) assert.ok(computed + tokens <= below, `${tokens} after ${computed} restorable, ${below} lie below`);
   }
 
@@ -308,7 +308,7 @@ export class World {
     const { blocks } = manager.stats();
     assert.equal(blocks.free + blocks.cached + blocks.active, blocks.total);
     assert.ok(blocks.grown <= this.granted);
-    const loading = manager.tiers ? manager.tiers.target.reduce((n, b) => n + Number(b !== -1), 0) : 0;
+    const loading = manager.tiers ? manager.tiers!.lower.target.reduce((n, b) => n + Number(b !== -1), 0) : 0;
     if (this.sequences.every((r) => !r.active)) assert.equal(blocks.active, loading, 'idle, but blocks are active');
     assert.equal(manager.stats().sequences.total, this.sequences.length);
     for (const r of this.sequences) {
@@ -327,17 +327,17 @@ export class World {
   #checkBelow(mover: FakeMover): void {
     const t = this.manager.tiers!;
     for (const [place, held] of [
-      [t.host, mover.host],
-      [t.disk, mover.disk],
+      [t.lower.host, mover.host],
+      [t.lower.disk, mover.disk],
     ] as const) {
       for (let slot = 0; slot < place.slots; slot++) {
         if (place.good[slot] === 0) continue;
         const n = place.node[slot]!;
         const tokens = new Int32Array(this.config.sessionLen);
         const end = this.manager.prefixTokens(n, tokens);
-        for (let p = t.nodes.start(n); p < end; p++) {
+        for (let p = t.lower.nodes.start(n); p < end; p++) {
           assert.equal(
-            held.get(slot)?.text[p - t.nodes.start(n)],
+            held.get(slot)?.text[p - t.lower.nodes.start(n)],
             textOf(tokens, p + 1),
             `slot ${slot}, position ${p}`,
           );

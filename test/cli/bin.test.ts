@@ -64,6 +64,41 @@ test('a checkout is built when its sources are newer, and only then', async (t) 
   assert.equal(runIn(folder).stderr, 'building dist/ …\n');
 });
 
+test('what a checkout is built of is built first, and again when it changes', async (t) => {
+  const folder = await folderWith(t, {
+    'tsconfig.json': '{}',
+    'src/a.ts': '',
+    'packages/words/package.json': '{"name":"words","type":"module","exports":"./dist/index.js"}',
+    'packages/words/tsconfig.json': '{}',
+    'packages/words/src/index.ts': '',
+    'packages/README.md': 'no package',
+    // as tsc: the root cannot be built without its package
+    'node_modules/typescript/package.json': '{}',
+    'node_modules/typescript/bin/tsc': `
+      const { existsSync, mkdirSync, writeFileSync } = require('node:fs');
+      const at = process.argv[process.argv.indexOf('-p') + 1];
+      const words = 'packages/words/dist/index.js';
+      if (at.endsWith('words')) {
+        mkdirSync('packages/words/dist', { recursive: true });
+        writeFileSync(words, 'export default ' + Date.now());
+      } else {
+        if (!existsSync(words)) process.exit(2);
+        mkdirSync('dist/src/cli', { recursive: true });
+        writeFileSync('dist/src/cli/run.js',
+          'export const run = async () => (console.log((await import(new URL("../../../' + words + '", import.meta.url))).default), 3);');
+      }`,
+  });
+  const first = runIn(folder);
+  assert.deepEqual([first.stderr, first.status], ['building dist/ …\n', 3]);
+  const again = runIn(folder);
+  assert.deepEqual([again.stderr, again.stdout, again.status], ['', first.stdout, 3]);
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  await writeFile(join(folder, 'packages', 'words', 'src', 'index.ts'), '// changed');
+  const second = runIn(folder);
+  assert.deepEqual([second.stderr, second.status], ['building dist/ …\n', 3]);
+  assert.notEqual(second.stdout, first.stdout);
+});
+
 test('a version of Node that is too old is told plainly', async (t) => {
   const old = "Object.defineProperty(process, 'versions', { value: { ...process.versions, node: '18.20.1' } })";
   const preload = ['--import', `data:text/javascript,${encodeURIComponent(old)}`];

@@ -313,7 +313,7 @@ test('bench: a comparison opens engines with its own sizes over the given option
   assert.deepEqual(asked, [
     { model: 'a.gguf', threads: 1, cacheMaxEntryCount: 5, enablePrefixCaching: false, sessionLen: 64 },
   ]);
-  for (const which of ['--compare', '--sweep', '--compare-journal'])
+  for (const which of ['--compare', '--sweep', '--compare-disk', '--compare-journal'])
     assert.equal((await longmind(['bench', 'sessions', which, '--seed', '13'])).code, 1);
 });
 

@@ -5,6 +5,7 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { after, describe, it } from 'node:test';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import { buildNativeLibrary } from '../../src/device/cpu/build.js';
 import { ABI } from '../../src/device/cpu/layout.js';
 import { cpuQuota, defaultThreads, memoryFree } from '../../src/device/cpu/machine.js';
@@ -13,15 +14,22 @@ import { loadNative } from '../../src/device/cpu/native.js';
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'longmind-build-'));
 after(() => fs.rmSync(folder, { recursive: true, force: true }));
 
-/** Runs buildNativeLibrary in a process that finds only the programs in `bin`. */
-function build(into: string, bin: string): { path?: string; code?: string; message?: string } {
-  const url = new URL('../../src/device/cpu/build.js', import.meta.url).href;
+const dist = fileURLToPath(new URL('../../src/', import.meta.url));
+
+/** Runs buildNativeLibrary, of the code in `from`, in a process that finds only the programs in `bin`. */
+function build(
+  into: string | undefined,
+  bin: string,
+  from = dist,
+  env: Record<string, string> = {},
+): { path?: string; code?: string; message?: string } {
+  const url = pathToFileURL(path.join(from, 'device/cpu/build.js')).href;
   const script = `import { buildNativeLibrary } from ${JSON.stringify(url)};
     try { console.log(JSON.stringify({ path: buildNativeLibrary(undefined, ${JSON.stringify(into)}) })); }
     catch (e) { console.log(JSON.stringify({ code: e.code, message: e.message })); }`;
   const r = spawnSync(process.execPath, ['--input-type=module', '-e', script], {
     encoding: 'utf8',
-    env: { PATH: bin },
+    env: { PATH: bin, ...env },
   });
   return JSON.parse(r.stdout) as ReturnType<typeof build>;
 }
@@ -66,6 +74,24 @@ describe('the native library', () => {
     const copy = path.join(folder, path.basename(built));
     fs.copyFileSync(built, copy);
     assert.equal(build(folder, empty).path, copy);
+  });
+
+  it('without a compiler and with no folder that can be written: what came with the installation is used', () => {
+    const installed = path.join(folder, 'installed');
+    const code = path.join(installed, 'dist/src');
+    for (const part of ['base', 'device/cpu', 'device', 'errors.js', 'types.js'])
+      fs.cpSync(path.join(dist, part), path.join(code, part), { recursive: true });
+    fs.writeFileSync(path.join(installed, 'package.json'), '{"type": "module"}');
+    fs.cpSync(path.join(dist, '../../native/cpu'), path.join(installed, 'native/cpu'), {
+      recursive: true,
+      filter: (f) => path.basename(f) !== 'build',
+    });
+    const nowhere = { XDG_CACHE_HOME: '/proc/none', TMPDIR: '/proc/none' };
+    assert.equal(build(undefined, empty, code, nowhere).code, 'native_unavailable');
+    const shipped = path.join(installed, 'native/cpu/build', path.basename(built));
+    fs.mkdirSync(path.dirname(shipped));
+    fs.copyFileSync(built, shipped);
+    assert.equal(build(undefined, empty, code, nowhere).path, shipped);
   });
 
   it('a compiler that fails: its own words, and nothing left behind', () => {

@@ -103,6 +103,20 @@ for (const type of ['Q4_0', 'Q4_K', 'Q5_K', 'Q6_K']) {
 for (const bits of [8, 4] as const) {
   describe(`the same bits, KV in ${bits} bits`, () => checks({ type: 'Q8_0', layers: 2 }, { bits }));
 }
+const rope = {
+  dims: 32,
+  freqBase: 10_000,
+  neox: true,
+  magnitude: 1,
+  inverseFrequencies: Float32Array.from({ length: 16 }, (_, i) => 10_000 ** ((-2 * i) / 32)),
+};
+for (const bits of [16, 8] as const) {
+  describe(`the same bits, sliding windows and bounds, KV in ${bits} bits`, () => {
+    const perLayer = [5, 40, 290].map((window, i) => ({ rope: i === 1 ? null : rope, window }));
+    const flags = { perLayer, attentionSoftcap: 4, logitSoftcap: 9, norms: 'both', qkNorm: 'head' } as const;
+    checks({ type: 'Q8_0', layers: 3, flags: { ...flags, activation: 'geluTanh', residualScale: 0.3 } }, { bits });
+  });
+}
 describe('the same bits, other head shapes', () => {
   checks({ type: 'Q8_0', layers: 1, heads: 9, kvHeads: 3, headDim: 64 }, {});
 });

@@ -66,6 +66,17 @@ for (const isa of availableIsas(native)) {
           assert.ok(error < 1e-5, `${n} columns: relative error ${error}`);
         }
       });
+      it(`${type}: a column has the same bits in company of 0 to 13 others`, () => {
+        const runner = new Runner(product(type, 'F32', inputs, 83), { isa, maxTokens: 64 });
+        const tokens = sequence(14, 3, 83);
+        const rows = (n: number) =>
+          runner.logits([{ slot: 0, position: 0, tokens: tokens.slice(0, n), logits: 'all' }]);
+        const reference = rows(14);
+        for (let n = 1; n < 14; n++) for (const [i, row] of rows(n).entries()) assert.deepEqual(row, reference[i]);
+        const alone = runner.logits([{ slot: 0, position: 13, tokens: tokens.slice(13) }]);
+        assert.deepEqual(alone[0], reference[13]);
+        runner.close();
+      });
       it(`${type}: end points of the quants do not saturate`, () => {
         const error = worstError(product(type, 'F32', inputs, 48, true), 12, isa);
         assert.ok(error < 1e-5, `relative error ${error}`);

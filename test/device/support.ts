@@ -177,8 +177,36 @@ function tensorShapes(c: LlamaConfig): { name: string; shape: number[] }[] {
     add('ffn_gate', c.dim, c.ffDim);
     add('ffn_up', c.dim, c.ffDim);
     add('ffn_down', c.ffDim, c.dim);
+    addFlagged(c, shapes, l);
   }
   return shapes;
+}
+
+/** What the flags of a family add to a layer, and what they leave out. */
+function addFlagged(c: LlamaConfig, shapes: { name: string; shape: number[] }[], layer: number): void {
+  const { norms = 'pre', qkNorm = 'none', biases } = c.flags ?? {};
+  const add = (name: string, shape: number) => shapes.push({ name: `blk.${layer}.${name}`, shape: [shape] });
+  const drop = (name: string) => {
+    const at = shapes.findIndex((s) => s.name === `blk.${layer}.${name}`);
+    shapes.splice(at, 1);
+  };
+  const [q, kv] = [c.heads * c.headDim, c.kvHeads * c.headDim];
+  if (norms !== 'pre') for (const name of ['post_attention_norm', 'post_ffw_norm']) add(`${name}.weight`, c.dim);
+  if (norms === 'post') for (const name of ['attn_norm', 'ffn_norm']) drop(`${name}.weight`);
+  if (qkNorm !== 'none') {
+    add('attn_q_norm.weight', qkNorm === 'head' ? c.headDim : q);
+    add('attn_k_norm.weight', qkNorm === 'head' ? c.headDim : kv);
+  }
+  if (biases?.qkv)
+    for (const [name, n] of [
+      ['q', q],
+      ['k', kv],
+      ['v', kv],
+    ] as const)
+      add(`attn_${name}.bias`, n);
+  if (biases?.output) add('attn_output.bias', c.dim);
+  if (biases?.gateUp) for (const name of ['gate', 'up']) add(`ffn_${name}.bias`, c.ffDim);
+  if (biases?.down) add('ffn_down.bias', c.dim);
 }
 
 export interface RunnerOptions extends Partial<Omit<LoadOptions, 'limits' | 'kv'>> {

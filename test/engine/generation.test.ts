@@ -14,7 +14,7 @@ const end = {
   acceptedDraftTokens: 0,
   completionTokens: 3,
 };
-const finished = { ...end, stopString: null, queueMs: 0 };
+const finished = { ...end, stopString: null, queueMs: 0, restoredTokens: 0, recomputedTokens: 0 };
 
 function open(): { generation: RunningGeneration; aborts: () => number } {
   let aborts = 0;

@@ -16,7 +16,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { test } from 'node:test';
 import { createJournal, type JournalOptions } from '../../src/journal/journal.js';
-import { crc32c, replay } from '../../src/journal/journal-format.js';
+import { compacted, crc32c, replay, type SavedMark } from '../../src/journal/journal-format.js';
 
 const FILE = 'sessions.journal';
 
@@ -56,6 +56,53 @@ test('sessions come back after a restart: appended, rewound, dropped, of several
     ['one', 0, [1, 2, 30, 40]],
     ['zwei 🎈', 0, [4]],
   ]);
+});
+
+test('turns with names come back: with their session only, rewound with it, and as they were when the file is compacted', async (t) => {
+  const options = { dir: folder(t), fingerprint: 'model a' };
+  const j = createJournal(options);
+  const mark = (name: string, end: number, head = 'tools ✂'): SavedMark => ({
+    name,
+    prompt: end - 1,
+    end,
+    cachedTokens: 0,
+    finishReason: 'stop',
+    note: `{"of":"${name} 🎈"}`,
+    head,
+    own: true,
+  });
+  const marks = [mark('one', 2), mark('two', 4), mark('three', 6, 'others')];
+  j.append('a', 7, 0, [1, 2]);
+  j.mark('a', 7, marks[0]!);
+  j.append('a', 7, 2, [3, 4]);
+  j.mark('a', 7, marks[1]!, marks[0]);
+  j.append('a', 7, 4, [5, 6]);
+  j.mark('a', 7, marks[2]!, marks[1]);
+  j.append('b', 7, 0, [1, 2]);
+  j.mark('b', 7, mark('gone', 2));
+  j.append('b', 7, 1, [9]);
+  j.mark('nowhere', 7, mark('lost', 2));
+  j.unmark('a', 7, 'two');
+  await j.close();
+  const again = createJournal(options);
+  const expected = [marks[0], { ...marks[1], name: '' }, marks[2]];
+  assert.deepEqual(
+    again.recovered.map((s) => [s.sessionId, s.marks]),
+    [
+      ['b', []],
+      ['a', expected],
+    ],
+  );
+  // heads that are equal stand there once
+  const file = Buffer.concat(compacted('model a', again.recovered));
+  assert.equal(file.toString('utf8').split('tools ✂').length, 2);
+  assert.deepEqual([...replay(file).sessions.values()], again.recovered);
+  await again.close();
+  const last = createJournal(options);
+  last.unmark('a', 7, 'three');
+  await last.close();
+  const [, a] = [...replay(readFileSync(path.join(options.dir, FILE))).sessions.values()];
+  assert.deepEqual(a!.marks, [marks[0]]);
 });
 
 test('a journal torn or damaged at any byte of its last record loses that record only, and can go on', async (t) => {

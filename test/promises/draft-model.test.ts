@@ -10,7 +10,7 @@ import { createNullDevice } from '../../src/device/null/index.js';
 import { Core } from '../../src/engine/core.js';
 import { openDraft } from '../../src/engine/draft.js';
 import { errors } from '../../src/errors.js';
-import { type CreateOptions, createEngine } from '../../src/index.js';
+import { type CreateOptions, createEngine, inspectModel } from '../../src/index.js';
 import { metadataStrings } from '../../src/tokenizer/metadata.js';
 import { readGguf } from '../../src/weights/index.js';
 import { program, request } from '../support/core.js';
@@ -198,4 +198,18 @@ test('too little memory for the draft model is a typed error, and its device is 
   const watched = Object.assign(Object.create(device), { close: () => (closed = true) });
   assert.throws(() => openDraft({ program, weights }, config, 1024, watched), { code: 'not_enough_memory' });
   assert.ok(closed);
+});
+
+test('inspecting counts the memory of the draft model, as loading does', async () => {
+  const options = { draftModel: 'memo', cacheMaxEntryCount: 0.5, sessionLen: 512 };
+  const { memory, draftModel } = await inspectModel('memo', options);
+  const d = draftModel!.memory;
+  assert.equal(draftModel!.modelName, 'memo');
+  assert.ok(d.weightBytes > 0 && d.workspaceBytes > 0 && d.kvBytes > 0);
+  assert.equal(memory.freeBytes, d.freeBytes - d.weightBytes - d.workspaceBytes - d.kvBytes);
+  await using engine = await createEngine({ model: 'memo', ...options });
+  const { weightBytes, workspaceBytes, kvBlocks } = engine.info.draftModel!.memory;
+  assert.deepEqual([d.weightBytes, d.workspaceBytes, d.kvBlocks], [weightBytes, workspaceBytes, kvBlocks]);
+  assert.equal((await inspectModel('memo', { ...options, draftModel: '' })).draftModel, null);
+  await assert.rejects(inspectModel('memo', { draftModel: otherVocabulary() }), { code: 'invalid_option' });
 });

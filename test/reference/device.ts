@@ -192,25 +192,35 @@ export class ReferenceDevice implements Device, KvTransfers {
 }
 
 /** The tensors that the program names, as numbers. */
-function readTensors(program: Program, source: TensorSource): Map<string, ReferenceTensor> {
+export function readTensors(program: Program, source: TensorSource): Map<string, ReferenceTensor> {
   const names = new Set(
     program.ops.flatMap((op) => {
       if (op.op === 'linear') return op.outputs.flatMap((o) => (o.bias === null ? [o.weight] : [o.weight, o.bias]));
       return 'weight' in op ? [op.weight] : [];
     }),
   );
-  const fd = fs.openSync(source.path, 'r');
+  return new Map([...names].map((name) => [name, readTensor(source, name)]));
+}
+
+function readTensor(source: TensorSource, name: string): ReferenceTensor {
+  const { type, shape, offset, byteLength, file, runs, add = 0 } = source.tensors.get(name)!;
+  const rows = shape.length > 1 ? shape[1]! : 1;
+  const bytes = new Uint8Array(byteLength);
+  const fd = fs.openSync(file ?? source.path, 'r');
   try {
-    return new Map(
-      [...names].map((name) => {
-        const { type, shape, offset, byteLength } = source.tensors.get(name)!;
-        const bytes = new Uint8Array(byteLength);
-        fs.readSync(fd, bytes, 0, byteLength, offset);
-        const count = shape.reduce((a, b) => a * b, 1);
-        return [name, { type, shape, values: decodeTensor(type, bytes, count) }];
-      }),
-    );
+    let at = 0;
+    for (const run of runs ?? [{ offset, rows }]) {
+      const length = (byteLength / rows) * run.rows;
+      fs.readSync(fd, bytes, at, length, run.offset);
+      at += length;
+    }
   } finally {
     fs.closeSync(fd);
   }
+  const values = decodeTensor(
+    type,
+    bytes,
+    shape.reduce((a, b) => a * b, 1),
+  );
+  return { type, shape, values: add === 0 ? values : values.map((v) => v + add) };
 }

@@ -3,7 +3,7 @@
  * no blocking, no tricks. It rounds only where the design says that bits are dropped: K and V as they are stored, and
  * (if asked) activations and weights as a device's products meet them.
  */
-import type { KvLayout, Op, Program, RopeConfig, Step } from '../../src/device/device.js';
+import type { Activation, KvLayout, Op, Program, RopeConfig, Step } from '../../src/device/device.js';
 import { halfToNumber, numberToHalf } from './formats.js';
 
 /**
@@ -31,7 +31,8 @@ export class Reference {
   constructor(
     readonly program: Program,
     readonly tensors: ReadonlyMap<string, ReferenceTensor>,
-    readonly kv: Pick<KvLayout, 'bits'>,
+    /** 32: K and V are not rounded. */
+    readonly kv: { bits: KvLayout['bits'] | 32 },
     readonly arithmetic: Arithmetic = 'int8',
     /** Names the place where a position of a slot's sequence is stored. */
     private readonly place = (_step: Step, slot: number, position: number) => `${slot}/${position}`,
@@ -61,16 +62,22 @@ export class Reference {
         const tokens = [...step.tokens.subarray(0, step.tokenCount)];
         buffers.set(
           op.out,
-          tokens.map((t) => Float64Array.from(values.subarray(t * shape[0], (t + 1) * shape[0]))),
+          tokens.map((t) =>
+            Float64Array.from(values.subarray(t * shape[0], (t + 1) * shape[0])).map((x) => x * (op.scale ?? 1)),
+          ),
         );
         break;
       }
-      case 'rmsNorm':
+      case 'rmsNorm': {
+        const residual = op.residual === undefined ? null : rows(op.residual);
+        const weight = this.tensors.get(op.weight)!.values;
+        const normed = rows(op.in).map((x) => inParts(x, op.parts ?? 1, (part) => rmsNorm(part, weight, op.eps)));
         buffers.set(
           op.out,
-          rows(op.in).map((x) => rmsNorm(x, this.tensors.get(op.weight)!.values, op.eps)),
+          normed.map((y, t) => y.map((v, i) => v + (residual?.[t][i] ?? 0))),
         );
         break;
+      }
       case 'linear':
         this.#linear(op, buffers);
         break;
@@ -86,7 +93,13 @@ export class Reference {
       case 'siluMul':
         buffers.set(
           op.out,
-          rows(op.gate).map((g, t) => g.map((x, i) => (x / (1 + Math.exp(-x))) * rows(op.up)[t][i])),
+          rows(op.gate).map((g, t) => g.map((x, i) => activate(x, op.activation) * rows(op.up)[t][i])),
+        );
+        break;
+      case 'softcap':
+        buffers.set(
+          op.in,
+          rows(op.in).map((x) => x.map((v) => op.cap * Math.tanh(v / op.cap))),
         );
         break;
       case 'gather':
@@ -111,7 +124,7 @@ export class Reference {
       const products = inputs.map((x) => product(w.shape, weights, integer ? quantised(x) : x.map(this.#round)));
       buffers.set(
         o.out,
-        products.map((y, t) => y.map((v, i) => v + (bias?.[i] ?? 0) + (residual?.[t][i] ?? 0))),
+        products.map((y, t) => y.map((v, i) => (v + (bias?.[i] ?? 0)) * (op.scale ?? 1) + (residual?.[t][i] ?? 0))),
       );
     }
   }
@@ -133,6 +146,7 @@ export class Reference {
       const v = buffers.get(op.v)![t];
       for (const x of [buffers.get(op.q)![t], k]) {
         x.set(x.map(this.#keep));
+        if (!op.rope) continue;
         for (let h = 0; h < x.length; h += headDim) rotate(x.subarray(h, h + headDim), position, op.rope);
         x.set(x.map(this.#keep));
       }
@@ -145,6 +159,7 @@ export class Reference {
   /** What comes back after storing: f16, or per head asymmetric with f16 scale and zero. */
   #store(x: Float64Array): Float64Array {
     const { headDim } = this.program.dims;
+    if (this.kv.bits === 32) return x.slice();
     if (this.kv.bits === 16) return x.map(toHalf);
     const out = new Float64Array(x.length);
     const top = 2 ** this.kv.bits - 1;
@@ -164,24 +179,26 @@ export class Reference {
   #attend(op: Extract<Op, { op: 'attention' }>, q: Float64Array, step: Step, t: number): Float64Array {
     const slot = step.rowSlot[rowOf(step, t)];
     const position = step.positions[t];
-    const stored = Array.from({ length: position + 1 }, (_, p) => {
-      return this.stored.get(`${op.layer}/${this.place(step, slot, p)}`)!;
+    const first = op.window ? Math.max(0, position + 1 - op.window) : 0;
+    const stored = Array.from({ length: position + 1 - first }, (_, i) => {
+      return this.stored.get(`${op.layer}/${this.place(step, slot, first + i)}`)!;
     });
     const { headDim, heads, kvHeads } = this.program.dims;
     const out = new Float64Array(q.length);
     for (let h = 0; h < heads; h++) {
       const at = Math.floor(h / (heads / kvHeads)) * headDim;
       const scores: number[] = [];
-      for (let p = 0; p <= position; p++) {
+      for (let p = 0; p < stored.length; p++) {
         const { k } = stored[p];
         let s = 0;
         for (let d = 0; d < headDim; d++) s += q[h * headDim + d] * k[at + d];
-        scores.push(s * op.scale);
+        s *= op.scale;
+        scores.push(op.softcap ? op.softcap * Math.tanh(s / op.softcap) : s);
       }
       const top = Math.max(...scores);
       const weights = scores.map((s) => this.#keep(Math.exp(s - top)));
       const total = weights.reduce((a, b) => a + b, 0);
-      for (let p = 0; p <= position; p++) {
+      for (let p = 0; p < stored.length; p++) {
         const { v } = stored[p];
         for (let d = 0; d < headDim; d++) out[h * headDim + d] += (weights[p] / total) * v[at + d];
       }
@@ -203,6 +220,20 @@ function rowOf(step: Step, token: number): number {
   let row = 0;
   while (step.rowStart[row + 1] <= token) row++;
   return row;
+}
+
+/** SiLU, or GELU by its tanh approximation. */
+function activate(x: number, activation: Activation = 'silu'): number {
+  if (activation === 'silu') return x / (1 + Math.exp(-x));
+  return 0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3)));
+}
+
+/** `parts` equal pieces, each by itself. */
+function inParts(x: Float64Array, parts: number, f: (part: Float64Array) => Float64Array): Float64Array {
+  const width = x.length / parts;
+  const out = new Float64Array(x.length);
+  for (let i = 0; i < x.length; i += width) out.set(f(x.subarray(i, i + width)), i);
+  return out;
 }
 
 function rmsNorm(x: Float64Array, w: Float32Array, eps: number): Float64Array {

@@ -400,7 +400,7 @@ test('tokenize and detokenize are each other’s inverse', async (t) => {
 
 test('unknown paths are 404 and wrong methods 405, in the same error shape', async (t) => {
   const { get, post } = await rig(t);
-  const missing = await post('/v1/embeddings', {});
+  const missing = await post('/v1/audio/speech', {});
   assert.deepEqual([missing.status, (await errorOf(missing)).code], [404, 'not_found']);
   const wrong = await get('/v1/chat/completions');
   assert.equal(wrong.status, 405);

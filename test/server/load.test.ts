@@ -42,7 +42,7 @@ test('100 streams, a third of them cut off by their clients, some read slowly: n
   await until('every generation has ended', () => engine.running === 0);
   const metrics = await (await get('/metrics')).text();
   assert.match(metrics, /^longmind_http_generations_in_flight 0$/m);
-  const outcomes = [...metrics.matchAll(/^longmind_generations_total\{outcome="(\w+)"\} (\d+)$/gm)];
+  const outcomes = [...metrics.matchAll(/^longmind_generations_total\{endpoint="[^"]+",outcome="(\w+)"\} (\d+)$/gm)];
   assert.equal(
     outcomes.reduce((sum, m) => sum + Number(m[2]), 0),
     engine.calls.length,

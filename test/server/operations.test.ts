@@ -59,7 +59,7 @@ test('/metrics is Prometheus text: every sample has a type, histograms add up', 
     assert.ok(typed.has(name) || typed.has(name.replace(/_(bucket|sum|count)$/, '')), name);
     assert.ok(name.startsWith('longmind_') || name.startsWith('process_'), name);
   }
-  assert.match(text, /^longmind_generations_total\{outcome="length"\} 2$/m);
+  assert.match(text, /^longmind_generations_total\{endpoint="\/v1\/chat\/completions",outcome="length"\} 2$/m);
   assert.match(text, /^longmind_time_to_first_token_seconds_count 2$/m);
   assert.match(text, /^longmind_inter_token_seconds_count 8$/m);
   assert.match(text, /^longmind_http_requests_total\{route="\/v1\/chat\/completions",method="POST",status="200"\} 2$/m);

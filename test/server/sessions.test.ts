@@ -29,7 +29,7 @@ test('sessions: list, get, tokens, fork, truncate, delete', async (t) => {
   const info = (await (await get(path)).json()) as Record<string, unknown>;
   assert.deepEqual(
     { ...info, last_used: 0 },
-    { id: 'a/b c', object: 'session', state: 'cached', tokens: 7, cached_tokens: 7, last_used: 0 },
+    { id: 'a/b c', object: 'session', state: 'cached', tokens: 7, cached_tokens: 7, last_used: 0, forked_from: null },
   );
   const tokens = (await (await get(`${path}/tokens`)).json()) as { tokens: number[] };
   assert.equal(String.fromCharCode(...tokens.tokens), 'hellook');

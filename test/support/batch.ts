@@ -12,7 +12,9 @@ import type { Session } from '../../src/engine/sessions.js';
 import { DraftModel } from '../../src/engine/speculation/draft-model.js';
 import { MAX_DRAFTING } from '../../src/engine/speculation/drafter.js';
 import type { LongmindError } from '../../src/errors.js';
+import { Mover } from '../../src/tiers/index.js';
 import type { TokenLogprob } from '../../src/types.js';
+import { MemoryDisk } from './memory-disk.js';
 
 /** Steps in flight where a test does not say. See ahead.test.ts, which runs the tests of the batch at 2. */
 let depth = 1;
@@ -47,6 +49,9 @@ export interface TestBatchOptions extends NullDeviceOptions {
   /** Token ids kept, all sequences together. */
   maxTokens?: number;
   onSessionChange?: (session: Readonly<Session>, from: number) => void;
+  /** Blocks that host memory and a disk below the device hold; KV is brought back, since computing it counts as slow. */
+  hostBlocks?: number;
+  diskBlocks?: number;
   /** What tokens spell: letters (default), or the byte of their number minus 3. */
   vocab?: 'letters' | 'bytes';
 }
@@ -57,6 +62,9 @@ export class TestBatch {
   readonly cache: CacheManager;
   readonly device: Device;
   readonly draft: DraftModel | null;
+  /** Below the device, if there are `diskBlocks`. */
+  readonly disk = new MemoryDisk();
+  readonly #mover: Mover | null;
   #nextId = 1;
 
   constructor(o: TestBatchOptions = {}) {
@@ -86,7 +94,16 @@ export class TestBatch {
       maxSequences: 10_000,
       maxTokens: o.maxTokens ?? 1_000_000,
       grow: (total) => this.device.growKv(total),
+      tiers: { host: o.hostBlocks ?? 0, disk: o.diskBlocks ?? 0 },
     });
+    const tiers = o.hostBlocks || o.diskBlocks;
+    const below = {
+      kv: this.device.kv,
+      sessionLen,
+      hostSlots: o.hostBlocks ?? 0,
+      disk: o.diskBlocks ? this.disk : null,
+    };
+    this.#mover = tiers ? new Mover(this.cache, below) : null;
     this.draft = o.draft ? openDraft({ drawn: o.drawn, sessionLen, ...o.draft }) : null;
     const spell = (t: number) => (o.vocab === 'bytes' ? Math.max(0, t - 3) & 255 : 97 + (t % 26));
     const letters = Uint8Array.from({ length: VOCAB }, (_, t) => spell(t));
@@ -103,7 +120,15 @@ export class TestBatch {
         maxQueue: o.maxQueue ?? 1000,
         sessions: { max: 1000, shareAcrossOwners: true, onChange: o.onSessionChange },
         // rows cost nothing: guesses are as long as they may be
-        budget: { tokens: () => budget, observe: () => {}, prefillMs: () => 0, rowMs: () => 0, fixedMs: () => 1 },
+        budget: {
+          tokens: () => budget,
+          observe: () => {},
+          prefillMs: (n) => (tiers ? 1000 * n : 0),
+          rowMs: () => 0,
+          fixedMs: () => 1,
+          drawMs: () => 1,
+        },
+        mover: this.#mover,
         speculation: o.speculation,
         draft: this.draft,
         admission: { vocab: VOCAB, tokenBytes, endOfTurn: new Set([EOS]) },
@@ -153,9 +178,10 @@ export class TestBatch {
     return id;
   }
 
-  /** Steps until nothing is left to do; checks every invariant at each step. */
+  /** Steps until nothing is left to do, on the device and below it; checks every invariant at each step. */
   run(check = true, limit = 100_000): void {
-    for (let i = 0; this.batch.step(); i++) {
+    const moving = () => this.batch.watching || this.cache.ordersWaiting() + this.cache.ordersOutstanding() > 0;
+    for (let i = 0; this.batch.step() || moving(); i++) {
       if (check) this.batch.check();
       if (check) this.draft?.check();
       if (i > limit) throw new Error(`the batch did not come to an end in ${limit} steps`);
@@ -180,10 +206,24 @@ function openDraft(o: NonNullable<TestBatchOptions['draft']> & { sessionLen: num
   const device = createNullDevice({ depth, ...o });
   const program: Program = { dims: dims(o.sessionLen), buffers: [], ops: [] };
   device.load(program, { path: '', tensors: new Map() }, { limits, kv, maxBlocks: kvBlocks });
-  const sizes = { freeBytes: 0, weightBytes: 0, workspaceBytes: 0, kvBytes: 0, blockBytes: 0, bytesPerToken: 0 };
+  const sizes = {
+    freeBytes: 0,
+    promisedBytes: 0,
+    weightBytes: 0,
+    workspaceBytes: 0,
+    kvBytes: 0,
+    blockBytes: 0,
+    bytesPerToken: 0,
+  };
   const memory = { ...sizes, kvBlocks, blockLen, arithmetic: '' };
   // a step takes no time, unless a test says how much
-  const options = { shareAcrossOwners: true, freeBytes: 0, now: o.now ?? (() => 0) };
+  const options = {
+    shareAcrossOwners: true,
+    freeBytes: 0,
+    chunkSize: -1,
+    grow: (total: number) => device.growKv(total),
+    now: o.now ?? (() => 0),
+  };
   return new DraftModel(device, { sessionLen: o.sessionLen, kv, limits, memory }, options);
 }
 

@@ -98,6 +98,7 @@ function fakeLibrary(fake: FakeOptions, asked: Record<string, unknown>[], engine
       recall: async (_engine, { onProgress: _, ...options }) => options,
       sessionsCompare: async (open, o) => ({ ...(await measured(open, o)), rows: [] }) as never,
       sessionsSweep: async (open, o) => ({ ...(await measured(open, o)), points: [] }) as never,
+      sessionsDisk: async (open, o) => ({ ...(await measured(open, o)), rows: [] }) as never,
       sessionsJournal: async (open, o) => (await measured(open, o)) as never,
       perplexity: async ({ onProgress: _, ...options }) => ({ ...options, rows: [] }) as never,
     }),
@@ -122,7 +123,14 @@ function fakeLibrary(fake: FakeOptions, asked: Record<string, unknown>[], engine
       const byType = { Q8_0: { tensors: 2, bytes: 1024, parameters: 1000 } };
       const quantisation = { name: 'Q8_0', bytes: 1024, byType };
       const shape = { dims, memory, architecture, contextLength, sessionLen, parameters };
-      return { name: ref ?? 'small', path: '/models/small.gguf', ...shape, quantisation, kvBytesPerToken: 4096 };
+      return {
+        name: ref ?? 'small',
+        path: '/models/small.gguf',
+        ...shape,
+        quantisation,
+        kvBytesPerToken: 4096,
+        draftModel: null,
+      };
     },
   };
 }

@@ -2,7 +2,7 @@
 import { engineOptions, greedySampling, parseOptions } from '../../src/config.js';
 import { createNullDevice } from '../../src/device/null/index.js';
 import { Core } from '../../src/engine/core.js';
-import type { EngineRequest } from '../../src/engine/request.js';
+import type { EngineRequest, FinishedRequest } from '../../src/engine/request.js';
 import { VOCAB } from './batch.js';
 
 const dims = { layers: 2, dim: 64, heads: 2, kvHeads: 1, headDim: 32, ffDim: 64, vocab: VOCAB, contextLength: 1024 };
@@ -27,11 +27,12 @@ export function request(id: number, prompt: number[], sessionId: string | null):
 export function openCore(options: Record<string, unknown>, fingerprint = 'a model', depth = 1) {
   const out = new Map<number, number[]>();
   const failed: number[] = [];
+  const finished: FinishedRequest[] = [];
   const config = parseOptions(engineOptions, { device: 'null', ...options });
   const data = { program, weights: { path: '', tensors: new Map() }, config, fingerprint, modelKey: fingerprint };
   const core = new Core(data, createNullDevice({ depth }), {
     token: (r, token) => out.get(r.id)!.push(token),
-    finished: () => {},
+    finished: (f) => finished.push(f),
     failed: (id) => failed.push(id),
   });
   const run = (r: EngineRequest) => {
@@ -40,5 +41,5 @@ export function openCore(options: Record<string, unknown>, fingerprint = 'a mode
     while (core.batch.step());
     return out.get(r.id)!;
   };
-  return { core, run, failed, out };
+  return { core, run, failed, finished, out };
 }

@@ -6,14 +6,19 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { errors } from '../../src/errors.js';
 import type {
   ChatRequest,
+  Checkpoint,
   CompletionRequest,
+  EmbeddingRequest,
+  EmbeddingResult,
   Engine,
   EngineInfo,
   EngineSnapshot,
   EngineStats,
   FinishReason,
+  ForkOrigin,
   Generation,
   GenerationResult,
+  KvSources,
   RequestOptions,
   SessionInfo,
   TokenEvent,
@@ -35,6 +40,8 @@ export interface FakeOptions {
   info?: Partial<EngineInfo>;
   /** The tags of tool calls are special tokens; in `answer`, U+E000 opens and U+E001 closes. */
   tags?: boolean;
+  /** Where it says that KV came from. */
+  kv?: Partial<KvSources>;
   /** More requests at a time are refused. */
   maxRunning?: number;
 }
@@ -46,6 +53,7 @@ interface FakeCall {
 }
 
 class FakeGeneration implements Generation {
+  prompt: Generation['prompt'] = null;
   aborted = false;
   produced = 0;
   readonly #stop = new AbortController();
@@ -58,7 +66,7 @@ class FakeGeneration implements Generation {
 
   constructor(
     readonly id: string,
-    private readonly prompt: string,
+    private readonly text: string,
     private readonly cachedTokens: number,
     private readonly request: RequestOptions,
     private readonly options: FakeOptions,
@@ -98,15 +106,15 @@ class FakeGeneration implements Generation {
     const start = performance.now();
     const { stop = [], logprobs = null } = this.request;
     const limit = this.request.maxTokens ?? 4096;
-    const answer = (this.options.answer ?? defaultAnswer)(this.prompt, this.request);
+    const answer = (this.options.answer ?? defaultAnswer)(this.text, this.request);
     const ids: number[] = [];
     let text = '';
     let finishReason: FinishReason = 'stop';
     let stopString: string | null = null;
     let first = 0;
     try {
-      if (this.prompt.length >= (this.options.sessionLen ?? 100_000))
-        throw errors.promptTooLong(this.prompt.length, this.options.sessionLen!);
+      if (this.text.length >= (this.options.sessionLen ?? 100_000))
+        throw errors.promptTooLong(this.text.length, this.options.sessionLen!);
       await this.#pause(this.options.firstDelayMs ?? 0);
       for (const char of answer.split('')) {
         if (ids.length >= limit) {
@@ -117,6 +125,7 @@ class FakeGeneration implements Generation {
         await this.#pause(this.options.delayMs ?? 0);
         if (this.aborted) break;
         first ||= performance.now();
+        this.prompt ??= { promptTokens: this.text.length, cachedTokens: this.cachedTokens };
         const id = char.charCodeAt(0);
         ids.push(id);
         text += char;
@@ -139,11 +148,12 @@ class FakeGeneration implements Generation {
         finishReason,
         stopString,
         usage: {
-          promptTokens: this.prompt.length,
+          promptTokens: this.text.length,
           cachedTokens: this.cachedTokens,
           completionTokens: ids.length,
           acceptedDraftTokens: 0,
         },
+        kv: { restoredTokens: 0, recomputedTokens: 0, ...this.options.kv },
         timings: {
           queue: 0,
           ttft: first - start,
@@ -197,9 +207,15 @@ interface FakeSession {
   text: string;
 }
 
+interface FakePoint {
+  text: string;
+  turns: Checkpoint[];
+}
+
 export class FakeEngine implements Engine {
   readonly calls: FakeCall[] = [];
   readonly kept = new Map<string, FakeSession>();
+  readonly points = new Map<string, FakePoint>();
   running = 0;
   /** Calls that are forks of others. */
   forks = 0;
@@ -228,13 +244,29 @@ export class FakeEngine implements Engine {
   #start(kind: FakeCall['kind'], request: ChatRequest | CompletionRequest, text: string): Generation {
     if (this.closed) throw errors.engineClosed();
     if (this.running >= (this.options.maxRunning ?? 1e9)) throw errors.queueFull(this.options.maxRunning!);
-    const { sessionId, owner = 0 } = request;
+    const { sessionId, owner = 0, after, keepAs } = request;
     const old = sessionId === undefined ? undefined : this.kept.get(`${owner}/${sessionId}`);
-    const prompt = request.sessionAppend ? (old?.text ?? '') + text : text;
-    const cached = commonLength(old?.text ?? '', prompt);
+    const before = after === undefined ? undefined : this.#point(after, owner);
+    const prompt = before ? before.text + text : request.sessionAppend ? (old?.text ?? '') + text : text;
+    const cached = commonLength(before?.text ?? old?.text ?? '', prompt);
+    const tokens = Int32Array.from(text.split(''), (c) => c.charCodeAt(0));
+    const note = typeof keepAs?.note === 'function' ? keepAs.note(tokens) : (keepAs?.note ?? '');
     this.running++;
     const done = (answer: string | null) => {
       this.running--;
+      if (keepAs && answer !== null && !generation.aborted) {
+        const turn = {
+          ...keepAs,
+          note,
+          start: before?.text.length ?? 0,
+          prompt: prompt.length,
+          end: prompt.length + answer.length,
+          cachedTokens: cached,
+          finishReason: 'stop' as const,
+        };
+        const turns = [...(before?.turns ?? []), turn];
+        this.points.set(`${owner}/${keepAs.name}`, { text: prompt + answer, turns });
+      }
       if (sessionId !== undefined && answer !== null) this.#keep(sessionId, owner, `${prompt}${answer}`);
     };
     const again = (more: RequestOptions) => {
@@ -246,13 +278,40 @@ export class FakeEngine implements Engine {
     return generation;
   }
 
-  #keep(id: string, owner: number, text: string): SessionInfo {
+  #point(name: string, owner = 0): FakePoint {
+    const point = this.points.get(`${owner}/${name}`);
+    if (!point) throw errors.checkpointUnknown(name);
+    return point;
+  }
+
+  readonly checkpoints: Engine['checkpoints'] = {
+    get: async (name, owner) => this.#point(name, owner).turns.at(-1)!,
+    path: async (name, owner) => {
+      const { text, turns } = this.#point(name, owner);
+      return { turns, tokens: await this.encode(text) };
+    },
+    delete: async (name, owner = 0) => {
+      this.#point(name, owner);
+      this.points.delete(`${owner}/${name}`);
+    },
+  };
+
+  /** Two numbers: how long the text is, and what its first token is. */
+  async embed({ prompt }: EmbeddingRequest): Promise<EmbeddingResult> {
+    const ids = typeof prompt === 'string' ? await this.encode(prompt) : Array.from(prompt);
+    const usage = { promptTokens: ids.length, cachedTokens: 0, completionTokens: 0, acceptedDraftTokens: 0 };
+    return { embedding: Float32Array.of(ids.length, ids[0] ?? 0), usage };
+  }
+
+  #keep(id: string, owner: number, text: string, origin?: ForkOrigin): SessionInfo {
+    const forkedFrom = origin ?? this.kept.get(`${owner}/${id}`)?.info.forkedFrom ?? null;
     const info: SessionInfo = {
       id,
       state: 'cached',
       tokens: text.length,
       cachedTokens: text.length,
       lastUsed: Date.now(),
+      forkedFrom,
     };
     this.kept.set(`${owner}/${id}`, { info, owner, text });
     return info;
@@ -262,6 +321,10 @@ export class FakeEngine implements Engine {
     const s = this.kept.get(`${owner}/${id}`);
     if (!s) throw errors.sessionUnknown(id);
     return s;
+  }
+
+  async encodeChat({ messages }: Pick<ChatRequest, 'messages'>): Promise<Int32Array> {
+    return this.encode(messages.map((m) => `${m.role}: ${m.content}\n`).join(''));
   }
 
   async encode(text: string, options: { special?: boolean } = {}): Promise<Int32Array> {
@@ -281,7 +344,8 @@ export class FakeEngine implements Engine {
     tokens: async (id, owner) => this.encode(this.#find(id, owner).text),
     fork: async (id, newId, options = {}) => {
       const s = this.#find(id, options.owner);
-      return this.#keep(newId, s.owner, s.text.slice(0, options.length ?? s.text.length));
+      const tokens = options.length ?? s.text.length;
+      return this.#keep(newId, s.owner, s.text.slice(0, tokens), { id, tokens });
     },
     truncate: async (id, length, owner) => {
       const s = this.#find(id, owner);
@@ -357,6 +421,7 @@ function fakeInfo(): EngineInfo {
     device: { name: 'fake', isa: 'none', threads: 1 },
     memory: {
       freeBytes: 2 ** 30,
+      promisedBytes: 0,
       weightBytes: 2 ** 20,
       workspaceBytes: 2 ** 20,
       kvBytes: 2 ** 24,

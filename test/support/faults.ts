@@ -23,7 +23,7 @@ function asked(fault: string): boolean {
 const { commit } = Manager.prototype;
 Manager.prototype.commit = function (...args) {
   if (asked('commit-throws')) throw new Error('broken on purpose');
-  commit.apply(this, args);
+  return commit.apply(this, args);
 };
 
 /** Then making batch and cache anew fails too, as long as the file is there. */

@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
+import type { MemorySplit } from '../../src/types.js';
 import { smollmPath } from './model.js';
 import { bundledModelPath, root } from './model-file.js';
 import { bin } from './spawn.js';
@@ -15,6 +16,7 @@ export const withoutModel: string | false = modelPath === null ? 'SKIPPED: there
 export interface ServerProcess {
   url: string;
   port: number;
+  memory: MemorySplit;
   child: ChildProcess;
   /** Exit status, or the name of the signal. */
   ended: Promise<number | string>;
@@ -31,9 +33,13 @@ interface ServeOptions {
   argv?: string[];
   /** Bytes that a file may have (RLIMIT_FSIZE): beyond that writing fails, as on a full disk. */
   fileLimit?: number;
+  /** Folder of a control group that it runs in. */
+  cgroup?: string;
+  env?: NodeJS.ProcessEnv;
 }
 
-export async function serve(t: TestContext, { argv = [], fileLimit }: ServeOptions = {}): Promise<ServerProcess> {
+export async function serve(t: TestContext, options: ServeOptions = {}): Promise<ServerProcess> {
+  const { argv = [], fileLimit, cgroup } = options;
   const faults = mkdtempSync(join(tmpdir(), 'longmind-faults-'));
   const node = [
     process.execPath,
@@ -45,9 +51,13 @@ export async function serve(t: TestContext, { argv = [], fileLimit }: ServeOptio
     modelPath!,
   ];
   node.push('--server-port', '0', '--json', '--cache-max-entry-count', '128', '--log-level', 'error', ...argv);
-  const limited = ['bash', '-c', `ulimit -f ${Math.ceil((fileLimit ?? 0) / 1024)}; exec "$@"`, 'limited', ...node];
-  const [command, ...rest] = fileLimit === undefined ? node : limited;
-  const env = { ...process.env, TEST_FAULTS: faults };
+  const limits = [
+    ...(fileLimit === undefined ? [] : [`ulimit -f ${Math.ceil(fileLimit / 1024)}`]),
+    ...(cgroup === undefined ? [] : [`echo $$ > '${cgroup}/cgroup.procs'`]),
+  ];
+  const limited = ['bash', '-c', [...limits, 'exec "$@"'].join(' && '), 'limited', ...node];
+  const [command, ...rest] = limits.length === 0 ? node : limited;
+  const env = { ...process.env, ...options.env, TEST_FAULTS: faults };
   const child = spawn(command!, rest, { stdio: ['ignore', 'pipe', 'pipe'], env });
   const ended = new Promise<number | string>((resolve) => {
     child.on('close', (code, signal) => resolve(code ?? signal!));
@@ -65,16 +75,17 @@ export async function serve(t: TestContext, { argv = [], fileLimit }: ServeOptio
     let out = '';
     child.stdout!.setEncoding('utf8').on('data', (d: string) => {
       out += d;
-      if (out.includes('\n')) resolve(out);
+      if (out.startsWith('{"url"') && out.includes('\n')) resolve(out);
     });
     void ended.then((how) => reject(new Error(`the server ended with ${how}: ${out}${stderr}`)));
   });
-  const { url } = JSON.parse(line) as { url: string };
+  const { url, memory } = JSON.parse(line) as { url: string; memory: MemorySplit };
   const headers = { 'content-type': 'application/json' };
   const get = (path: string) => fetch(url + path);
   return {
     url,
     port: Number(new URL(url).port),
+    memory,
     child,
     ended,
     stderr: () => stderr,

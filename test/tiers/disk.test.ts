@@ -311,7 +311,7 @@ test('a disk that is full or broken at any write leaves the slot empty or what i
 
 test('a disk that cannot be written makes a pause, says so once, and is tried again', async (t) => {
   const problems: string[] = [];
-  const program = new URL('./faulty-disk.js', import.meta.url);
+  const program = { script: new URL('./faulty-disk.js', import.meta.url).href, data: null };
   const tier = open(options(folder(t), { program, onProblem: (p) => problems.push(p) }));
   assert.equal(tier.writable, true);
   // the faulty thread refuses slot 7 and cannot read slot 8
@@ -330,7 +330,7 @@ test('a disk that cannot be written makes a pause, says so once, and is tried ag
 
 test('a disk thread that dies ends every order, and the next ones', async (t) => {
   const problems: string[] = [];
-  const program = new URL('./faulty-disk.js', import.meta.url);
+  const program = { script: new URL('./faulty-disk.js', import.meta.url).href, data: null };
   const tier = DiskTier.open(options(folder(t), { program, onProblem: (p) => problems.push(p) }));
   const answers = await Promise.all([write(tier, 9, text(16), kvOf(1)), read(tier, 0, shared())]);
   assert.deepEqual(
@@ -341,4 +341,21 @@ test('a disk thread that dies ends every order, and the next ones', async (t) =>
   assert.equal((await read(tier, 0, shared())).ok, false);
   assert.equal(problems.length, 1);
   await tier.close();
+});
+
+test('a disk that does not answer is left behind when it is closed', async (t) => {
+  const program = { script: new URL('./faulty-disk.js', import.meta.url).href, data: null };
+  const tier = DiskTier.open(options(folder(t), { program }));
+  const written = write(tier, 10, text(16), kvOf(1));
+  await tier.close(50);
+  assert.equal((await written).ok, false);
+});
+
+test('closed twice, it closes its file once: the number may be another file by then', async (t) => {
+  const dir = folder(t);
+  const tier = DiskTier.open(options(dir));
+  await Promise.all([tier.close(), tier.close()]);
+  const fds = Array.from({ length: 8 }, () => openSync(path.join(dir, FILE), 'r'));
+  await tier.close();
+  for (const fd of fds) fs.closeSync(fd);
 });

@@ -1,4 +1,4 @@
-/** A disk thread whose disk refuses slot 7, cannot read slot 8, and ends the thread at slot 9. */
+/** A disk thread whose disk refuses slot 7, cannot read slot 8, ends the thread at slot 9, and never answers for slot 10. */
 import fs from 'node:fs';
 import { workerData } from 'node:worker_threads';
 import { type DiskFs, DiskIo } from '../../src/tiers/disk-io.js';
@@ -11,6 +11,7 @@ const disk: DiskFs = {
   writeSync: (f: number, b: Uint8Array, at: number, n: number, to: number) => {
     if (slotAt(to) === 7) throw new Error('ENOSPC: no space left on device');
     if (slotAt(to) === 9) process.exit(1);
+    if (slotAt(to) === 10) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
     return fs.writeSync(f, b, at, n, to);
   },
   readSync: (f: number, b: Uint8Array, at: number, n: number, from: number) => {

@@ -72,4 +72,8 @@ function mixtures(count: number): string[] {
   });
 }
 
+/** So many of them, well-formed: what other tokenizers can be given, too. */
+export const awkwardTexts = (count: number): string[] =>
+  [...awkward, ...mixtures(count - awkward.length)].map((t) => t.replace(/\p{Surrogate}/gu, '\ufffd'));
+
 export const texts: readonly string[] = [...awkward, ...mixtures(400)];

@@ -143,7 +143,7 @@ test('positions: plain, linear and llama3 scaling', () => {
   const base = [0, 1, 2, 3].map((i) => 500000 ** (-i / 4));
   const smooth = ((8192 * base[2]!) / (2 * Math.PI) - 1) / 3;
   close(inverse({ keys: llama3 }), [base[0]!, base[1]!, base[2]! * (smooth + (1 - smooth) / 8), base[3]! / 8]);
-  fails({ keys: { 'llama.rope.scaling.type': { string: 'yarn' } } }, 'unsupported_model', /'yarn'/);
+  fails({ keys: { 'llama.rope.scaling.type': { string: 'ntk' } } }, 'unsupported_model', /'ntk'/);
   fails({ tensors: { 'rope_freqs.weight': [5] } }, 'bad_gguf', /the model needs F32 \(1\)/);
 });
 
@@ -151,13 +151,17 @@ test('other architectures and variations that would compute something else are r
   fails({ keys: { 'general.architecture': { string: 'mamba' } } }, 'unsupported_architecture', /'mamba'/);
   fails({ keys: { 'general.architecture': null } }, 'bad_gguf', /general.architecture/);
   fails({ keys: { 'llama.expert_count': { u32: 8 } } }, 'unsupported_model', /mixture of experts/);
-  fails({ keys: { 'llama.attention.sliding_window': { u32: 32 } } }, 'unsupported_model', /over 32 tokens/);
+  assert.deepEqual(
+    read({ keys: { 'llama.attention.sliding_window': { u32: 32 } } }).flags.perLayer?.map((l) => l.window),
+    [32, 32],
+  );
   fails(
     { keys: { 'llama.attention.head_count_kv': { i32s: [2, 4] } } },
     'unsupported_model',
     /differs from layer to layer/,
   );
-  fails({ tensors: { 'blk.0.attn_q.bias': [8] } }, 'unsupported_model', /attn_q.bias/);
+  fails({ tensors: { 'blk.0.attn_q.bias': [8] } }, 'bad_gguf', /attn_k.bias' is missing/);
+  fails({ tensors: { 'blk.1.attn_q.bias': [8] } }, 'unsupported_model', /attn_q.bias/);
 });
 
 test('missing or wrong metadata and tensors are named', () => {

@@ -4,16 +4,24 @@
 // p = 2^(s - max), Σp and Σp·v, token after token. Spans are merged in order. Nothing of this depends on the block
 // length, on which queries share a task, or on whether spans were computed by one task or by several.
 // Rows of a task: (token, head of the group). Masked lanes are selected away, never multiplied.
+// Tokens before a row's window have weight 0: their scores are -Infinity, and spans that hold no other are skipped.
 namespace LM_NS {
 
 #if defined(LM_BUILD_AVX512)
 #define LM_QUERY_ROWS 24
 #define LM_PV_ROWS 6
-#define LM_PV_VECTORS 4
 #else
 #define LM_QUERY_ROWS 12
-#define LM_PV_ROWS 2
-#define LM_PV_VECTORS 2
+#define LM_PV_ROWS 6
+#endif
+
+// As many sums at a time as registers hold: (tiles of K, vectors of V) for so many query rows.
+#if defined(LM_BUILD_AVX512)
+constexpr int score_tiles(int) { return 2; }
+constexpr int value_vectors(int) { return 4; }
+#else
+constexpr int score_tiles(int rows) { return rows <= 2 ? 2 : 1; }
+constexpr int value_vectors(int rows) { return rows == 1 ? 4 : rows == 2 ? 2 : 1; }
 #endif
 
 static i32 attention_tokens(i32 group) { return group >= LM_QUERY_ROWS ? 1 : LM_QUERY_ROWS / group; }
@@ -133,36 +141,43 @@ LM_INLINE void scores(float *s, const float *q, const float *qsum, const u8 *con
   for (int r = 0; r < NR; r++)
     for (int t = 0; t < NT; t++) v_store(s + r * LM_SPAN + 16 * t, a[r][t]);
 }
+/** Of so many query rows that are left, how many are taken next. */
+LM_INLINE int next_rows(int rows) {
+#if defined(LM_BUILD_AVX512)
+  if (rows >= 12) return 12;
+  if (rows >= 8) return 8;
+#else
+  if (rows == 7 || rows == 8) return 4;
+#endif
+  if (rows >= 6) return 6;
+#if defined(LM_BUILD_AVX512)
+  if (rows == 5) return 4;
+#endif
+  return rows;
+}
+template <int NR, int NT, int BITS>
+LM_INLINE void scores_tiles(float *s, const float *q, const float *qsum, const u8 *const *k, const u8 *const *ahead, int hd) {
+  enum { N = NT < score_tiles(NR) ? NT : score_tiles(NR) };
+  for (int t = 0; t < NT; t += N) scores<NR, N, BITS>(s + 16 * t, q, qsum, k + t, ahead + t, hd);
+}
 template <int NT, int BITS>
 static void scores_rows(float *s, const float *q, const float *qsum, const u8 *const *k, const u8 *const *ahead, int hd, int rows) {
   while (rows > 0) {
-    int n;
-#define LM_ROWS(N) (scores<N, NT, BITS>(s, q, qsum, k, ahead, hd), N)
+    int n = next_rows(rows);
+    switch (n) {
+#define LM_ROWS(N) \
+  case N: scores_tiles<N, NT, BITS>(s, q, qsum, k, ahead, hd); break;
 #if defined(LM_BUILD_AVX512)
-    if (rows >= 12) n = LM_ROWS(12);
-    else if (rows >= 8) n = LM_ROWS(8);
-    else if (rows >= 6) n = LM_ROWS(6);
-    else
+      LM_ROWS(12) LM_ROWS(8)
 #endif
-    if (rows >= 4) n = LM_ROWS(4);
-    else if (rows == 3) n = LM_ROWS(3);
-    else if (rows == 2) n = LM_ROWS(2);
-    else n = LM_ROWS(1);
+      LM_ROWS(6) LM_ROWS(5) LM_ROWS(4) LM_ROWS(3) LM_ROWS(2) LM_ROWS(1)
 #undef LM_ROWS
+    }
     s += n * LM_SPAN;
     q += n * hd;
     qsum += n;
     rows -= n;
   }
-}
-/** Rows that scores_rows takes next: how q is packed. */
-LM_INLINE int next_rows(int rows) {
-#if defined(LM_BUILD_AVX512)
-  if (rows >= 12) return 12;
-  if (rows >= 8) return 8;
-  if (rows >= 6) return 6;
-#endif
-  return rows >= 4 ? 4 : rows;
 }
 
 /** Scales of a span's n tokens of V, and their zeros, in f32. */
@@ -232,18 +247,17 @@ LM_INLINE void mix(float *o, const float *p, const float *zero, const u8 *const 
 }
 template <int NR, int BITS>
 __attribute__((noinline)) static void mix_dims(float *o, const float *p, const float *zero, const u8 *const *v, int n, int hd) {
+  enum { NV = value_vectors(NR) };
   int d = 0;
-  for (; d + 16 * LM_PV_VECTORS <= hd; d += 16 * LM_PV_VECTORS) mix<NR, LM_PV_VECTORS, BITS>(o, p, zero, v, n, hd, d);
+  for (; d + 16 * NV <= hd; d += 16 * NV) mix<NR, NV, BITS>(o, p, zero, v, n, hd, d);
   for (; d < hd; d += 16) mix<NR, 1, BITS>(o, p, zero, v, n, hd, d);
 }
 template <int BITS>
 static void mix_rows(float *o, const float *p, const float *zero, const u8 *const *v, int n, int hd, int rows) {
-#if defined(LM_BUILD_AVX512)
   if (rows >= 6) return mix_dims<6, BITS>(o, p, zero, v, n, hd);
   if (rows == 5) return mix_dims<5, BITS>(o, p, zero, v, n, hd);
   if (rows == 4) return mix_dims<4, BITS>(o, p, zero, v, n, hd);
   if (rows == 3) return mix_dims<3, BITS>(o, p, zero, v, n, hd);
-#endif
   if (rows >= 2) return mix_dims<2, BITS>(o, p, zero, v, n, hd);
   mix_dims<1, BITS>(o, p, zero, v, n, hd);
 }
@@ -268,7 +282,12 @@ LM_INLINE void finish(float *out, const float *T, float L, int hd) {
   for (int d = 0; d < hd; d += 16) v_store(out + d, v_mul(v_load(T + d), k));
 }
 
-/** One span: s = p, o, m, l for all rows. Returns nothing for rows whose limit lies before the span. */
+/** First position that row r sees. */
+LM_INLINE int window_start(const LmAttention *a, int position) {
+  return a->window > 0 && position >= a->window ? position + 1 - a->window : 0;
+}
+
+/** One span: s = p, o, m, l for all rows. Returns nothing for rows that see nothing of the span. */
 template <int BITS>
 static void span(const LmAttention *a, const LmAttentionTask *t, const Tiles *tiles, int from, int rows, const AttentionScratch &w) {
   int hd = a->kv.headDim, group = a->heads / a->kv.heads;
@@ -282,8 +301,12 @@ static void span(const LmAttention *a, const LmAttentionTask *t, const Tiles *ti
   if (BITS != 16) v_parameters(w.scale, w.zero, v, n, hd, BITS);
   for (int r = 0; r < rows; r++) {
     int valid = t->position + r / group + 1 - from;
+    int low = window_start(a, t->position + r / group) - from;
     float *p = w.s + r * LM_SPAN;
-    if (valid > 0) {
+    if (valid > 0 && low < n) {
+      if (a->cap > 0)
+        for (int i = 0; i < 16 * count; i += 16) v_store(p + i, v_softcap(v_load(p + i), a->cap * 1.44269504088896341f));
+      for (int i = 0; i < low; i++) p[i] = -__builtin_inff();
       w.m[r] = softmax_row<BITS>(p, valid < n ? valid : n, n, w.l + r, w.scale, w.zero, w.zeros + r);
     } else {
       memset(p, 0, 64 * (size_t)count);
@@ -313,7 +336,8 @@ static void attention(const LmAttention *a, const LmAttentionTask *t, i32 kvHead
     }
     r += n;
   }
-  for (int s = t->spanFrom; s < t->spanTo; s++) {
+  int first = window_start(a, t->position) / LM_SPAN;  // of the row that sees farthest back
+  for (int s = t->spanFrom > first ? t->spanFrom : first; s < t->spanTo; s++) {
     int from = s * LM_SPAN;
     Tiles tiles;
     list_tiles(&tiles, a, t, kvHead, from, next);
@@ -321,14 +345,15 @@ static void attention(const LmAttention *a, const LmAttentionTask *t, i32 kvHead
     else if (a->kv.bits == 8) span<8>(a, t, &tiles, from, rows, w);
     else span<4>(a, t, &tiles, from, rows, w);
     for (int r = 0; r < rows; r++) {
-      if (t->position + r / group + 1 <= from) continue;
+      int start = window_start(a, t->position + r / group);
+      if (t->position + r / group + 1 <= from || start >= from + LM_SPAN) continue;
       if (t->partial) {
         float *p = t->partial + ((int64_t)(kvHead * t->spans + s) * group + r) * (hd + 2);
         memcpy(p, w.o + r * hd, 4 * (size_t)hd);
         p[hd] = w.m[r];
         p[hd + 1] = w.l[r];
       } else {
-        merge(w.M + r, w.L + r, w.total + r * hd, w.m[r], w.l[r], w.o + r * hd, hd, s == 0);
+        merge(w.M + r, w.L + r, w.total + r * hd, w.m[r], w.l[r], w.o + r * hd, hd, s == start / LM_SPAN);
       }
     }
   }
@@ -338,14 +363,15 @@ static void attention(const LmAttention *a, const LmAttentionTask *t, i32 kvHead
 }
 
 /** Joins the spans of one token that were computed apart: the same operations in the same order. */
-static void attention_merge(const LmAttention *a, const float *partial, i32 spans, i32 token, i32 kvHead) {
+static void attention_merge(const LmAttention *a, const float *partial, i32 spans, i32 token, i32 position, i32 kvHead) {
   int hd = a->kv.headDim, group = a->heads / a->kv.heads;
   for (int g = 0; g < group; g++) {
     float M = 0, L = 0;
     float *out = a->out + token * a->stride + (int64_t)(kvHead * group + g) * hd;
-    for (int s = 0; s < spans; s++) {
+    int first = window_start(a, position) / LM_SPAN;
+    for (int s = first; s < spans; s++) {
       const float *p = partial + ((int64_t)(kvHead * spans + s) * group + g) * (hd + 2);
-      merge(&M, &L, out, p[hd], p[hd + 1], p, hd, s == 0);
+      merge(&M, &L, out, p[hd], p[hd + 1], p, hd, s == first);
     }
     finish(out, out, L, hd);
   }

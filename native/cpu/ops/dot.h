@@ -77,13 +77,17 @@ LM_INLINE void dot_q6(I *a, I *b, const u8 *w, const Block &x) {
   }
 }
 #elif defined(LM_BUILD_AVX2)
+// Sixteen registers hold the sums of 16 rows × 4 columns in i16 (of 8 vectors), the weights and an activation; so more columns
+// go in groups, and what does not fit waits in the first cache. Integers are exact in any order.
+typedef __m256i H;
 LM_INLINE I i_set(i32 x) { return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
-LM_INLINE I i_load(const u8 *p) {
-  return {_mm256_loadu_si256((const __m256i *)p), _mm256_loadu_si256((const __m256i *)(p + 32))};
+LM_INLINE I i_load(const u8 *p) { return {_mm256_loadu_si256((const H *)p), _mm256_loadu_si256((const H *)(p + 32))}; }
+LM_INLINE void i_store(u8 *p, I v) {
+  _mm256_store_si256((H *)p, v.a);
+  _mm256_store_si256((H *)(p + 32), v.b);
 }
-LM_INLINE I i_add16(I a, I b) { return {_mm256_add_epi16(a.a, b.a), _mm256_add_epi16(a.b, b.b)}; }
 LM_INLINE I i_and(I a, int m) {
-  __m256i k = _mm256_set1_epi8((char)m);
+  H k = _mm256_set1_epi8((char)m);
   return {_mm256_and_si256(a.a, k), _mm256_and_si256(a.b, k)};
 }
 LM_INLINE I i_or(I a, I b) { return {_mm256_or_si256(a.a, b.a), _mm256_or_si256(a.b, b.b)}; }
@@ -92,84 +96,122 @@ LM_INLINE I i_shift(I a) {  // left for N > 0
   if (N > 0) return {_mm256_slli_epi16(a.a, N > 0 ? N : 0), _mm256_slli_epi16(a.b, N > 0 ? N : 0)};
   return {_mm256_srli_epi16(a.a, N < 0 ? -N : 0), _mm256_srli_epi16(a.b, N < 0 ? -N : 0)};
 }
-LM_INLINE __m256i q_set(const s8 *q) { return _mm256_set1_epi32(load_i32(q)); }
-/** Pairs of u8 · s8 in i16: with weights below 64 and |q| ≤ 127 a pair is at most 16,002. */
-LM_INLINE I i_pairs(I w, __m256i q) { return {_mm256_maddubs_epi16(w.a, q), _mm256_maddubs_epi16(w.b, q)}; }
+LM_INLINE I low_nibbles(I v) { return i_and(v, 15); }
+LM_INLINE I high_nibbles(I v) { return i_and(i_shift<-4>(v), 15); }
+LM_INLINE H q_set(const s8 *q) { return _mm256_set1_epi32(load_i32(q)); }
+/** Keeps the compiler from computing all products first and adding them later, which needs more registers than there are. */
+LM_INLINE void i_pin(I &a) { __asm__("" : "+x"(a.a), "+x"(a.b)); }
 LM_INLINE I i_widen(I a, I pairs) {
-  __m256i one = _mm256_set1_epi16(1);
+  H one = _mm256_set1_epi16(1);
   return {_mm256_add_epi32(a.a, _mm256_madd_epi16(pairs.a, one)), _mm256_add_epi32(a.b, _mm256_madd_epi16(pairs.b, one))};
+}
+/** Sums of pairs of u8 · s8 in i16, of one chunk for all columns. */
+template <int NC>
+LM_INLINE void add_pairs(I *s, I w, const s8 *q) {
+  for (int c = 0; c < NC; c++) {
+    H x = q_set(q + 32 * c);
+    s[c].a = _mm256_add_epi16(s[c].a, _mm256_maddubs_epi16(w.a, x));
+    s[c].b = _mm256_add_epi16(s[c].b, _mm256_maddubs_epi16(w.b, x));
+    i_pin(s[c]);
+  }
+}
+/** a += chunks [FROM, TO) of unpacked weights · q; PAIRS of them fit into i16. */
+template <int NC, int PAIRS, int FROM, int TO>
+LM_INLINE void add_chunks(I *a, const u8 *u, const s8 *q) {
+  if constexpr (NC > 4) {
+    add_chunks<NC / 2, PAIRS, FROM, TO>(a, u, q);
+    add_chunks<NC - NC / 2, PAIRS, FROM, TO>(a + NC / 2, u, q + 32 * (NC / 2));
+  } else {
+#pragma GCC unroll 4
+    for (int j = FROM; j < TO; j += PAIRS) {
+      I s[NC];
+      for (int c = 0; c < NC; c++) s[c] = i_set(0);
+#pragma GCC unroll 8
+      for (int k = j; k < j + PAIRS; k++) add_pairs<NC>(s, i_load(u + 64 * k), q + 4 * k);
+      for (int c = 0; c < NC; c++) a[c] = i_widen(a[c], s[c]);
+    }
+  }
 }
 
 template <int NC>
 LM_INLINE void dot_q8(I *a, const u8 *w, const Block &x) {
   // u8 · s8 pairs would saturate at 255 · 127 · 2; |w| ≤ 128 times ±q does not (32,512)
-  __m256i flip = _mm256_set1_epi8((char)0x80);
-  for (int c = 0; c < NC; c++) a[c] = i_set(0);
-  for (int j = 0; j < 8; j++) {
-    I v = i_load(w + 64 * j);
-    v = {_mm256_xor_si256(v.a, flip), _mm256_xor_si256(v.b, flip)};
-    I m = {_mm256_abs_epi8(v.a), _mm256_abs_epi8(v.b)};
-    for (int c = 0; c < NC; c++) {
-      __m256i q = q_set(x.q + 32 * c + 4 * j);
-      I p = {_mm256_maddubs_epi16(m.a, _mm256_sign_epi8(q, v.a)), _mm256_maddubs_epi16(m.b, _mm256_sign_epi8(q, v.b))};
-      a[c] = i_widen(a[c], p);
+  if constexpr (NC > 4) {
+    Block y = x;
+    y.q += 32 * (NC / 2);
+    dot_q8<NC / 2>(a, w, x);
+    dot_q8<NC - NC / 2>(a + NC / 2, w, y);
+  } else {
+    H flip = _mm256_set1_epi8((char)0x80);
+    for (int c = 0; c < NC; c++) a[c] = i_set(0);
+#pragma GCC unroll 8
+    for (int j = 0; j < 8; j++) {
+      I v = i_load(w + 64 * j);
+      v = {_mm256_xor_si256(v.a, flip), _mm256_xor_si256(v.b, flip)};
+      I m = {_mm256_abs_epi8(v.a), _mm256_abs_epi8(v.b)};
+      for (int c = 0; c < NC; c++) {
+        H q = q_set(x.q + 32 * c + 4 * j);
+        a[c] = i_widen(a[c], {_mm256_maddubs_epi16(m.a, _mm256_sign_epi8(q, v.a)), _mm256_maddubs_epi16(m.b, _mm256_sign_epi8(q, v.b))});
+        i_pin(a[c]);
+      }
     }
   }
 }
-LM_INLINE I low_nibbles(I v) { return i_and(v, 15); }
-LM_INLINE I high_nibbles(I v) { return i_and(i_shift<-4>(v), 15); }
-
 template <int NC>
 LM_INLINE void dot_q4(I *a, const u8 *w, const Block &x) {  // 8 pairs: at most 30,480
-  I s[NC];
-  for (int c = 0; c < NC; c++) s[c] = i_set(0);
-  for (int j = 0; j < 4; j++) {
-    I v = i_load(w + 64 * j), lo = low_nibbles(v), hi = high_nibbles(v);
-    for (int c = 0; c < NC; c++) {
-      s[c] = i_add16(s[c], i_pairs(lo, q_set(x.q + 32 * c + 4 * j)));
-      s[c] = i_add16(s[c], i_pairs(hi, q_set(x.q + 32 * c + 16 + 4 * j)));
+  if constexpr (NC > 4) {  // unpacked twice: faster than from the cache
+    Block y = x;
+    y.q += 32 * (NC / 2);
+    dot_q4<NC / 2>(a, w, x);
+    dot_q4<NC - NC / 2>(a + NC / 2, w, y);
+  } else {
+    I s[NC];
+    for (int c = 0; c < NC; c++) s[c] = i_set(0);
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; j++) {
+      I v = i_load(w + 64 * j);
+      add_pairs<NC>(s, low_nibbles(v), x.q + 4 * j);
+      add_pairs<NC>(s, high_nibbles(v), x.q + 4 * j + 16);
     }
+    for (int c = 0; c < NC; c++) a[c] = i_widen(a[c], s[c]);
   }
-  for (int c = 0; c < NC; c++) a[c] = i_widen(a[c], s[c]);
 }
-template <int NC, int J>
-LM_INLINE void q5_chunks(I *a, const u8 *w, const Block &x, I h) {  // 4 pairs: at most 31,496
-  I v = i_load(w + 64 * J), v1 = i_load(w + 64 * J + 64);
-  I lo = i_or(low_nibbles(v), i_and(i_shift<4 - J>(h), 16)), hi = i_or(high_nibbles(v), i_and(i_shift<-J>(h), 16));
-  I lo1 = i_or(low_nibbles(v1), i_and(i_shift<3 - J>(h), 16)), hi1 = i_or(high_nibbles(v1), i_and(i_shift<-J - 1>(h), 16));
-  for (int c = 0; c < NC; c++) {
-    const s8 *q = x.q + 32 * c + 4 * J;
-    I s = i_add16(i_pairs(lo, q_set(q)), i_pairs(hi, q_set(q + 16)));
-    s = i_add16(s, i_add16(i_pairs(lo1, q_set(q + 4)), i_pairs(hi1, q_set(q + 20))));
-    a[c] = i_widen(a[c], s);
-  }
+template <int J>
+LM_INLINE void unpack_q5(u8 *u, const u8 *w, I h) {
+  I v = i_load(w + 64 * J);
+  i_store(u + 64 * J, i_or(low_nibbles(v), i_and(i_shift<4 - J>(h), 16)));
+  i_store(u + 64 * J + 256, i_or(high_nibbles(v), i_and(i_shift<-J>(h), 16)));
 }
 template <int NC>
-LM_INLINE void dot_q5(I *a, const u8 *w, const Block &x) {
+LM_INLINE void dot_q5(I *a, const u8 *w, const Block &x) {  // 4 pairs: at most 31,496
+  alignas(32) u8 u[512];
   I h = i_load(w + 256);
-  q5_chunks<NC, 0>(a, w, x, h);
-  q5_chunks<NC, 2>(a, w, x, h);
+  unpack_q5<0>(u, w, h);
+  unpack_q5<1>(u, w, h);
+  unpack_q5<2>(u, w, h);
+  unpack_q5<3>(u, w, h);
+  add_chunks<NC, 4, 0, 8>(a, u, x.q);
 }
-template <int NC, int J>
-LM_INLINE void q6_chunks(I *a, I *b, const u8 *w, const Block &x, I h0, I h1) {  // 2 pairs: at most 32,004
-  I v = i_load(w + 64 * J), v1 = i_load(w + 64 * J + 64);
-  I lo = i_or(low_nibbles(v), i_and(i_shift<4 - 2 * J>(h0), 48)), hi = i_or(high_nibbles(v), i_and(i_shift<4 - 2 * J>(h1), 48));
-  I lo1 = i_or(low_nibbles(v1), i_and(i_shift<2 - 2 * J>(h0), 48)), hi1 = i_or(high_nibbles(v1), i_and(i_shift<2 - 2 * J>(h1), 48));
-  for (int c = 0; c < NC; c++) {
-    const s8 *q = x.q + 32 * c + 4 * J;
-    a[c] = i_widen(a[c], i_add16(i_pairs(lo, q_set(q)), i_pairs(lo1, q_set(q + 4))));
-    b[c] = i_widen(b[c], i_add16(i_pairs(hi, q_set(q + 16)), i_pairs(hi1, q_set(q + 20))));
-  }
+template <int J>
+LM_INLINE void unpack_q6(u8 *u, const u8 *w, I h0, I h1) {
+  I v = i_load(w + 64 * J);
+  i_store(u + 64 * J, i_or(low_nibbles(v), i_and(i_shift<4 - 2 * J>(h0), 48)));
+  i_store(u + 64 * J + 256, i_or(high_nibbles(v), i_and(i_shift<4 - 2 * J>(h1), 48)));
 }
 template <int NC>
-LM_INLINE void dot_q6(I *a, I *b, const u8 *w, const Block &x) {
+LM_INLINE void dot_q6(I *a, I *b, const u8 *w, const Block &x) {  // 2 pairs: at most 32,004
+  alignas(32) u8 u[512];
+  I h0 = i_load(w + 256), h1 = i_load(w + 320);
+  unpack_q6<0>(u, w, h0, h1);
+  unpack_q6<1>(u, w, h0, h1);
+  unpack_q6<2>(u, w, h0, h1);
+  unpack_q6<3>(u, w, h0, h1);
   for (int c = 0; c < NC; c++) {
     a[c] = i_set(x.h0[c]);
     b[c] = i_set(x.h1[c]);
   }
-  I h0 = i_load(w + 256), h1 = i_load(w + 320);
-  q6_chunks<NC, 0>(a, b, w, x, h0, h1);
-  q6_chunks<NC, 2>(a, b, w, x, h0, h1);
+  add_chunks<NC, 2, 0, 4>(a, u, x.q);
+  add_chunks<NC, 2, 4, 8>(b, u, x.q);
 }
 #else
 LM_INLINE I i_set(i32 x) {
@@ -352,7 +394,14 @@ __attribute__((noinline)) static void tile_float(const u8 *tile, int in, const f
 }
 template <int TYPE, int NC>
 LM_INLINE void float_any(const u8 *tile, int in, const float *x, int P, int nc, float *out) {
-  if (nc == NC) return tile_float<TYPE, NC>(tile, in, x, P, out);
+  if constexpr (NC > LM_FLOAT_COLUMNS) {
+    if (nc == NC) {
+      tile_float<TYPE, NC / 2>(tile, in, x, P, out);
+      return tile_float<TYPE, NC - NC / 2>(tile, in, x + NC / 2, P, out + 16 * (NC / 2));
+    }
+  } else if (nc == NC) {
+    return tile_float<TYPE, NC>(tile, in, x, P, out);
+  }
   if constexpr (NC > 1) float_any<TYPE, NC - 1>(tile, in, x, P, nc, out);
 }
 

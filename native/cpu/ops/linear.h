@@ -1,4 +1,4 @@
-// out = W · x (+ bias) (+ residual), or hidden = silu(Wgate · x) · (Wup · x) quantised at once for the next product.
+// out = (W · x (+ bias)) · scale (+ residual), or hidden = activation(Wgate · x) · (Wup · x) quantised at once for the next product.
 // Work is split by tiles of outputs only: every output element is summed by one thread in one order.
 namespace LM_NS {
 
@@ -36,7 +36,7 @@ static void silu_block(const LmLinear *l, i32 u, i32 panel, int nc, float *scrat
       int f = 32 * u + 16 * half;
       if (l->outs[0].bias) g = v_add(g, v_load(l->outs[0].bias + f));
       if (l->outs[1].bias) p = v_add(p, v_load(l->outs[1].bias + f));
-      v_store(h + 32 * c + 16 * half, v_mul(v_silu(g), p));
+      v_store(h + 32 * c + 16 * half, v_mul(activate(g, l->silu == 2), p));
     }
   }
   const LmPanels *o = &l->hidden;
@@ -58,6 +58,7 @@ static void store_tile(const LmLinear *l, const LmLinearOut *o, i32 tile, i32 to
     V v = v_load(acc + 16 * c);
     int64_t at = (int64_t)(token + c) * o->stride + first;
     if (o->bias) v = v_add(v, v_load_n(o->bias + first, n));
+    if (l->scale != 1.0f) v = v_mul(v, v_set(l->scale));
     if (l->residual) v = v_add(v, v_load_n(l->residual + at, n));
     v_store_n(o->out + at, v, n);
   }

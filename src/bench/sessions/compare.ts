@@ -6,6 +6,7 @@
  * cache can make it faster than 1 / (1 − h·f) times: the ceiling that each row is held against. f is measured: the stateless
  * run's prompts once more, without the answers.
  */
+import type { DiskSpace } from '../../config.js';
 import { errors } from '../../errors.js';
 import type { Engine } from '../../types.js';
 import {
@@ -25,6 +26,7 @@ export interface OpenOptions {
   enablePrefixCaching?: boolean;
   sessionLen: number;
   sessionStore?: string;
+  cacheDisk?: DiskSpace;
 }
 
 /** Loads the model; what is not given here comes from the command line. */
@@ -122,6 +124,7 @@ export async function prepare(open: OpenEngine, o: LoadOptions & { sessionLen: n
     all: blocksForAll(load, memory.blockLen),
     everything: blocksForEverything(load, memory.blockLen),
     one: blocksForOne(load, memory.blockLen),
+    blockBytes: memory.blockBytes,
   };
 }
 

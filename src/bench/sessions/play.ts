@@ -38,6 +38,8 @@ export interface SessionsResult {
   promptTokens: number;
   /** Computed a second time because their KV was evicted; without a session that is not known, and 0. */
   recomputedTokens: number;
+  /** Brought back from a place below the device. */
+  restoredTokens: number;
   blocksEvicted: number;
   preemptions: number;
   steps: number;
@@ -122,6 +124,7 @@ export class Player {
       hitRate: promptTokens > 0 ? sum((x) => x.result.usage.cachedTokens) / promptTokens : 0,
       promptTokens,
       recomputedTokens: after.tokens.recomputed - before.tokens.recomputed,
+      restoredTokens: after.cache.tokensRestored - before.cache.tokensRestored,
       blocksEvicted: after.cache.blocksEvicted - before.cache.blocksEvicted,
       preemptions: after.preemptions - before.preemptions,
       steps: after.steps - before.steps,

@@ -10,6 +10,7 @@ import { counter, integer, integers, letSignalsEnd, number, oneOf, range, show, 
 interface Options extends bench.SessionsOptions {
   compare?: boolean;
   sweep?: boolean;
+  compareDisk?: boolean;
   compareJournal?: boolean;
   share: number;
   capacities: number[];
@@ -20,7 +21,7 @@ interface Options extends bench.SessionsOptions {
 /** Sessions of the comparisons are no longer than this, unless --session-len says otherwise. */
 const COMPARED_SESSION_LEN = 2048;
 /** Of these, each measurement sets its own. */
-const SET_BY_MEASUREMENT = ['cacheMaxEntryCount', 'enablePrefixCaching', 'sessionStore', 'mode'];
+const SET_BY_MEASUREMENT = ['cacheMaxEntryCount', 'enablePrefixCaching', 'sessionStore', 'cacheDisk', 'mode'];
 
 export function sessionsCommand(context: Context): Command {
   const command = newCommand('sessions', 'Many conversations of many turns: throughput and time to the first token', [
@@ -39,7 +40,7 @@ export function sessionsCommand(context: Context): Command {
   command.option('--compare', 'with sessions, with a prefix cache alone, and stateless; room for all and for --share');
   command.option(
     '--share <X>',
-    '--compare: the small KV cache over the one that holds all sessions',
+    '--compare, --compare-disk: the small KV cache over the one that holds all sessions',
     number(0, 1),
     0.25,
   );
@@ -50,15 +51,16 @@ export function sessionsCommand(context: Context): Command {
     integers(1),
     [100, 75, 50, 35, 25, 15, 10],
   );
+  command.option('--compare-disk', 'with the small KV cache: with and without --cache-disk');
   command.option('--compare-journal', 'with and without --session-store, in turns');
-  command.option('--folder <DIR>', '--compare-journal: where the journals go meanwhile (default: temporary files)', '');
+  command.option('--folder <DIR>', 'where the disk or the journals go meanwhile (default: temporary files)', '');
   command.option('--rounds <N>', 'repetitions of a comparison (default: 1; of the journal: 5)', integer(1));
   command.option(...JSON_FLAG);
   addModelOptions(command, context.library.defaultModel);
   return command.action(async () => {
     const options = command.opts<Options>();
-    const chosen = (['compare', 'sweep', 'compareJournal'] as const).filter((name) => options[name]);
-    if (chosen.length > 1) command.error('error: give one of --compare, --sweep and --compare-journal');
+    const chosen = (['compare', 'sweep', 'compareDisk', 'compareJournal'] as const).filter((name) => options[name]);
+    if (chosen.length > 1) command.error('error: give one of --compare, --sweep, --compare-disk and --compare-journal');
     if (chosen.length === 0) return once(context, command, options);
     const clash = SET_BY_MEASUREMENT.filter((name) => command.getOptionValueSource(name) === 'cli');
     if (clash.length > 0) command.error(`error: this measurement sets ${clash.join(', ')} itself`);
@@ -92,7 +94,7 @@ async function once(context: Context, command: Command, options: Options): Promi
 }
 
 const measurements: Record<
-  'compare' | 'sweep' | 'compareJournal',
+  'compare' | 'sweep' | 'compareDisk' | 'compareJournal',
   (context: Context, command: Command, options: Options) => Promise<void>
 > = {
   async compare(context, command, options) {
@@ -111,6 +113,13 @@ const measurements: Record<
     const o = { ...shared(context, command, options), capacities, rounds };
     const result = await sessionsSweep(opener(context, command), o);
     report(context, result, result.points.map(sweepRow));
+  },
+  async compareDisk(context, command, options) {
+    const { sessionsDisk } = await context.library.loadBench();
+    const { share, folder, rounds = 1 } = options;
+    const o = { ...shared(context, command, options), share, folder, rounds };
+    const result = await sessionsDisk(opener(context, command), o);
+    report(context, result, result.rows.map(diskRow));
   },
   async compareJournal(context, command, options) {
     const { sessionsJournal } = await context.library.loadBench();
@@ -142,6 +151,7 @@ function opener(context: Context, command: Command): bench.OpenEngine {
 }
 
 type Compared = Awaited<ReturnType<Bench['sessionsCompare']>>['rows'][number];
+type DiskRow = Awaited<ReturnType<Bench['sessionsDisk']>>['rows'][number];
 type Swept = Awaited<ReturnType<Bench['sessionsSweep']>>['points'][number];
 
 const ms = (n: number) => n.toFixed(0);
@@ -170,6 +180,10 @@ function compareRow(r: Compared): Record<string, unknown> {
     share: r.shareOfCeiling.toFixed(3),
     'speedup CPU': r.speedupCpu.toFixed(2),
   };
+}
+
+function diskRow(r: DiskRow): Record<string, unknown> {
+  return { name: r.name, ...runColumns(r.run), 'restored tokens': r.run.restoredTokens, speedup: r.speedup.toFixed(2) };
 }
 
 function sweepRow(p: Swept): Record<string, unknown> {

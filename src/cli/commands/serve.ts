@@ -24,9 +24,9 @@ async function serve(context: Context, command: Command): Promise<void> {
   const { terminal, interrupt } = context;
   const options = given(command, serverOptions);
   if (options.apiKeys) options.apiKeys = await readKeys(options.apiKeys as string[]);
-  const { checkServerOptions, checkAddress, createServer } = await context.loadServer();
+  const { checkServerOptions, checkSurroundings, createServer } = await context.loadServer();
   // what is wrong should be known before a model is loaded for nothing
-  await checkAddress(checkServerOptions(options).config);
+  await checkSurroundings(checkServerOptions(options).config);
   await using engine = await loadEngine(context, command);
   const names = (options.servedModelName ?? []) as string[];
   // '*' alone leaves the name that is shown as it would be

@@ -4,7 +4,7 @@ import { live } from '../live/connection.js';
 import { Icon } from '../ui/Icon.js';
 import { rename, settingsOf } from './chats.js';
 import { asJson, asMarkdown, download, type Format, fileName } from './export.js';
-import type { Conversation } from './model.js';
+import { type Conversation, isEmpty } from './model.js';
 
 export function ChatBar({ chat }: { chat: Conversation }) {
   const [naming, setNaming] = useState(false);
@@ -13,7 +13,7 @@ export function ChatBar({ chat }: { chat: Conversation }) {
     const model = live.value.about?.servedModelName ?? '';
     download(fileName(chat.title, format), format === 'md' ? asMarkdown(chat, system) : asJson(chat, system, model));
   };
-  if (chat.turns.length === 0) return null;
+  if (isEmpty(chat)) return null;
   return (
     <header class="chat-bar">
       {naming ? (

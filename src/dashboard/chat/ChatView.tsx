@@ -1,10 +1,12 @@
 /** The open conversation and the field to go on with it. */
 import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
+import { integer } from '../ui/format.js';
 import { Icon } from '../ui/Icon.js';
 import { useStore } from '../ui/store.js';
 import { ChatBar } from './ChatBar.js';
 import { chats, openChat, send, stop } from './chats.js';
-import type { Conversation } from './model.js';
+import { type Conversation, isEmpty, type Resumed } from './model.js';
+import { Saying } from './Saying.js';
 import { SettingsPanel } from './SettingsPanel.js';
 import { usual } from './settings.js';
 import { TurnView } from './TurnView.js';
@@ -46,13 +48,29 @@ export function ChatView() {
           following.current = s.scrollHeight - s.scrollTop - s.clientHeight < FOLLOW_PX;
         }}
       >
-        {chat.turns.length === 0 && <Welcome onAsk={(text) => send(chat.id, text)} />}
+        {chat.resumed && <Before resumed={chat.resumed} />}
+        {isEmpty(chat) && <Welcome onAsk={(text) => send(chat.id, text)} />}
         {chat.turns.map((turn, i) => (
           <TurnView key={turn.id} chat={chat.id} turn={turn} index={i} last={turn === last} busy={busy} />
         ))}
       </div>
       <UndoBar />
       <Composer key={chat.id} chat={chat} busy={busy} />
+    </section>
+  );
+}
+
+/** What was said in a session before it was resumed here. */
+function Before({ resumed: { session, tokens, before } }: { resumed: Resumed }) {
+  return (
+    <section class="before" aria-label="What was said before">
+      {before.map((said, i) => (
+        <Saying key={`${i} ${said.role}`} said={said} />
+      ))}
+      <p class="note">
+        Session <code>{session}</code> had {integer(tokens)} tokens when it was resumed here. It goes on from there;
+        only what is new is sent.
+      </p>
     </section>
   );
 }

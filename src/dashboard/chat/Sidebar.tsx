@@ -6,7 +6,8 @@ import { Icon } from '../ui/Icon.js';
 import { sessionColour } from '../ui/sessions.js';
 import { useStore } from '../ui/store.js';
 import { addChat, chats, removeChat, show } from './chats.js';
-import { type Conversation, holds, sessionOf } from './model.js';
+import { FileButtons } from './FileButtons.js';
+import { type Conversation, holds, isEmpty, sessionOf } from './model.js';
 
 export function Sidebar({ onPick }: { onPick: () => void }) {
   const { all, open, running } = useStore(chats);
@@ -65,6 +66,7 @@ export function Sidebar({ onPick }: { onPick: () => void }) {
           </li>
         ))}
       </ul>
+      <FileButtons onImported={onPick} />
     </nav>
   );
 }
@@ -81,9 +83,7 @@ function Kept({
 }) {
   if (!sequence) {
     return (
-      <span class="kept none">
-        {conversation.turns.length === 0 ? 'empty' : running ? 'on its way' : 'not on the server'}
-      </span>
+      <span class="kept none">{isEmpty(conversation) ? 'empty' : running ? 'on its way' : 'not on the server'}</span>
     );
   }
   const { known, computed, state } = sequence;

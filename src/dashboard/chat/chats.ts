@@ -2,14 +2,18 @@
 import { call, forgetSessions } from '../ui/api.js';
 import { Store } from '../ui/store.js';
 import { ask } from './completion.js';
+import type { Imported } from './import.js';
 import {
   type Answer,
   answerOf,
   type Conversation,
+  isEmpty,
   mergeConversations,
   messagesFor,
   newConversation,
+  ownSessions,
   revive,
+  type Said,
   type Settings,
   sessionOf,
   sessionsOf,
@@ -89,7 +93,7 @@ const changeTurn = (id: string, index: number, f: (t: Turn) => Turn): void =>
   change(id, (c) => ({ ...c, turns: c.turns.map((t, i) => (i === index ? f(t) : t)) }));
 
 export function addChat(): void {
-  const empty = chats.value.all.find((c) => c.turns.length === 0);
+  const empty = chats.value.all.find(isEmpty);
   if (empty) {
     show(empty.id);
     return;
@@ -133,7 +137,7 @@ function removeForGood(): void {
   clearTimeout(removal);
   const { last } = removed.value;
   removed.set({ last: null });
-  if (last) forget(sessionsOf(last));
+  if (last) forget(ownSessions(last, sessionsOf(last)));
 }
 addEventListener('pagehide', removeForGood);
 
@@ -144,7 +148,7 @@ export function restoreChat(): void {
   clearTimeout(removal);
   removed.set({ last: null });
   const [back] = revive([{ ...last, updated: Date.now() }]);
-  const others = chats.value.all.filter((c) => c.turns.length > 0);
+  const others = chats.value.all.filter((c) => !isEmpty(c));
   chats.patch({ all: [back as Conversation, ...others], open: last.id });
 }
 
@@ -160,7 +164,7 @@ export function send(id: string, text: string): void {
   const session = sessionOf(c);
   // the answers that were not chosen lead nowhere now
   const last = c.turns.at(-1);
-  if (last) forget([c.id, ...last.answers.map((a) => a.session)].filter((s) => s !== session));
+  if (last) forget(ownSessions(c, sessionsOf({ ...c, turns: [last] })).filter((s) => s !== session));
   change(id, (x) => ({
     ...x,
     title: x.turns.length === 0 && !x.named ? titleOf(text) : x.title,
@@ -180,7 +184,7 @@ export async function regenerate(id: string): Promise<void> {
   change(id, (x) => ({ ...x, branches: x.branches + 1 }));
   const done = answer(id, c.turns.length - 1, branch, async () => {
     if (!old) return;
-    const length = old.usage?.prompt;
+    const length = c.resumed ? resumedLength(c, c.turns.length - 1) : old.usage?.prompt;
     const body = length === undefined ? { id: branch } : { id: branch, length };
     await call(`/v1/sessions/${encodeURIComponent(old.session)}/fork`, { body });
   });
@@ -201,10 +205,58 @@ export async function edit(id: string, index: number, text: string): Promise<voi
     turns: [...x.turns.slice(0, index), { id: randomId(), user: text, answers: [], chosen: 0 }],
   }));
   await answer(id, index, current, async () => {
-    forget(gone.filter((s) => s !== current));
-    if (length === null) return;
-    await call(`/v1/sessions/${encodeURIComponent(current)}/truncate`, { body: { length } });
+    forget(ownSessions(c, gone).filter((s) => s !== current));
+    if (length === null && !c.resumed) return;
+    await call(`/v1/sessions/${encodeURIComponent(current)}/truncate`, {
+      body: { length: c.resumed ? resumedLength(c, index) : length },
+    });
   });
+}
+
+/** What is appended must not stand there twice, so the length before a turn has to be known. */
+function resumedLength(c: Conversation, index: number): number {
+  const length = tokensBefore(c, index);
+  if (length === null)
+    throw new Error('how long the session was before this turn is not known: fork it under Sessions');
+  return length;
+}
+
+/** A session of the server becomes a conversation of this page; `before` is what was said in it. */
+export function resumeSession(session: string, tokens: number, before: Said[]): void {
+  const known = chats.value.all.find((c) => sessionOf(c) === session && !isEmpty(c));
+  if (known) {
+    show(known.id);
+    return;
+  }
+  const c = newConversation(Date.now(), `chat-${randomId()}`);
+  const first = before.find((m) => m.role === 'user');
+  const title = first ? titleOf(first.content) : session;
+  chats.patch({
+    all: [{ ...c, title, named: true, resumed: { session, tokens, before } }, ...chats.value.all],
+    open: c.id,
+  });
+}
+
+/** Conversations from a file, on top of the list. */
+export function addImported(read: Imported[]): void {
+  const fresh = read.map(({ title, system, turns }): Conversation => {
+    const id = `chat-${randomId()}`;
+    return {
+      ...newConversation(Date.now(), id),
+      title: title || titleOf(turns[0]?.user ?? ''),
+      named: true,
+      ...(system ? { settings: { ...usual.value, system } } : {}),
+      turns: turns.map((t) => ({
+        id: randomId(),
+        user: t.user,
+        answers: t.answer === null ? [] : [{ text: t.answer, session: id, state: 'done' }],
+        chosen: 0,
+      })),
+    };
+  });
+  if (fresh.length === 0) return;
+  const others = chats.value.all.filter((c) => !isEmpty(c));
+  chats.patch({ all: [...fresh, ...others], open: (fresh[0] as Conversation).id });
 }
 
 export function choose(id: string, index: number, chosen: number): void {
@@ -215,7 +267,7 @@ export function choose(id: string, index: number, chosen: number): void {
  * Adds an answer to turn `index` and lets it grow. `before` prepares the session (fork, truncate); should it fail, because the
  * server has forgotten the session, the whole history is sent anyway and makes the session anew.
  */
-async function answer(id: string, index: number, session: string, before?: () => Promise<void>): Promise<void> {
+async function answer(id: string, index: number, session: string, before?: () => Promise<unknown>): Promise<void> {
   const stopper = new AbortController();
   chats.patch({ running: new Map(chats.value.running).set(id, stopper) });
   const conversation = find(id) as Conversation;
@@ -232,8 +284,13 @@ async function answer(id: string, index: number, session: string, before?: () =>
       answers: t.answers.map((a, i) => (i === t.answers.length - 1 ? { ...a, ...fields } : a)),
     }));
   try {
-    await before?.().catch(() => {});
-    const got = await ask({ messages, session, ...sampling }, stopper.signal, (text) => grow({ text }));
+    const { resumed } = conversation;
+    // one that the server has forgotten would begin anew, without what came before
+    if (resumed) await (before ?? (() => call(`/v1/sessions/${encodeURIComponent(session)}`)))();
+    else await before?.().catch(() => {});
+    const got = await ask({ messages, session, append: resumed !== undefined, ...sampling }, stopper.signal, (text) =>
+      grow({ text }),
+    );
     grow({
       text: got.text,
       state: got.reason === 'abort' ? 'stopped' : got.reason === 'length' ? 'limit' : 'done',

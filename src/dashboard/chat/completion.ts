@@ -6,6 +6,8 @@ import type { Message } from './model.js';
 interface Ask {
   messages: Message[];
   session?: string;
+  /** `messages` hold only what is new. */
+  append?: boolean;
   temperature: number;
   topP?: number;
   topK?: number;
@@ -91,6 +93,7 @@ function bodyOf(what: Ask): Record<string, unknown> {
     stream_options: { include_usage: true },
     temperature: what.temperature,
     ...(what.session === undefined ? {} : { session_id: what.session }),
+    ...(what.append ? { session_append: true } : {}),
     ...(what.maxTokens === null ? {} : { max_tokens: what.maxTokens }),
     ...(what.topP === undefined ? {} : { top_p: what.topP }),
     ...(what.topK === undefined ? {} : { top_k: what.topK }),

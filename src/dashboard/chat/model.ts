@@ -37,8 +37,24 @@ export interface Settings {
   maxTokens: number | null;
 }
 
+/** A session of the server that somebody else began, or that this browser had forgotten: only what is new is sent. */
+export interface Resumed {
+  session: string;
+  /** It had so many when it was resumed. */
+  tokens: number;
+  /** What was said in it before, as far as it could be read. */
+  before: Said[];
+}
+
+/** `text`: what could not be told apart. */
+export interface Said {
+  role: 'system' | 'user' | 'assistant' | 'tool' | 'text';
+  content: string;
+}
+
 export interface Conversation {
   id: string;
+  resumed?: Resumed;
   title: string;
   /** The title was chosen, not taken from the first question. */
   named?: boolean;
@@ -63,20 +79,30 @@ export function sessionOf(c: Conversation): string {
     const a = answerOf(c.turns[i] as Turn);
     if (a) return a.session;
   }
-  return c.id;
+  return c.resumed?.session ?? c.id;
 }
+
+/** Nothing was said in it. */
+export const isEmpty = (c: Conversation): boolean => c.turns.length === 0 && !c.resumed;
 
 /** Does it hold all of these words, in its title or in what was said? Whatever their case. */
 export function holds(c: Conversation, words: string): boolean {
-  const text = [c.title, ...c.turns.flatMap((t) => [t.user, ...t.answers.map((a) => a.text)])].join('\n').toLowerCase();
+  const before = c.resumed?.before.map((m) => m.content) ?? [];
+  const text = [c.title, ...before, ...c.turns.flatMap((t) => [t.user, ...t.answers.map((a) => a.text)])]
+    .join('\n')
+    .toLowerCase();
   return words
     .toLowerCase()
     .split(/\s+/)
     .every((word) => text.includes(word));
 }
 
-/** Everything up to and including turn `last`'s question. The server matches it with what it keeps, token by token. */
+/**
+ * Everything up to and including turn `last`'s question. The server matches it with what it keeps, token by token. Of a session
+ * that was resumed only the question: the server knows better than this page what came before.
+ */
 export function messagesFor(c: Conversation, last: number, system: string): Message[] {
+  if (c.resumed) return [{ role: 'user', content: (c.turns[last] as Turn).user }];
   const out: Message[] = system.trim() ? [{ role: 'system', content: system.trim() }] : [];
   c.turns.slice(0, last + 1).forEach((turn, i) => {
     out.push({ role: 'user', content: turn.user });
@@ -88,15 +114,19 @@ export function messagesFor(c: Conversation, last: number, system: string): Mess
 
 /** Tokens of a session before turn `index` was asked: what an edit of that turn keeps. Null: not known. */
 export function tokensBefore(c: Conversation, index: number): number | null {
-  if (index === 0) return 0;
+  if (index === 0) return c.resumed?.tokens ?? 0;
   const usage = answerOf(c.turns[index - 1] as Turn)?.usage;
   return usage ? usage.prompt + usage.completion : null;
 }
 
 /** All sessions a conversation has on the server. */
 export const sessionsOf = (c: Conversation): string[] => [
-  ...new Set([c.id, ...c.turns.flatMap((t) => t.answers.map((a) => a.session))]),
+  ...new Set([c.resumed?.session ?? c.id, ...c.turns.flatMap((t) => t.answers.map((a) => a.session))]),
 ];
+
+/** Of these sessions, the ones that this page made and may forget. */
+export const ownSessions = (c: Conversation, sessions: string[]): string[] =>
+  sessions.filter((s) => s !== c.resumed?.session);
 
 export function titleOf(text: string): string {
   const line = text.trim().replace(/\s+/g, ' ');

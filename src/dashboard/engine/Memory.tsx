@@ -1,37 +1,18 @@
 /** The three parts of device memory, and what is running. */
 
 import { bytes, integer, short } from '../ui/format.js';
+import { MemorySplit } from '../ui/MemorySplit.js';
 import type { EngineAbout } from '../wire.js';
 
 export function Memory({ about }: { about: EngineAbout }) {
   const { memory, dims, device } = about;
-  const used = memory.weightBytes + memory.kvBytes + memory.workspaceBytes;
-  const rest = Math.max(0, memory.freeBytes - used);
-  const parts = [
-    { key: 'weights', label: 'weights', size: memory.weightBytes },
-    { key: 'kv', label: 'KV cache', size: memory.kvBytes },
-    { key: 'workspace', label: 'workspace', size: memory.workspaceBytes },
-    { key: 'rest', label: 'left to others', size: rest },
-  ];
-  const whole = used + rest;
   return (
     <section class="card memory" aria-labelledby="memory-title">
       <header>
         <h2 id="memory-title">Memory</h2>
         <span class="note">{bytes(memory.freeBytes)} were free</span>
       </header>
-      <div class="split" role="img" aria-label={parts.map((p) => `${p.label} ${bytes(p.size)}`).join(', ')}>
-        {parts.map((p) => (
-          <span key={p.key} class={p.key} style={{ flexGrow: p.size / whole }} />
-        ))}
-      </div>
-      <ul class="parts">
-        {parts.map((p) => (
-          <li key={p.key}>
-            <i class={`swatch ${p.key}`} /> {p.label} <b>{bytes(p.size)}</b>
-          </li>
-        ))}
-      </ul>
+      <MemorySplit about={about} />
       <p class="note">{memory.arithmetic}</p>
       <dl>
         <dt>Model</dt>

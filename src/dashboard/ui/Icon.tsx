@@ -14,6 +14,8 @@ const PATHS = {
   gear: 'M4 7h10M18 7h2M4 17h2M10 17h10M14 4v6M6 14v6',
   menu: 'M4 7h16M4 12h16M4 17h16',
   down: 'M12 4v11M7 10l5 5 5-5M5 20h14',
+  up: 'M12 15V4M7 9l5-5 5 5M5 20h14',
+  fork: 'M7 4v7a5 5 0 0 0 5 5h5M14 13l3 3-3 3M7 11v9',
   close: 'M6 6l12 12M18 6 6 18',
   pane: 'M4 5h16v14H4zM14 5v14',
   bolt: 'M13 3 5 14h6l-1 7 8-11h-6z',

@@ -1,8 +1,10 @@
 /** What is being talked to: opened by its name at the top. */
 import { useEffect, useRef } from 'preact/hooks';
 import { live } from '../live/connection.js';
+import type { EngineAbout } from '../wire.js';
 import { bytes, integer, ms, short } from './format.js';
 import { Icon } from './Icon.js';
+import { MemorySplit } from './MemorySplit.js';
 import { useStore } from './store.js';
 
 export function ModelCard({ open, onClose }: { open: boolean; onClose: () => void }) {
@@ -40,11 +42,19 @@ export function ModelCard({ open, onClose }: { open: boolean; onClose: () => voi
               </div>
             ))}
           </dl>
+          <MemorySplit about={about} />
           <p class="note">{about.memory.arithmetic}</p>
         </>
       )}
     </dialog>
   );
+}
+
+function tiersOf({ hostBlocks, disk }: NonNullable<EngineAbout['tiers']>): string {
+  const places = hostBlocks > 0 ? [`${integer(hostBlocks)} blocks in host memory`] : [];
+  if (disk)
+    places.push(`${integer(disk.blocks)} blocks (${bytes(disk.bytes)}) on disk, ${integer(disk.found)} found there`);
+  return places.join(', ') || 'nothing';
 }
 
 function rowsOf(about: NonNullable<(typeof live)['value']['about']>): [string, string][] {
@@ -57,8 +67,15 @@ function rowsOf(about: NonNullable<(typeof live)['value']['about']>): [string, s
     ['Vocabulary', `${integer(d.vocab)} tokens`],
     ['Context', `${integer(about.contextLength)} tokens; sessions of up to ${integer(about.sessionLen)}`],
     ['Device', `${device.name} (${device.isa}), ${device.threads} ${device.threads === 1 ? 'thread' : 'threads'}`],
-    ['Memory', `weights ${bytes(m.weightBytes)}, workspace ${bytes(m.workspaceBytes)}, KV ${bytes(m.kvBytes)}`],
     ['KV cache', `${integer(m.kvBlocks)} blocks of ${m.blockLen} tokens, ${bytes(m.bytesPerToken)} a token`],
+    ...(about.draftModel
+      ? ([['Draft model', `${about.draftModel.modelName}, ${short(about.draftModel.parameters)}`]] as [
+          string,
+          string,
+        ][])
+      : []),
+    ...(about.tiers ? ([['Below the device', tiersOf(about.tiers)]] as [string, string][]) : []),
+    ['Tools', about.toolCalls?.known ? 'its template knows them' : 'told of in the system prompt'],
     ['Step', `up to ${integer(about.stepBudget)} tokens`],
     ['Loaded in', ms(about.loadMs)],
   ];

@@ -25,6 +25,16 @@ export const short = (n: number): string =>
 
 export const clock = (at: number): string => new Date(at).toLocaleTimeString('en-GB');
 
+/** How long ago it was, in a few words. */
+export function ago(at: number, now = Date.now()): string {
+  const s = Math.max(0, (now - at) / 1000);
+  if (s < 10) return 'just now';
+  if (s < 90) return `${Math.round(s)} s ago`;
+  if (s < 5400) return `${Math.round(s / 60)} min ago`;
+  if (s < 129_600) return `${Math.round(s / 3600)} h ago`;
+  return new Date(at).toLocaleDateString('en-GB');
+}
+
 /** At most five characters. */
 export const compact = (n: number): string =>
   n < 100_000 ? integer(n) : Intl.NumberFormat('en', { notation: 'compact', maximumSignificantDigits: 3 }).format(n);

@@ -42,5 +42,6 @@ export function labelOf(q: Pick<Sequence, 'number' | 'sessionId' | 'ours'>): str
   if (q.sessionId === null) return q.ours ? 'a request without session' : "another key's session";
   const chat = chats.value.all.find((c) => sessionsOf(c).includes(q.sessionId as string));
   if (!chat) return q.sessionId;
-  return q.sessionId === chat.id ? chat.title : `${chat.title} (branch ${q.sessionId.slice(chat.id.length + 1)})`;
+  const first = chat.resumed?.session ?? chat.id;
+  return q.sessionId === first ? chat.title : `${chat.title} (branch ${q.sessionId.slice(chat.id.length + 1)})`;
 }

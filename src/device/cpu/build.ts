@@ -122,8 +122,17 @@ wait $first; a=$?; wait $second; b=$?
 c=$?; kill $beat 2>/dev/null; exit $c`;
 }
 
-/** A library of these sources that some compiler made before; good enough where there is no compiler now. */
-function builtBefore(folder: string, prefix: string): string | null {
+/**
+ * A library of these sources that some compiler made before; good enough where there is no compiler now. One that lies
+ * beside the sources came with the installation (a container image, say), which may be read-only.
+ */
+function builtBefore(sources: string, prefix: string, into?: string): string | null {
+  if (into !== undefined) return libraryIn(into, prefix);
+  return libraryIn(path.join(sources, 'build'), prefix) ?? libraryIn(cacheFolder(sources), prefix);
+}
+
+function libraryIn(folder: string, prefix: string): string | null {
+  if (!fs.existsSync(folder)) return null;
   const found = fs.readdirSync(folder).find((f) => f.startsWith(prefix) && f.endsWith('.so'));
   return found ? path.join(folder, found) : null;
 }
@@ -151,14 +160,14 @@ function compile(sources: string, folder: string, target: string, compiler: Comp
  */
 export function buildNativeLibrary(onBuild?: (line: string) => void, into?: string): string {
   const sources = sourceFolder();
-  const folder = into ?? cacheFolder(sources, onBuild);
   const prefix = `longmind-cpu-${sourceDigest(sources)}-`;
   const compiler = findCompiler();
   if (Array.isArray(compiler)) {
-    const earlier = builtBefore(folder, prefix);
+    const earlier = builtBefore(sources, prefix, into);
     if (earlier) return earlier;
     throw errors.nativeUnavailable([...compiler, OWN_LIBRARY]);
   }
+  const folder = into ?? cacheFolder(sources, onBuild);
   const target = path.join(folder, `${prefix}${digest(compiler.version)}.so`);
   const ready = () => fs.existsSync(target);
   if (ready()) return target;
@@ -180,5 +189,5 @@ export function checkNativeLibrary(): void {
   if (!Array.isArray(compiler)) return;
   const sources = sourceFolder();
   const prefix = `longmind-cpu-${sourceDigest(sources)}-`;
-  if (!builtBefore(cacheFolder(sources), prefix)) throw errors.nativeUnavailable([...compiler, OWN_LIBRARY]);
+  if (!builtBefore(sources, prefix)) throw errors.nativeUnavailable([...compiler, OWN_LIBRARY]);
 }

@@ -23,17 +23,22 @@ export type NeedOf = (weight: string) => number;
 
 type Linear = Extract<Op, { op: 'linear' }>;
 type SiluMul = Extract<Op, { op: 'siluMul' }>;
+type RmsNorm = Extract<Op, { op: 'rmsNorm' }>;
 
 export function compileProgram(program: Program, needOf: NeedOf, fuse: boolean): CompiledProgram {
   return new Compiler(program, needOf, fuse).run();
 }
+
+const geluFlag = (op: SiluMul): number => (op.activation === 'geluTanh' ? Flag.gelu : 0);
 
 function reads(op: Op): string[] {
   switch (op.op) {
     case 'embed':
       return [];
     case 'rmsNorm':
+      return op.residual === undefined ? [op.in] : [op.in, op.residual];
     case 'gather':
+    case 'softcap':
     case 'sample':
       return [op.in];
     case 'linear':
@@ -53,6 +58,8 @@ function writes(op: Op): string[] {
       return op.outputs.map((o) => o.out);
     case 'ropeAndStore':
       return [op.q, op.k];
+    case 'softcap':
+      return [op.in];
     case 'sample':
       return [];
     default:
@@ -62,7 +69,7 @@ function writes(op: Op): string[] {
 
 class Compiler {
   readonly #words: number[][] = [];
-  readonly #floats: { eps: number; scale: number }[] = [];
+  readonly #floats: { eps: number; scale: number; cap: number }[] = [];
   readonly #tensors: CompiledProgram['tensors'] = [];
   readonly #tensorIndex = new Map<string, number>();
   readonly #bufferIndex = new Map<string, number>();
@@ -88,6 +95,7 @@ class Compiler {
       out.set(w, i * OP_WORDS);
       floats[i * OP_WORDS + Word.eps] = this.#floats[i].eps;
       floats[i * OP_WORDS + Word.scale] = this.#floats[i].scale;
+      floats[i * OP_WORDS + Word.cap] = this.#floats[i].cap;
     });
     const buffers = new Int32Array(this.program.buffers.flatMap((b) => [b.width, b.perLogit ? 1 : 0]));
     return { ops: out, count, buffers, tensors: this.#tensors, ropes: this.#ropes };
@@ -98,7 +106,7 @@ class Compiler {
     const { ops } = this.program;
     const op = ops[i];
     const next = ops[i + 1];
-    if (this.fuse && op.op === 'rmsNorm' && next?.op === 'linear' && next.in === op.out && !this.#live(op.out, i + 2)) {
+    if (op.op === 'rmsNorm' && next?.op === 'linear' && this.#fusesNorm(op, next, i)) {
       this.#prepare(i, next, op);
       return 1 + this.#linearAt(i + 1);
     }
@@ -110,8 +118,14 @@ class Compiler {
     return 1;
   }
 
+  #fusesNorm(norm: RmsNorm, next: Linear, i: number): boolean {
+    const plain = (norm.parts ?? 1) === 1 && norm.residual === undefined && norm.in !== norm.out;
+    return this.fuse && plain && next.in === norm.out && !this.#live(norm.out, i + 2);
+  }
+
   /** Is the buffer read at or after operation `from`, before it is written anew? */
   #live(name: string, from: number): boolean {
+    if (name === this.program.hidden) return true;
     for (const op of this.program.ops.slice(from)) {
       if (reads(op).includes(name)) return true;
       if (writes(op).includes(name)) return false;
@@ -128,7 +142,8 @@ class Compiler {
     if (this.fuse && silu?.op === 'siluMul' && down?.op === 'linear' && this.#fusesSilu(op, silu, down, i)) {
       const gate = op.outputs.find((o) => o.out === silu.gate)!;
       const up = op.outputs.find((o) => o.out === silu.up)!;
-      this.#linear(i, op, [gate, up], { panel: 0, panelOut: 1, flags: Flag.siluMul | this.#needs(down) });
+      const flags = Flag.siluMul | geluFlag(silu) | this.#needs(down);
+      this.#linear(i, op, [gate, up], { panel: 0, panelOut: 1, flags });
       this.#linear(i + 2, down, down.outputs, { panel: 1, panelOut: -1, flags: 0 });
       return 3;
     }
@@ -141,6 +156,7 @@ class Compiler {
     const width = this.#width(silu.out);
     return (
       op.residual === null &&
+      (op.scale ?? 1) === 1 &&
       !this.#perLogit(op.in) &&
       names.length === 2 &&
       silu.gate !== silu.up &&
@@ -158,7 +174,7 @@ class Compiler {
     return op.outputs.reduce((flags, o) => flags | this.needOf(o.weight), 0);
   }
 
-  #prepare(i: number, op: Linear, norm: Extract<Op, { op: 'rmsNorm' }> | null): void {
+  #prepare(i: number, op: Linear, norm: RmsNorm | null): void {
     const input = norm ? norm.in : op.in;
     const width = this.#width(input);
     this.#emit(i, Kind.prepare, {
@@ -181,6 +197,7 @@ class Compiler {
       panelOut: o.panelOut,
       residual: op.residual === null ? -1 : this.#buffer(op.residual),
       outCount: outputs.length,
+      scale: op.scale ?? 1,
       width,
     });
     outputs.forEach((output, j) => {
@@ -199,19 +216,23 @@ class Compiler {
         this.#emit(i, Kind.embed, {
           weight: this.#tensor(op.weight, false, width, this.program.dims.vocab),
           out: this.#buffer(op.out),
+          scale: op.scale ?? 1,
           width,
         });
         break;
       }
       case 'rmsNorm': {
         const width = this.#width(op.in);
-        const weight = this.#tensor(op.weight, true, width, null);
+        const parts = op.parts ?? 1;
+        const weight = this.#tensor(op.weight, true, width / parts, null);
         const flags = this.#perLogit(op.in);
         this.#emit(i, Kind.norm, {
           in: this.#buffer(op.in),
           weight,
           out: this.#buffer(op.out),
+          residual: op.residual === undefined ? -1 : this.#buffer(op.residual),
           eps: op.eps,
+          parts,
           width,
           flags,
         });
@@ -223,7 +244,7 @@ class Compiler {
           in2: this.#buffer(op.k),
           out: this.#buffer(op.v),
           layer: op.layer,
-          rope: this.#rope(op.rope),
+          rope: op.rope === null ? -1 : this.#rope(op.rope),
           width: this.#width(op.q),
         });
         break;
@@ -234,6 +255,8 @@ class Compiler {
           out: this.#buffer(op.out),
           layer: op.layer,
           scale: op.scale,
+          window: op.window ?? 0,
+          cap: op.softcap ?? 0,
           width,
         });
         break;
@@ -244,7 +267,15 @@ class Compiler {
           in2: this.#buffer(op.up),
           out: this.#buffer(op.out),
           width: this.#width(op.out),
-          flags: this.#perLogit(op.out),
+          flags: this.#perLogit(op.out) | geluFlag(op),
+        });
+        break;
+      case 'softcap':
+        this.#emit(i, Kind.softcap, {
+          in: this.#buffer(op.in),
+          cap: op.cap,
+          width: this.#width(op.in),
+          flags: this.#perLogit(op.in),
         });
         break;
       case 'gather':
@@ -263,10 +294,10 @@ class Compiler {
     words[Word.outCount] = 0;
     words[Word.source] = source;
     for (const [name, value] of Object.entries(fields)) {
-      if (name !== 'eps' && name !== 'scale') words[Word[name as keyof typeof Word]] = value;
+      if (name !== 'eps' && name !== 'scale' && name !== 'cap') words[Word[name as keyof typeof Word]] = value;
     }
     this.#words.push(words);
-    this.#floats.push({ eps: fields.eps ?? 0, scale: fields.scale ?? 0 });
+    this.#floats.push({ eps: fields.eps ?? 0, scale: fields.scale ?? 0, cap: fields.cap ?? 0 });
     return words;
   }
 

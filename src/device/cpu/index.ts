@@ -1,6 +1,6 @@
 /** The CPU device: native C++ kernels, a whole step in one foreign call. */
 import { errors, invariant } from '../../errors.js';
-import type { TensorInfo, TensorSource } from '../../types.js';
+import type { TensorSource } from '../../types.js';
 import {
   createResult,
   type Device,
@@ -18,13 +18,14 @@ import {
 } from '../device.js';
 import { buildNativeLibrary } from './build.js';
 import { type CompiledProgram, compileProgram } from './compile.js';
-import { CODES, describeCode, Flag, GGML_TYPES, ISAS, SIZES } from './layout.js';
+import { CODES, describeCode, Flag, ISAS, SIZES } from './layout.js';
 import { defaultThreads, memoryFree } from './machine.js';
 import { type Handle, loadNative, type Native } from './native.js';
 import { HostTransfers } from './transfers.js';
+import { loadWeights, needOf, shapeOf, typeInMemory } from './weights.js';
 
 export { checkNativeLibrary } from './build.js';
-export { defaultThreads, memoryFree as hostMemoryFree } from './machine.js';
+export { defaultThreads, memoryFree as hostMemoryFree, memoryLevels as hostMemoryLevels } from './machine.js';
 
 export interface CpuDeviceOptions {
   /** Default: the CPUs this process may run on, within the cgroup quota. */
@@ -87,6 +88,7 @@ export class CpuDevice implements Device {
   readonly cancel = new Int32Array(new SharedArrayBuffer(4));
   #handle: Handle | null;
   #compiled: CompiledProgram | null = null;
+  #program: Program | null = null;
   #limits!: StepLimits;
   #blockBytes = 0;
   #maxBlocks = 0;
@@ -141,10 +143,7 @@ export class CpuDevice implements Device {
 
   weightBytes(program: Program, source: TensorSource): number {
     const { tensors } = compileProgram(program, () => Flag.q8, true);
-    return tensors.reduce((sum, t) => {
-      const { info, type, out } = this.#shape(t, source);
-      return sum + this.native.tensorBytes(type, info.shape[0], out, t.isVector ? 1 : 0);
-    }, 0);
+    return tensors.reduce((sum, t) => sum + shapeOf(this.native, t, source).bytes, 0);
   }
 
   load(program: Program, source: TensorSource, options: LoadOptions): LoadedMemory {
@@ -157,10 +156,10 @@ export class CpuDevice implements Device {
     this.#debug = options.debug ?? false;
     const compiled = compileProgram(
       program,
-      (weight) => needOf(source.tensors.get(weight)?.type ?? 'F32'),
+      (weight) => needOf(typeInMemory(source.tensors.get(weight))),
       !this.#debug,
     );
-    const weightBytes = this.#loadWeights(compiled, source, options.onProgress);
+    const weightBytes = loadWeights(this.native, this.handle, compiled.tensors, source, options.onProgress);
     const sizes = this.#sizes(program, limits, compiled, kv, maxBlocks);
     const code = this.native.configure(
       this.handle,
@@ -172,6 +171,7 @@ export class CpuDevice implements Device {
     );
     if (code !== 0) throw errors.native(code, describeCode(code));
     this.#compiled = compiled;
+    this.#program = program;
     this.#limits = limits;
     this.#blockBytes = kvBlockBytes(kv);
     this.#kv = new HostTransfers(this.native, () => this.handle, this.#blockBytes);
@@ -184,19 +184,11 @@ export class CpuDevice implements Device {
   growKv(total: number): boolean {
     if (total <= this.#grown) return true;
     const bytes = (total - this.#grown) * this.#blockBytes;
-    // the whole pool at once is what the caller wants whatever comes; its pages are had as they are used
-    const bit = this.#grown > 0 || total < this.#maxBlocks;
-    if (total > this.#maxBlocks || bytes + (bit ? this.#reserve : 0) > this.memoryFree()) return false;
+    // Linux ends who writes to more memory than there is: what is grown is had now, and only while something is left
+    if (total > this.#maxBlocks || bytes + this.#reserve > this.memoryFree()) return false;
     if (this.native.grow(this.handle, total) !== 0) return false;
-    if (bit) this.#touch(this.#grown, total);
     this.#grown = total;
     return true;
-  }
-
-  /** Linux gives memory when it is first written, and ends who writes more than there is: blocks that we have are had now. */
-  #touch(from: number, to: number): void {
-    const zeros = new Uint8Array(this.#blockBytes);
-    for (let b = from; b < to; b++) this.native.writeBlock(this.handle, b, zeros, zeros.length);
   }
 
   submit(step: Step): Ticket {
@@ -223,6 +215,16 @@ export class CpuDevice implements Device {
     invariant(ticket === this.#open, `ticket ${ticket} is not the one in flight (${this.#open})`);
     this.#open = -1;
     return this.#result;
+  }
+
+  hidden(i: number): Float32Array {
+    const { buffers, hidden } = this.#program!;
+    const buffer = buffers.findIndex((b) => b.name === hidden);
+    invariant(buffer >= 0, 'the program keeps no hidden state');
+    const out = new Float32Array(buffers[buffer].width);
+    const code = this.native.row(this.handle, buffer, i, out, out.length);
+    if (code !== 0) throw errors.native(code, `there is no row ${i} of hidden states`);
+    return out;
   }
 
   logits(i: number): Float32Array {
@@ -271,58 +273,6 @@ export class CpuDevice implements Device {
     invariant(sizes.length === SIZES.length, 'sizes do not match the native library');
     return Int32Array.from(sizes);
   }
-
-  /** Looks a tensor up and checks its type and shape. */
-  #shape(t: CompiledProgram['tensors'][number], source: TensorSource): { info: TensorInfo; type: number; out: number } {
-    const info = source.tensors.get(t.name);
-    if (!info) throw errors.badGguf(source.path, `tensor '${t.name}' is missing`);
-    const type = GGML_TYPES[info.type];
-    const out = t.isVector ? 1 : (info.shape[1] ?? 1);
-    if (type === undefined || (t.isVector && needOf(info.type) !== Flag.f32))
-      throw errors.unsupportedTensorType(t.name, info.type, Object.keys(GGML_TYPES));
-    const shape = `(${info.shape.join(', ')})`;
-    const wrongOut = t.outFeatures !== null && out < t.outFeatures;
-    if (info.shape[0] !== t.width || wrongOut || info.shape.slice(t.isVector ? 1 : 2).some((n) => n !== 1))
-      throw errors.badGguf(
-        source.path,
-        `tensor '${t.name}' has shape ${shape}, the model needs (${t.width}, ${t.outFeatures ?? 1})`,
-      );
-    if (this.native.tensorBytes(type, info.shape[0], out, t.isVector ? 1 : 0) <= 0)
-      throw errors.badGguf(source.path, `tensor '${t.name}' of type ${info.type} cannot have ${info.shape[0]} inputs`);
-    return { info, type, out };
-  }
-
-  #loadWeights(compiled: CompiledProgram, source: TensorSource, onProgress?: LoadOptions['onProgress']): number {
-    const { tensors } = compiled;
-    const table = new Float64Array(6 * tensors.length);
-    let total = 0;
-    let weightBytes = 0;
-    tensors.forEach((t, i) => {
-      const { info, type, out } = this.#shape(t, source);
-      table.set([type, info.shape[0], out, t.isVector ? 1 : 0, info.offset, info.byteLength], 6 * i);
-      total += info.byteLength;
-      weightBytes += this.native.tensorBytes(type, info.shape[0], out, t.isVector ? 1 : 0);
-    });
-    const code = this.native.openWeights(this.handle, source.path, tensors.length, table);
-    if (code === -3) throw errors.fileMissing(source.path);
-    if (code === -1)
-      throw errors.badGguf(source.path, 'a tensor lies outside the file or is shorter than its shape says');
-    if (code !== 0) throw errors.native(code, describeCode(code));
-    let done = 0;
-    for (let i = 0; i < tensors.length; i++) {
-      const c = this.native.loadTensor(this.handle, i);
-      if (c !== 0) throw errors.native(c, describeCode(c));
-      done += source.tensors.get(tensors[i].name)!.byteLength;
-      onProgress?.(done, total);
-    }
-    this.native.closeFile(this.handle);
-    return weightBytes;
-  }
-}
-
-/** Float weights multiply f32 activations, quantised ones int8. */
-function needOf(type: string): number {
-  return type === 'F32' || type === 'F16' || type === 'BF16' ? Flag.f32 : Flag.q8;
 }
 
 function ropeShapes(compiled: CompiledProgram): Int32Array {

@@ -39,6 +39,8 @@ export const Kind = {
   gather: 8,
   /** in = logits */
   sample: 9,
+  /** in → in */
+  softcap: 10,
 } as const;
 
 export const Flag = {
@@ -52,6 +54,8 @@ export const Flag = {
   perLogit: 8,
   /** int8 activations in two planes, the second for what the first left; with perLogit */
   fine: 16,
+  /** siluMul: GELU (tanh approximation) instead of SiLU */
+  gelu: 32,
 } as const;
 
 export const MAX_OUTS = 8;
@@ -70,17 +74,23 @@ const OP_FIELDS = [
   'panel',
   // linear with siluMul: panel set written
   'panelOut',
-  // linear: buffer added to the output
+  // linear, norm: buffer added to the output
   'residual',
   'outCount',
+  // norm: equal pieces of a row, each normed by itself
+  'parts',
+  // attention: the last so many tokens; 0 = all
+  'window',
   'eps',
   'scale',
+  // attention, softcap: bound of the values; 0 = none
+  'cap',
   // values a row: of the input for prepare, norm, linear, gather; of the output otherwise
   'width',
   // index of the program's operation, for messages
   'source',
 ] as const;
-const FLOATS: readonly string[] = ['eps', 'scale'];
+const FLOATS: readonly string[] = ['eps', 'scale', 'cap'];
 
 /** Word of each field of an operation; `outs` begins (weight, bias, out) of each output. */
 export const Word = Object.fromEntries([...OP_FIELDS, 'outs'].map((name, i) => [name, i])) as Record<
@@ -158,6 +168,7 @@ const TABLES = [
     ['siluMul', Flag.siluMul],
     ['perLogit', Flag.perLogit],
     ['fine', Flag.fine],
+    ['gelu', Flag.gelu],
   ]),
   enumOf(
     'LmCode',
@@ -170,7 +181,7 @@ const TABLES = [
 ].join('\n');
 
 /** Version of the functions of exports.h; to be raised when one of them changes. */
-const FUNCTIONS = 2;
+const FUNCTIONS = 3;
 
 /** Every number and layout that both sides share: the version of the library. */
 export const ABI = hashOf(`${FUNCTIONS}\n${TABLES}\n${stepHeader()}`);

@@ -1,6 +1,7 @@
 /** What the machine can give: threads within affinity and cgroup quota, memory within the cgroup limit. */
 import fs from 'node:fs';
 import os from 'node:os';
+import type { MemoryLevel } from '../../base/memory-promises.js';
 
 function read(file: string): string | null {
   try {
@@ -10,10 +11,10 @@ function read(file: string): string | null {
   }
 }
 
-/** Folders of this process's cgroup for a controller, innermost first, up to the mount's root. */
-function cgroupFolders(controller: string): string[] {
+/** Folders of a process's cgroup for a controller, innermost first, up to the mount's root. */
+function cgroupFolders(controller: string, pid: number | 'self' = 'self'): string[] {
   const folders: string[] = [];
-  for (const line of (read('/proc/self/cgroup') ?? '').split('\n')) {
+  for (const line of (read(`/proc/${pid}/cgroup`) ?? '').split('\n')) {
     const [, names, own] = line.split(':', 3);
     if (own === undefined) continue;
     const v2 = names === '';
@@ -54,15 +55,24 @@ export function defaultThreads(): number {
 
 /** Bytes available now: MemAvailable, within every cgroup limit above this process. */
 export function memoryFree(): number {
+  return Math.min(...memoryLevels().map((level) => level.free));
+}
+
+/** MemAvailable, and what each cgroup limit above this process leaves. */
+export function memoryLevels(): MemoryLevel[] {
   const available = /^MemAvailable:\s+(\d+) kB/m.exec(read('/proc/meminfo') ?? '');
-  let free = available ? Number(available[1]) * 1024 : os.freemem();
+  const free = available ? Number(available[1]) * 1024 : os.freemem();
+  const levels: MemoryLevel[] = [{ free, holds: () => true }];
   for (const folder of cgroupFolders('memory')) {
     const limit = Number(read(`${folder}/memory.max`) ?? read(`${folder}/memory.limit_in_bytes`) ?? Number.NaN);
     const used = Number(read(`${folder}/memory.current`) ?? read(`${folder}/memory.usage_in_bytes`) ?? Number.NaN);
     if (!(limit < 2 ** 60) || Number.isNaN(used)) continue;
     // page cache counts as used, but the kernel drops it on demand
     const cache = /^inactive_file (\d+)/m.exec(read(`${folder}/memory.stat`) ?? '');
-    free = Math.min(free, limit - used + (cache ? Number(cache[1]) : 0));
+    levels.push({
+      free: Math.max(0, limit - used + (cache ? Number(cache[1]) : 0)),
+      holds: (pid) => cgroupFolders('memory', pid).includes(folder),
+    });
   }
-  return Math.max(0, free);
+  return levels;
 }

@@ -13,8 +13,9 @@ export interface Native {
   create(threads: number, isa: number): Handle | null;
   destroy(d: Handle): void;
   tensorBytes(type: number, inFeatures: number, outFeatures: number, isVector: number): number;
-  openWeights(d: Handle, path: string, count: number, info: Float64Array): number;
-  loadTensor(d: Handle, i: number): number;
+  openWeights(d: Handle, count: number, info: Float64Array): number;
+  openFile(d: Handle, path: string): number;
+  loadRows(d: Handle, i: number, offset: number, bytes: number, first: number, rows: number, add: number): number;
   closeFile(d: Handle): void;
   workspace(d: Handle, sizes: Ints, buffers: Ints, ops: Ints, ropes: Ints): number;
   configure(d: Handle, sizes: Ints, buffers: Ints, ops: Ints, ropes: Ints, ropeValues: Floats): number;
@@ -33,6 +34,8 @@ export interface Native {
   readBlock(d: Handle, block: number, out: Uint8Array, bytes: number): number;
   writeBlock(d: Handle, block: number, from: Uint8Array, bytes: number): number;
   logits(d: Handle, i: number, out: Floats, count: number): number;
+  /** Row i of a buffer that has one for each wanted logit, as the last step left it. */
+  row(d: Handle, buffer: number, i: number, out: Floats, count: number): number;
   /** For tests of the promise that stored KV decides. */
   flipKv(d: Handle, byte: number, bit: number): number;
   benchRead(d: Handle, bytes: number, repeats: number): number;
@@ -69,8 +72,9 @@ export function loadNative(path: string): Native {
     create: f('lm_create', p, i, i),
     destroy: f('lm_destroy', 'void', p),
     tensorBytes: f('lm_tensor_bytes', d, i, i, i, i),
-    openWeights: f('lm_open_weights', i, p, 'const char *', i, p),
-    loadTensor: f('lm_load_tensor', i, p, i),
+    openWeights: f('lm_open_weights', i, p, i, p),
+    openFile: f('lm_open_file', i, p, 'const char *'),
+    loadRows: f('lm_load_rows', i, p, i, d, d, i, i, d),
     closeFile: f('lm_close_file', 'void', p),
     workspace: f('lm_workspace', d, p, p, p, p, p),
     configure: f('lm_configure', i, p, p, p, p, p, p),
@@ -79,6 +83,7 @@ export function loadNative(path: string): Native {
     readBlock: f('lm_read_block', i, p, i, p, l),
     writeBlock: f('lm_write_block', i, p, i, p, l),
     logits: f('lm_logits', i, p, i, p, i),
+    row: f('lm_row', i, p, i, i, p, i),
     flipKv: f('lm_flip_kv', i, p, d, i),
     benchRead: f('lm_bench_read', d, p, d, i),
     benchPeak: f('lm_bench_peak', d, p, i, d),

@@ -87,6 +87,18 @@ export function makePlan(program: Program, typeOf: (weight: string) => number): 
   return new Planner(program, typeOf).run();
 }
 
+/** Variations of operations that these kernels do not have: refused by name, never left out. @throws unsupported_model */
+function refuseUnknown(op: Op): void {
+  if (op.op === 'embed' && (op.scale ?? 1) !== 1) throw cannot('scale of the embeddings');
+  if (op.op === 'rmsNorm' && (op.parts ?? 1) !== 1) throw cannot('norm of each head');
+  if (op.op === 'rmsNorm' && op.residual !== undefined) throw cannot('norm after attention or feed-forward');
+  if (op.op === 'rmsNorm' && op.in === op.out) throw cannot('norm of queries and keys');
+  if (op.op === 'linear' && (op.scale ?? 1) !== 1) throw cannot('scale of residuals or logits');
+  if (op.op === 'attention' && (op.window ?? 0) !== 0) throw cannot('sliding window of attention');
+  if (op.op === 'attention' && (op.softcap ?? 0) !== 0) throw cannot('bound of the scores (softcap)');
+  if (op.op === 'siluMul' && (op.activation ?? 'silu') !== 'silu') throw cannot(`activation '${op.activation}'`);
+}
+
 class Planner {
   readonly #plan: Omit<Plan, 'rope'> = { ops: [], matrices: [], vectors: new Map(), buffers: new Map() };
   readonly #matrixIndex = new Map<string, number>();
@@ -105,6 +117,7 @@ class Planner {
     if (headDim % 16 !== 0 || headDim > 256) throw cannot(`attention with heads of ${headDim} values`);
     if (heads % kvHeads !== 0 || heads / kvHeads > 64) throw cannot(`attention of ${heads} heads over ${kvHeads}`);
     const { ops } = this.program;
+    for (const op of ops) refuseUnknown(op);
     for (let i = 0; i < ops.length; ) i += this.#add(ops[i]!, ops[i + 1], ops[i + 2]);
     if (!this.#rope) throw cannot('model without rotary positions');
     return { ...this.#plan, rope: this.#rope };
@@ -132,6 +145,7 @@ class Planner {
       case 'linear':
         return this.#linear(op, next, third);
       case 'ropeAndStore':
+        if (op.rope === null) throw cannot('layer without rotary positions');
         if (this.#rope && this.#rope !== op.rope) throw cannot('second kind of rotary positions');
         this.#rope = op.rope;
         ops.push({ op: 'rope', layer: op.layer, qkv: this.#qkv(op.q) });
@@ -144,6 +158,8 @@ class Planner {
         this.#buffer(op.out, 'tiles');
         ops.push({ op: 'silu', gate: op.gate, up: op.up, out: op.out });
         return 1;
+      case 'softcap':
+        throw cannot('bound of the logits (softcap)');
       case 'sample':
         ops.push(op);
         return 1;

@@ -11,10 +11,19 @@ import { type Gpu, scratchBytes } from './products.js';
 
 const PIECE_BYTES = 32 * 2 ** 20;
 
+/** What this device does not do to a tensor on its way from the file. @throws unsupported_model */
+function refuseChanges({ name, as, runs, add = 0 }: TensorInfo): void {
+  const cannot = (what: string) => errors.unsupportedModel(`the CUDA device cannot ${what} (tensor '${name}')`);
+  if (as !== undefined) throw cannot(`make weights ${as} while it loads them: leave out --weights`);
+  if (runs !== undefined) throw cannot('put a matrix together from pieces of a file');
+  if (add !== 0) throw cannot('add to norms while it loads them');
+}
+
 /** GGML's number of a tensor's type. @throws bad_gguf, unsupported_tensor_type */
 export function typeOf(source: TensorSource, name: string): number {
   const info = source.tensors.get(name);
-  if (!info) throw errors.badGguf(source.path, `tensor '${name}' is missing`);
+  if (!info) throw errors.badModelFile(source.path, `tensor '${name}' is missing`);
+  refuseChanges(info);
   const type = TYPES[info.type];
   if (type === undefined) throw errors.unsupportedTensorType(name, info.type, Object.keys(TYPES));
   return type;
@@ -54,8 +63,10 @@ class Loader {
   #next = 0;
   #done = 0;
 
+  /** Opened files by their paths. */
+  readonly #files = new Map<string, number>();
+
   constructor(
-    readonly file: number,
     readonly source: TensorSource,
     readonly driver: Driver,
     readonly memory: DeviceMemory,
@@ -80,7 +91,7 @@ class Loader {
       this.#next ^= 1;
       this.driver.eventWait(buffer.event);
       const piece = buffer.host.subarray(0, count * rowBytes);
-      this.read(piece, info.offset + first * rowBytes);
+      this.read(info, piece, info.offset + first * rowBytes);
       this.driver.upload(buffer.device, piece, this.stream);
       use(buffer.device, first, count);
       this.driver.record(buffer.event, this.stream);
@@ -89,10 +100,26 @@ class Loader {
     }
   }
 
-  read(into: Uint8Array, from: number): void {
+  /** @throws file_missing */
+  #fileOf(info: TensorInfo): number {
+    const path = info.file ?? this.source.path;
+    const known = this.#files.get(path);
+    if (known !== undefined) return known;
+    let file: number;
+    try {
+      file = openSync(path, 'r');
+    } catch {
+      throw errors.fileMissing(path);
+    }
+    this.#files.set(path, file);
+    return file;
+  }
+
+  read(info: TensorInfo, into: Uint8Array, from: number): void {
+    const file = this.#fileOf(info);
     for (let n = 0; n < into.length; ) {
-      const got = readSync(this.file, into, n, into.length - n, from + n);
-      if (got === 0) throw errors.badGguf(this.source.path, 'a tensor lies outside the file');
+      const got = readSync(file, into, n, into.length - n, from + n);
+      if (got === 0) throw errors.badModelFile(info.file ?? this.source.path, 'a tensor lies outside the file');
       n += got;
     }
   }
@@ -103,7 +130,7 @@ class Loader {
     if (!info || !isFloat(typeOf(this.source, name)) || info.shape[0] !== width)
       throw errors.badGguf(this.source.path, `tensor '${name}' must be ${width} floats`);
     const bytes = new Uint8Array(info.byteLength);
-    this.read(bytes, info.offset);
+    this.read(info, bytes, info.offset);
     const view = new DataView(bytes.buffer);
     const at = {
       F32: (i: number) => view.getFloat32(4 * i, true),
@@ -122,6 +149,7 @@ class Loader {
   }
 
   close(): void {
+    for (const file of this.#files.values()) closeSync(file);
     this.driver.synchronize(this.stream);
     for (const { host, device, event } of this.#buffers) {
       this.memory.releaseHost(host);
@@ -142,14 +170,8 @@ export function loadWeights(
   kernels: KernelSet,
   onProgress?: (done: number, total: number) => void,
 ): Weights {
-  let file: number;
-  try {
-    file = openSync(source.path, 'r');
-  } catch {
-    throw errors.fileMissing(source.path);
-  }
   const total = plan.matrices.reduce((sum, m) => sum + partBytes(m, source), 0);
-  const loader = new Loader(file, source, driver, memory, kernels.stream, (done) => onProgress?.(done, total));
+  const loader = new Loader(source, driver, memory, kernels.stream, (done) => onProgress?.(done, total));
   try {
     const matrices = plan.matrices.map((m) => loadMatrix(m, act, loader, kernels));
     const vectors = new Map<string, Address>();
@@ -163,7 +185,6 @@ export function loadWeights(
     return { matrices, vectors, scratch };
   } finally {
     loader.close();
-    closeSync(file);
   }
 }
 

@@ -32,6 +32,9 @@ export interface DraftOptions {
   shareAcrossOwners: boolean;
   /** Bytes that are left on the device beside it. */
   freeBytes: number;
+  /** KV blocks to take at a time, and how. */
+  chunkSize: number;
+  grow: (totalBlocks: number) => boolean;
   now?: () => number;
 }
 
@@ -68,12 +71,12 @@ export class DraftModel implements Drafter {
       blocks: memory.kvBlocks,
       blockLen: kv.blockLen,
       sessionLen,
-      chunkSize: -1,
+      chunkSize: this.options.chunkSize,
       policy: 'lru',
       prefixCaching: true,
       maxSequences: 8 * MAX_DRAFTING,
       maxTokens: 8 * MAX_DRAFTING * sessionLen,
-      grow: (total) => this.device.growKv(total),
+      grow: this.options.grow,
     });
     const nothing = { bytes: new Uint8Array(0), offsets: new Int32Array(limits.vocab + 1) };
     const options = {

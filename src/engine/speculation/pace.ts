@@ -1,8 +1,9 @@
 /**
  * How many guessed tokens a step should verify for one sequence. Verifying costs a row of the step for each; a guess that is
- * accepted saves a whole step. The chance that the k-th token of a guess is right is taken to be p^k, with p learned from
- * this sequence: also from guesses that nobody verified, since what was drawn tells whether they would have been right. So a
- * text that cannot be guessed costs no row at all, and one that begins to repeat itself is noticed at once.
+ * accepted saves a whole step. The chance that a guess is right is learned from this sequence by the length of the match it
+ * was made with; its second token has the chance of a match one longer, and so on. Guesses that nobody verified teach too,
+ * since what was drawn tells whether they would have been right: so a text that cannot be guessed costs no row at all, and
+ * one that begins to repeat itself is noticed at once.
  */
 
 /** Rows more than this for one sequence are never worth it. */
@@ -35,25 +36,29 @@ export class Pace {
   }
 
   /**
-   * Tokens to verify: as long as the chance that the next one is accepted too is worth more than its row.
-   * `rowCost`: milliseconds of one row more; `tokenCost`: milliseconds that a token costs without guessing.
+   * Tokens to verify: so many that the step gives the most tokens a millisecond. One more pays only if it is likelier to be
+   * accepted than its row costs at the speed that the ones before it already give.
+   * `ms`: of a step with so many guesses (0: without); NaN where nothing is known.
    */
-  length(match: number, rowCost: number, tokenCost: number): number {
-    const p = this.chance(match);
-    const worth = rowCost / tokenCost;
-    if (!(p > worth) || !(worth >= 0)) return 0;
-    // with p^k > worth the k-th token pays for its row
-    const k = worth <= 0 || p >= 1 ? MAX_DRAFT : Math.floor(Math.log(worth) / Math.log(p));
-    return Math.max(0, Math.min(MAX_DRAFT, k));
+  length(match: number, ms: (guesses: number) => number): number {
+    let tokens = 1;
+    let all = 1;
+    for (let k = 0; k < MAX_DRAFT; k++) {
+      all *= this.chance(match + k);
+      if (!((tokens + all) * ms(k) > tokens * ms(k + 1))) return k;
+      tokens += all;
+    }
+    return MAX_DRAFT;
   }
 
-  /** Milliseconds that verifying so many tokens promises to save. */
-  gain(match: number, length: number, rowCost: number, tokenCost: number): number {
-    if (length === 0) return 0;
-    const p = this.chance(match);
-    let accepted = 0;
-    for (let k = 1, all = p; k <= length; k++, all *= p) accepted += all;
-    return accepted * tokenCost - length * rowCost;
+  /** Tokens a millisecond that a step with so many guesses promises. */
+  rate(match: number, guesses: number, ms: (guesses: number) => number): number {
+    let tokens = 1;
+    for (let k = 0, all = 1; k < guesses; k++) {
+      all *= this.chance(match + k);
+      tokens += all;
+    }
+    return tokens / ms(guesses);
   }
 
   #classOf(match: number): number {

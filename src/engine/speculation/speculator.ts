@@ -13,6 +13,9 @@ import { MAX_DRAFT, Pace } from './pace.js';
 /** With more sequences in the batch a row costs about what it can save, and looking for guesses costs more than that. */
 const MAX_SEQUENCES = 16;
 
+/** So many last tokens of a prompt teach how far its matches can be trusted, as if they had been drawn. */
+const REHEARSED = 256;
+
 /** The draft model is tried again after so many tokens where it did not pay, with so many tokens. */
 const RETRY = 64;
 const PROBE = 4;
@@ -44,7 +47,7 @@ export class Speculator {
 
   constructor(
     private readonly cache: CacheManager,
-    private readonly budget: Pick<Budget, 'rowMs' | 'fixedMs'>,
+    private readonly budget: Pick<Budget, 'drawMs'>,
     private readonly model: Drafter | null = null,
     private readonly now: () => number = () => performance.now(),
   ) {}
@@ -108,11 +111,9 @@ export class Speculator {
     const g = this.#guessing.get(r);
     // one that fell behind (the batch was too large to guess) begins anew when it is asked for a guess
     if (!g || g.lookup.length !== r.known - 1) return;
-    if (g.match > 0) g.pace.learn(g.match, g.next === token);
     g.quiet++;
     this.#learnDraft(g, r.known - 1, token);
-    g.lookup.append([token]);
-    this.#look(g);
+    this.#follow(g, token);
   }
 
   #fill(r: LiveRequest, g: Guessing, decoding: number, max: number): number {
@@ -124,26 +125,24 @@ export class Speculator {
       return count;
     }
     if (g.match === 0) return 0;
-    const { row, token } = this.#costs(r, decoding);
-    return g.lookup.propose(Math.min(g.pace.length(g.match, row, token), max), this.#draft, 0);
+    return g.lookup.propose(Math.min(g.pace.length(g.match, this.#msOf(r, decoding)), max), this.#draft, 0);
   }
 
   /** Tokens that the draft model should guess: 0 where it does not pay, or what stands in the text promises more. */
   #worth(r: LiveRequest, g: Guessing, decoding: number): number {
-    const { row, token } = this.#costs(r, decoding);
     const { tokenMs } = this.model!;
-    const each = row + tokenMs / decoding;
-    const count = g.draftPace.length(1, each, token);
-    const found = g.match === 0 ? 0 : g.pace.length(g.match, row, token);
-    if (count > 0 && g.draftPace.gain(1, count, each, token) > g.pace.gain(g.match, found, row, token))
+    const ms = this.#msOf(r, decoding);
+    const drafted = (guesses: number) => ms(guesses) + guesses * tokenMs;
+    const count = g.draftPace.length(1, drafted);
+    const found = g.match === 0 ? 0 : g.pace.length(g.match, ms);
+    if (count > 0 && g.draftPace.rate(1, count, drafted) > g.pace.rate(g.match, found, ms))
       return tokenMs === 0 ? Math.min(count, PROBE) : count;
     return found === 0 && g.quiet >= RETRY ? PROBE : 0;
   }
 
-  /** Milliseconds of one row more, and of a token without guesses. */
-  #costs(r: LiveRequest, decoding: number): { row: number; token: number } {
-    const row = this.budget.rowMs(r.known);
-    return { row, token: this.budget.fixedMs() / decoding + row };
+  /** Milliseconds of a step by the guesses that each of the sequences in it verifies. */
+  #msOf(r: LiveRequest, decoding: number): (guesses: number) => number {
+    return (guesses) => this.budget.drawMs(decoding * (1 + guesses), r.known);
   }
 
   /** The token at `index` was drawn: was it what the draft model said? */
@@ -173,10 +172,20 @@ export class Speculator {
     }
     const from = g.lookup.length;
     if (from < r.known) {
-      g.lookup.append(this.#read(r, from));
+      const tokens = this.#read(r, from);
+      const begin = from === 0 ? Math.max(0, tokens.length - REHEARSED) : tokens.length;
+      g.lookup.append(tokens, 0, begin);
       this.#look(g);
+      for (let i = begin; i < tokens.length; i++) this.#follow(g, tokens[i]!);
     }
     return g;
+  }
+
+  /** The text goes on with this token: what would have been guessed was right or wrong. */
+  #follow(g: Guessing, token: number): void {
+    if (g.match > 0) g.pace.learn(g.match, g.next === token);
+    g.lookup.append([token]);
+    this.#look(g);
   }
 
   #look(g: Guessing): void {

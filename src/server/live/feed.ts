@@ -5,7 +5,7 @@
 import type { FastifyReply } from 'fastify';
 import { LongmindError } from '../../index.js';
 import type { ServerContext } from '../context.js';
-import { SseWriter } from '../sse.js';
+import { StreamWriter } from '../sse.js';
 import { LiveEncoder } from './encode.js';
 
 /** Milliseconds from one snapshot to the next, and after one that failed. */
@@ -15,7 +15,7 @@ const MAX_LISTENERS = 32;
 
 interface Listener {
   owner: number;
-  writer: SseWriter;
+  writer: StreamWriter;
   /** Needs a whole picture next. */
   behind: boolean;
 }
@@ -42,7 +42,7 @@ export class LiveFeed {
         `${MAX_LISTENERS} listeners follow the engine already; close a page that shows it`,
       );
     }
-    const listener: Listener = { owner, writer: new SseWriter(reply, this.ctx.timing), behind: true };
+    const listener: Listener = { owner, writer: new StreamWriter(reply, this.ctx.timing), behind: true };
     this.#listeners.add(listener);
     reply.raw.once('close', () => {
       this.#listeners.delete(listener);

@@ -46,7 +46,7 @@ export function infoRoutes(app: FastifyInstance, ctx: ServerContext, openApi: ()
     async (_request, reply) => {
       const stats = await engineStats(ctx);
       reply.type('text/plain; version=0.0.4; charset=utf-8');
-      return ctx.metrics.render(ctx.engine.info, stats, ctx.inFlight.generations);
+      return ctx.metrics.render(ctx.engine.info, stats, ctx.inFlight.generations, ctx.tracing?.counts ?? null);
     },
   );
 

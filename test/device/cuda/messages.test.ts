@@ -45,7 +45,7 @@ describe('one clear message for', () => {
   it('memory that does not suffice: weights, workspace and KV cache', () => {
     const kv = { layers: 32, kvHeads: 8, headDim: 128, blockLen: 64, bits: 16 } as const;
     const size = { kind: 'share', share: 0.8 } as const;
-    const input = { freeBytes: 12e9, weightBytes: 15e9, workspaceBytes: 1e9, kv, size };
+    const input = { room: { free: 12e9, promised: 0 }, weightBytes: 15e9, workspaceBytes: 1e9, kv, size };
     assert.throws(() => splitMemory(input), {
       code: 'not_enough_memory',
       message: /weights 1[45].*, workspace .*, KV cache .*needs .*but .* available/,

@@ -1,0 +1,175 @@
+/** The body of POST /v1/responses. */
+import { commonFields, functionName, hintFields, isNull, nullable, type Schema, tokenCount } from '../fields.js';
+
+const text = { type: 'string' };
+const ignored = (description: string): Schema => nullable({ description, ...text, maxLength: 512 });
+const object = (required: string[], properties: Record<string, Schema>): Schema => ({
+  type: 'object',
+  required,
+  properties,
+  additionalProperties: false,
+});
+const of = (type: string): Schema => ({ type: 'string', enum: [type] });
+
+/** What a client sends back of an answer: taken, and not looked at. */
+const sentBack: Record<string, Schema> = {
+  id: nullable({ type: 'string', maxLength: 256 }),
+  status: nullable({ enum: ['in_progress', 'completed', 'incomplete'] }),
+  phase: nullable({ type: 'string', maxLength: 64 }),
+};
+
+const anyList: Schema = nullable({ type: 'array', maxItems: 65536 });
+const textParts = (types: string[]): Schema => ({
+  type: 'array',
+  maxItems: 1024,
+  items: object(['type', 'text'], { type: { enum: types }, text, annotations: anyList, logprobs: anyList }),
+});
+
+const message = object(['role', 'content'], {
+  type: of('message'),
+  role: { enum: ['user', 'assistant', 'system', 'developer'] },
+  content: {
+    anyOf: [text, { ...textParts(['input_text', 'output_text', 'text']), minItems: 1 }],
+  },
+  ...sentBack,
+});
+
+const callId = { type: 'string', minLength: 1, maxLength: 256 };
+
+const inputItem: Schema = {
+  anyOf: [
+    message,
+    object(['type', 'call_id', 'name', 'arguments'], {
+      type: of('function_call'),
+      call_id: callId,
+      name: functionName,
+      arguments: { ...text, description: 'a JSON object, as text' },
+      ...sentBack,
+    }),
+    object(['type', 'call_id', 'output'], {
+      type: of('function_call_output'),
+      call_id: callId,
+      output: { anyOf: [text, textParts(['input_text', 'output_text'])] },
+      ...sentBack,
+    }),
+    {
+      ...object(['type'], {
+        type: of('reasoning'),
+        summary: anyList,
+        content: anyList,
+        encrypted_content: nullable(text),
+        ...sentBack,
+      }),
+      description: 'accepted; models are not told of earlier reasoning',
+    },
+    {
+      ...object(['type', 'id'], { type: of('item_reference'), id: { type: 'string', minLength: 1, maxLength: 256 } }),
+      description: 'an item of a response that is kept',
+    },
+  ],
+};
+
+const tool = object(['type', 'name'], {
+  type: of('function'),
+  name: { ...functionName, pattern: '^[A-Za-z0-9_.-]+$' },
+  description: nullable(text),
+  parameters: nullable({ type: 'object', description: 'JSON Schema of the arguments' }),
+  strict: nullable({ type: 'boolean', description: 'the schema is enforced in either case' }),
+});
+
+const format: Schema = {
+  description: 'what the answer must be; enforced while it is written',
+  anyOf: [
+    object(['type'], { type: { enum: ['text', 'json_object'] } }),
+    object(['type', 'schema'], {
+      type: of('json_schema'),
+      name: nullable({ type: 'string', maxLength: 256 }),
+      description: nullable(text),
+      schema: { type: 'object', description: 'JSON Schema; what cannot be enforced is refused' },
+      strict: nullable({ type: 'boolean', description: 'the schema is enforced in either case' }),
+    }),
+  ],
+};
+
+/** Fields of chats that are fields here too, under the same name. */
+export const sharedFields = [
+  ...['model', 'stream', 'user', 'priority', 'temperature', 'top_p', 'top_k', 'min_p', 'seed', 'repetition_penalty'],
+  ...['presence_penalty', 'frequency_penalty', 'logit_bias'],
+] as const;
+
+export const responsesBody: Schema = {
+  type: 'object',
+  required: ['input'],
+  properties: {
+    ...Object.fromEntries(sharedFields.map((name) => [name, commonFields[name]!])),
+    input: {
+      description: 'text of the user, or items',
+      anyOf: [text, { type: 'array', minItems: 1, maxItems: 65536, items: inputItem }],
+    },
+    instructions: nullable({
+      ...text,
+      description: 'the system message; that of an earlier response is not carried over',
+    }),
+    previous_response_id: nullable({
+      type: 'string',
+      minLength: 1,
+      maxLength: 256,
+      description: 'goes on from a response that is kept; an older one branches',
+    }),
+    store: nullable({ type: 'boolean', description: 'keep the response; default true' }),
+    stream_options: nullable(object([], { include_obfuscation: nullable({ type: 'boolean', enum: [false] }) })),
+    max_output_tokens: tokenCount('tokens to generate at most'),
+    text: nullable(object([], { format: nullable(format), verbosity: nullable({ enum: ['medium'] }) })),
+    tools: nullable({ type: 'array', maxItems: 128, items: tool, description: 'functions that the model may call' }),
+    tool_choice: nullable({
+      anyOf: [
+        { enum: ['none', 'auto', 'required'] },
+        object(['type', 'name'], { type: of('function'), name: functionName }),
+      ],
+    }),
+    parallel_tool_calls: nullable({ type: 'boolean', description: 'more than one call in an answer; default true' }),
+    max_tool_calls: nullable({ type: 'integer', minimum: 1, description: 'accepted; there are no built-in tools' }),
+    reasoning: nullable({
+      ...object([], {
+        effort: hintFields.reasoning_effort!,
+        summary: nullable({ enum: ['auto', 'concise', 'detailed'] }),
+        generate_summary: nullable({ enum: ['auto', 'concise', 'detailed'] }),
+      }),
+      description: 'accepted; this model has no effort to set',
+    }),
+    include: nullable({
+      type: 'array',
+      maxItems: 16,
+      items: { enum: ['message.output_text.logprobs', 'reasoning.encrypted_content'] },
+    }),
+    top_logprobs: nullable({ type: 'integer', minimum: 0, maximum: 20, description: 'alternatives for each token' }),
+    metadata: nullable({
+      type: 'object',
+      maxProperties: 16,
+      additionalProperties: { type: 'string', maxLength: 512 },
+      description: 'kept with the response',
+    }),
+    service_tier: hintFields.service_tier!,
+    safety_identifier: ignored('as user'),
+    prompt_cache_key: ignored('equal beginnings are always shared'),
+    prompt_cache_retention: hintFields.prompt_cache_retention!,
+    truncation: nullable({ enum: ['disabled'] }),
+    background: nullable({ type: 'boolean', enum: [false] }),
+    conversation: isNull,
+    prompt: isNull,
+  },
+  additionalProperties: false,
+};
+
+const id: Schema = { type: 'string', minLength: 1, maxLength: 256 };
+export const responseParams: Schema = { type: 'object', required: ['id'], properties: { id } };
+
+/** Queries hold text. */
+export const itemsQuery: Schema = {
+  type: 'object',
+  properties: {
+    limit: { type: 'string', pattern: '^([1-9][0-9]?|100)$', description: 'items at most; default 20' },
+    order: { type: 'string', enum: ['asc', 'desc'], description: 'default desc: the last first' },
+    after: { ...id, description: 'the id of an item' },
+  },
+};
