@@ -6,15 +6,13 @@
  * time changes, which the holder sees to by `beat()`.
  */
 
-import { randomBytes } from 'node:crypto';
 import {
   closeSync,
   fstatSync,
   futimesSync,
-  linkSync,
   openSync,
   readFileSync,
-  renameSync,
+  rmSync,
   statSync,
   unlinkSync,
   writeSync,
@@ -27,6 +25,8 @@ import { lives, type ProcessIdentity, parseIdentity, placeOfProcesses, thisProce
 /** The holder beats so often; a lock that did not for three times that is nobody's. */
 export const BEAT_MS = 2000;
 const POLL_MS = 100;
+/** Who takes a lock away, and cannot be looked up, is done after so long. */
+const TAKING_MS = 10_000n;
 
 interface LockOptions {
   /** Milliseconds; a lock that did not change for so long is nobody's. Default: three beats. */
@@ -133,7 +133,7 @@ class Attempt {
       if (content === null || time === null) continue;
       const state = this.#judge(content, time);
       if (state !== 'dead') return state;
-      putAway(file, content);
+      if (!putAway(file, content)) return 'silent';
     }
   }
 
@@ -192,23 +192,34 @@ function timeOf(file: string): bigint | null {
   return statSync(file, { bigint: true, throwIfNoEntry: false })?.mtimeNs ?? null;
 }
 
-/** Takes a dead process's lock away. Only one of many who try moves it; who moved a living one by mistake puts it back. */
-function putAway(file: string, content: string): void {
-  const aside = `${file}.${process.pid}.${randomBytes(4).toString('hex')}`;
+/**
+ * Takes a dead process's lock away. One at a time may, or one who had looked earlier would take away what another one had
+ * made since. False: somebody else is at it.
+ */
+function putAway(file: string, content: string): boolean {
+  const taking = `${file}.taking`;
+  const handle = create(taking);
+  if (handle === -1) {
+    if (abandoned(taking)) rmSync(taking, { force: true });
+    return false;
+  }
+  const mine = new FileLock(taking, handle);
   try {
-    renameSync(file, aside);
-  } catch (e) {
-    if ((e as NodeJS.ErrnoException).code === 'ENOENT') return;
-    throw e;
+    if (read(file) === content) rmSync(file, { force: true });
+  } finally {
+    mine.release();
   }
-  if (read(aside) !== content) {
-    try {
-      linkSync(aside, file);
-    } catch {
-      // somebody made a new one in the meantime
-    }
-  }
-  unlinkSync(aside);
+  return true;
+}
+
+/** It is there for microseconds, unless who made it was killed just then. */
+function abandoned(taking: string): boolean {
+  const content = read(taking);
+  const time = timeOf(taking);
+  if (content === null || time === null) return false;
+  const holder = parseIdentity(content);
+  if (holder?.where === placeOfProcesses()) return !lives(holder);
+  return BigInt(Date.now()) - time / 1_000_000n > TAKING_MS;
 }
 
 function describe(holder: ProcessIdentity | null): string {

@@ -82,6 +82,26 @@ test('of many processes that find a dead one’s lock, exactly one takes it over
   assert.equal(answers.filter((a) => a.startsWith('session_store_in_use')).length, 5, answers.join('\n'));
 });
 
+test('a dead one’s lock is taken away by one at a time, also when another one was killed while at it', async (t) => {
+  const dir = folder(t);
+  take(dir).release();
+  const lock = take(dir);
+  const me = readFileSync(lockOf(dir), 'utf8');
+  const gone = JSON.stringify({ ...JSON.parse(me), start: '1' });
+  lock.release();
+  writeFileSync(lockOf(dir), gone);
+  writeFileSync(`${lockOf(dir)}.taking`, me);
+  const signal = AbortSignal.timeout(400);
+  await assert.rejects(
+    withLock(lockOf(dir), { signal }, async () => 'in'),
+    { name: 'AbortError' },
+  );
+  assert.equal(readFileSync(lockOf(dir), 'utf8'), gone);
+  writeFileSync(`${lockOf(dir)}.taking`, gone);
+  assert.equal(await withLock(lockOf(dir), {}, async () => 'in'), 'in');
+  assert.deepEqual(readdirSync(dir), []);
+});
+
 test('a lock of a dead process whose number is used again is taken over', (t) => {
   const dir = folder(t);
   take(dir).release();

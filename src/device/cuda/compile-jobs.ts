@@ -41,7 +41,8 @@ export function compileAll(data: CompileData, onProgress?: (done: number, total:
     }
   } finally {
     for (const child of children) {
-      child.kill();
+      // in NVRTC it hears nothing milder
+      child.kill('SIGKILL');
       child.unref();
     }
     rmSync(list, { force: true });

@@ -6,6 +6,8 @@ import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { type CompileData, loadNvrtc } from './nvrtc.js';
 
+/** Who asked; without it nobody wants the kernels. */
+const parent = process.ppid;
 const [file, first, step] = process.argv.slice(2) as [string, string, string];
 const { place, folder, jobs } = JSON.parse(readFileSync(file, 'utf8')) as CompileData;
 
@@ -18,7 +20,7 @@ function write(to: string, bytes: Uint8Array | string): void {
 }
 try {
   const nvrtc = loadNvrtc(place);
-  for (let i = Number(first); i < jobs.length; i += Number(step)) {
+  for (let i = Number(first); i < jobs.length && process.ppid === parent; i += Number(step)) {
     const job = jobs[i]!;
     target = job.target;
     write(target, nvrtc.compile(readFileSync(path.join(folder, job.file), 'utf8'), job.file, job.options));
