@@ -1,18 +1,14 @@
 /**
- * The merges of a byte-pair vocabulary as a hash table in typed arrays: (left, right) → (rank, merged). Symbols are token
- * ids; what merges name but plain text may not become gets ids behind the vocabulary ("virtual"), which are never put out.
+ * The merges of a byte-pair vocabulary as GGUF keeps it. Symbols are token ids; what merges name but plain text may not become gets ids behind the vocabulary ("virtual"), which are never put out.
  */
 import type { ByteIndex } from './byte-index.js';
 import type { PackedStrings } from './packed.js';
+import { PairTable } from './pair-table.js';
 
 const SPACE = 0x20;
 
 export class Merges {
-  readonly #mask: number;
-  readonly #left: Int32Array;
-  readonly #right: Int32Array;
-  readonly #rank: Int32Array;
-  readonly #merged: Int32Array;
+  readonly pairs: PairTable;
   readonly #virtual = new Map<string, number>();
 
   /** Each merge is 'left right'; its place in the list is its rank. `index` knows the tokens that text may become. */
@@ -22,12 +18,7 @@ export class Merges {
     private readonly vocabSize: number,
   ) {
     const { bytes, starts, lengths } = list;
-    const capacity = 2 ** Math.ceil(Math.log2(2 * starts.length + 2));
-    this.#mask = capacity - 1;
-    this.#left = new Int32Array(capacity).fill(-1);
-    this.#right = new Int32Array(capacity);
-    this.#rank = new Int32Array(capacity);
-    this.#merged = new Int32Array(capacity);
+    this.pairs = new PairTable(starts.length);
     for (let rank = 0; rank < starts.length; rank++) {
       const from = starts[rank]!;
       const to = from + lengths[rank]!;
@@ -36,7 +27,9 @@ export class Merges {
       if (space >= to) continue;
       const left = this.#symbol(bytes, from, space, space, space);
       const right = this.#symbol(bytes, space + 1, to, to, to);
-      this.#insert(left, right, rank, this.#symbol(bytes, from, space, space + 1, to));
+      const merged = this.#symbol(bytes, from, space, space + 1, to);
+      // the first of two equal merges counts
+      if (this.pairs.find(left, right) < 0) this.pairs.set(left, right, rank, merged);
     }
   }
 
@@ -59,36 +52,5 @@ export class Merges {
   /** Texts of virtual symbols, by id - vocabSize. */
   virtualTexts(): string[] {
     return [...this.#virtual.keys()];
-  }
-
-  #slot(left: number, right: number): number {
-    let h = Math.imul(left, 0x9e3779b1) ^ Math.imul(right, 0x85ebca6b);
-    h = (h ^ (h >>> 15)) & this.#mask;
-    while (this.#left[h] !== -1 && (this.#left[h] !== left || this.#right[h] !== right)) h = (h + 1) & this.#mask;
-    return h;
-  }
-
-  /** The first of two equal merges counts. */
-  #insert(left: number, right: number, rank: number, merged: number): void {
-    const slot = this.#slot(left, right);
-    if (this.#left[slot] !== -1) return;
-    this.#left[slot] = left;
-    this.#right[slot] = right;
-    this.#rank[slot] = rank;
-    this.#merged[slot] = merged;
-  }
-
-  /** Slot of a merge, -1 if the two do not merge. */
-  find(left: number, right: number): number {
-    const slot = this.#slot(left, right);
-    return this.#left[slot] === -1 ? -1 : slot;
-  }
-
-  rank(slot: number): number {
-    return this.#rank[slot]!;
-  }
-
-  merged(slot: number): number {
-    return this.#merged[slot]!;
   }
 }

@@ -129,8 +129,8 @@ export function createPreTokenizer(name: string): PreTokenizer | null {
   };
 }
 
-/** The regular expression engine remembers a place for each character of a run, and gives up after some millions. */
-function next(pattern: RegExp, text: string): RegExpExecArray | null {
+/** The regular expression engine remembers a place for each character of a run, and gives up after some millions. @throws invalid_request */
+export function nextMatch(pattern: RegExp, text: string): RegExpExecArray | null {
   try {
     return pattern.exec(text);
   } catch (e) {
@@ -146,7 +146,7 @@ function splitPieces(pieces: string[], pattern: RegExp): string[] {
   for (const piece of pieces) {
     let end = 0;
     pattern.lastIndex = 0;
-    for (let m = next(pattern, piece); m !== null; m = next(pattern, piece)) {
+    for (let m = nextMatch(pattern, piece); m !== null; m = nextMatch(pattern, piece)) {
       const word = m[0];
       if (m.index > end) out.push(piece.slice(end, m.index));
       out.push(word);

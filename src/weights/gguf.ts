@@ -2,12 +2,12 @@
  * GGUF v2 and v3: metadata and the table of tensors, never the tensors' bytes. Every length, count and offset is checked
  * against the file's size before it is used. Format: ggml/docs/gguf.md.
  */
-import { closeSync, constants, fstatSync, openSync } from 'node:fs';
 import { errors } from '../errors.js';
 import type { TensorInfo } from '../types.js';
 import { GGML_TYPES } from './ggml-types.js';
 import { HeaderError, HeaderReader } from './header-reader.js';
 import { type GgufValue, readValue } from './metadata.js';
+import { readModelFile } from './model-file.js';
 
 export type { GgufValue } from './metadata.js';
 
@@ -35,24 +35,14 @@ const MIN_TENSOR = 8 + 4 + 4 + 8;
 
 /** @throws LongmindError file_missing, bad_gguf, io_error */
 export function readGguf(path: string): GgufFile {
-  let fd: number;
-  try {
-    fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
-  } catch (e) {
-    const { code, message } = e as NodeJS.ErrnoException;
-    throw code === 'ENOENT' || code === 'ENOTDIR' ? errors.fileMissing(path) : errors.io(`reading '${path}'`, message);
-  }
-  try {
-    const stat = fstatSync(fd);
-    if (!stat.isFile()) throw errors.badGguf(path, 'it is not a file');
-    return parse(path, new HeaderReader(fd, stat.size));
-  } catch (e) {
-    if (e instanceof HeaderError) throw errors.badGguf(path, e.message);
-    if (e instanceof Error && 'syscall' in e) throw errors.io(`reading '${path}'`, e.message);
-    throw e;
-  } finally {
-    closeSync(fd);
-  }
+  const bad = (what: string) => errors.badGguf(path, what);
+  return readModelFile(path, bad, (fd, size) => {
+    try {
+      return parse(path, new HeaderReader(fd, size));
+    } catch (e) {
+      throw e instanceof HeaderError ? bad(e.message) : e;
+    }
+  });
 }
 
 function parse(path: string, r: HeaderReader): GgufFile {

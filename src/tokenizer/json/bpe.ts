@@ -1,9 +1,10 @@
 /** The byte-pair model of tokenizer.json, over bytes or over characters: merges by rank, leftmost first. */
 import { errors } from '../../errors.js';
 import { byteToUtf8 } from '../byte-chars.js';
-import { MinHeap } from '../heap.js';
+import { PairMerger } from '../pair-merger.js';
+import { PairTable } from '../pair-table.js';
+import { WordCache } from '../word-cache.js';
 import { flagAt, type Json, listAt, own, textAt } from './fields.js';
-import { PairTable } from './pair-table.js';
 
 /** A word to ids, appended to `out`. */
 export interface WordModel {
@@ -11,10 +12,6 @@ export interface WordModel {
 }
 
 const WHERE = 'model';
-const CACHED_WORDS = 20_000;
-const CACHED_LENGTH = 48;
-/** Up to so many symbols a plain search for the best pair beats the heap. */
-const SHORT = 24;
 
 /** `control`: tokens that no text becomes, whatever it spells. @throws bad_tokenizer */
 export function createBpe(
@@ -64,14 +61,14 @@ function splitPair(merge: string): string[] {
 }
 
 class Bpe implements WordModel {
-  readonly #cache = new Map<string, readonly number[]>();
-  readonly #heap = new MinHeap();
+  readonly #words = new WordCache((word) => this.#word(word));
+  readonly #merger: PairMerger;
   /** (256) token of the character that stands for each byte, -1 where there is none. */
   readonly #byteSymbols: Int32Array;
 
   constructor(
     private readonly vocab: ReadonlyMap<string, number>,
-    private readonly merges: PairTable,
+    merges: PairTable,
     private readonly bytes: boolean,
     private readonly ignoreMerges: boolean,
     private readonly fallback: Int32Array | null,
@@ -79,19 +76,12 @@ class Bpe implements WordModel {
     private readonly fuseUnknown: boolean,
     private readonly control: ReadonlySet<number>,
   ) {
+    this.#merger = new PairMerger(merges);
     this.#byteSymbols = Int32Array.from(byteToUtf8, (utf8) => vocab.get(Buffer.from(utf8).toString('utf8')) ?? -1);
   }
 
   encode(word: string, out: number[]): void {
-    let ids = this.#cache.get(word);
-    if (ids === undefined) {
-      ids = this.#word(word);
-      if (word.length <= CACHED_LENGTH) {
-        if (this.#cache.size >= CACHED_WORDS) this.#cache.clear();
-        this.#cache.set(word, ids);
-      }
-    }
-    for (const id of ids) out.push(id);
+    for (const id of this.#words.ids(word)) out.push(id);
   }
 
   #word(word: string): readonly number[] {
@@ -100,8 +90,7 @@ class Bpe implements WordModel {
       if (whole !== undefined && !this.control.has(whole)) return [whole];
     }
     const symbols = Int32Array.from(this.bytes ? this.#ofBytes(word) : this.#ofChars(word));
-    const count = symbols.length <= SHORT ? this.#mergeShort(symbols) : this.#mergeLong(symbols);
-    return Array.from(symbols.subarray(0, count));
+    return Array.from(symbols.subarray(0, this.#merger.merge(symbols)));
   }
 
   #ofBytes(word: string): number[] {
@@ -129,62 +118,6 @@ class Bpe implements WordModel {
       open = id === undefined && !spelt;
     }
     return out;
-  }
-
-  /** Merges in place; returns how many symbols are left. */
-  #mergeShort(symbols: Int32Array): number {
-    let count = symbols.length;
-    for (;;) {
-      let best = -1;
-      let at = 0;
-      let bestRank = 0x7fffffff;
-      for (let i = 0; i + 1 < count; i++) {
-        const slot = this.merges.find(symbols[i]!, symbols[i + 1]!);
-        if (slot >= 0 && this.merges.rank(slot) < bestRank) {
-          best = slot;
-          bestRank = this.merges.rank(slot);
-          at = i;
-        }
-      }
-      if (best < 0) return count;
-      symbols[at] = this.merges.merged(best);
-      symbols.copyWithin(at + 1, at + 2, count);
-      count--;
-    }
-  }
-
-  /** The same with a heap of (rank, position): n log n. Positions are linked; a merge dies with its right symbol. */
-  #mergeLong(symbols: Int32Array): number {
-    const n = symbols.length;
-    const next = Int32Array.from({ length: n }, (_, i) => (i + 1 < n ? i + 1 : -1));
-    const previous = Int32Array.from({ length: n }, (_, i) => i - 1);
-    /** Slot of the merge of a position with its next one, -1 if none. A heap entry is stale if its rank is another. */
-    const slots = new Int32Array(n).fill(-1);
-    const heap = this.#heap;
-    heap.clear();
-    const consider = (left: number): void => {
-      const right = next[left]!;
-      const slot = right < 0 ? -1 : this.merges.find(symbols[left]!, symbols[right]!);
-      slots[left] = slot;
-      if (slot >= 0) heap.push(this.merges.rank(slot) * 2 ** 31 + left);
-    };
-    for (let i = 0; i < n; i++) consider(i);
-    while (heap.size > 0) {
-      const item = heap.pop();
-      const left = item % 2 ** 31;
-      const slot = slots[left]!;
-      if (slot < 0 || this.merges.rank(slot) !== Math.floor(item / 2 ** 31)) continue;
-      const right = next[left]!;
-      symbols[left] = this.merges.merged(slot);
-      slots[right] = -1;
-      next[left] = next[right]!;
-      if (next[left]! >= 0) previous[next[left]!] = left;
-      if (previous[left]! >= 0) consider(previous[left]!);
-      consider(left);
-    }
-    let count = 0;
-    for (let i = 0; i >= 0 && i < n; i = next[i]!) symbols[count++] = symbols[i]!;
-    return count;
   }
 }
 

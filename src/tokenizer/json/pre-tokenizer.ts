@@ -1,5 +1,6 @@
 /** The pre-tokenizers of tokenizer.json: text into words that the model encodes one by one. */
 import { errors } from '../../errors.js';
+import { nextMatch } from '../pre-tokenizer.js';
 import { checkDepth, flagAt, type Json, objectAt, objectsAt, textAt } from './fields.js';
 import { patternOf } from './normalizer.js';
 import { compilePattern } from './regex.js';
@@ -130,7 +131,7 @@ function partsOf(text: string, pattern: RegExp, invert: boolean): Part[] {
   const parts: Part[] = [];
   let end = 0;
   pattern.lastIndex = 0;
-  for (let m = next(pattern, text); m !== null; m = next(pattern, text)) {
+  for (let m = nextMatch(pattern, text); m !== null; m = nextMatch(pattern, text)) {
     const word = m[0];
     if (word === '') {
       pattern.lastIndex += (text.codePointAt(pattern.lastIndex) ?? 0) > 0xffff ? 2 : 1;
@@ -142,18 +143,6 @@ function partsOf(text: string, pattern: RegExp, invert: boolean): Part[] {
   }
   if (end < text.length) parts.push({ text: text.slice(end), match: invert });
   return parts;
-}
-
-/** The regular expression engine remembers a place for each character of a run, and gives up after some millions. */
-function next(pattern: RegExp, text: string): RegExpExecArray | null {
-  try {
-    return pattern.exec(text);
-  } catch (e) {
-    if (!(e instanceof RangeError)) throw e;
-    throw errors.invalidRequest(
-      `a text of ${text.length} characters has a run of one kind that is too long to tokenize`,
-    );
-  }
 }
 
 function join(parts: Part[], behaviour: Behaviour): string[] {

@@ -1,35 +1,28 @@
 /** JSON files of a model folder: bounded reading, and fields checked by type; errors name the file and the field. */
-import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
-import { errors } from '../../errors.js';
+import { readSync } from 'node:fs';
+import { errors, LongmindError } from '../../errors.js';
+import { readModelFile } from '../model-file.js';
 
 type JsonObject = Record<string, unknown>;
 
 /** Bytes of a file, or null if there is none. @throws bad_model_file, io_error */
 export function readSmallFile(path: string, limit: number): Buffer | null {
-  let fd: number;
+  const bad = (what: string) => errors.badModelFile(path, what);
   try {
-    // a pipe in the place of a file must not be waited for
-    fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+    return readModelFile(path, bad, (fd, size) => {
+      if (size > limit) throw bad(`it has ${size} bytes, more than ${limit} that it may have`);
+      const bytes = Buffer.alloc(size);
+      let have = 0;
+      while (have < bytes.length) {
+        const n = readSync(fd, bytes, have, bytes.length - have, have);
+        if (n === 0) break;
+        have += n;
+      }
+      return bytes.subarray(0, have);
+    });
   } catch (e) {
-    const { code, message } = e as NodeJS.ErrnoException;
-    if (code === 'ENOENT' || code === 'ENOTDIR') return null;
-    throw errors.io(`reading '${path}'`, message);
-  }
-  try {
-    const stat = fstatSync(fd);
-    if (!stat.isFile()) throw errors.badModelFile(path, 'it is not a file');
-    if (stat.size > limit)
-      throw errors.badModelFile(path, `it has ${stat.size} bytes, more than ${limit} that it may have`);
-    const bytes = Buffer.alloc(stat.size);
-    let have = 0;
-    while (have < bytes.length) {
-      const n = readSync(fd, bytes, have, bytes.length - have, have);
-      if (n === 0) break;
-      have += n;
-    }
-    return bytes.subarray(0, have);
-  } finally {
-    closeSync(fd);
+    if (e instanceof LongmindError && e.code === 'file_missing') return null;
+    throw e;
   }
 }
 

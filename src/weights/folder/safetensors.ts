@@ -2,9 +2,10 @@
  * safetensors files: the header alone. Every length and offset is checked against the file's size before it is used.
  * Format: an unsigned 64-bit length, so many bytes of JSON, the data.
  */
-import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
+import { readSync } from 'node:fs';
 import { errors } from '../../errors.js';
 import type { TensorInfo } from '../../types.js';
+import { readModelFile } from '../model-file.js';
 import { isObject, parseObject, shown } from './json.js';
 
 /** Bytes; a model of 10,000 tensors needs about 1 MiB. */
@@ -46,34 +47,17 @@ export function readSafetensors(path: string): Map<string, TensorInfo> {
 }
 
 function readHeader(path: string): { header: Record<string, unknown>; dataOffset: number; size: number } {
-  let fd: number;
-  try {
-    fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
-  } catch (e) {
-    const { code, message } = e as NodeJS.ErrnoException;
-    throw code === 'ENOENT' || code === 'ENOTDIR' ? errors.fileMissing(path) : errors.io(`reading '${path}'`, message);
-  }
-  try {
-    const stat = fstatSync(fd);
-    if (!stat.isFile()) throw errors.badModelFile(path, 'it is not a file');
+  const bad = (what: string) => errors.badModelFile(path, what);
+  return readModelFile(path, bad, (fd, size) => {
     const first = Buffer.alloc(8);
-    if (stat.size < 8 || readSync(fd, first, 0, 8, 0) < 8)
-      throw errors.badModelFile(path, `it has ${stat.size} bytes, too few for a header`);
+    if (size < 8 || readSync(fd, first, 0, 8, 0) < 8) throw bad(`it has ${size} bytes, too few for a header`);
     const claimed = first.readBigUInt64LE(0);
-    if (claimed > BigInt(Math.min(MAX_HEADER, stat.size - 8)))
-      throw errors.badModelFile(
-        path,
-        `its header claims ${claimed} bytes; the file has ${stat.size}, and a header at most ${MAX_HEADER}`,
-      );
+    if (claimed > BigInt(Math.min(MAX_HEADER, size - 8)))
+      throw bad(`its header claims ${claimed} bytes; the file has ${size}, and a header at most ${MAX_HEADER}`);
     const bytes = Buffer.alloc(Number(claimed));
-    if (readSync(fd, bytes, 0, bytes.length, 8) < bytes.length) throw errors.badModelFile(path, 'it is truncated');
-    return { header: parseObject(path, bytes.toString('utf8')), dataOffset: 8 + bytes.length, size: stat.size };
-  } catch (e) {
-    if (e instanceof Error && 'syscall' in e) throw errors.io(`reading '${path}'`, e.message);
-    throw e;
-  } finally {
-    closeSync(fd);
-  }
+    if (readSync(fd, bytes, 0, bytes.length, 8) < bytes.length) throw bad('it is truncated');
+    return { header: parseObject(path, bytes.toString('utf8')), dataOffset: 8 + bytes.length, size };
+  });
 }
 
 function readEntry(path: string, name: string, entry: unknown, dataOffset: number, size: number): TensorInfo {
