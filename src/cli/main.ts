@@ -34,13 +34,18 @@ export async function main(
     throw e;
   };
   io.stdout.on('error', onPipe);
+  const root = program(context);
   try {
-    await program(context).parseAsync([...argv], { from: 'user' });
+    await root.parseAsync([...argv], { from: 'user' });
     return context.exitCode;
   } catch (error) {
     terminal.endProgress();
     if (interrupt.interrupted && !(error instanceof CommanderError)) return interrupt.exitCode;
-    return report(terminal, error);
+    return report(
+      terminal,
+      error,
+      root.commands.find((c) => c.name() === argv[0]),
+    );
   } finally {
     interrupt.dispose();
     io.stdout.off('error', onPipe);
@@ -66,12 +71,13 @@ function program(context: Context): Command {
   return root;
 }
 
-function report(terminal: Terminal, error: unknown): number {
+function report(terminal: Terminal, error: unknown, command?: Command): number {
   if (error instanceof CommanderError) {
     if (error.exitCode === 0) return OK;
     // no command at all: the help text has been shown
     if (error.code !== 'commander.help') {
-      fail(terminal, 'usage', error.message.replace(/^error: /, '').replace(/\n\(?(.*?)\)?$/s, ' ($1)'));
+      const message = error.message.replace(/^error: /, '').replace(/\n\(?(.*?)\)?$/s, ' ($1)');
+      fail(terminal, 'usage', `${message}${longerOption(message, command)}`);
     }
     return USAGE;
   }
@@ -81,6 +87,13 @@ function report(terminal: Terminal, error: unknown): number {
   }
   fail(terminal, 'internal_error', `a bug: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`);
   return FAILED;
+}
+
+/** '--port' is not spelt much like '--server-port', so commander does not think of it. */
+function longerOption(message: string, command?: Command): string {
+  const name = /^unknown option '--([\w-]+)[^']*'$/.exec(message)?.[1];
+  const option = name && command?.options.find((o) => o.long?.endsWith(`-${name}`));
+  return option ? ` (Did you mean ${option.long}?)` : '';
 }
 
 function fail(terminal: Terminal, code: string, message: string): void {

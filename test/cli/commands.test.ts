@@ -75,7 +75,13 @@ const wrong: [string, string[], RegExp][] = [
     ['serve', '--cache-policy', 'adaptive'],
     /must be lru \('adaptive' was removed: .*cache\.md/,
   ],
-  ['a missing prompt', ['generate'], /'--prompt <TEXT>' is missing/],
+  ['a missing prompt', ['generate'], /the prompt is missing.*'--prompt <TEXT>'/],
+  ['a prompt given twice', ['generate', 'x', '-p', 'y'], /the prompt is given twice/],
+  [
+    'the end of an option, with a hint',
+    ['serve', '--port', '8080'],
+    /unknown option '--port' \(Did you mean --server-port\?\)/,
+  ],
   ['a missing argument', ['rm'], /missing required argument 'REF'/],
   ['too many arguments', ['pull', 'a', 'b'], /too many arguments/],
   ['--system without --chat', ['generate', '-p', 'x', '--system', 'y'], /given together with --chat/],
@@ -142,6 +148,11 @@ test('generate streams text to stdout and keeps everything else on stderr', asyn
   assert.match(stderr, /^loading \(2 B\) …\n\[2 \+ 3 tokens, .*ended by stop\]\n$/);
 });
 
+test('generate takes the prompt as its argument, too', async () => {
+  const { stdout } = await longmind(['generate', 'hi', '--max-tokens', '9'], { fake: { answer: (p) => `<${p}>` } });
+  assert.equal(stdout, '<hi>\n');
+});
+
 test('generate reads the prompt from stdin, and --chat makes it a message', async () => {
   const plain = await longmind(['generate', '-p', '-'], { stdin: 'one\ntwo\n', fake: { answer: (p) => `<${p}>` } });
   assert.equal(plain.stdout, '<one\ntwo>\n');
@@ -156,7 +167,7 @@ test('generate takes the prompt from a pipe without being told, and waits for no
   assert.equal(piped.stdout, '<one\ntwo>\n');
   const terminal = await longmind(['generate'], { tty: true });
   assert.deepEqual([terminal.code, terminal.stdout], [2, '']);
-  assert.match(terminal.stderr, /'--prompt <TEXT>' is missing/);
+  assert.match(terminal.stderr, /the prompt is missing/);
 });
 
 test('repeated --stop and lists of token ids are collected', async () => {

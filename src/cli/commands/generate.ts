@@ -15,10 +15,11 @@ import { addTable, given } from '../options.js';
 
 export function generateCommand(context: Context): Command {
   const command = newCommand('generate', 'Continue a text, or answer one question with --chat', [
-    "generate --prompt 'The capital of France is' --max-tokens 8 --temperature 0",
+    "generate 'The capital of France is' --max-tokens 8 --temperature 0",
     "generate --chat --prompt 'Name three rivers.' --json",
     'generate --max-tokens 64 < story.txt',
   ]);
+  command.argument('[PROMPT]', 'the same as --prompt');
   command.option('-p, --prompt <TEXT>', "the text to continue (default, and '-': what comes from stdin)");
   command.option('--chat', 'apply the chat template: the prompt is what a user says');
   command.option('--system <TEXT>', 'with --chat: what the assistant should be like');
@@ -48,11 +49,16 @@ async function generate(context: Context, command: Command): Promise<void> {
 }
 
 async function promptOf(context: Context, command: Command): Promise<string> {
-  const given = command.getOptionValue('prompt') as string | undefined;
+  const option = command.getOptionValue('prompt') as string | undefined;
+  const [argument] = command.args;
+  if (option !== undefined && argument !== undefined)
+    command.error('error: the prompt is given twice, as an argument and with --prompt');
+  const given = option ?? argument;
   const { stdin } = context.terminal.io;
   if (given !== undefined && given !== '-') return given;
   // not a requiredOption: a misspelt option should be named first
-  const missing = "error: the option '--prompt <TEXT>' is missing, and nothing came from stdin";
+  const missing =
+    "error: the prompt is missing: neither an argument nor '--prompt <TEXT>', and nothing came from stdin";
   // who sits at a terminal has to ask for it with '-'
   if (given === undefined && stdin.isTTY) command.error(missing);
   const piped = (await readAll(stdin)).replace(/\r?\n$/, '');
