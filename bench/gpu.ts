@@ -109,7 +109,7 @@ function tensors({ layers, dim, heads, kvHeads, headDim, ffDim, vocab }: Shape, 
   return map;
 }
 
-/** What issue 16 asks: [target, aim, floor] by the row's name; floors at 2.9 TB/s. */
+/** What docs/cuda.md sets out for: [target, aim, floor] by the row's name; floors at 2.9 TB/s. */
 const GOALS: Record<string, [target: number, aim: number | null, floor: number | null]> = {
   'BF16 decode 1 x 1024': [168, 182, 191],
   'BF16 decode 64 x 1024': [6700, 7200, 7520],
