@@ -32,6 +32,8 @@ export function random(seed: number): Random {
 
 export const normal = (r: Random) => Math.sqrt(-2 * Math.log(1 - r())) * Math.cos(2 * Math.PI * r());
 
+const word = new DataView(new ArrayBuffer(4));
+
 /**
  * Bytes of a random tensor whose values have about the given spread; `extreme` fills quants with their end points: blocks all
  * of the highest, all of the lowest and of both, so that sums of neighbours are as large as they can be.
@@ -47,9 +49,8 @@ export function randomTensor(type: string, count: number, r: Random, spread: num
       if (type === 'F32') view.setFloat32(at, x, true);
       else if (type === 'F16') view.setUint16(at, numberToHalf(x), true);
       else {
-        const f = new DataView(new ArrayBuffer(4));
-        f.setFloat32(0, x);
-        view.setUint16(at, f.getUint16(0), true);
+        word.setFloat32(0, x);
+        view.setUint16(at, word.getUint16(0), true);
       }
       continue;
     }

@@ -19,7 +19,7 @@ import {
 import { errors, invariant } from '../../src/errors.js';
 import type { TensorSource } from '../../src/types.js';
 import { decodeTensor } from './formats.js';
-import { type Arithmetic, Reference, type ReferenceTensor } from './forward.js';
+import { type Arithmetic, Reference, type ReferenceTensor, toHalf } from './forward.js';
 import { drawToken, logSoftmax } from './sample.js';
 
 export class ReferenceDevice implements Device, KvTransfers {
@@ -217,10 +217,8 @@ function readTensor(source: TensorSource, name: string): ReferenceTensor {
   } finally {
     fs.closeSync(fd);
   }
-  const values = decodeTensor(
-    type,
-    bytes,
-    shape.reduce((a, b) => a * b, 1),
-  );
-  return { type, shape, values: add === 0 ? values : values.map((v) => v + add) };
+  const count = shape.reduce((a, b) => a * b, 1);
+  const values = decodeTensor(type, bytes, count);
+  const inHalf = type.endsWith('_K') ? () => decodeTensor(type, bytes, count, toHalf) : undefined;
+  return { type, shape, inHalf, values: add === 0 ? values : values.map((v) => v + add) };
 }

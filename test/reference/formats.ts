@@ -1,24 +1,29 @@
 /** GGUF's tensor types in plain TypeScript, written for clarity: block sizes and exact dequantising. */
 
+type Round = (x: number) => number;
 interface Format {
   /** Values a block. */
   block: number;
   /** Bytes a block. */
   bytes: number;
-  /** Values of the block at `at`, written to out[to …]. */
-  decode(data: DataView, at: number, out: Float32Array, to: number): void;
+  /** Values of the block at `at`, written to out[to …]. `round`: of scales and minima that are products themselves. */
+  decode(data: DataView, at: number, out: Float32Array, to: number, round: Round): void;
 }
 
 const buffer = new DataView(new ArrayBuffer(4));
 
 /** Bits of an IEEE half → number, exact. */
-export function halfToNumber(h: number): number {
+function computeHalf(h: number): number {
   const sign = h & 0x8000 ? -1 : 1;
   const e = (h >> 10) & 31;
   const m = h & 1023;
   if (e === 31) return m ? Number.NaN : sign * Number.POSITIVE_INFINITY;
   return e === 0 ? sign * m * 2 ** -24 : sign * (1024 + m) * 2 ** (e - 25);
 }
+
+/** All of them: references read millions. */
+const halves = Float64Array.from({ length: 65536 }, (_, h) => computeHalf(h));
+export const halfToNumber = (h: number): number => halves[h]!;
 
 /** Number → bits of the nearest half, ties to even. */
 export function numberToHalf(x: number): number {
@@ -50,7 +55,7 @@ function superScale(d: DataView, at: number, k: number): [number, number] {
 }
 
 function decodeK(five: boolean): Format['decode'] {
-  return (d, at, out, to) => {
+  return (d, at, out, to, round) => {
     const scale = half(d, at);
     const minimum = half(d, at + 2);
     const quants = at + (five ? 48 : 16);
@@ -59,12 +64,12 @@ function decodeK(five: boolean): Format['decode'] {
       const [s, m] = superScale(d, at + 4, sub);
       let q = (d.getUint8(quants + 32 * (sub >> 1) + (k & 31)) >> (4 * (sub & 1))) & 15;
       if (five) q += ((d.getUint8(at + 16 + (k & 31)) >> sub) & 1) << 4;
-      out[to + k] = scale * s * q - minimum * m;
+      out[to + k] = round(scale * s) * q - round(minimum * m);
     }
   };
 }
 
-function decodeQ6K(d: DataView, at: number, out: Float32Array, to: number): void {
+function decodeQ6K(d: DataView, at: number, out: Float32Array, to: number, round: Round): void {
   const scale = half(d, at + 208);
   for (let k = 0; k < 256; k++) {
     const part = k >> 7;
@@ -73,7 +78,7 @@ function decodeQ6K(d: DataView, at: number, out: Float32Array, to: number): void
     const low = d.getUint8(at + 64 * part + 32 * (quarter & 1) + l);
     const high = (d.getUint8(at + 128 + 32 * part + l) >> (2 * quarter)) & 3;
     const q = ((quarter & 2 ? low >> 4 : low & 15) | (high << 4)) - 32;
-    out[to + k] = scale * d.getInt8(at + 192 + (k >> 4)) * q;
+    out[to + k] = round(scale * d.getInt8(at + 192 + (k >> 4))) * q;
   }
 }
 
@@ -114,11 +119,14 @@ export const FORMATS: Readonly<Record<string, Format>> = {
   Q6_K: { block: 256, bytes: 210, decode: decodeQ6K },
 };
 
-/** A whole tensor as f32 (its values are exact in f32 but for the rounding of scale · quant + minimum). */
-export function decodeTensor(type: string, bytes: Uint8Array, count: number): Float32Array {
+/**
+ * A whole tensor as f32 (its values are exact in f32 but for the rounding of scale · quant + minimum). `round`: as a device
+ * decodes it that keeps the scales and minima of K-quants in fewer bits.
+ */
+export function decodeTensor(type: string, bytes: Uint8Array, count: number, round: Round = (x) => x): Float32Array {
   const format = FORMATS[type];
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const out = new Float32Array(count);
-  for (let b = 0; b * format.block < count; b++) format.decode(view, b * format.bytes, out, b * format.block);
+  for (let b = 0; b * format.block < count; b++) format.decode(view, b * format.bytes, out, b * format.block, round);
   return out;
 }

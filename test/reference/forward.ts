@@ -18,6 +18,8 @@ export interface ReferenceTensor {
   /** (in, out) as in GGUF. */
   shape: number[];
   values: Float32Array;
+  /** Of K-quants: the values when scales and minima are rounded to f16 first, as products in f16 have them. */
+  inHalf?: () => Float32Array;
 }
 
 export class Reference {
@@ -132,8 +134,9 @@ export class Reference {
   #rounded(name: string): Float32Array {
     const known = this.#weights.get(name);
     if (known) return known;
-    const { values } = this.tensors.get(name)!;
-    const rounded = this.#keep === toHalf ? values.map(this.#round) : values;
+    const { values, inHalf } = this.tensors.get(name)!;
+    const made = this.arithmetic === 'f16' && inHalf ? inHalf() : values;
+    const rounded = this.#keep === toHalf ? made.map(this.#round) : values;
     this.#weights.set(name, rounded);
     return rounded;
   }
@@ -207,13 +210,14 @@ export class Reference {
   }
 }
 
-const toHalf = (x: number) => halfToNumber(numberToHalf(x));
-const word = new DataView(new ArrayBuffer(4));
+export const toHalf = (x: number) => halfToNumber(numberToHalf(x));
+const single = new Float32Array(1);
+const word = new Uint32Array(single.buffer);
 function toBf16(x: number): number {
-  word.setFloat32(0, x);
-  const bits = word.getUint32(0);
-  word.setUint32(0, (bits + 0x7fff + ((bits >>> 16) & 1)) & 0xffff0000);
-  return word.getFloat32(0);
+  single[0] = x;
+  const bits = word[0]!;
+  word[0] = (bits + 0x7fff + ((bits >>> 16) & 1)) & 0xffff0000;
+  return single[0]!;
 }
 
 function rowOf(step: Step, token: number): number {

@@ -33,6 +33,7 @@ import { Workspace, workspaceBytes } from './workspace.js';
 
 export type { Driver, GpuInfo, LaunchConfig } from './driver.js';
 export type { Compile } from './kernel-set.js';
+export { openDriver } from './koffi-driver.js';
 export { findNvrtc } from './nvrtc.js';
 
 /** To be raised whenever a kernel gives other bits than before. */

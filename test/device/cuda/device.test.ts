@@ -1,6 +1,7 @@
 /** On a GPU: every weight type and KV width against the reference in f64, and the same bits whatever the step looks like. */
 import assert from 'node:assert/strict';
-import { describe, it } from 'node:test';
+import { afterEach, describe, it } from 'node:test';
+import { setImmediate } from 'node:timers/promises';
 import { createCudaDevice } from '../../../src/device/cuda/index.js';
 import { ReferenceDevice } from '../../reference/device.js';
 import type { Arithmetic } from '../../reference/forward.js';
@@ -63,6 +64,8 @@ describe('cuda', { skip: cudaHere ? false : 'no NVIDIA GPU' }, () => {
       ...o,
     });
 
+  // cases never wait: without a turn of the event loop all of them are reported at the end, or never if they are cut off
+  afterEach(() => setImmediate());
   for (const [name, shape] of Object.entries(shapes)) {
     for (const type of types) {
       if (/_K/.test(type) && ((shape.heads ?? 4) * (shape.headDim ?? 32)) % 256 !== 0) continue;
