@@ -197,6 +197,11 @@ LM_DEVICE void epilogue(const LmGemm &p, float (*sum)[4], Residual<NT> &residual
   }
 }
 
+/** After the last tile: what went to other GPUs is there before the next kernel says so (ranks.h). */
+LM_DEVICE void pushed() {
+  if (LM_RANKS > 1) asm volatile("fence.acq_rel.sys;" ::: "memory");
+}
+
 /** Tile number → (weight tile, token tile): groups of token tiles, so that what is read together stays in the L2 cache. */
 LM_DEVICE void tile_of(int tile, int weightTiles, int tokenTiles, int *weight, int *token) {
   const int GROUP = LM_TILE_GROUP;

@@ -189,4 +189,5 @@ LM_KERNEL __launch_bounds__(32 * (WARPS + 1), 1) gemm(const __grid_constant__ Lm
       epilogue<NT>(p, sum, residual, feature, token * LM_BN + first, staging + warp * LM_STAGING, lane, part);
     }
   }
+  pushed();
 }

@@ -194,4 +194,5 @@ LM_KERNEL __launch_bounds__(32 * (LM_MW + 1), 1) gemm(const __grid_constant__ Lm
       epilogue<NT>(p, sum, residual, feature, token * LM_BN, staging + warp * LM_STAGING, lane, part);
     }
   }
+  pushed();
 }

@@ -149,5 +149,6 @@ LM_KERNEL __launch_bounds__(BLOCK, MOVE_REGISTERS ? 1 : 0) gemm(const __grid_con
         epilogue<NT>(p, (float(*)[4])sum, residual, feature, token * LM_BN, staging + warp * LM_STAGING, lane, part);
       }
     }
+    pushed();
   }
 }

@@ -2,10 +2,14 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { describe, it } from 'node:test';
+import { engineOptions, parseOptions } from '../../../src/config.js';
 import { createCudaDevice, findCuda } from '../../../src/device/cuda/index.js';
 import { chooseDevice } from '../../../src/devices.js';
+import { Core } from '../../../src/engine/core.js';
+import { errors, type LongmindError } from '../../../src/errors.js';
 import { type ModelOptions, Runner, type RunnerOptions, randomModel, sequence } from '../support.js';
 import { FakeDriver, fakeCompile, type Launched } from './fake-driver.js';
+import { request } from './request.js';
 
 const VOCAB = 500;
 const SPLIT: ModelOptions = {
@@ -205,6 +209,54 @@ describe('tensor parallel', () => {
     assert.equal(two.device.info.kernels, `${one.device.info.kernels}-tp2`);
     assert.match(two.device.info.name, /2 x fake/);
     for (const { runner } of [one, two]) runner.close();
+  });
+});
+
+describe('a GPU of several that fails in the middle of a step', () => {
+  it('is a typed error; requests in flight fail with it, sessions keep their ids and go on', async () => {
+    const model = randomModel({ ...F16, vocab: 300 });
+    const driver = driverOf(2);
+    const config = parseOptions(engineOptions, {
+      ...{ sessionLen: 512, cacheBlockSeqLen: 16, cacheMaxEntryCount: 64, maxBatchSize: 2, maxPrefillTokenNum: 64 },
+      ...{ device: 'cuda', tp: 2 },
+    });
+    const failed: { code: string; message: string }[] = [];
+    let finished = 0;
+    const data = { program: model.program, weights: model.source, config, fingerprint: '', modelKey: 'm' };
+    const core = new Core(data, createCudaDevice({ driver, compile: fakeCompile, tp: config.tp }), {
+      token: () => {},
+      finished: () => finished++,
+      failed: (_, e) => failed.push(e),
+    });
+    const turn = (id: number, sessionId: string) => {
+      core.batch.submit(request(id, sessionId, 100));
+      for (;;)
+        try {
+          if (!core.batch.step()) return;
+        } catch (e) {
+          core.restart(e as LongmindError);
+          return;
+        }
+    };
+    turn(1, 'a');
+    assert.equal(finished, 1);
+    const gpu = driver.all[1]!;
+    const { eventWait } = gpu;
+    gpu.eventWait = () => {
+      gpu.eventWait = eventWait;
+      throw errors.native(719, 'cuEventSynchronize: CUDA_ERROR_LAUNCH_FAILED');
+    };
+    turn(2, 'b');
+    assert.deepEqual(
+      failed.map((e) => e.code),
+      ['native_error'],
+    );
+    assert.match(failed[0]!.message, /719.*LAUNCH_FAILED/);
+    assert.ok(core.batch.sessions.list(0).some((s) => s.id === 'a'));
+    turn(3, 'a');
+    assert.equal(finished, 2);
+    assert.equal(core.info.memory.gpus, 2);
+    await core.close();
   });
 });
 
