@@ -3,8 +3,9 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 
-/** Shapes of published models: SmolLM2-135M, a Llama-3.2-1B with a small vocabulary, Llama-3-8B. */
+/** Shapes of published models: SmolLM2-135M, a Llama-3.2-1B with a small vocabulary, Llama-3-8B; and one so small that it is made at once. */
 const shapes = {
+  '10m': { dim: 512, layers: 3, heads: 8, kv: 4, ff: 1024, vocab: 4096, context: 4096, theta: 1e4 },
   '135m': { dim: 576, layers: 30, heads: 9, kv: 3, ff: 1536, vocab: 49152, context: 8192, theta: 1e5 },
   '8b': { dim: 4096, layers: 32, heads: 32, kv: 8, ff: 14336, vocab: 128256, context: 8192, theta: 5e5, output: true },
   '1b': { dim: 2048, layers: 16, heads: 32, kv: 8, ff: 8192, vocab: 49152, context: 16384, theta: 5e5 },

@@ -281,6 +281,7 @@ export const engineOptions = {
     'how far the threads that compute give way to the one that serves (added to their nice value; Linux)',
   ),
   device,
+  tp: integer(1, 1, 64, 'GPUs that share the model, from the one that --device names on (tensor parallel)'),
   isa: choice('auto', ['auto', 'avx512', 'avx2', 'portable'] as const, 'CPU kernels'),
   weights: choice(
     'file',

@@ -287,7 +287,7 @@ function roomOf(device: Device, onProblem?: Watch['onNote']): Room {
 function openDevice(config: EngineConfig, nvrtc: string): Device {
   if (config.device === 'null') return createNullDevice();
   const gpu = gpuOf(config.device);
-  if (gpu !== null) return createCudaDevice({ gpu, nvrtc });
+  if (gpu !== null) return createCudaDevice({ gpu, tp: config.tp, nvrtc });
   const { threads, isa, nativeLibrary } = config;
   return createCpuDevice({ threads: threads || undefined, isa, library: nativeLibrary || undefined });
 }

@@ -333,6 +333,8 @@ export interface MemorySplit {
   blockBytes: number;
   blockLen: number;
   bytesPerToken: number;
+  /** GPUs that have an equal share each of all of these; default: 1. */
+  gpus?: number;
   /** How cacheMaxEntryCount became kvBlocks, in words with the numbers. */
   arithmetic: string;
 }

@@ -9,15 +9,17 @@ function parameterCount(n: number): string {
 /** The three parts of memory; `verbose`: with the arithmetic behind the KV cache. */
 function memoryLines(m: MemorySplit, verbose: boolean): string {
   const sequences = Math.floor((m.kvBlocks * m.blockLen) / 1024);
+  const { gpus = 1 } = m;
+  const share = (bytes: number) => (gpus > 1 ? `${formatBytes(bytes / gpus)} on each of ${gpus} GPUs` : '');
   return `${table([
-    ['memory', formatBytes(m.freeBytes), 'free before loading'],
+    ['memory', formatBytes(m.freeBytes), [share(m.freeBytes), 'free before loading'].filter(Boolean).join(', ')],
     ...(m.promisedBytes > 0 ? [['  promised', formatBytes(m.promisedBytes), 'to other longmind processes']] : []),
-    ['  weights', formatBytes(m.weightBytes), ''],
-    ['  workspace', formatBytes(m.workspaceBytes), ''],
+    ['  weights', formatBytes(m.weightBytes), share(m.weightBytes)],
+    ['  workspace', formatBytes(m.workspaceBytes), share(m.workspaceBytes)],
     [
       '  KV cache',
       formatBytes(m.kvBytes),
-      `${m.kvBlocks} blocks of ${m.blockLen} tokens, ${formatBytes(m.bytesPerToken)} a token: ` +
+      `${gpus > 1 ? `${share(m.kvBytes)}; ` : ''}${m.kvBlocks} blocks of ${m.blockLen} tokens, ${formatBytes(m.bytesPerToken)} a token: ` +
         `${m.kvBlocks * m.blockLen} tokens${sequences >= 2 ? `, ${sequences} conversations of 1024` : ''}`,
     ],
   ])}${verbose ? `\n\n${m.arithmetic}` : ''}`;

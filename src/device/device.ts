@@ -105,6 +105,8 @@ export interface DeviceInfo {
   threads: number;
   /** Bytes that the device could give now, e.g. MemAvailable within the cgroup limit. */
   memoryFree: number;
+  /** GPUs that share the model; sizes are of all of them together. Default: 1. */
+  gpus?: number;
   /** Its memory is not the host's: KV may go there when there is no room on the device. */
   ownMemory: boolean;
   /** Steps that may be in flight: submitted and not yet waited for. */
