@@ -1,5 +1,6 @@
 export { GGML_TYPES } from './ggml-types.js';
-export { type GgufFile, readGguf } from './gguf.js';
+export type { GgufFile } from './gguf.js';
+export { readGguf } from './gguf-split.js';
 export {
   checkTensorTypes,
   type ModelConfig,
