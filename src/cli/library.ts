@@ -9,6 +9,7 @@ import type {
   Quantized,
   QuantizeOptions,
   ServerConfig,
+  WriteOptions,
 } from '../index.js';
 
 export type OnProgress = (what: string, done: number, total: number) => void;
@@ -67,5 +68,6 @@ export interface Library {
   examineDevices(options: Partial<HubConfig> & { cacheDir: string }): Finding[];
   removeModel(ref: string, options: Partial<HubConfig>): Promise<ModelFile>;
   quantize(input: string, output: string, options: QuantizeOptions): Promise<Quantized>;
+  convert(folder: string, output: string, options: WriteOptions): Promise<Quantized>;
   loadBench(): Promise<Bench>;
 }

@@ -7,7 +7,7 @@ import { chatCommand } from './commands/chat.js';
 import { doctorCommand } from './commands/doctor.js';
 import { generateCommand } from './commands/generate.js';
 import { inspectCommand, listCommand, pullCommand, rmCommand } from './commands/models.js';
-import { quantizeCommand } from './commands/quantize.js';
+import { convertCommand, quantizeCommand } from './commands/quantize.js';
 import { serveCommand } from './commands/serve.js';
 import type { Context } from './context.js';
 import { Interrupt } from './interrupt.js';
@@ -66,6 +66,7 @@ function program(context: Context): Command {
     generateCommand,
     ...model,
     quantizeCommand,
+    convertCommand,
     benchCommand,
     doctorCommand,
   ])

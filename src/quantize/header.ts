@@ -1,7 +1,8 @@
-/** The header of a GGUF file that is written: entries of another file as they are, but for those that change. */
+/** The header of a GGUF file that is written. */
 import { closeSync, fstatSync, openSync } from 'node:fs';
 import type { TensorInfo } from '../types.js';
 import { GGML_TYPES, HeaderReader, readValue } from '../weights/index.js';
+import { entryOf, string } from './entries.js';
 
 const ALIGNMENT = 32;
 /** What says how the other file was laid out. */
@@ -14,12 +15,12 @@ export const padded = (bytes: number): number => Math.ceil(bytes / ALIGNMENT) * 
 /** A tensor that is written; `offset` counts from the start of the data. */
 export type Written = Pick<TensorInfo, 'name' | 'type' | 'shape' | 'byteLength' | 'offset'>;
 
-/** The bytes before the data. `file`: a valid GGUF file, whose metadata are taken. */
-export function headerOf(file: string, fileType: number, tensors: readonly Written[]): Buffer {
+/** The bytes before the data. `entries`: encoded metadata. */
+export function headerOf(metadata: readonly Buffer[], fileType: number, tensors: readonly Written[]): Buffer {
   const entries = [
-    ...entriesOf(file),
-    u32Entry('general.quantization_version', 2),
-    u32Entry('general.file_type', fileType),
+    ...metadata,
+    entryOf.u32('general.quantization_version', 2),
+    entryOf.u32('general.file_type', fileType),
   ];
   const counts = Buffer.alloc(24);
   counts.write('GGUF');
@@ -30,8 +31,8 @@ export function headerOf(file: string, fileType: number, tensors: readonly Writt
   return Buffer.concat([all, Buffer.alloc(padded(all.length) - all.length)]);
 }
 
-/** Keys with their values, in the bytes of the file. */
-function entriesOf(file: string): Buffer[] {
+/** Keys with their values, in the bytes of a valid file; without those that a new file has anew. */
+export function entriesOf(file: string): Buffer[] {
   const fd = openSync(file, 'r');
   try {
     const r = new HeaderReader(fd, fstatSync(fd).size);
@@ -48,20 +49,6 @@ function entriesOf(file: string): Buffer[] {
   } finally {
     closeSync(fd);
   }
-}
-
-function string(text: string): Buffer {
-  const bytes = Buffer.from(text);
-  const length = Buffer.alloc(8);
-  length.writeBigUInt64LE(BigInt(bytes.length));
-  return Buffer.concat([length, bytes]);
-}
-
-function u32Entry(key: string, value: number): Buffer {
-  const rest = Buffer.alloc(8);
-  rest.writeUInt32LE(4, 0);
-  rest.writeUInt32LE(value, 4);
-  return Buffer.concat([string(key), rest]);
 }
 
 function tensorEntry({ name, type, shape, offset }: Written): Buffer {

@@ -3,7 +3,7 @@ import type { TensorInfo } from '../types.js';
 import { FORMATS, type QuantType } from './encode.js';
 
 /** A preset: the type of most matrices, `general.file_type`, and whether some get more bits. */
-interface Preset {
+export interface Preset {
   type: QuantType;
   fileType: number;
   /** 'medium': of attn_v and ffn_down, a half gets more; 'small': the first layers'. */
@@ -28,7 +28,7 @@ const NARROW: Partial<Record<QuantType, QuantType>> = { Q4_K: 'Q5_0', Q5_K: 'Q5_
 /** Small, and sensitive. */
 const KEPT = /(_norm|ffn_gate_inp|position_embd|token_types|rope_freqs|rope_factors_(long|short))\.weight$/;
 
-export interface Shape {
+interface Shape {
   layers: number;
   /** The output matrix is the embedding matrix. */
   tied: boolean;
