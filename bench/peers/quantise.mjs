@@ -17,9 +17,15 @@ const FILE_TYPES = {
   Q5_K_S: 16,
   Q5_K_M: 17,
   Q6_K: 18,
+  IQ4_NL: 25,
+  IQ4_XS: 30,
+  Q2_K: 10,
+  Q3_K_M: 12,
+  F32: 0,
 };
 
 const [input, output, type = 'Q4_K_M'] = process.argv.slice(2);
+if (!(type in FILE_TYPES)) throw new Error(`'${type}' is none of ${Object.keys(FILE_TYPES).join(', ')}`);
 const peers = process.env.PEERS ?? import.meta.dirname;
 const folder = path.join(peers, 'node_modules/@node-llama-cpp/linux-x64/bins/linux-x64');
 const library = koffi.load(
