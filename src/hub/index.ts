@@ -74,7 +74,7 @@ function findHere(r: Concrete, options: HubOptions): CachedModel | null {
 /** Of a file, of all parts of a split one, or of the files of a folder. */
 function bytesAt(file: string): number {
   const stat = statSync(file);
-  if (stat.isFile()) return partNames(file).reduce((sum, part) => sum + sizeOf(part), 0);
+  if (!stat.isDirectory()) return partNames(file).reduce((sum, part) => sum + sizeOf(part), 0);
   return readdirSync(file).reduce((sum, name) => sum + sizeOf(path.join(file, name)), 0);
 }
 
