@@ -51,6 +51,14 @@ export * from './config.js';
 export { examineDevices, type Finding } from './devices.js';
 export * from './errors.js';
 export type { CachedModel, ResolvedModel } from './hub/index.js';
+export {
+  convert,
+  QUANTIZE_TYPES,
+  type Quantized,
+  type QuantizeOptions,
+  quantize,
+  type WriteOptions,
+} from './quantize/index.js';
 export * from './structured.js';
 export * from './types.js';
 

@@ -6,7 +6,7 @@ import type { WeightsChoice } from '../config.js';
 import type { GenerationDefaults, TensorInfo, TensorSource } from '../types.js';
 import { readFolderConfig } from './folder/config.js';
 import { readGenerationDefaults, readTokenizerFiles } from './folder/extras.js';
-import { readGguf } from './gguf.js';
+import { readGguf } from './gguf-split.js';
 import { type ModelConfig, readModelConfig } from './model-config.js';
 
 export interface ModelFiles {
@@ -42,9 +42,9 @@ function isFolder(file: string): boolean {
 function openGguf(file: string, sessionLen: number): ModelFiles {
   const gguf = readGguf(file);
   const config = readModelConfig(gguf, sessionLen);
-  const { metadata, dataOffset } = gguf;
-  const source = { path: file, tensors: config.tensors };
-  return { path: file, config, source, metadata, generation: {}, headers: [{ file, bytes: dataOffset }] };
+  const source = { path: gguf.path, tensors: config.tensors };
+  const headers = (gguf.parts ?? [gguf]).map((part) => ({ file: part.path, bytes: part.dataOffset }));
+  return { path: file, config, source, metadata: gguf.metadata, generation: {}, headers };
 }
 
 function openFolder(folder: string, sessionLen: number): ModelFiles {

@@ -86,10 +86,10 @@ for (const isa of isas) {
     for (const type of ['F32', 'F16', 'BF16']) {
       it(`${type} weights`, () => agrees({ type }, { isa }, 1e-3));
     }
-    for (const type of ['Q8_0', 'Q4_0', 'Q4_1']) {
+    for (const type of ['Q8_0', 'Q4_0', 'Q4_1', 'Q5_0', 'Q5_1', 'IQ4_NL', 'MXFP4']) {
       it(`${type} weights`, () => agrees({ type }, { isa }, 0.05));
     }
-    for (const type of ['Q4_K', 'Q5_K', 'Q6_K']) {
+    for (const type of ['Q2_K', 'Q3_K', 'Q4_K', 'Q5_K', 'Q6_K', 'IQ4_XS']) {
       it(`${type} weights`, () => agrees({ type, heads: 8, kvHeads: 2, ffDim: 512 }, { isa }, 0.05));
     }
     for (const bits of [8, 4] as const) {

@@ -97,7 +97,7 @@ for (const isa of isas) {
     describe(`the same bits on ${isa}, ${type}`, () => checks({ type, layers: 1 }, { isa }));
   }
 }
-for (const type of ['Q4_0', 'Q4_K', 'Q5_K', 'Q6_K']) {
+for (const type of ['Q4_0', 'Q4_K', 'Q5_K', 'Q6_K', 'Q2_K', 'Q3_K', 'IQ4_XS', 'MXFP4']) {
   describe(`the same bits, ${type}`, () => checks({ type, layers: 1, heads: 8, kvHeads: 2, ffDim: 256 }, {}));
 }
 for (const bits of [8, 4] as const) {

@@ -54,13 +54,16 @@ export function randomTensor(type: string, count: number, r: Random, spread: num
       }
       continue;
     }
-    const [low, high] = type === 'Q8_0' ? [0x80, 0x7f] : [0x00, 0xff];
+    const [low, high] = END_POINTS[type] ?? [0x00, 0xff];
     const share = [0, 1, 0.5][Math.floor(r() * 3)];
     for (let i = 0; i < bytes; i++) out[at + i] = extreme ? (r() < share ? high : low) : Math.floor(r() * 256);
     setScales(type, view, at, spread * (0.5 + r()));
   }
   return out;
 }
+
+/** Bytes whose quants are the least and the greatest, where they are not all zeros and all ones. */
+const END_POINTS: Readonly<Record<string, [number, number]>> = { Q8_0: [0x80, 0x7f], MXFP4: [0xff, 0x77] };
 
 function setScales(type: string, view: DataView, at: number, spread: number): void {
   const put = (offset: number, x: number) => view.setUint16(at + offset, numberToHalf(x), true);
@@ -76,6 +79,19 @@ function setScales(type: string, view: DataView, at: number, spread: number): vo
     put(2, spread / 20);
   }
   if (type === 'Q6_K') put(208, spread / (18 * 74));
+  if (type === 'Q5_0') put(0, spread / 9.2);
+  if (type === 'Q5_1') {
+    put(0, spread / 9.2);
+    put(2, -1.6 * spread);
+  }
+  if (type === 'Q2_K') {
+    put(80, spread / 14);
+    put(82, spread / 9.3);
+  }
+  if (type === 'Q3_K') put(108, spread / (18 * 2.3));
+  if (type === 'IQ4_NL') put(0, spread / 70);
+  if (type === 'IQ4_XS') put(0, spread / (18 * 70));
+  if (type === 'MXFP4') view.setUint8(at, 127 + Math.round(Math.log2(spread / 2.8)));
 }
 
 export interface TestModel {

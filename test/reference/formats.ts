@@ -82,6 +82,50 @@ function decodeQ6K(d: DataView, at: number, out: Float32Array, to: number, round
   }
 }
 
+/** Q5_0 and Q5_1 behind their scales: 32 fifth bits, then nibbles. */
+const five = (d: DataView, at: number, k: number) => nibbles(d, at + 4, k) + (((d.getUint32(at, true) >>> k) & 1) << 4);
+
+/** Two bits of value k of a Q2_K or Q3_K superblock: four planes of 32 values, twice. */
+const twoBits = (d: DataView, at: number, k: number) =>
+  (d.getUint8(at + 32 * (k >> 7) + (k & 31)) >> (2 * ((k >> 5) & 3))) & 3;
+
+function decodeQ2K(d: DataView, at: number, out: Float32Array, to: number): void {
+  const scale = half(d, at + 80);
+  const minimum = half(d, at + 82);
+  for (let k = 0; k < 256; k++) {
+    const s = d.getUint8(at + (k >> 4));
+    out[to + k] = scale * (s & 15) * twoBits(d, at + 16, k) - minimum * (s >> 4);
+  }
+}
+
+/** Scale k of 16, 6 bits less 32: low nibbles in 8 bytes, then the high pairs in 4. */
+function scaleQ3K(d: DataView, at: number, k: number): number {
+  const low = (d.getUint8(at + (k & 7)) >> (k < 8 ? 0 : 4)) & 15;
+  const high = (d.getUint8(at + 8 + (k & 3)) >> (2 * (k >> 2))) & 3;
+  return (low | (high << 4)) - 32;
+}
+
+function decodeQ3K(d: DataView, at: number, out: Float32Array, to: number): void {
+  const scale = half(d, at + 108);
+  for (let k = 0; k < 256; k++) {
+    const third = (d.getUint8(at + (k & 31)) >> (k >> 5)) & 1;
+    out[to + k] = scale * scaleQ3K(d, at + 96, k >> 4) * (twoBits(d, at + 32, k) + 4 * third - 4);
+  }
+}
+
+const IQ4 = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
+/** e2m1: sign, two bits of exponent, one of mantissa. */
+const FP4 = [0, 0.5, 1, 1.5, 2, 3, 4, 6, -0, -0.5, -1, -1.5, -2, -3, -4, -6];
+
+function decodeIQ4XS(d: DataView, at: number, out: Float32Array, to: number): void {
+  for (let k = 0; k < 256; k++) {
+    const sub = k >> 5;
+    const low = (d.getUint8(at + 4 + (sub >> 1)) >> (4 * (sub & 1))) & 15;
+    const high = (d.getUint16(at + 2, true) >> (2 * sub)) & 3;
+    out[to + k] = half(d, at) * ((low | (high << 4)) - 32) * IQ4[nibbles(d, at + 8 + 16 * sub, k & 31)];
+  }
+}
+
 export const FORMATS: Readonly<Record<string, Format>> = {
   F32: { block: 1, bytes: 4, decode: (d, at, out, to) => (out[to] = d.getFloat32(at, true)) },
   F16: { block: 1, bytes: 2, decode: (d, at, out, to) => (out[to] = half(d, at)) },
@@ -114,6 +158,37 @@ export const FORMATS: Readonly<Record<string, Format>> = {
       for (let k = 0; k < 32; k++) out[to + k] = half(d, at) * nibbles(d, at + 4, k) + half(d, at + 2);
     },
   },
+  Q5_0: {
+    block: 32,
+    bytes: 22,
+    decode(d, at, out, to) {
+      for (let k = 0; k < 32; k++) out[to + k] = half(d, at) * (five(d, at + 2, k) - 16);
+    },
+  },
+  Q5_1: {
+    block: 32,
+    bytes: 24,
+    decode(d, at, out, to) {
+      for (let k = 0; k < 32; k++) out[to + k] = half(d, at) * five(d, at + 4, k) + half(d, at + 2);
+    },
+  },
+  IQ4_NL: {
+    block: 32,
+    bytes: 18,
+    decode(d, at, out, to) {
+      for (let k = 0; k < 32; k++) out[to + k] = half(d, at) * IQ4[nibbles(d, at + 2, k)];
+    },
+  },
+  MXFP4: {
+    block: 32,
+    bytes: 17,
+    decode(d, at, out, to) {
+      for (let k = 0; k < 32; k++) out[to + k] = 2 ** (d.getUint8(at) - 127) * FP4[nibbles(d, at + 1, k)];
+    },
+  },
+  Q2_K: { block: 256, bytes: 84, decode: decodeQ2K },
+  Q3_K: { block: 256, bytes: 110, decode: decodeQ3K },
+  IQ4_XS: { block: 256, bytes: 136, decode: decodeIQ4XS },
   Q4_K: { block: 256, bytes: 144, decode: decodeK(false) },
   Q5_K: { block: 256, bytes: 176, decode: decodeK(true) },
   Q6_K: { block: 256, bytes: 210, decode: decodeQ6K },
@@ -130,3 +205,6 @@ export function decodeTensor(type: string, bytes: Uint8Array, count: number, rou
   for (let b = 0; b * format.block < count; b++) format.decode(view, b * format.bytes, out, b * format.block, round);
   return out;
 }
+
+/** Types whose values share scales: devices multiply them with int8 activations. */
+export const isQuantised = (type: string): boolean => FORMATS[type].block > 1;

@@ -4,7 +4,7 @@
  * (if asked) activations and weights as a device's products meet them.
  */
 import type { Activation, KvLayout, Op, Program, RopeConfig, Step } from '../../src/device/device.js';
-import { halfToNumber, numberToHalf } from './formats.js';
+import { halfToNumber, isQuantised, numberToHalf } from './formats.js';
 
 /**
  * What products read: int8 activations where weights are quantised (the CPU device), everything as it is, or activations and
@@ -60,7 +60,7 @@ export class Reference {
     switch (op.op) {
       case 'embed': {
         const { type, shape, values: exact } = this.tensors.get(op.weight)!;
-        const values = type.startsWith('Q') ? exact : this.#rounded(op.weight);
+        const values = isQuantised(type) ? exact : this.#rounded(op.weight);
         const tokens = [...step.tokens.subarray(0, step.tokenCount)];
         buffers.set(
           op.out,
@@ -121,7 +121,7 @@ export class Reference {
       const bias = o.bias === null ? null : this.tensors.get(o.bias)!.values;
       // products that make logits have finer activations on every device
       const fine = this.program.buffers.find((b) => b.name === op.in)!.perLogit;
-      const integer = this.arithmetic === 'int8' && !fine && w.type.startsWith('Q');
+      const integer = this.arithmetic === 'int8' && !fine && isQuantised(w.type);
       const weights = this.#rounded(o.weight);
       const products = inputs.map((x) => product(w.shape, weights, integer ? quantised(x) : x.map(this.#round)));
       buffers.set(
