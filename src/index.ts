@@ -100,7 +100,10 @@ export async function createEngine(options: CreateOptions = {}): Promise<Engine>
   const files = openModel(path, config);
   const program = programOf(files.config);
   const draft = await openDraftModel(config, files, { ...pick(rest, hubOptions), ...watch });
-  const tokenizer = createTokenizerClient(files.metadata, { modelVocab: files.config.dims.vocab });
+  const tokenizer = createTokenizerClient(files.metadata, {
+    modelVocab: files.config.dims.vocab,
+    reasoningFormat: config.reasoningFormat,
+  });
   const data = {
     program,
     weights: files.source,
@@ -126,6 +129,7 @@ export async function createEngine(options: CreateOptions = {}): Promise<Engine>
     stepBudget,
     embeddings,
     toolCalls,
+    reasoning: text.reasoning,
     generationDefaults: files.generation,
     loadMs,
   };
@@ -152,7 +156,8 @@ function publicEngine(client: EngineClient, text: TokenizerClient, info: EngineI
     chat: (request: ChatRequest) => client.chat(advised(request), withSystem),
     embed: (request) => client.embed(request),
     checkpoints: client.checkpoints,
-    encodeChat: ({ messages, tools }) => text.encodeChat(withSystem(messages), { tools }),
+    encodeChat: ({ messages, tools, chatTemplateKwargs }) =>
+      text.encodeChat(withSystem(messages), { tools, variables: chatTemplateKwargs }),
     encode: (s, options) => text.encode(s, { special: options?.special ?? false }),
     decode: (ids, options) => text.decode(ids, { special: options?.special ?? false }),
     sessions: client.sessions,

@@ -1,15 +1,5 @@
 /** Thinking that a model writes before its answer: how it is marked, and how it comes apart from the answer as it streams. */
-
-/** What stands around the thinking. */
-export interface ReasoningFormat {
-  open: string;
-  close: string;
-  /** Around the answer after it (Granite 3.3): left out. */
-  answer?: { open: string; close: string };
-}
-
-/** What a prompt leaves to the model: it is in the thinking already, it may begin to think, or it is past it. */
-export type ReasoningStart = 'inside' | 'before' | 'after';
+import type { ReasoningFormat, ReasoningStart } from '../types.js';
 
 /** Families by their marks; the first whose marks a template has is taken. */
 export const REASONING_FORMATS: readonly ReasoningFormat[] = [
@@ -20,6 +10,11 @@ export const REASONING_FORMATS: readonly ReasoningFormat[] = [
   { open: '<|START_THINKING|>', close: '<|END_THINKING|>' }, // Command R7B and A
   { open: '<thought>', close: '</thought>' }, // EXAONE Deep
   { open: 'Here is my thought process:', close: 'Here is my response:' }, // Granite 3.2
+];
+
+export const reasoningMarks = ({ open, close, answer }: ReasoningFormat): string[] => [
+  ...[open, close],
+  ...(answer ? [answer.open, answer.close] : []),
 ];
 
 /** No end of a prompt that says more is longer. */

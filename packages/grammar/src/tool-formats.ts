@@ -145,7 +145,7 @@ export function writeToolCalls(
   const written = calls.map((call) => writeCall(call, f.call));
   const blank = f.call.kind === 'json' && f.more?.kind === 'anew' ? '\n' : '';
   const wrap = (inside: string): string => `${f.open}${blank}${inside}${blank}${f.close}`;
-  if (f.more?.kind === 'list') return wrap(`[${written.join(', ')}]`);
+  if (f.more?.kind === 'list') return wrap(`[${written.join(f.call.kind === 'python' ? ', ' : ',')}]`);
   if (f.more?.kind === 'after') return wrap(written.join(f.more.text));
   return written.map(wrap).join(f.more?.text ?? '\n');
 }

@@ -76,7 +76,7 @@ export class ToolCallParser {
   private begin(text: string, at: number): number {
     const { prefix, more } = this.syntax;
     const all = this.held + text.slice(at);
-    if (prefix !== undefined && prefix.startsWith(all) && prefix !== all) {
+    if (prefix?.startsWith(all) && prefix !== all) {
       this.held = all;
       return text.length;
     }
