@@ -63,7 +63,9 @@ function toolPrompt({ described, source }: ToolPlan, { format }: ToolStyle): str
       list.join('\n')
     );
   }
-  const form = writeToolCalls([{ name: 'function name', arguments: { argument: 'value' } }], format);
+  const example = writeToolCalls([{ name: 'function name', arguments: { argument: 'value' } }], format);
+  // spaced as models write JSON
+  const form = example.replaceAll('":', '": ').replaceAll('","', '", "');
   const more = source.parallel && format === 'smollm2' ? ', with more calls in the list if you need them' : '';
   const tools = format === 'smollm2' ? `<tools>[${list.join(', ')}]</tools>` : `<tools>\n${list.join('\n')}\n</tools>`;
   return (

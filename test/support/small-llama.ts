@@ -41,7 +41,9 @@ function metadata(
     },
     'tokenizer.ggml.bos_token_id': { u32: 1 },
     'tokenizer.ggml.eos_token_id': { u32: 2 },
-    ...(chatTemplate === undefined ? {} : { 'tokenizer.chat_template': { string: chatTemplate } }),
+    ...(chatTemplate === undefined
+      ? {}
+      : { 'tokenizer.chat_template': { string: chatTemplate }, 'tokenizer.ggml.add_space_prefix': { bool: false } }),
   };
 }
 

@@ -26,8 +26,6 @@ interface PythonCall {
 export interface CallSyntax {
   /** Begins the calls: what comes before is text. Empty: a message is calls or text, as its first character tells. */
   open: string;
-  /** May stand before calls that have no opening mark; only as a token of its own. */
-  prefix?: string;
   call: JsonCall | NamedCall | PythonCall;
   close: string;
   /** How more than one call is written: in a list, after this text, opened and closed anew, or not at all. */
@@ -55,15 +53,8 @@ export const TOOL_FORMATS = table({
     more: { kind: 'list' },
     marks: ['<tool_call>', '</tool_call>'],
   },
-  /** Llama 3.1 to 3.3. */
-  llama3: {
-    open: '',
-    prefix: '<|python_tag|>',
-    call: { kind: 'json', arguments: 'parameters' },
-    close: '',
-    more: null,
-    marks: ['<|python_tag|>'],
-  },
+  /** Llama 3.1 to 3.3; the `<|python_tag|>` that some write before it says nothing, and is not let through. */
+  llama3: { open: '', call: { kind: 'json', arguments: 'parameters' }, close: '', more: null, marks: [] },
   /** Llama 3.2 (small ones) and 4. */
   pythonic: { open: '', call: { kind: 'python' }, close: '', more: { kind: 'list' }, marks: [] },
   /** Mistral up to tokenizer v7. */

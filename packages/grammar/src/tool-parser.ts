@@ -49,7 +49,7 @@ export class ToolCallParser {
 
   /** The message is over: text that was held back. */
   end(): ToolEvent[] {
-    const text = this.phase === 'text' || this.phase === 'start' ? this.held : '';
+    const text = this.phase === 'text' ? this.held : '';
     this.held = '';
     return text === '' ? [] : [{ kind: 'text', text }];
   }
@@ -58,7 +58,9 @@ export class ToolCallParser {
   private step(text: string, at: number, events: ToolEvent[]): number {
     switch (this.phase) {
       case 'start':
-        return this.begin(text, at);
+        // the whole message is calls, or none of it
+        this.phase = text[at] === (this.syntax.more?.kind === 'list' ? '[' : '{') ? 'head' : 'text';
+        return at;
       case 'text':
         return this.plain(text, at, events);
       case 'head':
@@ -70,23 +72,6 @@ export class ToolCallParser {
         if (text[at] === '}') this.phase = 'head';
         return at + 1;
     }
-  }
-
-  /** The whole message is calls, or none of it. */
-  private begin(text: string, at: number): number {
-    const { prefix, more } = this.syntax;
-    const all = this.held + text.slice(at);
-    if (prefix?.startsWith(all) && prefix !== all) {
-      this.held = all;
-      return text.length;
-    }
-    const marked = prefix !== undefined && all.startsWith(prefix);
-    const calls = marked || all[0] === (more?.kind === 'list' ? '[' : '{');
-    this.phase = calls ? 'head' : 'text';
-    if (!marked) return at;
-    const read = at + prefix.length - this.held.length;
-    this.held = '';
-    return read;
   }
 
   /** Text up to an opening mark; what may be the beginning of one is held back. */

@@ -273,23 +273,19 @@ class MessageWriter {
     const { b, format } = this;
     const begin = auto ? b.documentEnd() : b.state();
     b.also(begin, opened);
-    if (format.prefix) this.marks.spell(begin, format.prefix, opened);
     if (!auto) return begin;
     const bracket = format.more?.kind === 'list' ? 0x5b : 0x7b;
     const text = b.documentEnd();
     b.edge(text, 0, 0x7f, text);
-    // whitespace before a bracket would make it a call to those who trim, and no text begins as a mark does
+    // whitespace before a bracket would make it a call to those who trim
     const blank = b.documentEnd();
-    const angle = b.documentEnd();
     for (const s of [begin, blank]) {
       for (let byte = 0; byte < 0x80; byte++) {
         const space = byte === 0x20 || byte === 0x09 || byte === 0x0a || byte === 0x0d;
-        if (byte !== bracket) b.edge(s, byte, byte, space ? blank : byte === 0x3c ? angle : text);
+        if (byte !== bracket) b.edge(s, byte, byte, space ? blank : text);
       }
     }
-    b.edge(angle, 0, 0x7b, text);
-    b.edge(angle, 0x7d, 0x7f, text);
-    wideCharacters(b, [begin, blank, angle, text], text);
+    wideCharacters(b, [begin, blank, text], text);
     return begin;
   }
 }

@@ -173,7 +173,7 @@ test('a thinking before the document is free, and its end is where the masks beg
 
 /** One message of two calls for each format, as the families' chat templates show them. */
 const spelled: [ToolFormat, string][] = [
-  ['llama3', '<|python_tag|>{"name": "now", "parameters": {}}'],
+  ['llama3', '{"name": "now", "parameters": {}}'],
   ['pythonic', '[get_weather(city="Łódź", unit="C"), now()]'],
   [
     'mistral',
@@ -249,7 +249,7 @@ test('random walks through required calls always end in calls', () => {
       const text = randomDocument(g, randomStream(seed), 80);
       const body =
         format === 'llama3'
-          ? [text.replace('<|python_tag|>', '')]
+          ? [text]
           : [...text.matchAll(/<tool_call>([\s\S]*?)<\/tool_call>(?=\s?(?:<tool_call>|$))/g)].map((x) => x[1]);
       assert.ok(body.length > 0, text);
       for (const b of body)
