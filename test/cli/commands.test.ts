@@ -134,6 +134,7 @@ test('generate --json prints one object with text, ids, reason, usage and timing
     text: 'abc',
     tokenIds: [97, 98, 99],
     finishReason: 'length',
+    reasoning: null,
     stopString: null,
     usage: { promptTokens: 2, cachedTokens: 0, completionTokens: 3, acceptedDraftTokens: 0 },
   });

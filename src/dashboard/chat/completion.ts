@@ -68,7 +68,8 @@ export async function ask(
       if (chunk.error) throw new ApiError(500, chunk.error.code, chunk.error.message);
       id = chunk.id;
       const choice = chunk.choices[0];
-      const { content = '', reasoning_content: reasoning = '' } = choice?.delta ?? {};
+      const content = choice?.delta?.content ?? '';
+      const reasoning = choice?.delta?.reasoning_content ?? '';
       if (content || reasoning) {
         last = performance.now();
         first ||= last;
