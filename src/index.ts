@@ -108,7 +108,10 @@ export async function createEngine(options: CreateOptions = {}): Promise<Engine>
   const files = openModel(path, config);
   const program = programOf(files.config);
   const draft = await openDraftModel(config, files, { ...pick(rest, hubOptions), ...watch });
-  const tokenizer = createTokenizerClient(files.metadata, { modelVocab: files.config.dims.vocab });
+  const tokenizer = createTokenizerClient(files.metadata, {
+    modelVocab: files.config.dims.vocab,
+    reasoningFormat: config.reasoningFormat,
+  });
   const data = {
     program,
     weights: files.source,
@@ -134,6 +137,7 @@ export async function createEngine(options: CreateOptions = {}): Promise<Engine>
     stepBudget,
     embeddings,
     toolCalls,
+    reasoning: text.reasoning,
     generationDefaults: files.generation,
     loadMs,
   };
@@ -160,7 +164,8 @@ function publicEngine(client: EngineClient, text: TokenizerClient, info: EngineI
     chat: (request: ChatRequest) => client.chat(advised(request), withSystem),
     embed: (request) => client.embed(request),
     checkpoints: client.checkpoints,
-    encodeChat: ({ messages, tools }) => text.encodeChat(withSystem(messages), { tools }),
+    encodeChat: ({ messages, tools, chatTemplateKwargs }) =>
+      text.encodeChat(withSystem(messages), { tools, variables: chatTemplateKwargs }),
     encode: (s, options) => text.encode(s, { special: options?.special ?? false }),
     decode: (ids, options) => text.decode(ids, { special: options?.special ?? false }),
     sessions: client.sessions,

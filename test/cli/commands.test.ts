@@ -135,8 +135,9 @@ test('generate --json prints one object with text, ids, reason, usage and timing
     text: 'abc',
     tokenIds: [97, 98, 99],
     finishReason: 'length',
+    reasoning: null,
     stopString: null,
-    usage: { promptTokens: 2, cachedTokens: 0, completionTokens: 3, acceptedDraftTokens: 0 },
+    usage: { promptTokens: 2, cachedTokens: 0, completionTokens: 3, reasoningTokens: 0, acceptedDraftTokens: 0 },
   });
   assert.deepEqual(Object.keys(timings), ['loadMs', 'ttftMs', 'perTokenMs', 'totalMs']);
   assert.equal(logprobs.length, 3);
