@@ -160,6 +160,10 @@ class Planner {
         return 1;
       case 'softcap':
         throw cannot('bound of the logits (softcap)');
+      case 'route':
+      case 'experts':
+      case 'addGated':
+        throw cannot('mixtures of experts');
       case 'sample':
         ops.push(op);
         return 1;
