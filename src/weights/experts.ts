@@ -32,7 +32,8 @@ function merge(path: string, key: string, list: readonly TensorInfo[]): TensorIn
   const { type, shape, file } = found;
   for (let e = 0; e < list.length; e++) {
     const t = list[e];
-    if (!t) throw errors.badModelFile(path, `expert ${e} of '${key}' is missing; there are others up to ${list.length - 1}`);
+    if (!t)
+      throw errors.badModelFile(path, `expert ${e} of '${key}' is missing; there are others up to ${list.length - 1}`);
     refusePacked(t);
     if (t.type !== type || t.shape.length !== 2 || t.shape.some((n, i) => n !== shape[i]))
       throw errors.badModelFile(
@@ -76,7 +77,9 @@ export function splitGateUp(t: TensorInfo, width: number): { gate: TensorInfo; u
 /** Experts of a quantised checkpoint have pieces of their own, which are not put together here. */
 function refusePacked(t: TensorInfo): void {
   if ('packed' in t)
-    throw errors.unsupportedModel(`its experts ('${t.name}') are those of a quantised checkpoint, which cannot be read yet`);
+    throw errors.unsupportedModel(
+      `its experts ('${t.name}') are those of a quantised checkpoint, which cannot be read yet`,
+    );
 }
 
 /** Where every layer of a model has experts, those that keep a feed-forward block as `isDense` says. */

@@ -102,7 +102,7 @@ const EXPERT = /^model\.layers\.(\d+)\..*\.experts\.(\d+)\.(w1|w2|w3|gate_proj|u
 const PARTS: Record<string, string> = { w1: 'gate', w2: 'down', w3: 'up' };
 
 /** Matrices of a layer's experts one after another, as the converter stacks them. */
-function stackExperts(given: Map<string, Matrix>): Map<string, Matrix> {
+function stackExperts(given: Map<string, Matrix>, stacked: boolean): Map<string, Matrix> {
   const out = new Map<string, Matrix>();
   const stacks = new Map<string, Matrix[]>();
   for (const [name, m] of given) {
@@ -125,6 +125,12 @@ function stackExperts(given: Map<string, Matrix>): Map<string, Matrix> {
     } else out.set(name, m);
   }
   for (const [key, list] of stacks) {
+    if (!stacked) {
+      list.forEach((m, e) => {
+        out.set(key.replace('_exps', `.${e}`), m);
+      });
+      continue;
+    }
     const size = list[0]!.values.length;
     const values = new Float32Array(size * list.length);
     list.forEach((m, e) => {
@@ -135,7 +141,8 @@ function stackExperts(given: Map<string, Matrix>): Map<string, Matrix> {
   return out;
 }
 
-export function writeGgufOf(f: Fixture): string {
+/** `stacked`: experts of a layer in one tensor; else each in its own, as in the first files of Mixtral. */
+export function writeGgufOf(f: Fixture, { stacked = true } = {}): string {
   const c = f.config as Record<string, number>;
   const type = f.config.model_type as string;
   const { name, interleaved } = ARCHITECTURES[type]!;
@@ -145,7 +152,7 @@ export function writeGgufOf(f: Fixture): string {
   const normsAfter = /^(olmo2|gemma2|gemma3)/.test(type);
   const matrices = new Map<string, Matrix>();
   const all = new Map(Object.entries(f.tensors).map(([n, shape]) => [n, { shape, values: valuesOf(f, n) }]));
-  for (const [given, m] of stackExperts(all)) {
+  for (const [given, m] of stackExperts(all, stacked)) {
     const layer = /^model\.layers\.(\d+)\.attention\.wqkv/.exec(given)?.[1];
     if (layer === undefined) matrices.set(rename(given, normsAfter), m);
     else
@@ -163,7 +170,10 @@ export function writeGgufOf(f: Fixture): string {
 function specsOf(f: Fixture, matrices: ReadonlyMap<string, Matrix>): TensorSpec[] {
   let offset = 0;
   return [...matrices].map(([name, { shape, values }]) => {
-    const type = shape.length === 1 || name.includes('ffn_gate_inp') ? 'F32' : ({ bfloat16: 'BF16', float16: 'F16', float32: 'F32' } as const)[f.dtype];
+    const type =
+      shape.length === 1 || name.includes('ffn_gate_inp')
+        ? 'F32'
+        : ({ bfloat16: 'BF16', float16: 'F16', float32: 'F32' } as const)[f.dtype];
     const data = encode(values, type);
     const spec = { name, shape: [...shape].reverse(), type: { F32: 0, F16: 1, BF16: 30 }[type], offset, data };
     offset += Math.ceil(data.length / 32) * 32;
@@ -192,8 +202,7 @@ function keysOf(f: Fixture, name: string, headDim: number, matrices: Map<string,
     u32('expert_count', experts);
     u32('expert_used_count', c.num_experts_per_tok!);
     if (c.moe_intermediate_size) u32('expert_feed_forward_length', c.moe_intermediate_size);
-    if (c.shared_expert_intermediate_size)
-      u32('expert_shared_feed_forward_length', c.shared_expert_intermediate_size);
+    if (c.shared_expert_intermediate_size) u32('expert_shared_feed_forward_length', c.shared_expert_intermediate_size);
   }
   if (name.startsWith('granite')) {
     f32('embedding_scale', c.embedding_multiplier!);

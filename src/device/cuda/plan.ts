@@ -81,6 +81,7 @@ export interface Plan {
 
 type Linear = Extract<Op, { op: 'linear' }>;
 const cannot = (what: string) => errors.unsupportedModel(`the CUDA kernels have no ${what}`);
+const mixtures = () => cannot('mixtures of experts');
 
 /** @throws unsupported_model where the kernels do not have what the program asks for */
 export function makePlan(program: Program, typeOf: (weight: string) => number): Plan {
@@ -89,6 +90,7 @@ export function makePlan(program: Program, typeOf: (weight: string) => number): 
 
 /** Variations of operations that these kernels do not have: refused by name, never left out. @throws unsupported_model */
 function refuseUnknown(op: Op): void {
+  if (op.op === 'experts') throw mixtures();
   if (op.op === 'embed' && (op.scale ?? 1) !== 1) throw cannot('scale of the embeddings');
   if (op.op === 'rmsNorm' && (op.parts ?? 1) !== 1) throw cannot('norm of each head');
   if (op.op === 'rmsNorm' && op.residual !== undefined) throw cannot('norm after attention or feed-forward');
@@ -163,7 +165,7 @@ class Planner {
       case 'route':
       case 'experts':
       case 'addGated':
-        throw cannot('mixtures of experts');
+        throw mixtures();
       case 'sample':
         ops.push(op);
         return 1;

@@ -44,7 +44,8 @@ const MODEL_ROLES: Readonly<Record<string, string>> = {
 };
 
 /** Matrices of one expert: of Mixtral, and of all others. */
-const EXPERT = /^model\.layers\.(\d+)\.(?:mlp|block_sparse_moe)\.experts\.(\d+)\.(w1|w2|w3|gate_proj|up_proj|down_proj)\.weight$/;
+const EXPERT =
+  /^model\.layers\.(\d+)\.(?:mlp|block_sparse_moe)\.experts\.(\d+)\.(w1|w2|w3|gate_proj|up_proj|down_proj)\.weight$/;
 const EXPERT_ROLES: Readonly<Record<string, ExpertRole>> = {
   w1: 'ffn_gate',
   w2: 'ffn_down',
