@@ -3,8 +3,7 @@ import { errors } from '../errors.js';
 import type { ModelDims, TensorInfo } from '../types.js';
 import { rowsOf } from './shapes.js';
 
-const MATRICES = ['ffn_gate', 'ffn_up', 'ffn_down'] as const;
-export type ExpertRole = (typeof MATRICES)[number];
+export type ExpertRole = 'ffn_gate' | 'ffn_up' | 'ffn_down';
 
 /** Collects the tensors of single experts. */
 export class ExpertTensors {
@@ -82,6 +81,6 @@ function refusePacked(t: TensorInfo): void {
     );
 }
 
-/** Where every layer of a model has experts, those that keep a feed-forward block as `isDense` says. */
+/** Numbers of the layers that keep a feed-forward block. */
 export const denseLayers = (dims: ModelDims, isDense: (layer: number) => boolean): number[] =>
   Array.from({ length: dims.layers }, (_, layer) => layer).filter(isDense);

@@ -23,7 +23,7 @@ export interface GgufFamily {
   ropeOf?: (layer: number, c: GgufContext) => Rope | null;
   /** q, k, v lie in one tensor, gate and up in another. */
   fused?: boolean;
-  /** It may have experts; `sum to 1`: weights are the softmax over the chosen ones alone. A file that has none is refused if it must. */
+  /** It may have experts; with `must` a file that has none is refused. `normalise`: see ExpertFlags. */
   experts?: { normalise: boolean; must: boolean };
 }
 

@@ -49,7 +49,8 @@ function openGguf(file: string, sessionLen: number): ModelFiles {
 
 function openFolder(folder: string, sessionLen: number): ModelFiles {
   const config = readFolderConfig(folder, sessionLen);
-  const shards = [...new Set([...config.tensors.values()].map((t) => t.file!))].sort();
+  const files = [...config.tensors.values()].flatMap((t) => extentsOf(t).map((e) => e.file ?? t.file!));
+  const shards = [...new Set(files)].sort();
   return {
     path: folder,
     config,

@@ -80,6 +80,11 @@ describe('a folder of a model with experts', () => {
     const program = llama({ ...dims, rmsEps, rope, tiedOutput, flags });
     fails(() => new Runner({ program, source, tensors: new Map() }), 'unsupported_model', /80 wide/);
   });
+  it('is known by all of its files, each expert in its own', () => {
+    const { headers } = open(writeFolder({ ...mixtral, shards: Object.keys(mixtral.tensors).length }));
+    const files = headers.filter(({ file }) => file.endsWith('.safetensors'));
+    assert.equal(files.length, Object.keys(mixtral.tensors).length);
+  });
   it('has another key when a weight of one expert is another', () => {
     const folder = writeFolder(mixtral);
     const key = () => weightsKeyOf(openModel(folder, { sessionLen: 0, weights: 'file' }), 'file');
