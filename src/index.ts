@@ -44,7 +44,15 @@ import {
   toolTemplateOf,
   vocabularyDifference,
 } from './tokenizer/index.js';
-import type { ChatMessage, ChatRequest, CompletionRequest, Engine, EngineInfo, MemorySplit } from './types.js';
+import type {
+  ChatMessage,
+  ChatRequest,
+  CompletionRequest,
+  Engine,
+  EngineInfo,
+  ExpertFlags,
+  MemorySplit,
+} from './types.js';
 import { fingerprintOf, type ModelConfig, type ModelFiles, openModel, weightsKeyOf } from './weights/index.js';
 
 export * from './config.js';
@@ -228,6 +236,8 @@ export interface ModelInspection {
   path: string;
   architecture: string;
   dims: EngineInfo['dims'];
+  /** Mixtures of experts in place of feed-forward blocks; null: none. */
+  experts: ExpertFlags | null;
   contextLength: number;
   parameters: number;
   quantisation: ModelConfig['quantisation'];
@@ -259,6 +269,7 @@ export async function inspectModel(ref?: string, options: EngineOptions & Watch 
     path,
     architecture,
     dims,
+    experts: files.config.flags.experts ?? null,
     contextLength,
     parameters,
     quantisation: files.config.quantisation,

@@ -16,8 +16,8 @@ export interface TensorInfo {
   byteLength: number;
   /** The file that it lies in, if it is another than the source's `path`. */
   file?: string;
-  /** The pieces of the file that its rows are in, one after another; each but the last has a multiple of 16 rows. */
-  runs?: { offset: number; rows: number }[];
+  /** The pieces of the file (or of others) that its rows are in, one after another; each but the last has a multiple of 16 rows. */
+  runs?: { offset: number; rows: number; file?: string }[];
   /** Type that a matrix of floats becomes while it is loaded. */
   as?: string;
   /** Added to each value of a vector while it is loaded (norms of Gemma are stored as what they differ from 1). */
@@ -76,6 +76,27 @@ export interface FamilyFlags {
   logitSoftcap: number;
   /** One for each layer; empty: all have the model's rope and no window. */
   perLayer: LayerFlags[];
+  /** Mixtures of experts in place of feed-forward blocks; null: none. */
+  experts: ExpertFlags | null;
+}
+
+/** A mixture of experts (Mixtral, Qwen MoE, OLMoE): a router chooses a few feed-forward blocks for each token. */
+export interface ExpertFlags {
+  /** Experts of a layer, and those of them that a token uses. */
+  count: number;
+  used: number;
+  /** Values between an expert's matrices (a layer's without experts: ModelDims.ffDim). */
+  width: number;
+  /** Weights are the softmax over the chosen experts alone, so that they sum to 1; else over all. */
+  normalise: boolean;
+  /** Multiplies the weights. */
+  scale: number;
+  /** Of an expert that every token uses; 0 = none. */
+  sharedWidth: number;
+  /** What that expert gives is multiplied by the sigmoid of a product of its own (Qwen2-MoE). */
+  sharedGate: boolean;
+  /** Layers that have a feed-forward block instead. */
+  denseLayers: number[];
 }
 
 export interface ModelDims {

@@ -1,5 +1,5 @@
 /** How an engine describes itself on the terminal. */
-import { type EngineInfo, formatBytes, type MemorySplit, type ModelInspection } from '../index.js';
+import { type EngineInfo, type ExpertFlags, formatBytes, type MemorySplit, type ModelInspection } from '../index.js';
 import { table } from './terminal.js';
 
 function parameterCount(n: number): string {
@@ -61,6 +61,12 @@ export function engineLines(info: EngineInfo, verbose: boolean): string {
   ])}\n${memoryLines(info.memory, verbose)}${tierLines(info)}${draftLines(info)}`;
 }
 
+function expertsLine({ count, used, width, sharedWidth, denseLayers }: ExpertFlags): string {
+  const shared = sharedWidth > 0 ? `, and one of ${sharedWidth} for every token` : '';
+  const without = denseLayers.length > 0 ? `; ${denseLayers.length} layers have none` : '';
+  return `${count} of ${width} a layer, ${used} for each token${shared}${without}`;
+}
+
 /** What a model is and needs: its shape, its tensors by type, memory. */
 export function inspectionLines(m: ModelInspection, verbose: boolean): string {
   const { dims: d, quantisation: q } = m;
@@ -74,6 +80,7 @@ export function inspectionLines(m: ModelInspection, verbose: boolean): string {
       ['model', `${m.name}: ${m.architecture}, ${parameterCount(m.parameters)} parameters, ${q.name}`],
       ['file', m.path],
       ['shape', `${d.layers} layers of ${d.dim}, ${heads}, feed-forward ${d.ffDim}, vocabulary ${d.vocab}`],
+      ...(m.experts ? [['experts', expertsLine(m.experts)]] : []),
       ['length', `${m.contextLength} tokens of context, sessions of up to ${m.sessionLen}`],
       ['KV', `${formatBytes(m.kvBytesPerToken)} a token`],
     ]),

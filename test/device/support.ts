@@ -13,7 +13,7 @@ import {
   type StepResult,
 } from '../../src/device/device.js';
 import { type LlamaConfig, llama } from '../../src/model/llama.js';
-import type { TensorInfo, TensorSource } from '../../src/types.js';
+import type { ExpertFlags, TensorInfo, TensorSource } from '../../src/types.js';
 import { decodeTensor, FORMATS, numberToHalf } from '../reference/formats.js';
 import type { ReferenceTensor } from '../reference/forward.js';
 
@@ -170,7 +170,7 @@ export function randomModel(options: ModelOptions = {}): TestModel {
       const bytes = new Uint8Array(Float32Array.from({ length: count }, () => 0.5 + r()).buffer);
       return { name, type: 'F32', shape, bytes };
     }
-    const type = typeOf(name);
+    const type = name.includes('gate_inp') ? 'F32' : typeOf(name);
     return { name, type, shape, bytes: randomTensor(type, count, r, 1.3 / Math.sqrt(shape[0])) };
   });
   const { reference, ...source } = writeTensors(list);
@@ -191,9 +191,23 @@ function tensorShapes(c: LlamaConfig): { name: string; shape: number[] }[] {
     add('attn_v', c.dim, c.kvHeads * c.headDim);
     add('attn_output', c.heads * c.headDim, c.dim);
     add('ffn_norm', c.dim);
-    add('ffn_gate', c.dim, c.ffDim);
-    add('ffn_up', c.dim, c.ffDim);
-    add('ffn_down', c.ffDim, c.dim);
+    const e = c.flags?.experts;
+    if (e && !e.denseLayers.includes(l)) {
+      add('ffn_gate_inp', c.dim, e.count);
+      add('ffn_gate_exps', c.dim, e.width, e.count);
+      add('ffn_up_exps', c.dim, e.width, e.count);
+      add('ffn_down_exps', e.width, c.dim, e.count);
+      if (e.sharedGate) add('ffn_gate_inp_shexp', c.dim, 1);
+      if (e.sharedWidth > 0) {
+        add('ffn_gate_shexp', c.dim, e.sharedWidth);
+        add('ffn_up_shexp', c.dim, e.sharedWidth);
+        add('ffn_down_shexp', e.sharedWidth, c.dim);
+      }
+    } else {
+      add('ffn_gate', c.dim, c.ffDim);
+      add('ffn_up', c.dim, c.ffDim);
+      add('ffn_down', c.ffDim, c.dim);
+    }
     addFlagged(c, shapes, l);
   }
   return shapes;
@@ -224,6 +238,21 @@ function addFlagged(c: LlamaConfig, shapes: { name: string; shape: number[] }[],
   if (biases?.output) add('attn_output.bias', c.dim);
   if (biases?.gateUp) for (const name of ['gate', 'up']) add(`ffn_${name}.bias`, c.ffDim);
   if (biases?.down) add('ffn_down.bias', c.dim);
+}
+
+/** Mixtures as the families have them. */
+export const MIXTURES: Record<string, ExpertFlags> = {
+  'two of eight': mixture({ count: 8, used: 2, width: 96, normalise: true }),
+  'six of forty, weights over all, and one for every token': mixture({
+    ...{ count: 40, used: 6, width: 64, scale: 1.5, sharedWidth: 128, sharedGate: true, denseLayers: [0] },
+  }),
+  'one of three, all of them beside it': mixture({ count: 3, used: 1, width: 32, sharedWidth: 64 }),
+  'all of five': mixture({ count: 5, used: 5, width: 32, normalise: true }),
+};
+
+function mixture(given: Partial<ExpertFlags>): ExpertFlags {
+  const usual = { normalise: false, scale: 1, sharedWidth: 0, sharedGate: false, denseLayers: [] };
+  return { ...usual, count: 8, used: 2, width: 32, ...given };
 }
 
 export interface RunnerOptions extends Partial<Omit<LoadOptions, 'limits' | 'kv'>> {

@@ -98,6 +98,21 @@ export class Reference {
           rows(op.gate).map((g, t) => g.map((x, i) => activate(x, op.activation) * rows(op.up)[t][i])),
         );
         break;
+      case 'route':
+        buffers.set(
+          op.out,
+          rows(op.in).map((scores) => route(scores, op)),
+        );
+        break;
+      case 'experts':
+        this.#experts(op, buffers);
+        break;
+      case 'addGated':
+        buffers.set(
+          op.stream,
+          rows(op.stream).map((x, t) => x.map((v, i) => v + rows(op.in)[t][i] / (1 + Math.exp(-rows(op.gate)[t][0])))),
+        );
+        break;
       case 'softcap':
         buffers.set(
           op.in,
@@ -123,12 +138,42 @@ export class Reference {
       const fine = this.program.buffers.find((b) => b.name === op.in)!.perLogit;
       const integer = this.arithmetic === 'int8' && !fine && isQuantised(w.type);
       const weights = this.#rounded(o.weight);
-      const products = inputs.map((x) => product(w.shape, weights, integer ? quantised(x) : x.map(this.#round)));
+      const products = inputs.map((x) => multiply(w.shape, weights, integer ? quantised(x) : x.map(this.#round)));
       buffers.set(
         o.out,
         products.map((y, t) => y.map((v, i) => (v + (bias?.[i] ?? 0)) * (op.scale ?? 1) + (residual?.[t][i] ?? 0))),
       );
     }
+  }
+
+  #experts(op: Extract<Op, { op: 'experts' }>, buffers: Map<string, Float64Array[]>): void {
+    const { gate, up, down, count, used, width } = op.weights;
+    const product = (name: string, e: number, x: Float64Array): Float64Array => {
+      const { shape, type } = this.tensors.get(name)!;
+      const all = this.#rounded(name);
+      const size = all.length / count;
+      const integer = this.arithmetic === 'int8' && type.startsWith('Q');
+      const input = integer ? quantised(x) : x.map(this.#round);
+      return multiply([shape[0], size / shape[0]], all.subarray(e * size, (e + 1) * size), input);
+    };
+    buffers.set(
+      op.stream,
+      buffers.get(op.stream)!.map((stream, t) => {
+        const x = buffers.get(op.in)![t];
+        const choice = buffers.get(op.choice)![t];
+        const out = stream.slice();
+        for (let k = 0; k < used; k++) {
+          const [e, weight] = choice.subarray(2 * k, 2 * k + 2);
+          const ups = product(up, e, x);
+          const hidden = product(gate, e, x).map((g, i) => activate(g, op.activation) * ups[i]);
+          if (hidden.length !== width) throw new Error(`an expert is ${hidden.length} wide, not ${width}`);
+          product(down, e, hidden).forEach((y, i) => {
+            out[i] += weight * y;
+          });
+        }
+        return out;
+      }),
+    );
   }
 
   #rounded(name: string): Float32Array {
@@ -226,6 +271,15 @@ function rowOf(step: Step, token: number): number {
   return row;
 }
 
+/** The best experts, each with its weight. */
+function route(scores: Float64Array, op: Extract<Op, { op: 'route' }>): Float64Array {
+  const chosen = [...scores.keys()].sort((a, b) => scores[b] - scores[a] || a - b).slice(0, op.used);
+  const over = op.normalise ? chosen : [...scores.keys()];
+  const top = scores[chosen[0]];
+  const sum = over.reduce((n, e) => n + Math.exp(scores[e] - top), 0);
+  return Float64Array.from(chosen.flatMap((e) => [e, (op.scale * Math.exp(scores[e] - top)) / sum]));
+}
+
 /** SiLU, or GELU by its tanh approximation. */
 function activate(x: number, activation: Activation = 'silu'): number {
   if (activation === 'silu') return x / (1 + Math.exp(-x));
@@ -277,7 +331,7 @@ function roundEven(x: number): number {
   return rest > 0.5 || (rest === 0.5 && floor % 2 !== 0) ? floor + 1 : floor;
 }
 
-function product([inputs, outputs]: number[], w: Float32Array, x: Float64Array): Float64Array {
+function multiply([inputs, outputs]: number[], w: Float32Array, x: Float64Array): Float64Array {
   const out = new Float64Array(outputs);
   for (let o = 0; o < outputs; o++) {
     let sum = 0;

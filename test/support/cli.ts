@@ -131,6 +131,7 @@ function fakeLibrary(fake: FakeOptions, asked: Record<string, unknown>[], engine
         ...shape,
         quantisation,
         kvBytesPerToken: 4096,
+        experts: null,
         draftModel: null,
       };
     },

@@ -48,6 +48,18 @@ export const Kind = {
   sample: 9,
   /** in → in */
   softcap: 10,
+  /** in = scores → out = choice */
+  route: 11,
+  /** in = choice: which rows each expert has; the next three follow it */
+  group: 12,
+  /** in → panel, by experts */
+  expertPrepare: 13,
+  /** panel → panelOut; outs are (gate, up) */
+  expertUp: 14,
+  /** panelOut of the last → out, added */
+  expertDown: 15,
+  /** in, in2 → out, added */
+  addGated: 16,
 } as const;
 
 export const Flag = {
@@ -63,6 +75,8 @@ export const Flag = {
   fine: 16,
   /** siluMul: GELU (tanh approximation) instead of SiLU */
   gelu: 32,
+  /** route: the weights of the chosen experts sum to 1 */
+  normalise: 64,
 } as const;
 
 export const MAX_OUTS = 8;
@@ -86,6 +100,9 @@ const OP_FIELDS = [
   'outCount',
   // norm: equal pieces of a row, each normed by itself
   'parts',
+  // route, group, expert*: experts of a layer, and those of a token
+  'experts',
+  'used',
   // attention: the last so many tokens; 0 = all
   'window',
   'eps',
@@ -176,6 +193,7 @@ const TABLES = [
     ['perLogit', Flag.perLogit],
     ['fine', Flag.fine],
     ['gelu', Flag.gelu],
+    ['normalise', Flag.normalise],
   ]),
   enumOf(
     'LmCode',

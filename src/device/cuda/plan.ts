@@ -118,6 +118,7 @@ export interface Plan {
 
 type Linear = Extract<Op, { op: 'linear' }>;
 const cannot = (what: string) => errors.unsupportedModel(`the CUDA kernels have no ${what}`);
+const mixtures = () => cannot('mixtures of experts');
 
 /** @throws unsupported_model where the kernels do not have what the program asks for, invalid_option: not to be cut so */
 export function makePlan(program: Program, typeOf: (weight: string) => number, shard: Shard = WHOLE): Plan {
@@ -133,6 +134,7 @@ export function makePlan(program: Program, typeOf: (weight: string) => number, s
 
 /** Variations of operations that these kernels do not have: refused by name, never left out. @throws unsupported_model */
 function refuseUnknown(op: Op): void {
+  if (op.op === 'experts') throw mixtures();
   if (op.op === 'embed' && (op.scale ?? 1) !== 1) throw cannot('scale of the embeddings');
   if (op.op === 'rmsNorm' && (op.parts ?? 1) !== 1) throw cannot('norm of each head');
   if (op.op === 'rmsNorm' && op.residual !== undefined) throw cannot('norm after attention or feed-forward');
@@ -213,6 +215,10 @@ class Planner {
         return 1;
       case 'softcap':
         throw cannot('bound of the logits (softcap)');
+      case 'route':
+      case 'experts':
+      case 'addGated':
+        throw mixtures();
       case 'sample':
         ops.push(op);
         return 1;
