@@ -2,26 +2,17 @@
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import { describe, it } from 'node:test';
-import { LongmindError } from '../../src/errors.js';
 import { inspectModel } from '../../src/index.js';
 import { llama } from '../../src/model/llama.js';
 import { openModel, weightsKeyOf } from '../../src/weights/index.js';
 import { Runner } from '../device/support.js';
+import { fails } from '../support/fails.js';
 import { writeGgufOf } from './gguf.js';
 import { type Fixture, readFixture, writeFolder } from './tiny.js';
 
 const mixtral = readFixture('mixtral');
 const fused = readFixture('qwen3-moe-fused');
 const open = (file: string) => openModel(file, { sessionLen: 0, weights: 'file' });
-
-function fails(act: () => unknown, code: string, message: RegExp): void {
-  assert.throws(act, (e) => {
-    if (!(e instanceof LongmindError)) throw e;
-    assert.equal(e.code, code, e.message);
-    assert.match(e.message, message);
-    return true;
-  });
-}
 
 const changed = (
   f: Fixture,

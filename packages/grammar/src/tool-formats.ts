@@ -37,6 +37,14 @@ export interface CallSyntax {
 const json: JsonCall = { kind: 'json', arguments: 'arguments' };
 const table = <T extends Record<string, CallSyntax>>(formats: T): { readonly [K in keyof T]: CallSyntax } => formats;
 
+const DEEPSEEK = [
+  '<｜tool▁calls▁begin｜>',
+  '<｜tool▁call▁begin｜>',
+  '<｜tool▁sep｜>',
+  '<｜tool▁call▁end｜>',
+  '<｜tool▁calls▁end｜>',
+];
+
 export const TOOL_FORMATS = table({
   /** Qwen 2.5 and 3, Hermes, SmolLM3, Granite 4. */
   hermes: {
@@ -84,13 +92,7 @@ export const TOOL_FORMATS = table({
     },
     close: '<｜tool▁calls▁end｜>',
     more: { kind: 'after', text: '\n' },
-    marks: [
-      '<｜tool▁calls▁begin｜>',
-      '<｜tool▁call▁begin｜>',
-      '<｜tool▁sep｜>',
-      '<｜tool▁call▁end｜>',
-      '<｜tool▁calls▁end｜>',
-    ],
+    marks: DEEPSEEK,
   },
   'deepseek-v3.1': {
     open: '<｜tool▁calls▁begin｜>',
@@ -102,13 +104,7 @@ export const TOOL_FORMATS = table({
     },
     close: '<｜tool▁calls▁end｜>',
     more: { kind: 'after', text: '' },
-    marks: [
-      '<｜tool▁calls▁begin｜>',
-      '<｜tool▁call▁begin｜>',
-      '<｜tool▁sep｜>',
-      '<｜tool▁call▁end｜>',
-      '<｜tool▁calls▁end｜>',
-    ],
+    marks: DEEPSEEK,
   },
   /** Granite 3. */
   granite: { open: '<|tool_call|>', call: json, close: '', more: { kind: 'list' }, marks: ['<|tool_call|>'] },

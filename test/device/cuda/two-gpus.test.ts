@@ -1,9 +1,11 @@
 /** On two GPUs: the logits of one, to the bit, whatever the step looks like. */
 import assert from 'node:assert/strict';
-import { describe, it } from 'node:test';
+import { afterEach, describe, it } from 'node:test';
+import { setImmediate } from 'node:timers/promises';
 import { createCudaDevice } from '../../../src/device/cuda/index.js';
-import { type ModelOptions, type Row, Runner, randomModel, sequence } from '../support.js';
+import { type ModelOptions, Runner, randomModel, sequence } from '../support.js';
 import { gpusHere } from './here.js';
+import { logitsOf } from './pieces.js';
 
 const VOCAB = 300;
 const text = sequence(960, 3, VOCAB);
@@ -19,20 +21,6 @@ function everyBias() {
   return { qkv: true, output: true, gateUp: true, down: true };
 }
 
-/** Logits of the last token of the text, which comes in pieces, beside others. */
-function logitsOf(runner: Runner, pieces: number[], beside: number): Float32Array {
-  let position = 0;
-  let out: Float32Array[] = [];
-  for (const n of pieces) {
-    const rows: Row[] = [{ slot: 0, position, tokens: text.slice(position, position + n) }];
-    for (let i = 1; i <= beside; i++)
-      rows.push({ slot: i, position: 0, tokens: sequence(1 + ((i * 7) % 5), i, VOCAB) });
-    out = runner.logits(rows);
-    position += n;
-  }
-  return out[0]!;
-}
-
 /** Tokens that are drawn one after another from a text on, each step before the one before it has ended. */
 function drawn(runner: Runner, count: number): number[] {
   const tokens = [runner.run([{ slot: 0, position: 0, tokens: text.slice(0, 100) }]).tokens[0]!];
@@ -42,6 +30,8 @@ function drawn(runner: Runner, count: number): number[] {
 }
 
 describe('two GPUs', { skip: gpusHere >= 2 ? false : 'not two NVIDIA GPUs' }, () => {
+  // a turn of the event loop, so that each case is reported when it ends
+  afterEach(() => setImmediate());
   for (const [name, shape] of Object.entries(shapes))
     for (const type of types) {
       const inputs = [(shape.heads! * shape.headDim!) / 2, shape.ffDim! / 2];
@@ -55,15 +45,19 @@ describe('two GPUs', { skip: gpusHere >= 2 ? false : 'not two NVIDIA GPUs' }, ()
               device: createCudaDevice({ tp }),
             });
           const one = open(1);
-          const whole = logitsOf(one, [960], 0);
+          const whole = logitsOf(one, text, [960], 0, VOCAB);
           const tokens = drawn(one, 20);
           one.close();
           assert.ok(whole.every(Number.isFinite));
           const two = open(2);
-          assert.deepEqual(logitsOf(two, [960], 0), whole, 'whole');
+          assert.deepEqual(logitsOf(two, text, [960], 0, VOCAB), whole, 'whole');
           const pieces = [1, 100, 299, 64, 260, ...new Array(236).fill(1)];
-          assert.deepEqual(logitsOf(two, pieces, 0), whole, 'in pieces');
-          assert.deepEqual(logitsOf(two, [300, 650, ...new Array(10).fill(1)], 70), whole, 'beside others');
+          assert.deepEqual(logitsOf(two, text, pieces, 0, VOCAB), whole, 'in pieces');
+          assert.deepEqual(
+            logitsOf(two, text, [300, 650, ...new Array(10).fill(1)], 70, VOCAB),
+            whole,
+            'beside others',
+          );
           assert.deepEqual(drawn(two, 20), tokens, 'drawn tokens');
           two.close();
         });
