@@ -45,6 +45,8 @@ function writes({ terminal, interrupt }: Context, command: Command, write: Write
     terminal.endProgress();
     if (terminal.json) return terminal.value(result);
     const types = Object.entries(result.types).map(([type, n]) => `${n} ${type}`);
-    terminal.line(`${result.path}  ${formatBytes(result.bytes)}, from ${formatBytes(result.from)} (${types.join(', ')})`);
+    terminal.line(
+      `${result.path}  ${formatBytes(result.bytes)}, from ${formatBytes(result.from)} (${types.join(', ')})`,
+    );
   });
 }
