@@ -7,6 +7,7 @@ import { hostName, isLoopback } from './auth.js';
 import type { ServerContext } from './context.js';
 import { errorBody, schemaError, serverErrors, toLongmindError } from './errors.js';
 import { type RouteList, watchRoutes } from './openapi.js';
+import { conversationRoutes } from './routes/conversations.js';
 import { dashboardRoutes } from './routes/dashboard.js';
 import { embeddingsRoutes } from './routes/embeddings.js';
 import { generationRoutes } from './routes/generation.js';
@@ -65,6 +66,7 @@ export function buildApp(ctx: ServerContext, config: ServerConfig, version: stri
   addErrorHandler(app, ctx, config);
   generationRoutes(app, ctx);
   responsesRoutes(app, ctx);
+  conversationRoutes(app, ctx);
   messagesRoutes(app, ctx);
   embeddingsRoutes(app, ctx);
   ollamaRoutes(app, ctx, version);
