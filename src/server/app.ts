@@ -17,6 +17,7 @@ import { ollamaRoutes } from './routes/ollama.js';
 import { requestRoutes } from './routes/requests.js';
 import { responsesRoutes } from './routes/responses.js';
 import { sessionRoutes } from './routes/sessions.js';
+import { buildValidator } from './validators.js';
 
 /** Milliseconds between two looks at who is too slow (Node's own 30 s would add as much to every limit). */
 const LOOK_MS = 1_000;
@@ -38,6 +39,7 @@ export function buildApp(ctx: ServerContext, config: ServerConfig, version: stri
     logger: config.logLevel === 'silent' ? false : { level: config.logLevel, stream: process.stderr },
     logController: new LogController({ disableRequestLogging: true }),
     routerOptions: { maxParamLength: 1024 },
+    schemaController: { compilersFactory: { buildValidator } },
     ajv: {
       customOptions: {
         coerceTypes: false,
