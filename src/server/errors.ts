@@ -167,7 +167,9 @@ export function schemaError(list: FastifySchemaValidationError[], where: string)
 
 /** An image, say, in a message: what failed is told by what the part is, not by the fields it has. */
 function foreignPart(violation: FastifySchemaValidationError & { data?: unknown }): LongmindError | null {
-  const at = /^\/(messages|input|system)\/\d+(\/(content|output)\/\d+(\/content\/\d+)?)?$/.test(violation.instancePath);
+  const at = /^\/(messages|input|system|items)\/\d+(\/(content|output)\/\d+(\/content\/\d+)?)?$/.test(
+    violation.instancePath,
+  );
   const type = at ? (violation.data as { type?: unknown } | null)?.type : undefined;
   if (typeof type !== 'string' || KNOWN_PARTS.has(type)) return null;
   return serverErrors.unsupportedContent(type.slice(0, 64), fieldPath(violation.instancePath));

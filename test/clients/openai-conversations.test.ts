@@ -246,10 +246,26 @@ describe('/v1/conversations with the official client', { skip: withoutModel }, (
       refused(400, 'invalid_request', 'conversation'),
     );
     await assert.rejects(openai.conversations.items.create(id, { items: [] }), refused(400, 'invalid_request'));
-    await assert.rejects(
-      openai.conversations.create({ metadata: { ['k'.repeat(65)]: 'v' } }),
-      refused(400, 'unsupported_field', 'metadata'),
-    );
+    const wrong: [OpenAI.Conversations.ConversationCreateParams, string, RegExp][] = [
+      [{ metadata: { ['k'.repeat(65)]: 'v' } }, 'metadata', /64 characters/],
+      [{ metadata: 5 as never }, 'metadata', /must be of type object/],
+      [{ metadata: { a: 5 as never } }, 'metadata.a', /must be of type string/],
+      [{ items: [{ type: 'message', role: 'user' } as never] }, 'items[0].content', /missing/],
+      [
+        { items: [{ role: 'user', content: [{ type: 'input_image', detail: 'auto', image_url: 'x' }] }] },
+        'items[0].content[0]',
+        /images/,
+      ],
+      [{ items: [{ type: 'item_reference', id: 'msg_x' }] }, 'items[0].id', /no item/],
+      [{ topic: 'x' } as object, 'topic', /not known/],
+    ];
+    for (const [body, param, message] of wrong)
+      await assert.rejects(openai.conversations.create(body), (e) => {
+        assert.ok(e instanceof OpenAI.APIError && (e.status === 400 || e.status === 404), String(e));
+        assert.equal(e.param, param, e.message);
+        assert.match(e.message, message);
+        return true;
+      });
     await assert.rejects(openai.conversations.items.list(id, { after: 'msg_none' }), refused(400, 'invalid_request'));
   });
 });
