@@ -7,18 +7,15 @@
  * Rounds with new seeds run until so many requests were answered. Each has two phases: cases that go through every keyword of
  * the schemas in turn, and random ones. --short: one round, with few random cases, and without the first phase of the
  * operations whose bodies are large (most of the time goes there). Every operation is asked in either form. The engine is the real one, with the vocabulary of the
- * model, over the device that computes nothing. Schemathesis is installed from PyPI into
- * node_modules/.cache. Exit status 3: it cannot be installed here.
+ * model, over the device that computes nothing. Exit status 3: schemathesis cannot be installed here.
  */
 import '../dist/bench/plain-errors.js';
 import { spawn, spawnSync } from 'node:child_process';
-import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { createEngine } from '../dist/src/index.js';
 import { createServer } from '../dist/src/server/index.js';
 
-const VERSION = '4.32.5';
 const CANNOT_INSTALL = 3;
 /** A round that answers fewer requests is the last: the document has no more to give. */
 const LEAST = 10;
@@ -47,13 +44,10 @@ const root = path.resolve(import.meta.dirname ?? path.dirname(new URL(import.met
 
 /** Folder of the installed package. */
 function schemathesis() {
-  const folder = path.join(root, 'node_modules', '.cache', `schemathesis-${VERSION}`);
-  if (existsSync(path.join(folder, 'bin', 'schemathesis'))) return folder;
-  const args = ['-m', 'pip', 'install', '--quiet', '--target', folder, `schemathesis==${VERSION}`];
-  const { status, stderr, error } = spawnSync('python3', args, { encoding: 'utf8', timeout: 240_000 });
-  if (status === 0) return folder;
-  const why = error?.message ?? stderr.trim().split('\n').at(-1);
-  console.error(`SKIPPED: schemathesis cannot be installed here: ${why}`);
+  const script = path.join(root, 'scripts', 'clients.mjs');
+  const { status, stdout, stderr } = spawnSync(process.execPath, [script, 'schemathesis'], { encoding: 'utf8' });
+  if (status === 0) return stdout.trim();
+  console.error(`SKIPPED: ${stderr.trim()}`);
   process.exit(CANNOT_INSTALL);
 }
 

@@ -4,6 +4,7 @@ import { execFile } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { inPairs } from '../support/pairs.js';
 import { root } from '../support/spawn.js';
 
 const scripts = ['bench', 'bench/peers', 'dist/bench']
@@ -19,15 +20,11 @@ const run = (argv: string[]): Promise<{ status: unknown; stderr: string }> =>
 
 test('an option that does not exist: one line and status 2, in every script that takes options', async () => {
   assert.ok(scripts.length > 12, scripts.join());
-  const rest = [...scripts];
-  const check = async () => {
-    for (let script = rest.pop(); script !== undefined; script = rest.pop()) {
-      const { status, stderr } = await run([script, '--nonsense']);
-      assert.equal(status, 2, `${script}: ${stderr}`);
-      assert.match(stderr, /^\S+: Unknown option '--nonsense'[^\n]*\n$/, script);
-    }
-  };
-  await Promise.all([check(), check()]);
+  await inPairs(scripts, async (script) => {
+    const { status, stderr } = await run([script, '--nonsense']);
+    assert.equal(status, 2, `${script}: ${stderr}`);
+    assert.match(stderr, /^\S+: Unknown option '--nonsense'[^\n]*\n$/, script);
+  });
 });
 
 test('a file that is not there: one line and status 2', async () => {
