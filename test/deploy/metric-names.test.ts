@@ -36,14 +36,19 @@ function selectors(expression: string): Selector[] {
   return out;
 }
 
-/** Name → label → values, as a server that was asked for this and that says them. */
-async function exposed(t: Parameters<typeof rig>[0]): Promise<Map<string, Map<string, Set<string>>>> {
+type Series = Map<string, Map<string, Set<string>>>;
+
+let asked: Promise<Series> | null = null;
+/** Name → label → values, as a server that was asked for this and that says them; once for all tests. */
+const exposed = (t: Parameters<typeof rig>[0]): Promise<Series> => (asked ??= ask(t));
+
+async function ask(t: Parameters<typeof rig>[0]): Promise<Series> {
   const { post, get } = await rig(t, {}, { otlpEndpoint: (await collector(t)).url });
   for (const stream of [true, false])
     await (await post('/v1/chat/completions', { messages: hello, stream })).arrayBuffer();
   const failing = await rig(t, { failAt: 0 });
   await failing.post('/v1/completions', { prompt: 'x' });
-  const series = new Map<string, Map<string, Set<string>>>();
+  const series: Series = new Map();
   for (const text of [await (await get('/metrics')).text(), await (await failing.get('/metrics')).text()])
     for (const [, name, labels = ''] of text.matchAll(/^([a-z_]+)(?:\{(.*)\})? \S+$/gm)) {
       const known = series.get(name!) ?? new Map<string, Set<string>>();
@@ -57,7 +62,7 @@ async function exposed(t: Parameters<typeof rig>[0]): Promise<Map<string, Map<st
 /** Labels that Prometheus itself adds. */
 const SCRAPED = ['job', 'instance'];
 
-function check({ name, labels }: Selector, series: Awaited<ReturnType<typeof exposed>>, where: string): void {
+function check({ name, labels }: Selector, series: Series, where: string): void {
   if (name === 'up') return;
   const known = series.get(name);
   assert.ok(known, `${where}: /metrics has no ${name}`);

@@ -9,6 +9,8 @@ import { root } from '../support/spawn.js';
 
 /** Chat, streams, aborts, error shapes, retry on 429; tools; structured output and tools with a real model. */
 const FILES = ['server/openai-client.test.js', 'server/tools.test.js', 'e2e/server.test.js', 'e2e/structured.test.js'];
+/** What they ask without this client. */
+const OTHER_CLIENTS = 'refused with its name|of a history|the AI SDK';
 
 const client = latestClient();
 const skip = typeof client === 'string' ? `SKIPPED: the newest openai: ${client}` : false;
@@ -28,9 +30,10 @@ test('the newest openai under a newer Node: chat, streams, aborts, errors, retri
   assert.notEqual(version, VERSION, versions.stderr);
   assert.notEqual(nodeVersion, process.version);
   const files = FILES.map((f) => join(root, 'dist/test', f));
-  const { status, stdout, stderr } = run(['--test', '--test-concurrency=1', '--test-reporter=tap', ...files]);
+  const how = ['--test', '--test-concurrency=2', '--test-reporter=tap', `--test-skip-pattern=/${OTHER_CLIENTS}/`];
+  const { status, stdout, stderr } = run([...how, ...files]);
   assert.equal(status, 0, `${stdout}\n${stderr}`);
   const count = (what: string) => Number(new RegExp(`^# ${what} (\\d+)$`, 'm').exec(stdout)![1]);
   assert.equal(count('fail'), 0);
-  assert.ok(count('pass') >= 40, `${count('pass')} tests passed`);
+  assert.ok(count('pass') >= 29, `${count('pass')} tests passed`);
 });
