@@ -2,8 +2,8 @@
 //
 //   node scripts/clients.mjs [NAME …]     all of them, if none is named
 //
-// Prints their folders, a line for each. Exit status 3, and a line of why: one cannot be had here. CI fetches them while
-// something else is computed.
+// Prints their folders, a line for each. Exit status 3, and a line of why: one cannot be had here. `npm test` fetches them
+// while the native library is compiled.
 import { spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';

@@ -1,6 +1,7 @@
 // Runs the compiled tests with node's own runner (Node 20 has no globs there). Arguments: folders or files under test/ or
 // packages/*/test/; without any, all of them.
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -34,9 +35,14 @@ if (missing.length > 0) {
   console.error(`not compiled: ${missing.join(', ')}`);
   process.exit(1);
 }
+// Clients of PyPI and npm come while the compiler works. What cannot be had says so where it is needed.
+const clients =
+  wanted.length > 0 ? null : spawn(process.execPath, [path.join(root, 'scripts', 'clients.mjs')], { stdio: 'ignore' });
+const fetched = clients && once(clients, 'close');
 // The native library first: its compiler takes longer than a test that starts an engine may.
 const { buildNativeLibrary } = await import(pathToFileURL(path.join(root, 'dist/src/device/cpu/build.js')));
 buildNativeLibrary(console.log);
+await fetched;
 
 // One file at a time: tests share two cores with the engines they start.
 const list = path.join(mkdtempSync(path.join(tmpdir(), 'longmind-tests-')), 'skipped');
