@@ -49,6 +49,17 @@ test('beyond their number, or their characters, those used least recently are fo
   });
 });
 
+test('one that was just begun, or changed, is there, also where all others are in use', async () => {
+  const all = new Conversations({ max: 1, maxChars: 1000 });
+  const a = all.create(0, {}, []);
+  await all.during(a.id, 0, async () => {
+    const b = all.create(0, {}, [entry('x')]);
+    all.change(b.id, 0, add('y'.repeat(2000)));
+    assert.equal(all.get(b.id, 0).entries.length, 2);
+    assert.equal(all.get(a.id, 0), a);
+  });
+});
+
 test('one that would be too large stays as it is', () => {
   const all = new Conversations({ max: 2, maxCharsEach: 1000 });
   const { id } = all.create(0, {}, [entry('x'.repeat(500))]);

@@ -135,10 +135,12 @@ export class Conversations {
     if (chars > maxCharsEach) throw serverErrors.conversationTooLarge(chars, maxCharsEach, param);
   }
 
+  /** The last one, which was just used, stays. */
   #makeRoom(): void {
     const { max, maxChars } = this.#bounds;
+    let others = this.#byId.size - 1;
     for (const kept of this.#byId.values()) {
-      if (this.#byId.size <= max && this.#chars <= maxChars) return;
+      if (others-- <= 0 || (this.#byId.size <= max && this.#chars <= maxChars)) return;
       if (!kept.busy) this.#forget(kept);
     }
   }
