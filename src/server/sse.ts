@@ -24,6 +24,7 @@ export class StreamWriter {
   #early: NodeJS.Timeout | undefined;
   /** We frame the chunks of the body: Node would send each in four pieces. */
   #framed = false;
+  #cancelled = false;
 
   constructor(
     private readonly reply: FastifyReply,
@@ -37,7 +38,7 @@ export class StreamWriter {
   /** Sends the headers; from here on errors are events. */
   start(): void {
     clearTimeout(this.#early);
-    if (this.started || this.reply.raw.destroyed) return;
+    if (this.started || this.#cancelled || this.reply.raw.destroyed) return;
     this.started = true;
     const { raw } = this.reply;
     this.reply.hijack();
@@ -67,7 +68,7 @@ export class StreamWriter {
     if (text === '') return;
     this.start();
     const { raw } = this.reply;
-    if (raw.destroyed) return;
+    if (this.#cancelled || raw.destroyed) return;
     if (this.#send(text) || this.congested) return;
     this.congested = true;
     this.#stall = setTimeout(() => this.cut(), this.timing.stallMs);
@@ -92,8 +93,9 @@ export class StreamWriter {
     return raw.write(this.#framed ? `${bytes.toString(16)}\r\n${text}\r\n` : text, encoding);
   }
 
-  /** Nothing was sent: the answer will be a plain one. */
+  /** Nothing was sent, and nothing will be: the answer is a plain one. Other choices may still end. */
   cancel(): void {
+    this.#cancelled = true;
     this.#clear();
   }
 

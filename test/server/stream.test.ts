@@ -2,7 +2,10 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import { test } from 'node:test';
+import fastify from 'fastify';
 import { errors } from '../../src/errors.js';
+import { defaultTiming } from '../../src/server/context.js';
+import { StreamWriter } from '../../src/server/sse.js';
 import { type Chunk, errorOf, eventsOf, hello, rig, until } from '../support/http.js';
 
 const streamed = (fields: Record<string, unknown> = {}) => ({ messages: hello, stream: true, ...fields });
@@ -50,6 +53,21 @@ test('an error before the first token is a plain HTTP error, also for a stream',
   const response = await post('/v1/chat/completions', streamed());
   assert.equal(response.status, 500);
   assert.equal((await errorOf(response)).code, 'engine_failed');
+});
+
+test('a choice that ends when another was refused does not begin a stream that nobody ends', async (t) => {
+  const app = fastify();
+  t.after(() => app.close());
+  app.get('/', async (_, reply) => {
+    const writer = new StreamWriter(reply, defaultTiming);
+    writer.cancel();
+    writer.write('late');
+    throw Object.assign(new Error('refused'), { statusCode: 400 });
+  });
+  const url = await app.listen({ port: 0, host: '127.0.0.1' });
+  const response = await fetch(url, { signal: AbortSignal.timeout(3_000) });
+  assert.equal(response.status, 400);
+  assert.match(await response.text(), /refused/);
 });
 
 test('an error in the middle of a stream is an event, and the stream ends', async (t) => {

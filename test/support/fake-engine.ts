@@ -30,6 +30,8 @@ export interface FakeOptions {
   answer?: (prompt: string, request: RequestOptions) => string;
   /** Between tokens. */
   delayMs?: number;
+  /** The token of this index waits. */
+  hold?: { token: number; until: Promise<void> };
   /** Before the first token. */
   firstDelayMs?: number;
   /** Throws instead of token number i. */
@@ -131,6 +133,7 @@ class FakeGeneration implements Generation {
           break;
         }
         if (this.options.failAt === ids.length) throw this.options.failWith ?? errors.engineFailed('as the test asked');
+        if (this.options.hold?.token === ids.length) await this.options.hold.until;
         await this.#pause(this.options.delayMs ?? 0);
         if (this.aborted) break;
         first ||= performance.now();
