@@ -17,6 +17,8 @@ import { createEngine } from '../dist/src/index.js';
 import { createServer } from '../dist/src/server/index.js';
 
 const CANNOT_INSTALL = 3;
+/** Tokens of a conversation: an answer without a limit is not to take longer than its client waits. */
+const SESSION_LEN = 1024;
 /** A round that answers fewer requests is the last: the document has no more to give. */
 const LEAST = 10;
 /** Characters of the description of a path's operations. */
@@ -95,7 +97,12 @@ function runsOf(paths, operations, seed) {
 }
 
 const folder = schemathesis();
-const engine = await createEngine({ model: values.model, device: 'null', cacheMaxEntryCount: 256 });
+const engine = await createEngine({
+  model: values.model,
+  device: 'null',
+  cacheMaxEntryCount: 256,
+  sessionLen: SESSION_LEN,
+});
 const server = await createServer(engine, { serverPort: 0, logLevel: 'error' });
 const { paths } = await (await fetch(`${server.url}/openapi.json`)).json();
 const operations = Object.entries(paths).flatMap(([at, methods]) =>
