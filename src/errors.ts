@@ -13,13 +13,16 @@ export class LongmindError extends Error {
     message: string,
     /** The request field or option at fault, where there is one. */
     readonly param: string | null = null,
+    /** When to try again, in milliseconds, where that is known. */
+    readonly retryAfterMs: number | null = null,
   ) {
     super(message);
   }
 
   /** Plain data, so that the error can cross a worker boundary. */
   toJSON(): SerializedError {
-    return { code: this.code, status: this.status, message: this.message, param: this.param };
+    const { code, status, message, param, retryAfterMs } = this;
+    return { code, status, message, param, retryAfterMs };
   }
 }
 
@@ -28,11 +31,12 @@ export interface SerializedError {
   status: number;
   message: string;
   param: string | null;
+  retryAfterMs?: number | null;
 }
 
 /** Rebuilds an error that crossed a worker boundary. */
 export function reviveError(e: SerializedError): LongmindError {
-  return new LongmindError(e.code, e.status, e.message, e.param);
+  return new LongmindError(e.code, e.status, e.message, e.param, e.retryAfterMs);
 }
 
 /** A broken promise of our own code; never the caller's fault. */
@@ -96,6 +100,38 @@ export const errors = {
   // sessions
   sessionBusy: (id: string) =>
     err('session_busy', 409, `session '${id}' has a request in flight; wait for it or abort it`, 'session_id'),
+  /** Of several servers with one session store. */
+  sessionElsewhere: (id: string, leftMs: number) =>
+    new LongmindError(
+      'session_busy',
+      409,
+      `session '${id}' has a request in flight on a server that holds it for ${Math.ceil(leftMs)} ms at least`,
+      'session_id',
+      leftMs,
+    ),
+  leaseLost: (id: string) =>
+    new LongmindError(
+      'session_lease_lost',
+      409,
+      `session '${id}' was taken over by another server, which this one had not answered for too long: this turn is not kept`,
+      'session_id',
+      1000,
+    ),
+  storeUnavailable: (place: string) =>
+    new LongmindError(
+      'session_store_unavailable',
+      503,
+      `the session store (${place}) does not answer, and without it a kept conversation cannot go on`,
+      null,
+      1000,
+    ),
+  storePackageMissing: (name: string) =>
+    err(
+      'store_package_missing',
+      400,
+      `--session-store with this address needs a package that is not installed: npm install ${name}`,
+      'sessionStore',
+    ),
   sessionUnknown: (id: string) => err('session_not_found', 404, `there is no session '${id}'`, 'session_id'),
   checkpointUnknown: (name: string) =>
     err('checkpoint_not_found', 404, `nothing is kept under the name '${name}'`, 'after'),

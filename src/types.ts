@@ -465,7 +465,18 @@ export interface EngineStats {
   sessionStates: { active: number; cached: number; evicted: number };
   /** Of the sessions kept on disk: why they are no longer written, or null. */
   sessionStoreFailure: string | null;
+  /** Only with a store that several servers share. */
+  store?: StoreStats;
   cache: CacheStats;
+}
+
+/** A session store that several servers share. */
+export interface StoreStats {
+  /** Answers by duration; `counts` has one entry more than `boundsMs` has upper edges. */
+  times: { boundsMs: readonly number[]; counts: readonly number[]; sumMs: number };
+  /** What was asked → how often no answer came. */
+  errors: Record<string, number>;
+  leasesLost: number;
 }
 
 /** One moment of the engine, for whoever wants to see it. Every value comes from the manager and the batch. */

@@ -1,0 +1,34 @@
+/** Token ids and marks as the servers keep them. */
+import type { KeptMark, KeptSession } from './types.js';
+
+/** Little endian, four bytes each. */
+export function encodeIds(ids: Int32Array): Buffer {
+  const out = Buffer.allocUnsafe(4 * ids.length);
+  for (let i = 0; i < ids.length; i++) out.writeInt32LE(ids[i]!, 4 * i);
+  return out;
+}
+
+function decodeIds(bytes: Buffer): Int32Array {
+  const ids = new Int32Array(bytes.length >> 2);
+  for (let i = 0; i < ids.length; i++) ids[i] = bytes.readInt32LE(4 * i);
+  return ids;
+}
+
+/** One text a mark; a head that is the same as that of the mark before it is left out. */
+export function encodeMarks(marks: readonly KeptMark[], before: KeptMark | null): string[] {
+  return marks.map((mark, i) => {
+    const { head, ...rest } = mark;
+    const last = i === 0 ? before : marks[i - 1]!;
+    return JSON.stringify(last && last.head === head ? rest : mark);
+  });
+}
+
+export function decodeSession(ids: Buffer, marks: readonly string[]): KeptSession {
+  let head = '';
+  const read = marks.map((text) => {
+    const mark = { head, ...(JSON.parse(text) as KeptMark) };
+    head = mark.head;
+    return mark;
+  });
+  return { ids: decodeIds(ids), marks: read };
+}

@@ -1,0 +1,167 @@
+/** Sessions in Redis, or what speaks like it (Valkey). Every step is a script, so that it is done whole or not at all. */
+import { createHash } from 'node:crypto';
+import type * as redis from '@redis/client';
+import { errors } from '../errors.js';
+import { decodeSession, encodeIds, encodeMarks } from './encoding.js';
+import { ACQUIRE, DROP, LENGTHS, LOAD, RELEASE, RENEW, TRIM, WRITE } from './redis-scripts.js';
+import type { Change, Lease, ListedSession, SessionKey, SessionStore, StoreBounds } from './types.js';
+
+/** Milliseconds. */
+const CONNECT_MS = 2_000;
+const ANSWER_MS = 5_000;
+const MAX_BACKOFF_MS = 2_000;
+/** Commands that wait for an answer at most; more are refused at once. */
+const MAX_COMMANDS = 10_000;
+/** Sessions looked at, or forgotten, by one script: others wait meanwhile. */
+const PIECE = 500;
+
+type Arg = string | Buffer;
+
+export class RedisStore implements SessionStore {
+  readonly #client: ReturnType<typeof redis.createClient>;
+  readonly #prefix: string;
+  readonly #shas = new Map<string, string>();
+  readonly #types: object;
+
+  /** `namespace`: of what belongs together; others in the same database do not see it. */
+  constructor(
+    { createClient, RESP_TYPES }: typeof redis,
+    url: string,
+    namespace: string,
+    onError: (e: Error) => void,
+  ) {
+    // in braces: a cluster keeps all of it together
+    this.#prefix = `{longmind:${namespace}}:`;
+    this.#types = { [RESP_TYPES.BLOB_STRING]: Buffer };
+    this.#client = createClient({
+      url,
+      disableOfflineQueue: true,
+      commandsQueueMaxLength: MAX_COMMANDS,
+      socket: {
+        connectTimeout: CONNECT_MS,
+        reconnectStrategy: (tries) => Math.min(MAX_BACKOFF_MS, 50 * 2 ** tries) * (0.5 + Math.random() / 2),
+      },
+    });
+    this.#client.on('error', onError);
+    // goes on trying by itself
+    this.#client.connect().catch(() => {});
+  }
+
+  async acquire(key: SessionKey, ttlMs: number) {
+    const reply = await this.#run(ACQUIRE, [...this.#keysOf(key), `${this.#prefix}t`], [String(ttlMs)]);
+    if (Number(reply[0]) === 0) throw errors.sessionElsewhere(key.id, Number(reply[1]));
+    const [, token, written, ids, marks] = reply as [number, number, number, Buffer, Buffer[]];
+    return { lease: { ...key, token: Number(token) }, kept: Number(written) ? decodeSession(ids, marks.map(String)) : null };
+  }
+
+  async load(key: SessionKey) {
+    const [written, ids, marks] = (await this.#run(LOAD, this.#keysOf(key), [])) as [number, Buffer, Buffer[]];
+    return Number(written) ? decodeSession(ids, marks.map(String)) : null;
+  }
+
+  async write(lease: Lease, { from, ids, keepMarks, marks, before, goneNames }: Change) {
+    const { id, owner } = lease;
+    const P = this.#prefix;
+    const keys = [...this.#keysOf(lease), `${P}n`, `${P}u`, `${P}o:${owner}`, `${P}b`];
+    const args: Arg[] = [String(lease.token), String(owner), id, String(4 * from), encodeIds(ids), String(keepMarks)];
+    args.push(String(goneNames.length), ...goneNames);
+    encodeMarks(marks, before).forEach((text, i) => args.push(text, marks[i]!.name));
+    this.#held(lease, await this.#run(WRITE, keys, args));
+  }
+
+  async drop(lease: Lease) {
+    const args = [String(lease.token), String(lease.owner), lease.id, this.#prefix];
+    this.#held(lease, await this.#run(DROP, this.#keysOf(lease).slice(0, 1), args));
+  }
+
+  async release(lease: Lease) {
+    await this.#run(RELEASE, this.#keysOf(lease).slice(0, 1), [String(lease.token)]);
+  }
+
+  async renew(leases: readonly Lease[], ttlMs: number) {
+    const held = await Promise.all(
+      leases.map((l) => this.#run(RENEW, this.#keysOf(l).slice(0, 1), [String(l.token), String(ttlMs)])),
+    );
+    return leases.filter((_, i) => Number(held[i]) !== 1);
+  }
+
+  async find(name: string, owner: number) {
+    const id = await this.#send(['HGET', `${this.#prefix}n`, `${owner}:${name}`]);
+    return id === null ? null : String(id);
+  }
+
+  async list(owner: number) {
+    const key = `${this.#prefix}o:${owner}`;
+    // as RESP3 has it: pairs of id and time
+    const pairs = (await this.#send(['ZRANGE', key, '0', '-1', 'WITHSCORES'])) as [Buffer, number][];
+    const out: ListedSession[] = [];
+    for (let i = 0; i < pairs.length; i += PIECE) {
+      const some = pairs.slice(i, i + PIECE);
+      const lengths = await this.#run(LENGTHS, [key], [this.#prefix, String(owner), ...some.map(([id]) => id)]);
+      some.forEach(([id, used], k) => {
+        out.push({ id: String(id), tokens: Number(lengths[k]) / 4, lastUsed: Number(used) });
+      });
+    }
+    return out;
+  }
+
+  async trim({ sessions, bytes }: StoreBounds) {
+    const P = this.#prefix;
+    let all = 0;
+    for (;;) {
+      const args = [P, String(sessions), String(bytes), String(PIECE)];
+      const done = Number(await this.#run(TRIM, [`${P}u`, `${P}b`], args));
+      all += done;
+      if (done < PIECE) return all;
+    }
+  }
+
+  async about() {
+    const info = String(await this.#send(['INFO', 'server']));
+    const valkey = /valkey_version:(\S+)/.exec(info)?.[1];
+    return valkey ? `Valkey ${valkey}` : `Redis ${/redis_version:(\S+)/.exec(info)?.[1] ?? ''}`;
+  }
+
+  async close() {
+    this.#client.destroy();
+  }
+
+  // ---------------------------------------------------------------- inside
+
+  #keysOf({ owner, id }: SessionKey): string[] {
+    return ['s', 'i', 'm'].map((kind) => `${this.#prefix}${kind}:${owner}:${id}`);
+  }
+
+  #held({ id }: Lease, reply: unknown): void {
+    if (Number(reply) !== 1) throw errors.leaseLost(id);
+  }
+
+  // biome-ignore lint/suspicious/noExplicitAny: a script's answer is what it is
+  async #run(script: string, keys: string[], args: Arg[]): Promise<any> {
+    let sha = this.#shas.get(script);
+    if (!sha) {
+      sha = createHash('sha1').update(script).digest('hex');
+      this.#shas.set(script, sha);
+    }
+    const rest = [String(keys.length), ...keys, ...args];
+    try {
+      return await this.#send(['EVALSHA', sha, ...rest]);
+    } catch (e) {
+      // a server that has not seen it yet, or was started anew: nothing was done
+      if (!/^NOSCRIPT/.test((e as Error).message)) throw e;
+      return this.#send(['EVAL', script, ...rest]);
+    }
+  }
+
+  async #send(args: Arg[]): Promise<unknown> {
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<never>((_, reject) => {
+      timer = setTimeout(() => reject(new Error(`no answer within ${ANSWER_MS} ms`)), ANSWER_MS);
+    });
+    try {
+      return await Promise.race([this.#client.sendCommand(args, { typeMapping: this.#types }), late]);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+}
