@@ -26,7 +26,7 @@ export function encodeMarks(marks: readonly KeptMark[], before: KeptMark | null)
 export function decodeSession(ids: Buffer, marks: readonly string[]): KeptSession {
   let head = '';
   const read = marks.map((text) => {
-    const mark = { head, ...(JSON.parse(text) as KeptMark) };
+    const mark: KeptMark = { head, ...(JSON.parse(text) as Omit<KeptMark, 'head'>) };
     head = mark.head;
     return mark;
   });

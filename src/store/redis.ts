@@ -24,12 +24,7 @@ export class RedisStore implements SessionStore {
   readonly #types: object;
 
   /** `namespace`: of what belongs together; others in the same database do not see it. */
-  constructor(
-    { createClient, RESP_TYPES }: typeof redis,
-    url: string,
-    namespace: string,
-    onError: (e: Error) => void,
-  ) {
+  constructor({ createClient, RESP_TYPES }: typeof redis, url: string, namespace: string, onError: (e: Error) => void) {
     // in braces: a cluster keeps all of it together
     this.#prefix = `{longmind:${namespace}}:`;
     this.#types = { [RESP_TYPES.BLOB_STRING]: Buffer };
@@ -51,7 +46,10 @@ export class RedisStore implements SessionStore {
     const reply = await this.#run(ACQUIRE, [...this.#keysOf(key), `${this.#prefix}t`], [String(ttlMs)]);
     if (Number(reply[0]) === 0) throw errors.sessionElsewhere(key.id, Number(reply[1]));
     const [, token, written, ids, marks] = reply as [number, number, number, Buffer, Buffer[]];
-    return { lease: { ...key, token: Number(token) }, kept: Number(written) ? decodeSession(ids, marks.map(String)) : null };
+    return {
+      lease: { ...key, token: Number(token) },
+      kept: Number(written) ? decodeSession(ids, marks.map(String)) : null,
+    };
   }
 
   async load(key: SessionKey) {
@@ -65,7 +63,7 @@ export class RedisStore implements SessionStore {
     const keys = [...this.#keysOf(lease), `${P}n`, `${P}u`, `${P}o:${owner}`, `${P}b`];
     const args: Arg[] = [String(lease.token), String(owner), id, String(4 * from), encodeIds(ids), String(keepMarks)];
     args.push(String(goneNames.length), ...goneNames);
-    encodeMarks(marks, before).forEach((text, i) => args.push(text, marks[i]!.name));
+    for (const [i, text] of encodeMarks(marks, before).entries()) args.push(text, marks[i]!.name);
     this.#held(lease, await this.#run(WRITE, keys, args));
   }
 

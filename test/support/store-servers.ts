@@ -1,0 +1,88 @@
+/** Session store servers that a test starts and ends by itself: a folder of their own, a port of their own. */
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { chownSync, mkdtempSync, rmSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+export interface StoreServer {
+  address: string;
+  close(): Promise<void>;
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as { port: number };
+  server.close();
+  await once(server, 'close');
+  return port;
+}
+
+async function end(child: ChildProcess, signal: NodeJS.Signals, folder: string): Promise<void> {
+  if (child.exitCode === null && child.signalCode === null) {
+    child.kill(signal);
+    await once(child, 'exit');
+  }
+  rmSync(folder, { recursive: true, force: true });
+}
+
+export async function startRedis(): Promise<StoreServer> {
+  const folder = mkdtempSync(join(tmpdir(), 'longmind-redis-'));
+  const port = await freePort();
+  const args = [
+    '--port',
+    `${port}`,
+    '--bind',
+    '127.0.0.1',
+    '--dir',
+    folder,
+    '--appendonly',
+    'yes',
+    '--appendfsync',
+    'always',
+  ];
+  const child = spawn('redis-server', args, { stdio: 'ignore' });
+  return { address: `redis://127.0.0.1:${port}/0`, close: () => end(child, 'SIGTERM', folder) };
+}
+
+/** PostgreSQL refuses root: then it runs as the user that its package made. */
+function postgresUser(): { uid?: number; gid?: number } {
+  if (process.getuid?.() !== 0) return {};
+  const of = (flag: string) => Number(spawnSync('id', [flag, 'postgres'], { encoding: 'utf8' }).stdout);
+  return { uid: of('-u'), gid: of('-g') };
+}
+
+export async function startPostgres(): Promise<StoreServer> {
+  const folder = mkdtempSync(join(tmpdir(), 'longmind-postgres-'));
+  const user = postgresUser();
+  if (user.uid !== undefined) chownSync(folder, user.uid, user.gid!);
+  const made = spawnSync('initdb', ['-D', folder, '-A', 'trust', '-U', 'longmind', '--no-sync'], {
+    ...user,
+    cwd: folder,
+    encoding: 'utf8',
+  });
+  if (made.status !== 0) throw new Error(`initdb: ${made.stderr ?? made.error}`);
+  const port = await freePort();
+  const child = spawn('postgres', ['-D', folder, '-p', `${port}`, '-h', '127.0.0.1', '-k', folder], {
+    ...user,
+    cwd: folder,
+    stdio: 'ignore',
+  });
+  return { address: `postgres://longmind@127.0.0.1:${port}/postgres`, close: () => end(child, 'SIGINT', folder) };
+}
+
+/** Tries until the server answers. */
+export async function answers(ask: () => Promise<unknown>): Promise<void> {
+  for (let tries = 0; ; tries++) {
+    try {
+      await ask();
+      return;
+    } catch (e) {
+      if (tries === 100) throw e;
+      await sleep(50);
+    }
+  }
+}
