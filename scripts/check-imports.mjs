@@ -9,6 +9,7 @@ const base = ['src/base', 'src/types', 'src/config', 'src/errors'];
 const parts = [
   'src/cache',
   'src/journal',
+  'src/store',
   'src/model',
   'src/device',
   'src/weights',
@@ -47,6 +48,7 @@ const rule = {
   // the disk thread's program is another one where the disk is to fail
   'src/tiers': { may: [...base, 'src/cache', 'src/device'], faces: ['index', 'disk-io', 'disk-thread'] },
   'src/journal': { may: base, faces: ['journal'] },
+  'src/store': { may: base },
   'src/engine': {
     may: [...base, 'src/cache', 'src/tiers', 'src/journal', 'src/device', grammar],
     faces: ['client', 'core', 'draft', 'request', 'batch', 'prompt'],

@@ -8,14 +8,15 @@ export type { MeasuredStore } from './measured.js';
 export type * from './types.js';
 
 /** Whether a session store is an address, not a folder. */
-export const isStoreAddress = (store: string): boolean => /^(rediss?|postgres(ql)?):\/\//.test(store);
+const isStoreAddress = (store: string): boolean => /^(rediss?|postgres(ql)?):\/\//.test(store);
 
 /**
  * Never waits for the server: one that is away is tried again. `namespace`: sessions of another model mean nothing.
  * @throws invalid_option, store_package_missing
  */
 export async function openStore(address: string, namespace: string, news: StoreNews = {}): Promise<MeasuredStore> {
-  if (!URL.canParse(address)) throw errors.invalidOption('sessionStore', '…', 'a folder or an address');
+  if (!isStoreAddress(address) || !URL.canParse(address))
+    throw errors.invalidOption('sessionStore', '…', 'a folder or an address');
   const { host, pathname } = new URL(address);
   const isRedis = address.startsWith('redis');
   const onError = () => {};

@@ -1,7 +1,7 @@
 /** Session store servers that a test starts and ends by itself: a folder of their own, a port of their own. */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { chownSync, mkdtempSync, rmSync } from 'node:fs';
+import { chownSync, existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -48,6 +48,13 @@ export async function startRedis(): Promise<StoreServer> {
   return { address: `redis://127.0.0.1:${port}/0`, close: () => end(child, 'SIGTERM', folder) };
 }
 
+/** Debian keeps them out of the PATH. */
+function postgresProgram(name: string): string {
+  const root = '/usr/lib/postgresql';
+  const versions = existsSync(root) ? readdirSync(root) : [];
+  return versions.map((v) => join(root, v, 'bin', name)).find(existsSync) ?? name;
+}
+
 /** PostgreSQL refuses root: then it runs as the user that its package made. */
 function postgresUser(): { uid?: number; gid?: number } {
   if (process.getuid?.() !== 0) return {};
@@ -59,14 +66,14 @@ export async function startPostgres(): Promise<StoreServer> {
   const folder = mkdtempSync(join(tmpdir(), 'longmind-postgres-'));
   const user = postgresUser();
   if (user.uid !== undefined) chownSync(folder, user.uid, user.gid!);
-  const made = spawnSync('initdb', ['-D', folder, '-A', 'trust', '-U', 'longmind', '--no-sync'], {
+  const made = spawnSync(postgresProgram('initdb'), ['-D', folder, '-A', 'trust', '-U', 'longmind', '--no-sync'], {
     ...user,
     cwd: folder,
     encoding: 'utf8',
   });
   if (made.status !== 0) throw new Error(`initdb: ${made.stderr ?? made.error}`);
   const port = await freePort();
-  const child = spawn('postgres', ['-D', folder, '-p', `${port}`, '-h', '127.0.0.1', '-k', folder], {
+  const child = spawn(postgresProgram('postgres'), ['-D', folder, '-p', `${port}`, '-h', '127.0.0.1', '-k', folder], {
     ...user,
     cwd: folder,
     stdio: 'ignore',
