@@ -91,5 +91,17 @@ for (const [name, start] of [
       assert.equal(await store.load({ id: 'a', owner: 9 }), null);
       assert.equal(await store.load({ id: 'slept', owner: 1 }), null);
     });
+
+    it('is a clear error while the server is away, and has what was acknowledged when it is back', async () => {
+      const key = { id: 'crashed', owner: 1 };
+      await store.write((await store.acquire(key, 5_000)).lease, change(0, [4, 2]));
+      await server.crash();
+      await assert.rejects(store.load(key), { code: 'session_store_unavailable', status: 503, retryAfterMs: 1000 });
+      assert.notEqual(store.failure, null);
+      server.start();
+      await answers(() => store.about());
+      assert.equal(store.failure, null);
+      assert.deepEqual([...(await store.load(key))!.ids], [4, 2]);
+    });
   });
 }

@@ -9,6 +9,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 export interface StoreServer {
   address: string;
+  /** Ends it as a crash would, and waits until it is gone. */
+  crash(): Promise<void>;
+  start(): void;
   close(): Promise<void>;
 }
 
@@ -21,12 +24,25 @@ async function freePort(): Promise<number> {
   return port;
 }
 
-async function end(child: ChildProcess, signal: NodeJS.Signals, folder: string): Promise<void> {
-  if (child.exitCode === null && child.signalCode === null) {
-    child.kill(signal);
-    await once(child, 'exit');
-  }
-  rmSync(folder, { recursive: true, force: true });
+async function end(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  child.kill(signal);
+  await once(child, 'exit');
+}
+
+function serverOf(address: string, folder: string, crash: NodeJS.Signals, run: () => ChildProcess): StoreServer {
+  let child = run();
+  return {
+    address,
+    crash: () => end(child, crash),
+    start: () => {
+      child = run();
+    },
+    close: async () => {
+      await end(child, 'SIGINT');
+      rmSync(folder, { recursive: true, force: true });
+    },
+  };
 }
 
 export async function startRedis(): Promise<StoreServer> {
@@ -44,8 +60,8 @@ export async function startRedis(): Promise<StoreServer> {
     '--appendfsync',
     'always',
   ];
-  const child = spawn('redis-server', args, { stdio: 'ignore' });
-  return { address: `redis://127.0.0.1:${port}/0`, close: () => end(child, 'SIGTERM', folder) };
+  const run = () => spawn('redis-server', args, { stdio: 'ignore' });
+  return serverOf(`redis://127.0.0.1:${port}/0`, folder, 'SIGKILL', run);
 }
 
 /** Debian keeps them out of the PATH. */
@@ -73,12 +89,10 @@ export async function startPostgres(): Promise<StoreServer> {
   });
   if (made.status !== 0) throw new Error(`initdb: ${made.stderr ?? made.error}`);
   const port = await freePort();
-  const child = spawn(postgresProgram('postgres'), ['-D', folder, '-p', `${port}`, '-h', '127.0.0.1', '-k', folder], {
-    ...user,
-    cwd: folder,
-    stdio: 'ignore',
-  });
-  return { address: `postgres://longmind@127.0.0.1:${port}/postgres`, close: () => end(child, 'SIGINT', folder) };
+  const args = ['-D', folder, '-p', `${port}`, '-h', '127.0.0.1', '-k', folder];
+  const run = () => spawn(postgresProgram('postgres'), args, { ...user, cwd: folder, stdio: 'ignore' });
+  // SIGQUIT: at once and without a checkpoint; SIGKILL would leave its children behind
+  return serverOf(`postgres://longmind@127.0.0.1:${port}/postgres`, folder, 'SIGQUIT', run);
 }
 
 /** Tries until the server answers. */
