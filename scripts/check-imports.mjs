@@ -50,7 +50,7 @@ const rule = {
   'src/journal': { may: base, faces: ['journal'] },
   'src/store': { may: base },
   'src/engine': {
-    may: [...base, 'src/cache', 'src/tiers', 'src/journal', 'src/device', grammar],
+    may: [...base, 'src/cache', 'src/tiers', 'src/journal', 'src/store', 'src/device', grammar],
     faces: ['client', 'core', 'draft', 'request', 'batch', 'prompt'],
   },
   // only here a device is chosen; everything else knows the interface alone

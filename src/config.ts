@@ -271,7 +271,13 @@ export const engineOptions = {
   maxQueue: integer(1024, 1, 1e6, 'requests that may wait'),
   maxSessions: integer(100_000, 1, 1e7, 'sessions kept; the least recently used are forgotten first'),
   maxSessionTokens: integer(100_000_000, 1, 2 ** 31 - 1, 'token ids kept, all sessions together'),
-  sessionStore: text('', 'keep sessions on disk in this folder, so that they outlive the process', 'DIR'),
+  sessionStore: text(
+    '',
+    'keep sessions in this folder, or in Redis or PostgreSQL (redis://…, postgres://…), where several servers share them',
+    'PLACE',
+  ),
+  sessionLease: integer(10, 1, 600, 'how long a shared session stays locked when its server dies', 'S'),
+  sessionTtl: integer(0, 0, 1e9, 'forget shared sessions that nobody used for so long (0 = never)', 'S'),
   reasoningFormat: choice(
     'auto',
     ['auto', 'none'] as const,

@@ -125,6 +125,16 @@ export const errors = {
       null,
       1000,
     ),
+  /** It did not answer whether it took a turn. */
+  turnUncertain: (place: string, id: string) =>
+    new LongmindError(
+      'session_store_unavailable',
+      503,
+      `the session store (${place}) did not say whether it keeps this turn of session '${id}': ` +
+        'look at the session, or send its whole history again',
+      null,
+      1000,
+    ),
   storePackageMissing: (name: string) =>
     err(
       'store_package_missing',

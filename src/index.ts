@@ -37,6 +37,7 @@ import {
   type ResolvedModel,
 } from './hub/index.js';
 import { llama } from './model/llama.js';
+import { isStoreAddress, openStore } from './store/index.js';
 import {
   createTokenizerClient,
   metadataString,
@@ -116,6 +117,8 @@ export async function createEngine(options: CreateOptions = {}): Promise<Engine>
   const files = openModel(path, config);
   const program = programOf(files.config);
   const draft = await openDraftModel(config, files, { ...pick(rest, hubOptions), ...watch });
+  const fingerprint = config.sessionStore && fingerprintOf(files);
+  const store = isStoreAddress(config.sessionStore) ? await openStore(config.sessionStore, fingerprint) : null;
   const tokenizer = createTokenizerClient(files.metadata, {
     modelVocab: files.config.dims.vocab,
     reasoningFormat: config.reasoningFormat,
@@ -125,11 +128,12 @@ export async function createEngine(options: CreateOptions = {}): Promise<Engine>
     weights: files.source,
     draft: draft && { program: draft.program, weights: draft.files.source },
     config,
-    fingerprint: config.sessionStore && fingerprintOf(files),
+    fingerprint,
+    shared: store !== null,
     modelKey: config.cacheDisk ? weightsKeyOf(files, config.weights) : '',
     nvrtc,
   };
-  const { client, info } = await EngineClient.start(data, tokenizer, watch.onProgress);
+  const { client, info } = await EngineClient.start(data, tokenizer, watch.onProgress, store);
   const { sessionLen, device, memory, tiers, stepBudget, embeddings } = info;
   const loadMs = performance.now() - started;
   const text = await tokenizer;

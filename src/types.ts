@@ -335,6 +335,8 @@ export interface GenerationResult {
   kv: KvSources;
   timings: Timings;
   logprobs: TokenLogprob[] | null;
+  /** False: the session store did not answer, so that the session has nothing of this turn. Default: true. */
+  kept?: boolean;
 }
 
 /** A running request: iterate over it for tokens, or listen for them, or await `result()`. */
@@ -342,6 +344,8 @@ export interface Generation extends AsyncIterable<TokenEvent> {
   readonly id: string;
   /** Of the prompt; known from the first token on. */
   readonly prompt: Pick<Usage, 'promptTokens' | 'cachedTokens'> | null;
+  /** False, known from the first token on: the session store does not answer, and the turn will not be kept. Default: true. */
+  readonly kept?: boolean;
   /**
    * Instead of iterating, and cheaper where there are many streams: called for each token at once, first for those that
    * came already. How it ends is what `result()` says, after the last token.

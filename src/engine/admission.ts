@@ -6,6 +6,7 @@ import type { TokenBytes } from '../types.js';
 import { type Alignment, alignHistory } from './align.js';
 import { type EngineRequest, LiveRequest, TokenHistory } from './request.js';
 import type { Sessions, SessionsOptions } from './sessions.js';
+import { install } from './shared/kept.js';
 import { type Turn, tailOf, undoTurn } from './turn.js';
 
 export interface Admission {
@@ -22,6 +23,7 @@ export function admit(
   { admission: a, sessions: { shareAcrossOwners } }: { admission: Admission; sessions: SessionsOptions },
   arrival: number,
 ): LiveRequest {
+  if (request.shared) install(request.shared, request.owner, sessions, cache, a.vocab);
   if (request.after) return goOn(request, request.after, cache, sessions, a, arrival);
   const session = request.sessionId === null ? null : sessions.find(request.sessionId, request.owner);
   if (session?.busy) throw errors.sessionBusy(session.id);
@@ -100,7 +102,8 @@ function goOn(
     cache.append(sequence, tokens, from);
     return liveOf(r, sequence, cache, arrival, maxTokens, null);
   }
-  const last = !session.busy && session.ofPoints && session.points.at(-1) === point;
+  const own = !session.busy && !(r.shared && 'branch' in r.shared && r.shared.branch);
+  const last = own && session.ofPoints && session.points.at(-1) === point;
   const inherited = last ? [] : sessions.points.path(point).map(({ session: _, ...p }) => ({ ...p, name: '' }));
   const open = last ? session : sessions.branch(r.keepAs.name, point);
   const replaced = last ? tailOf(cache, open.sequence, end) : new Int32Array(0);

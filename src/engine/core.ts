@@ -156,7 +156,7 @@ export class Core {
       diskProgram: data.diskProgram,
     });
     this.#build();
-    if (config.sessionStore) this.#journal = this.#openJournal(config.sessionStore);
+    if (config.sessionStore && !data.shared) this.#journal = this.#openJournal(config.sessionStore);
     this.info = {
       device: device.info,
       memory: withLoaded(memory, loaded),
@@ -294,6 +294,7 @@ export class Core {
         max: config.maxSessions,
         // as many as the token ids take
         maxNoteBytes: 4 * config.maxSessionTokens,
+        copies: this.data.shared,
         shareAcrossOwners: !config.isolateOwners,
         onChange: (session: Readonly<Session>, from: number) => this.#write(session, from),
         onKept: (point: Readonly<Point>) => this.#mark(point),

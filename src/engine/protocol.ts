@@ -32,6 +32,8 @@ export interface WorkerData {
   config: EngineConfig;
   /** Of model and tokenizer: kept sessions of another are of no use. */
   fingerprint: string;
+  /** The session store is one that several servers share: the main thread speaks with it. */
+  shared?: boolean;
   /** Of the model file with its weights: KV of another is of no use. */
   modelKey: string;
   /** Folder of NVRTC that was fetched (CUDA). */

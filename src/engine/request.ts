@@ -5,6 +5,7 @@ import type { CacheManager, SequenceId } from '../cache/types.js';
 import type { FinishReason, GenerationLimits, KeepAs, Pooling, SamplingParams } from '../types.js';
 import { PooledStates } from './pooled-states.js';
 import { rankOf, type Schedulable } from './scheduler.js';
+import type { Shared, TurnChange } from './shared/kept.js';
 import type { StopDetector } from './stop-detector.js';
 import type { Turn } from './turn.js';
 
@@ -34,6 +35,8 @@ export interface EngineRequest {
   after?: string | null;
   /** Not null: what the turn leaves is kept under this name. */
   keepAs?: (KeepAs & { note: string }) | null;
+  /** With a session store that several servers share: what it has of the session. */
+  shared?: Shared | null;
   /** Not null: nothing is generated, the hidden states of the prompt are wanted. */
   embed?: Pooling | null;
 }
@@ -54,6 +57,8 @@ export interface FinishedRequest {
   recomputedTokens: number;
   /** Milliseconds from arrival in the engine to admission. */
   queueMs: number;
+  /** Of a request that has `shared`: what the store must take before it is told that the turn has ended. */
+  change?: TurnChange;
 }
 
 /** Distinct tokens of a sequence and how often each was generated, kept up to date token by token, for the penalties. */

@@ -13,6 +13,8 @@ export interface SessionsOptions extends CheckpointEvents {
   max: number;
   /** Bytes of notes and heads of checkpoints, all together. */
   maxNoteBytes?: number;
+  /** What is here are copies of what a store has: beyond the bounds whole copies are forgotten, not names. Default: no. */
+  copies?: boolean;
   /** Share KV between sequences of different owners. */
   shareAcrossOwners: boolean;
   /** Told of what must outlive the process: a session's tokens are new from `from` on; a session is gone. */
@@ -123,13 +125,31 @@ export class Sessions {
   /** The turn that ended last in a session. Beyond `max` names, or `maxNoteBytes` of notes, the oldest are forgotten. */
   keepPoint(s: Session, data: PointData): void {
     this.points.add(s, data);
-    const { max, maxNoteBytes = Number.POSITIVE_INFINITY } = this.options;
-    while (this.points.size > max || this.points.bytes > maxNoteBytes) {
+    if (this.options.copies) {
+      this.boundCopies(s);
+      return;
+    }
+    while (this.#tooManyPoints) {
       const oldest = this.points.oldest();
       if (!oldest) return;
       // that of a session which is gone goes with it
       if (this.findPoint(oldest.name, oldest.session.owner)) this.deletePoint(oldest.name, oldest.session.owner);
     }
+  }
+
+  /** Forgets other sessions that nobody uses, the least recently used first, until the turns kept are within the bounds. */
+  boundCopies(keep: Session): void {
+    for (const s of this.#byKey.values()) {
+      if (!this.#tooManyPoints) return;
+      if (s === keep || s.busy || s.points.length === 0) continue;
+      if (this.cache.exists(s.sequence)) this.cache.release(s.sequence, 'drop');
+      this.#forget(s);
+    }
+  }
+
+  get #tooManyPoints(): boolean {
+    const { max, maxNoteBytes = Number.POSITIVE_INFINITY } = this.options;
+    return this.points.size > max || this.points.bytes > maxNoteBytes;
   }
 
   /** What no other name needs goes with it. @throws checkpoint_not_found */

@@ -149,10 +149,13 @@ export async function prepareChat(
   }
 }
 
-function renamed({ code, status, message, param }: LongmindError, names: Readonly<Record<string, string>>) {
+function renamed(
+  { code, status, message, param, retryAfterMs }: LongmindError,
+  names: Readonly<Record<string, string>>,
+) {
   const name = (field: string) => names[field] ?? field;
   const said = message.replace(/'(\w+)'/g, (_, field: string) => `'${name(field)}'`);
-  return new LongmindError(code, status, said, param && name(param));
+  return new LongmindError(code, status, said, param && name(param), retryAfterMs);
 }
 
 async function prepare(ctx: ServerContext, body: ChatBody, owner: number, goesOn: boolean): Promise<Prepared> {

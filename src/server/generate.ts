@@ -76,15 +76,19 @@ async function wholeAnswer(
   const results = await Promise.all(generations.map((g) => g.result()));
   for (const r of results) ctx.metrics.finished(r, false, endpointOf(request));
   if (!reply.raw.destroyed) checkShutdown(ctx, results);
+  if (results.some((r) => r.kept === false)) reply.header(...NOT_KEPT);
   return format.body(
     results.map((r) => finished(ctx, job, r)),
     usageOf(job, results),
   );
 }
 
+/** The session store did not answer: the session that was named has nothing of this turn. */
+const NOT_KEPT = ['x-session-kept', 'false'] as const;
+
 function finished(ctx: ServerContext, job: Job, result: GenerationResult): Finished {
-  const { text, reasoning, finishReason: reason, logprobs, stopString, timings } = result;
-  const rest = { reasoning, logprobs, stopString, timings };
+  const { text, reasoning, finishReason: reason, logprobs, stopString, timings, kept } = result;
+  const rest = { reasoning, logprobs, stopString, timings, kept };
   if (!job.tools) return { text, calls: null, reason, ...rest };
   const said = toolMessage(result, ctx, job.callId);
   return { ...said, reason: reasonOf(reason, said.calls.length > 0), ...rest };
@@ -182,6 +186,7 @@ class Choice {
 
   #take(event: TokenEvent): void {
     const now = performance.now();
+    if (this.generation.kept === false) this.writer.header(...NOT_KEPT);
     if (this.#last > 0) this.ctx.metrics.interToken.observe((now - this.#last) / 1000);
     this.#last = now;
     if (event.reasoning !== null) this.#reasoning += event.reasoning;

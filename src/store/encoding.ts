@@ -23,12 +23,19 @@ export function encodeMarks(marks: readonly KeptMark[], before: KeptMark | null)
   });
 }
 
-export function decodeSession(ids: Buffer, marks: readonly string[]): KeptSession {
+export interface StoredSession {
+  ids: Buffer;
+  marks: readonly string[];
+  adapter: string | null;
+  used: number;
+}
+
+export function decodeSession({ ids, marks, adapter, used }: StoredSession): KeptSession {
   let head = '';
   const read = marks.map((text) => {
     const mark: KeptMark = { head, ...(JSON.parse(text) as Omit<KeptMark, 'head'>) };
     head = mark.head;
     return mark;
   });
-  return { ids: decodeIds(ids), marks: read };
+  return { ids: decodeIds(ids), adapter, lastUsed: Math.floor(used), marks: read };
 }

@@ -1,6 +1,6 @@
 /** Opens a store by its address. The clients are not among longmind's dependencies: each is loaded when it is asked for. */
 import { errors } from '../errors.js';
-import { MeasuredStore, type StoreNews } from './measured.js';
+import { MeasuredStore } from './measured.js';
 import { PostgresStore } from './postgres.js';
 import { RedisStore } from './redis.js';
 
@@ -8,13 +8,13 @@ export type { MeasuredStore } from './measured.js';
 export type * from './types.js';
 
 /** Whether a session store is an address, not a folder. */
-const isStoreAddress = (store: string): boolean => /^(rediss?|postgres(ql)?):\/\//.test(store);
+export const isStoreAddress = (store: string): boolean => /^(rediss?|postgres(ql)?):\/\//.test(store);
 
 /**
  * Never waits for the server: one that is away is tried again. `namespace`: sessions of another model mean nothing.
  * @throws invalid_option, store_package_missing
  */
-export async function openStore(address: string, namespace: string, news: StoreNews = {}): Promise<MeasuredStore> {
+export async function openStore(address: string, namespace: string): Promise<MeasuredStore> {
   if (!isStoreAddress(address) || !URL.canParse(address))
     throw errors.invalidOption('sessionStore', '…', 'a folder or an address');
   const { host, pathname } = new URL(address);
@@ -25,7 +25,7 @@ export async function openStore(address: string, namespace: string, news: StoreN
   const store = isRedis
     ? new RedisStore(await load('@redis/client', () => import('@redis/client')), address, namespace, onError)
     : new PostgresStore((await load('pg', () => import('pg'))).default, address, namespace, onError);
-  return new MeasuredStore(store, place, news);
+  return new MeasuredStore(store, place);
 }
 
 async function load<T>(name: string, importing: () => Promise<T>): Promise<T> {

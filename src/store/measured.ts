@@ -3,15 +3,13 @@ import { errors, LongmindError } from '../errors.js';
 import type { StoreStats } from '../types.js';
 import type { Change, Lease, SessionKey, SessionStore, StoreBounds } from './types.js';
 
-export interface StoreNews {
-  onProblem?: (problem: string) => void;
-}
-
 const BOUNDS_MS = [1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000];
 
 export class MeasuredStore implements SessionStore {
   /** Why it cannot be used at the moment, or null. */
   failure: string | null = null;
+  /** Told when it does not answer, and when it does again. */
+  onProblem: (problem: string) => void = () => {};
   #leasesLost = 0;
   readonly #errors = new Map<string, number>();
   readonly #counts = new Float64Array(BOUNDS_MS.length + 1);
@@ -20,8 +18,7 @@ export class MeasuredStore implements SessionStore {
   constructor(
     private readonly store: SessionStore,
     /** For people. */
-    private readonly place: string,
-    private readonly news: StoreNews,
+    readonly place: string,
   ) {}
 
   stats(): StoreStats {
@@ -38,6 +35,7 @@ export class MeasuredStore implements SessionStore {
   list = (owner: number) => this.#ask('list', () => this.store.list(owner));
   trim = (bounds: StoreBounds) => this.#ask('trim', () => this.store.trim(bounds));
   about = () => this.#ask('about', () => this.store.about());
+  weakness = () => this.#ask('about', () => this.store.weakness());
 
   async renew(leases: readonly Lease[], ttlMs: number): Promise<Lease[]> {
     const lost = await this.#ask('renew', () => this.store.renew(leases, ttlMs));
@@ -63,7 +61,7 @@ export class MeasuredStore implements SessionStore {
       }
       this.#errors.set(what, (this.#errors.get(what) ?? 0) + 1);
       const { message } = e as Error;
-      if (this.failure === null) this.news.onProblem?.(`the session store (${this.place}) does not answer: ${message}`);
+      if (this.failure === null) this.onProblem(`the session store (${this.place}) does not answer: ${message}`);
       this.failure = message;
       throw errors.storeUnavailable(this.place);
     }
@@ -77,6 +75,6 @@ export class MeasuredStore implements SessionStore {
     this.#sumMs += ms;
     if (this.failure === null) return;
     this.failure = null;
-    this.news.onProblem?.(`the session store (${this.place}) answers again`);
+    this.onProblem(`the session store (${this.place}) answers again`);
   }
 }

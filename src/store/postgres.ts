@@ -9,6 +9,8 @@ const CONNECT_MS = 2_000;
 const ANSWER_MS = 5_000;
 const IDLE_MS = 60_000;
 const CONNECTIONS = 8;
+/** A thousand years. */
+const FOREVER_MS = 3.2e13;
 
 /**
  * Names are bytes: they may hold a zero, which text may not. `ids` is null in a row that is only held. Token ids do not
@@ -20,7 +22,7 @@ CREATE SEQUENCE IF NOT EXISTS longmind_tokens;
 CREATE TABLE IF NOT EXISTS longmind_sessions (
   model text NOT NULL, owner bigint NOT NULL, id bytea NOT NULL,
   token bigint NOT NULL, expires timestamptz NOT NULL, used timestamptz NOT NULL DEFAULT clock_timestamp(),
-  ids bytea, marks text[] NOT NULL DEFAULT '{}', mark_bytes bigint NOT NULL DEFAULT 0,
+  ids bytea, adapter text, marks text[] NOT NULL DEFAULT '{}', mark_bytes bigint NOT NULL DEFAULT 0,
   PRIMARY KEY (model, owner, id));
 ALTER TABLE longmind_sessions ALTER COLUMN ids SET STORAGE EXTERNAL;
 CREATE INDEX IF NOT EXISTS longmind_sessions_token ON longmind_sessions (token);
@@ -31,12 +33,14 @@ CREATE TABLE IF NOT EXISTS longmind_names (
 CREATE INDEX IF NOT EXISTS longmind_names_id ON longmind_names (model, owner, id);
 `;
 
+const KEPT = 'ids, marks, adapter, extract(epoch FROM used)::float8 * 1000 AS used';
+
 const ACQUIRE = `
 INSERT INTO longmind_sessions AS s (model, owner, id, token, expires)
 VALUES ($1, $2, $3, nextval('longmind_tokens'), clock_timestamp() + $4 * interval '1 ms')
 ON CONFLICT (model, owner, id) DO UPDATE SET token = excluded.token, expires = excluded.expires
 WHERE s.expires <= clock_timestamp()
-RETURNING token, ids, marks`;
+RETURNING token, ${KEPT}`;
 
 const LEFT = `
 SELECT greatest(1, extract(epoch FROM expires - clock_timestamp()) * 1000)::float8 AS ms
@@ -45,7 +49,7 @@ FROM longmind_sessions WHERE model = $1 AND owner = $2 AND id = $3`;
 const WRITE = `
 WITH w AS (
   UPDATE longmind_sessions SET ids = substring(coalesce(ids, ''::bytea) FROM 1 FOR $5) || $6::bytea,
-    marks = marks[1:$7] || $8::text[], used = clock_timestamp(), expires = '-infinity',
+    marks = marks[1:$7] || $8::text[], adapter = $11, used = clock_timestamp(), expires = '-infinity',
     mark_bytes = (SELECT coalesce(sum(octet_length(m)), 0) FROM unnest(marks[1:$7] || $8::text[]) AS m)
   WHERE model = $1 AND owner = $2 AND id = $3 AND token = $4 AND coalesce(octet_length(ids), 0) >= $5
   RETURNING 1),
@@ -58,12 +62,12 @@ SELECT count(*)::int AS n FROM w`;
 /** Beyond the bounds when all that was used later is counted. What is only held, and was for an hour, is nobody's. */
 const TRIM = `
 WITH kept AS (
-  SELECT owner, id, expires, row_number() OVER later AS n, sum(octet_length(ids) + mark_bytes) OVER later AS bytes
+  SELECT owner, id, used, row_number() OVER later AS n, sum(octet_length(ids) + mark_bytes) OVER later AS bytes
   FROM longmind_sessions WHERE model = $1 AND ids IS NOT NULL
   WINDOW later AS (ORDER BY used DESC, owner, id ROWS UNBOUNDED PRECEDING))
 DELETE FROM longmind_sessions s WHERE model = $1 AND (
   (s.ids IS NULL AND s.expires < clock_timestamp() - interval '1 hour') OR
-  (s.expires < clock_timestamp() AND (s.owner, s.id) IN (SELECT owner, id FROM kept WHERE n > $2 OR bytes > $3)))`;
+  (s.expires < clock_timestamp() AND (s.owner, s.id) IN (SELECT owner, id FROM kept WHERE n > $2 OR bytes > $3 OR used < clock_timestamp() - $4 * interval '1 ms')))`;
 
 export class PostgresStore implements SessionStore {
   readonly #pool: pg.Pool;
@@ -84,6 +88,8 @@ export class PostgresStore implements SessionStore {
       statement_timeout: ANSWER_MS,
       idleTimeoutMillis: IDLE_MS,
       keepAlive: true,
+      // a process that has nothing else to do ends
+      allowExitOnIdle: true,
       application_name: 'longmind',
     });
     // of a connection that nobody uses at the moment
@@ -94,19 +100,19 @@ export class PostgresStore implements SessionStore {
     const [row] = await this.#query(ACQUIRE, [...this.#key(key), ttlMs]);
     if (row) {
       const lease = { ...key, token: Number(row.token) };
-      return { lease, kept: row.ids && decodeSession(row.ids, row.marks) };
+      return { lease, kept: row.ids && decodeSession(row) };
     }
     const [held] = await this.#query(LEFT, this.#key(key));
     throw errors.sessionElsewhere(key.id, held?.ms ?? 1);
   }
 
   async load(key: SessionKey) {
-    const sql = 'SELECT ids, marks FROM longmind_sessions WHERE model = $1 AND owner = $2 AND id = $3';
+    const sql = `SELECT ${KEPT} FROM longmind_sessions WHERE model = $1 AND owner = $2 AND id = $3`;
     const [row] = await this.#query(sql, this.#key(key));
-    return row?.ids ? decodeSession(row.ids, row.marks) : null;
+    return row?.ids ? decodeSession(row) : null;
   }
 
-  async write(lease: Lease, { from, ids, keepMarks, marks, before, goneNames }: Change) {
+  async write(lease: Lease, { from, ids, adapter, keepMarks, marks, before, goneNames }: Change) {
     const names = marks.map((m) => m.name).filter((n) => n !== '');
     const [row] = await this.#query(WRITE, [
       ...this.#key(lease),
@@ -117,6 +123,7 @@ export class PostgresStore implements SessionStore {
       encodeMarks(marks, before),
       goneNames.map((n) => Buffer.from(n)),
       names.map((n) => Buffer.from(n)),
+      adapter,
     ]);
     if (row?.n !== 1) throw errors.leaseLost(lease.id);
   }
@@ -162,14 +169,23 @@ export class PostgresStore implements SessionStore {
     return rows.map((r) => ({ id: String(r.id), tokens: Number(r.tokens), lastUsed: Math.floor(r.used) }));
   }
 
-  async trim({ sessions, bytes }: StoreBounds) {
+  async trim({ sessions, bytes, idleMs }: StoreBounds) {
     await this.#ready();
-    return (await this.#pool.query(TRIM, [this.namespace, sessions, bytes])).rowCount ?? 0;
+    return (await this.#pool.query(TRIM, [this.namespace, sessions, bytes, idleMs || FOREVER_MS])).rowCount ?? 0;
   }
 
   async about() {
     const [row] = await this.#query('SHOW server_version', []);
     return `PostgreSQL ${row.server_version}`;
+  }
+
+  async weakness() {
+    const [row] = await this.#query(
+      `SELECT current_setting('fsync') AS fsync, current_setting('synchronous_commit') AS commit`,
+      [],
+    );
+    if (row.fsync === 'off') return 'fsync is off: a crash may lose or damage what was written';
+    return row.commit === 'off' ? 'synchronous_commit is off: a crash loses the last writes' : null;
   }
 
   async close() {

@@ -2,7 +2,7 @@
  * What happens inside of Redis: each script is one step that nobody sees half done. All times are those of the server's
  * clock, so clocks of replicas do not matter.
  *
- * Keys of a session: hash `s` {token, exp, w: it was written, b: bytes}, string `i` (ids), list `m` (marks). Of all: hash `n`
+ * Keys of a session: hash `s` {token, exp, w: it was written, b: bytes, a: adapter, u: last use}, string `i` (ids), list `m` (marks). Of all: hash `n`
  * (owner:name → id), sorted sets `u` (owner:id by last use) and `o` of each owner (id by last use), `b` (bytes), `t` (tokens).
  */
 
@@ -18,7 +18,7 @@ const HOLDS = `
 if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then return 0 end
 `;
 
-/** KEYS s i m t; ARGV ttl → {0, ms left} or {1, token, written, ids, marks}. Tokens grow also if the server lost its data. */
+/** KEYS s i m t; ARGV ttl → {0, ms left} or {1, token, written, ids, marks, adapter, last use}. Tokens grow also if the server lost its data. */
 export const ACQUIRE = `${NOW}
 local left = tonumber(redis.call('HGET', KEYS[1], 'exp') or '0') - now
 if left > 0 then return {0, left} end
@@ -27,15 +27,17 @@ redis.call('SET', KEYS[4], string.format('%.0f', token))
 redis.call('HSET', KEYS[1], 'token', string.format('%.0f', token), 'exp', string.format('%.0f', now + ARGV[1]))
 local written = redis.call('HEXISTS', KEYS[1], 'w')
 if written == 0 then redis.call('PEXPIRE', KEYS[1], ${UNWRITTEN_MS}) end
-return {1, token, written, redis.call('GET', KEYS[2]) or '', redis.call('LRANGE', KEYS[3], 0, -1)}
+return {1, token, written, redis.call('GET', KEYS[2]) or '', redis.call('LRANGE', KEYS[3], 0, -1),
+  redis.call('HGET', KEYS[1], 'a') or '', redis.call('HGET', KEYS[1], 'u') or ''}
 `;
 
-/** KEYS s i m → {written, ids, marks} */
+/** KEYS s i m → {written, ids, marks, adapter, last use} */
 export const LOAD = `
-return {redis.call('HEXISTS', KEYS[1], 'w'), redis.call('GET', KEYS[2]) or '', redis.call('LRANGE', KEYS[3], 0, -1)}
+return {redis.call('HEXISTS', KEYS[1], 'w'), redis.call('GET', KEYS[2]) or '', redis.call('LRANGE', KEYS[3], 0, -1),
+  redis.call('HGET', KEYS[1], 'a') or '', redis.call('HGET', KEYS[1], 'u') or ''}
 `;
 
-/** KEYS s i m n u o b; ARGV token owner id from ids keep, count of names gone, names, then pairs of mark and name. */
+/** KEYS s i m n u o b; ARGV token owner id from ids keep adapter, count of names gone, names, then pairs of mark and name. */
 export const WRITE = `${HOLDS}${NOW}
 local from = tonumber(ARGV[4])
 local old = redis.call('STRLEN', KEYS[2])
@@ -51,14 +53,14 @@ local bytes = from + #ARGV[5] - old
 local keep = tonumber(ARGV[6])
 for _, m in ipairs(redis.call('LRANGE', KEYS[3], keep, -1)) do bytes = bytes - #m end
 if keep == 0 then redis.call('DEL', KEYS[3]) else redis.call('LTRIM', KEYS[3], 0, keep - 1) end
-local at = 8 + ARGV[7]
-for i = 8, at - 1 do redis.call('HDEL', KEYS[4], ARGV[2] .. ':' .. ARGV[i]) end
+local at = 9 + ARGV[8]
+for i = 9, at - 1 do redis.call('HDEL', KEYS[4], ARGV[2] .. ':' .. ARGV[i]) end
 for i = at, #ARGV, 2 do
   redis.call('RPUSH', KEYS[3], ARGV[i])
   bytes = bytes + #ARGV[i]
   if ARGV[i + 1] ~= '' then redis.call('HSET', KEYS[4], ARGV[2] .. ':' .. ARGV[i + 1], ARGV[3]) end
 end
-redis.call('HSET', KEYS[1], 'w', '1', 'exp', '0')
+redis.call('HSET', KEYS[1], 'w', '1', 'exp', '0', 'a', ARGV[7], 'u', string.format('%.0f', now))
 redis.call('HINCRBY', KEYS[1], 'b', bytes)
 redis.call('INCRBY', KEYS[7], bytes)
 redis.call('PERSIST', KEYS[1])
@@ -110,15 +112,15 @@ for i = 3, #ARGV do out[i - 2] = redis.call('STRLEN', ARGV[1] .. 'i:' .. ARGV[2]
 return out
 `;
 
-/** KEYS u b; ARGV prefix sessions bytes most → how many were forgotten */
+/** KEYS u b; ARGV prefix sessions bytes most idle → how many were forgotten */
 export const TRIM = `${NOW}${FORGET}
 local done, skipped = 0, 0
 while done < tonumber(ARGV[4]) do
-  local over = redis.call('ZCARD', KEYS[1]) > tonumber(ARGV[2]) or
-    tonumber(redis.call('GET', KEYS[2]) or '0') > tonumber(ARGV[3])
-  if not over then break end
-  local S = redis.call('ZRANGE', KEYS[1], skipped, skipped)[1]
+  local S, used = unpack(redis.call('ZRANGE', KEYS[1], skipped, skipped, 'WITHSCORES'))
   if not S then break end
+  local over = redis.call('ZCARD', KEYS[1]) > tonumber(ARGV[2]) or
+    tonumber(redis.call('GET', KEYS[2]) or '0') > tonumber(ARGV[3]) or tonumber(used) < now - ARGV[5]
+  if not over then break end
   if tonumber(redis.call('HGET', ARGV[1] .. 's:' .. S, 'exp') or '0') > now then
     skipped = skipped + 1
   else

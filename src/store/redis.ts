@@ -4,7 +4,7 @@ import type * as redis from '@redis/client';
 import { errors } from '../errors.js';
 import { decodeSession, encodeIds, encodeMarks } from './encoding.js';
 import { ACQUIRE, DROP, LENGTHS, LOAD, RELEASE, RENEW, TRIM, WRITE } from './redis-scripts.js';
-import type { Change, Lease, ListedSession, SessionKey, SessionStore, StoreBounds } from './types.js';
+import type { Change, KeptSession, Lease, ListedSession, SessionKey, SessionStore, StoreBounds } from './types.js';
 
 /** Milliseconds. */
 const CONNECT_MS = 2_000;
@@ -16,6 +16,10 @@ const MAX_COMMANDS = 10_000;
 const PIECE = 500;
 
 type Arg = string | Buffer;
+/** A map, or by RESP2 a list of names and values. */
+type Settings = Record<string, unknown> | unknown[];
+/** Whether it was written, ids, marks, adapter, last use. */
+type Kept = [number, Buffer, Buffer[], Buffer, Buffer];
 
 export class RedisStore implements SessionStore {
   readonly #client: ReturnType<typeof redis.createClient>;
@@ -38,6 +42,8 @@ export class RedisStore implements SessionStore {
       },
     });
     this.#client.on('error', onError);
+    // a process that has nothing else to do ends
+    this.#client.unref();
     // goes on trying by itself
     this.#client.connect().catch(() => {});
   }
@@ -45,24 +51,20 @@ export class RedisStore implements SessionStore {
   async acquire(key: SessionKey, ttlMs: number) {
     const reply = await this.#run(ACQUIRE, [...this.#keysOf(key), `${this.#prefix}t`], [String(ttlMs)]);
     if (Number(reply[0]) === 0) throw errors.sessionElsewhere(key.id, Number(reply[1]));
-    const [, token, written, ids, marks] = reply as [number, number, number, Buffer, Buffer[]];
-    return {
-      lease: { ...key, token: Number(token) },
-      kept: Number(written) ? decodeSession(ids, marks.map(String)) : null,
-    };
+    const [, token, ...kept] = reply as [number, number, ...Kept];
+    return { lease: { ...key, token: Number(token) }, kept: read(kept) };
   }
 
   async load(key: SessionKey) {
-    const [written, ids, marks] = (await this.#run(LOAD, this.#keysOf(key), [])) as [number, Buffer, Buffer[]];
-    return Number(written) ? decodeSession(ids, marks.map(String)) : null;
+    return read((await this.#run(LOAD, this.#keysOf(key), [])) as Kept);
   }
 
-  async write(lease: Lease, { from, ids, keepMarks, marks, before, goneNames }: Change) {
+  async write(lease: Lease, { from, ids, adapter, keepMarks, marks, before, goneNames }: Change) {
     const { id, owner } = lease;
     const P = this.#prefix;
     const keys = [...this.#keysOf(lease), `${P}n`, `${P}u`, `${P}o:${owner}`, `${P}b`];
     const args: Arg[] = [String(lease.token), String(owner), id, String(4 * from), encodeIds(ids), String(keepMarks)];
-    args.push(String(goneNames.length), ...goneNames);
+    args.push(adapter ?? '', String(goneNames.length), ...goneNames);
     for (const [i, text] of encodeMarks(marks, before).entries()) args.push(text, marks[i]!.name);
     this.#held(lease, await this.#run(WRITE, keys, args));
   }
@@ -103,11 +105,11 @@ export class RedisStore implements SessionStore {
     return out;
   }
 
-  async trim({ sessions, bytes }: StoreBounds) {
+  async trim({ sessions, bytes, idleMs }: StoreBounds) {
     const P = this.#prefix;
     let all = 0;
     for (;;) {
-      const args = [P, String(sessions), String(bytes), String(PIECE)];
+      const args = [P, String(sessions), String(bytes), String(PIECE), String(idleMs || Number.MAX_SAFE_INTEGER)];
       const done = Number(await this.#run(TRIM, [`${P}u`, `${P}b`], args));
       all += done;
       if (done < PIECE) return all;
@@ -118,6 +120,20 @@ export class RedisStore implements SessionStore {
     const info = String(await this.#send(['INFO', 'server']));
     const valkey = /valkey_version:(\S+)/.exec(info)?.[1];
     return valkey ? `Valkey ${valkey}` : `Redis ${/redis_version:(\S+)/.exec(info)?.[1] ?? ''}`;
+  }
+
+  async weakness() {
+    let settings: Record<string, string>;
+    try {
+      settings = pairsOf((await this.#send(['CONFIG', 'GET', 'append*'])) as Settings);
+    } catch (e) {
+      // a server that others run does not let its settings be read
+      if (/^(ERR|NOPERM)/.test((e as Error).message)) return null;
+      throw e;
+    }
+    if (settings.appendonly === 'no') return 'appendonly is no: a crash loses what was written since its last snapshot';
+    if (settings.appendfsync === 'always') return null;
+    return `appendfsync is ${settings.appendfsync}: a power loss loses about a second; only 'always' loses nothing`;
   }
 
   async close() {
@@ -162,4 +178,16 @@ export class RedisStore implements SessionStore {
       clearTimeout(timer);
     }
   }
+}
+
+function read([written, ids, marks, adapter, used]: Kept): KeptSession | null {
+  if (!Number(written)) return null;
+  return decodeSession({ ids, marks: marks.map(String), adapter: `${adapter}` || null, used: Number(`${used}`) });
+}
+
+function pairsOf(settings: Settings): Record<string, string> {
+  if (!Array.isArray(settings)) return Object.fromEntries(Object.entries(settings).map(([k, v]) => [k, `${v}`]));
+  const out: Record<string, string> = {};
+  for (let i = 0; i < settings.length; i += 2) out[`${settings[i]}`] = `${settings[i + 1]}`;
+  return out;
 }

@@ -25,6 +25,10 @@ export interface KeptMark {
 
 export interface KeptSession {
   ids: Int32Array;
+  /** Name of the adapter that it speaks with. */
+  adapter: string | null;
+  /** Milliseconds since the epoch, by the store's clock. */
+  lastUsed: number;
   /** In the order of their ends. */
   marks: KeptMark[];
 }
@@ -38,6 +42,7 @@ export interface Change {
   /** Tokens that stay; `ids` follow them. */
   from: number;
   ids: Int32Array;
+  adapter: string | null;
   /** Marks that stay, from the first on; `marks` follow them. */
   keepMarks: number;
   marks: readonly KeptMark[];
@@ -57,6 +62,8 @@ export interface ListedSession {
 export interface StoreBounds {
   sessions: number;
   bytes: number;
+  /** Milliseconds after which a session that nobody used is forgotten; 0: never. */
+  idleMs: number;
 }
 
 /** Whatever a method throws that is no LongmindError means that the store did not answer: its outcome is not known. */
@@ -83,5 +90,7 @@ export interface SessionStore {
   trim(bounds: StoreBounds): Promise<number>;
   /** What answers, for people: 'Redis 7.0'. */
   about(): Promise<string>;
+  /** In what way what it acknowledged may be lost when it crashes; null: in none, or it does not tell. */
+  weakness(): Promise<string | null>;
   close(): Promise<void>;
 }

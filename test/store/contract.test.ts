@@ -17,6 +17,7 @@ const mark = (name: string, end: number): KeptMark => ({
 const change = (from: number, ids: number[], marks: KeptMark[] = [], keepMarks = 0): Change => ({
   from,
   ids: Int32Array.from(ids),
+  adapter: null,
   keepMarks,
   marks,
   before: null,
@@ -84,12 +85,29 @@ for (const [name, start] of [
       for (const id of ['a', 'b', 'c'])
         await store.write((await store.acquire({ id, owner: 9 }, 5_000)).lease, change(0, [1]));
       const { lease } = await store.acquire({ id: 'a', owner: 9 }, 5_000);
-      await store.trim({ sessions: 1, bytes: 1e9 });
+      await store.trim({ sessions: 1, bytes: 1e9, idleMs: 0 });
       assert.notEqual(await store.load({ id: 'a', owner: 9 }), null);
       assert.equal(await store.load({ id: 'b', owner: 9 }), null);
       await store.drop(lease);
       assert.equal(await store.load({ id: 'a', owner: 9 }), null);
       assert.equal(await store.load({ id: 'slept', owner: 1 }), null);
+    });
+
+    it('keeps the adapter of a session, and forgets what nobody used for too long', async () => {
+      const key = { id: 'adapted', owner: 5 };
+      await store.write((await store.acquire(key, 5_000)).lease, { ...change(0, [1, 2]), adapter: 'pirate' });
+      assert.equal((await store.load(key))!.adapter, 'pirate');
+      await sleep(60);
+      await store.write((await store.acquire({ id: 'fresh', owner: 5 }, 5_000)).lease, change(0, [1]));
+      await store.trim({ sessions: 1e6, bytes: 1e9, idleMs: 50 });
+      assert.deepEqual(
+        (await store.list(5)).map((s) => s.id),
+        ['fresh'],
+      );
+    });
+
+    it('tells nothing of a weakness where every write is on the disk', async () => {
+      assert.equal(await store.weakness(), null);
     });
 
     it('is a clear error while the server is away, and has what was acknowledged when it is back', async () => {
