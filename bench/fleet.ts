@@ -10,12 +10,11 @@ import { createServer } from 'node:net';
 import os from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { openStore } from '../src/store/index.js';
-import { bundledModelPath, root } from '../test/support/model-file.js';
-import { bin } from '../test/support/spawn.js';
-import { answers, type StoreServer, startPostgres, startRedis } from '../test/support/store-servers.js';
 import { drive, type Traffic, type TrafficResult } from './fleet-traffic.js';
+import { answers, type StoreServer, startPostgres, startRedis } from './store-servers.js';
 
 const { values: args } = parseArgs({
   options: {
@@ -40,7 +39,8 @@ const LEASE_S = 3;
 const TARGET_FOUND = 0.9;
 const MOST = 0.9;
 
-const model = bundledModelPath()!;
+/** The checkout: this file is dist/bench/fleet.js. */
+const root = fileURLToPath(new URL('../..', import.meta.url));
 const children = new Set<ChildProcess>();
 const folder = mkdtempSync(join(os.tmpdir(), 'longmind-fleet-'));
 process.on('exit', () => {
@@ -88,7 +88,19 @@ const blocks = (share: number) => Math.ceil(6 * share * traffic.sessions) + 512;
 
 const serve = (port: number, share: number, more: string[]): ChildProcess =>
   run(process.execPath, [
-    ...[bin, 'serve', '-m', model, '--server-port', `${port}`, '--threads', '1', '--log-level', 'silent'],
+    ...[
+      join(root, 'bin/longmind.js'),
+      'serve',
+      '-m',
+      'memo',
+      '--offline',
+      '--server-port',
+      `${port}`,
+      '--threads',
+      '1',
+      '--log-level',
+      'silent',
+    ],
     ...['--cache-max-entry-count', `${blocks(share)}`, '--max-queue', '100000', ...more],
   ]);
 

@@ -2,9 +2,9 @@
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { answers, startPostgres, startRedis } from '../../bench/store-servers.js';
 import { ask, fleet, say, textOf } from '../support/fleet.js';
 import { serve, withoutModel } from '../support/server-process.js';
-import { answers, startPostgres, startRedis } from '../support/store-servers.js';
 
 const CHAT = '/v1/chat/completions';
 const options = { skip: withoutModel };

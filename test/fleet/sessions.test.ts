@@ -1,9 +1,9 @@
 /** Two servers on one session store: a conversation goes on at either of them, and one answer stands. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { startPostgres, startRedis } from '../../bench/store-servers.js';
 import { ask, fleet, say, textOf } from '../support/fleet.js';
 import { memoServer } from '../support/memo-server.js';
-import { startPostgres, startRedis } from '../support/store-servers.js';
 
 const CHAT = '/v1/chat/completions';
 const turns = [

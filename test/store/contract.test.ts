@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { answers, type StoreServer, startPostgres, startRedis } from '../../bench/store-servers.js';
 import { type Change, type KeptMark, type MeasuredStore, openStore } from '../../src/store/index.js';
-import { answers, type StoreServer, startPostgres, startRedis } from '../support/store-servers.js';
 
 const mark = (name: string, end: number): KeptMark => ({
   name,

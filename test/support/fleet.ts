@@ -1,7 +1,7 @@
 /** Servers with the bundled model that share a session store, in this process. */
 import type { TestContext } from 'node:test';
+import { type StoreServer, startRedis } from '../../bench/store-servers.js';
 import { memoServer } from './memo-server.js';
-import { type StoreServer, startRedis } from './store-servers.js';
 
 export interface Answer {
   status: number;
@@ -28,7 +28,7 @@ export async function ask(url: string, path: string, body: object): Promise<Answ
   return read(await fetch(url + path, { method: 'POST', headers, body: JSON.stringify(body) }));
 }
 
-export async function replica(
+async function replica(
   t: Pick<TestContext, 'after'>,
   store: StoreServer,
   options: Record<string, string | number> = {},
