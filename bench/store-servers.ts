@@ -45,7 +45,8 @@ function serverOf(address: string, folder: string, crash: NodeJS.Signals, run: (
   };
 }
 
-export async function startRedis(): Promise<StoreServer> {
+/** `more`: options in place of those that lose nothing. */
+export async function startRedis(more: string[] = []): Promise<StoreServer> {
   const folder = mkdtempSync(join(tmpdir(), 'longmind-redis-'));
   const port = await freePort();
   const args = [
@@ -59,6 +60,7 @@ export async function startRedis(): Promise<StoreServer> {
     'yes',
     '--appendfsync',
     'always',
+    ...more,
   ];
   const run = () => spawn('redis-server', args, { stdio: 'ignore' });
   return serverOf(`redis://127.0.0.1:${port}/0`, folder, 'SIGKILL', run);

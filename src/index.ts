@@ -37,7 +37,7 @@ import {
   type ResolvedModel,
 } from './hub/index.js';
 import { llama } from './model/llama.js';
-import { isStoreAddress, openStore } from './store/index.js';
+import { openStore, storeAddress } from './store/index.js';
 import {
   createTokenizerClient,
   metadataString,
@@ -68,6 +68,7 @@ export {
   quantize,
   type WriteOptions,
 } from './quantize/index.js';
+export { examineStore, storeAddress } from './store/index.js';
 export * from './structured.js';
 export * from './types.js';
 
@@ -118,7 +119,8 @@ export async function createEngine(options: CreateOptions = {}): Promise<Engine>
   const program = programOf(files.config);
   const draft = await openDraftModel(config, files, { ...pick(rest, hubOptions), ...watch });
   const fingerprint = config.sessionStore && fingerprintOf(files);
-  const store = isStoreAddress(config.sessionStore) ? await openStore(config.sessionStore, fingerprint) : null;
+  const address = storeAddress(config.sessionStore);
+  const store = address === null ? null : await openStore(address, fingerprint);
   const tokenizer = createTokenizerClient(files.metadata, {
     modelVocab: files.config.dims.vocab,
     reasoningFormat: config.reasoningFormat,

@@ -78,7 +78,6 @@ export class PostgresStore implements SessionStore {
     { Pool }: Pick<typeof pg, 'Pool'>,
     url: string,
     private readonly namespace: string,
-    onError: (e: Error) => void,
   ) {
     this.#pool = new Pool({
       connectionString: url,
@@ -93,7 +92,7 @@ export class PostgresStore implements SessionStore {
       application_name: 'longmind',
     });
     // of a connection that nobody uses at the moment
-    this.#pool.on('error', onError);
+    this.#pool.on('error', () => {});
   }
 
   async acquire(key: SessionKey, ttlMs: number) {

@@ -26,9 +26,13 @@ export class RedisStore implements SessionStore {
   readonly #prefix: string;
   readonly #shas = new Map<string, string>();
   readonly #types: object;
+  /** The first attempt to connect has ended. */
+  readonly #tried: Promise<void>;
+  /** Why there is no connection. */
+  #why: Error | null = null;
 
   /** `namespace`: of what belongs together; others in the same database do not see it. */
-  constructor({ createClient, RESP_TYPES }: typeof redis, url: string, namespace: string, onError: (e: Error) => void) {
+  constructor({ createClient, RESP_TYPES }: typeof redis, url: string, namespace: string) {
     // in braces: a cluster keeps all of it together
     this.#prefix = `{longmind:${namespace}}:`;
     this.#types = { [RESP_TYPES.BLOB_STRING]: Buffer };
@@ -41,7 +45,16 @@ export class RedisStore implements SessionStore {
         reconnectStrategy: (tries) => Math.min(MAX_BACKOFF_MS, 50 * 2 ** tries) * (0.5 + Math.random() / 2),
       },
     });
-    this.#client.on('error', onError);
+    this.#client.on('error', (e: Error) => {
+      this.#why = e;
+    });
+    this.#client.on('ready', () => {
+      this.#why = null;
+    });
+    this.#tried = new Promise((resolve) => {
+      this.#client.once('ready', resolve);
+      this.#client.once('error', () => resolve());
+    });
     // a process that has nothing else to do ends
     this.#client.unref();
     // goes on trying by itself
@@ -168,6 +181,8 @@ export class RedisStore implements SessionStore {
   }
 
   async #send(args: Arg[]): Promise<unknown> {
+    await this.#tried;
+    if (!this.#client.isReady && this.#why) throw this.#why;
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<never>((_, reject) => {
       timer = setTimeout(() => reject(new Error(`no answer within ${ANSWER_MS} ms`)), ANSWER_MS);

@@ -11,12 +11,14 @@ const ENGINE_ANSWER_MS = 5_000;
 const HEALTH_ANSWER_MS = 250;
 const STORE_FAILED =
   'the session store cannot be written at the moment: until it can, new turns of sessions do not outlive this process';
+const STORE_AWAY =
+  'the session store does not answer: until it does, kept conversations are refused, and what needs no store is answered';
 
 export function infoRoutes(app: FastifyInstance, ctx: ServerContext, openApi: () => Record<string, unknown>): void {
   modelRoutes(app, ctx);
   tokenRoutes(app, ctx);
   const tags = ['operations'];
-  let storeFailed = false;
+  let problem: string | null = null;
 
   app.get(
     '/health',
@@ -24,8 +26,8 @@ export function infoRoutes(app: FastifyInstance, ctx: ServerContext, openApi: ()
     async () => {
       // an engine that does not answer is for /ready to tell; what went wrong in detail is for the log
       const stats = await engineStats(ctx, HEALTH_ANSWER_MS);
-      if (stats) storeFailed = stats.sessionStoreFailure !== null;
-      return storeFailed ? { status: 'degraded', problems: [STORE_FAILED] } : { status: 'ok' };
+      if (stats) problem = stats.sessionStoreFailure === null ? null : stats.store ? STORE_AWAY : STORE_FAILED;
+      return problem === null ? { status: 'ok' } : { status: 'degraded', problems: [problem] };
     },
   );
 
