@@ -49,6 +49,8 @@ export class MeasuredStore implements SessionStore {
 
   async #ask<T>(what: string, work: () => Promise<T>): Promise<T> {
     const start = performance.now();
+    // connections keep no process alive, what is asked does
+    const stay = setInterval(() => {}, 2 ** 30);
     try {
       const value = await work();
       this.#answered(start);
@@ -64,6 +66,8 @@ export class MeasuredStore implements SessionStore {
       if (this.failure === null) this.onProblem(`the session store (${this.place}) does not answer: ${message}`);
       this.failure = message;
       throw errors.storeUnavailable(this.place);
+    } finally {
+      clearInterval(stay);
     }
   }
 
