@@ -321,6 +321,8 @@ export const serverOptions = {
   maxBodyBytes: integer(8 * 2 ** 20, 1024, 2 ** 30, 'largest request body'),
   maxConnections: integer(1024, 1, 65535, 'connections at a time'),
   maxPriority: integer(2, 0, MAX_PRIORITY, 'highest priority that a request may ask for (lowest: the same below 0)'),
+  maxConversations: integer(10_000, 1, 1e6, 'conversations kept; the least recently used are forgotten first'),
+  conversationStore: text('', 'keep conversations in this folder (default: one in that of --session-store)', 'DIR'),
   drainSeconds: integer(30, 0, 3600, 'how long running requests may go on after SIGTERM or Ctrl-C', 'S'),
   logLevel: choice(
     'warn',

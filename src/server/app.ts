@@ -7,6 +7,7 @@ import { hostName, isLoopback } from './auth.js';
 import type { ServerContext } from './context.js';
 import { errorBody, schemaError, serverErrors, toLongmindError } from './errors.js';
 import { type RouteList, watchRoutes } from './openapi.js';
+import { conversationRoutes } from './routes/conversations.js';
 import { dashboardRoutes } from './routes/dashboard.js';
 import { embeddingsRoutes } from './routes/embeddings.js';
 import { generationRoutes } from './routes/generation.js';
@@ -16,6 +17,7 @@ import { ollamaRoutes } from './routes/ollama.js';
 import { requestRoutes } from './routes/requests.js';
 import { responsesRoutes } from './routes/responses.js';
 import { sessionRoutes } from './routes/sessions.js';
+import { buildValidator } from './validators.js';
 
 /** Milliseconds between two looks at who is too slow (Node's own 30 s would add as much to every limit). */
 const LOOK_MS = 1_000;
@@ -37,6 +39,7 @@ export function buildApp(ctx: ServerContext, config: ServerConfig, version: stri
     logger: config.logLevel === 'silent' ? false : { level: config.logLevel, stream: process.stderr },
     logController: new LogController({ disableRequestLogging: true }),
     routerOptions: { maxParamLength: 1024 },
+    schemaController: { compilersFactory: { buildValidator } },
     ajv: {
       customOptions: {
         coerceTypes: false,
@@ -65,6 +68,7 @@ export function buildApp(ctx: ServerContext, config: ServerConfig, version: stri
   addErrorHandler(app, ctx, config);
   generationRoutes(app, ctx);
   responsesRoutes(app, ctx);
+  conversationRoutes(app, ctx);
   messagesRoutes(app, ctx);
   embeddingsRoutes(app, ctx);
   ollamaRoutes(app, ctx, version);

@@ -23,6 +23,24 @@ export const serverErrors = {
     new LongmindError('response_not_found', 404, `there is no response '${id}'`, param),
   itemUnknown: (id: string, param: string) =>
     new LongmindError('item_not_found', 404, `there is no item '${id}'`, param),
+  conversationUnknown: (id: string, param: string) =>
+    new LongmindError('conversation_not_found', 404, `there is no conversation '${id}'`, param),
+  conversationLocked: (id: string, param: string) =>
+    new LongmindError('conversation_locked', 409, `a response is being made in the conversation '${id}'`, param),
+  conversationTooLarge: (chars: number, max: number, param: string) =>
+    new LongmindError(
+      'conversation_too_large',
+      400,
+      `the conversation would have ${chars} characters; at most ${max} are kept`,
+      param,
+    ),
+  conversationStoreInUse: (dir: string, holder: string) =>
+    new LongmindError(
+      'conversation_store_in_use',
+      500,
+      `the conversations in '${dir}' are in use by ${holder}: stop that one, or give this one a folder of its own`,
+      'conversationStore',
+    ),
   noRerank: (model: string) =>
     new LongmindError('rerank_unsupported', 400, `the model '${model}' is no reranker: there is no /v1/rerank with it`),
   remoteWithoutKey: (host: string) =>
@@ -149,7 +167,9 @@ export function schemaError(list: FastifySchemaValidationError[], where: string)
 
 /** An image, say, in a message: what failed is told by what the part is, not by the fields it has. */
 function foreignPart(violation: FastifySchemaValidationError & { data?: unknown }): LongmindError | null {
-  const at = /^\/(messages|input|system)\/\d+(\/(content|output)\/\d+(\/content\/\d+)?)?$/.test(violation.instancePath);
+  const at = /^\/(messages|input|system|items)\/\d+(\/(content|output)\/\d+(\/content\/\d+)?)?$/.test(
+    violation.instancePath,
+  );
   const type = at ? (violation.data as { type?: unknown } | null)?.type : undefined;
   if (typeof type !== 'string' || KNOWN_PARTS.has(type)) return null;
   return serverErrors.unsupportedContent(type.slice(0, 64), fieldPath(violation.instancePath));

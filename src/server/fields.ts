@@ -246,20 +246,12 @@ const neutralCompletionFields: Record<string, Schema> = {
 
 /** Names that get "is not supported" instead of "must be …". */
 export const neutralFields: ReadonlySet<string> = new Set([
-  ...Object.keys(hintFields),
+  // of responses and conversations metadata are kept
+  ...Object.keys(hintFields).filter((name) => name !== 'metadata'),
   ...Object.keys(neutralChatFields),
   ...Object.keys(neutralFieldsOfBoth),
   ...Object.keys(neutralCompletionFields),
-  ...[
-    'thinking',
-    'think',
-    'truncation',
-    'background',
-    'conversation',
-    'container',
-    'mcp_servers',
-    'context_management',
-  ],
+  ...['thinking', 'think', 'truncation', 'background', 'container', 'mcp_servers', 'context_management'],
 ]);
 
 /** What one field asks of another. `when` and `demand` are schemas of single fields. */

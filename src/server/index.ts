@@ -9,10 +9,12 @@
  */
 import { once } from 'node:events';
 import { createServer as createNetServer } from 'node:net';
-import { type Engine, errors, type LongmindError, parseOptions, type ServerConfig, serverOptions } from '../index.js';
+import { type Engine, errors, LongmindError, parseOptions, type ServerConfig, serverOptions } from '../index.js';
 import { buildApp } from './app.js';
 import { isLoopback, Keys } from './auth.js';
 import { defaultTiming, type ServerContext, type ServerTiming } from './context.js';
+import { Conversations } from './conversations/conversations.js';
+import { openFolder } from './conversations/folder.js';
 import { serverErrors } from './errors.js';
 import { Grammars } from './grammars.js';
 import { InFlight } from './in-flight.js';
@@ -102,6 +104,7 @@ export async function createServer(engine: Engine, options: ServerOptions = {}):
     toolStyle,
     toolTags: await tagTokens(engine, toolStyle.format),
     reserved: new ReservedNames(),
+    conversations: new Conversations({ max: config.maxConversations }),
     draining: false,
     onDrain: [],
   };
@@ -113,10 +116,14 @@ export async function createServer(engine: Engine, options: ServerOptions = {}):
     ctx.tracing = tracing;
     ctx.requests.onEnd((record) => tracing.trace(record));
   }
-  await app.listen({ host: config.serverName, port: config.serverPort }).catch(async (error: NodeJS.ErrnoException) => {
-    await Promise.all([app.close(), ctx.tracing?.close()]);
-    throw listenError(error, config.serverName, config.serverPort);
-  });
+  try {
+    if (config.conversationStore) ctx.conversations = openConversations(config);
+    await app.listen({ host: config.serverName, port: config.serverPort });
+  } catch (error) {
+    await Promise.all([app.close(), ctx.tracing?.close(), ctx.conversations.close()]);
+    if (error instanceof LongmindError) throw error;
+    throw listenError(error as NodeJS.ErrnoException, config.serverName, config.serverPort);
+  }
   engine.onProblem((problem) => app.log.error({ problem }, 'a problem of the engine'));
   const { port } = app.server.address() as { port: number };
 
@@ -132,7 +139,7 @@ export async function createServer(engine: Engine, options: ServerOptions = {}):
     app.server.closeAllConnections();
     await Promise.all([closed, ctx.grammars.close()]);
     // after the last requests have ended
-    await ctx.tracing?.close();
+    await Promise.all([ctx.tracing?.close(), ctx.conversations.close()]);
   };
   const server: LongmindServer = {
     url: `http://${urlHost(config.serverName)}:${port}`,
@@ -145,6 +152,11 @@ export async function createServer(engine: Engine, options: ServerOptions = {}):
     [Symbol.asyncDispose]: () => server.close({ drainMs: 0 }),
   };
   return server;
+}
+
+function openConversations({ maxConversations: max, conversationStore: dir }: ServerConfig): Conversations {
+  const { store, recovered } = openFolder(dir);
+  return new Conversations({ max }, store, recovered);
 }
 
 /** An address that a client on this machine can use. */

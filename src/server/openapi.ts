@@ -71,9 +71,11 @@ function operation(schema: DocumentedSchema, open: boolean): Record<string, unkn
     summary: schema.summary,
     ...(parameters.length ? { parameters } : {}),
     ...(schema.body
-      ? { requestBody: { required: true, content: { 'application/json': { schema: schema.body } } } }
+      ? { requestBody: { required: !mayBeNull(schema.body), content: { 'application/json': { schema: schema.body } } } }
       : {}),
     responses: schema.response ?? {},
     ...(open ? { security: [] } : { security: [{ key: [] }, {}] }),
   };
 }
+
+const mayBeNull = ({ type }: Schema): boolean => Array.isArray(type) && type.includes('null');

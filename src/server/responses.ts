@@ -111,6 +111,7 @@ export const components: Record<string, Schema> = {
       total_tokens: count,
     }),
     metadata: { type: 'object', additionalProperties: string },
+    conversation: orNull(object({ id: string })),
   }),
   OutputItem: {
     anyOf: [
@@ -146,9 +147,17 @@ export const components: Record<string, Schema> = {
     ],
   },
   ResponseDeleted: object({ id: string, object: { const: 'response' }, deleted: { const: true } }),
+  Item: object({ type: { enum: ['message', 'function_call', 'function_call_output', 'reasoning'] }, id: string }),
+  Conversation: object({
+    id: string,
+    object: { const: 'conversation' },
+    created_at: count,
+    metadata: { type: 'object', additionalProperties: string },
+  }),
+  ConversationDeleted: object({ id: string, object: { const: 'conversation.deleted' }, deleted: { const: true } }),
   ItemList: object({
     object: { const: 'list' },
-    data: list({ type: 'object' }),
+    data: list(ref('Item')),
     first_id: orNull(string),
     last_id: orNull(string),
     has_more: { type: 'boolean' },

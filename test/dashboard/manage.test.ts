@@ -144,7 +144,9 @@ test('a deleted conversation can be had back; its session is forgotten only when
   await page.getByRole('button', { name: 'Undo' }).click();
   assert.deepEqual(await titles(page), ['keep me']);
   assert.equal(await answered(page), 'You said: user: keep me');
+  await page.clock.install();
   await page.getByLabel('Delete keep me').click();
+  await page.clock.fastForward(12_000);
   await until('it is forgotten', () => !engine.kept.has(session), 12_000);
   assert.equal(await page.getByRole('button', { name: 'Undo' }).count(), 0);
 });

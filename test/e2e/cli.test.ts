@@ -31,11 +31,10 @@ test('bad input: one clear line, a status, and with --json an object', async () 
       [['generate', '--propmt', 'x'], 2, 'usage'],
     ];
     for (const [argv, status, code] of cases) {
-      const json = await finish([...argv, '--json']);
+      const [json, plain] = await Promise.all([finish([...argv, '--json']), finish(argv)]);
       const { error } = JSON.parse(json.stdout) as Failure;
       assert.equal(json.code, status, `${argv.join(' ')}: ${json.stdout}${json.stderr}`);
       assert.equal(error.code, code, error.message);
-      const plain = await finish(argv);
       assert.deepEqual([plain.code, plain.stdout], [status, '']);
       assert.match(plain.stderr, /^longmind: /m);
       assert.doesNotMatch(plain.stderr, /\n\s+at /, 'no stack');
@@ -49,7 +48,7 @@ describe('with a real model', { skip }, () => {
   test('generate --json: greedy text twice the same, usage and timings that make sense', async () => {
     const argv = ['generate', '-m', path!, '--prompt', 'The capital of France is', '--max-tokens', '6'];
     argv.push('--temperature', '0', '--json', ...small);
-    const runs = [await finish(argv), await finish(argv)];
+    const runs = await Promise.all([finish(argv), finish(argv)]);
     const [a, b] = runs.map((r) => {
       assert.deepEqual([r.code, r.stderr], [0, '']);
       assert.equal(r.stdout.trimEnd().split('\n').length, 1);

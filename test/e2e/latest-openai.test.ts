@@ -3,19 +3,18 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { VERSION } from 'openai/version';
 import { latestClient } from '../support/latest-openai.js';
 import { root } from '../support/spawn.js';
 
-const OPENAI = '7.57.0';
-const NODE = '22.23.3';
 /** Chat, streams, aborts, error shapes, retry on 429; tools; structured output and tools with a real model. */
 const FILES = ['server/openai-client.test.js', 'server/tools.test.js', 'e2e/server.test.js', 'e2e/structured.test.js'];
 
-const client = latestClient(OPENAI, NODE);
-const skip = typeof client === 'string' ? `SKIPPED: openai ${OPENAI} under Node ${NODE}: ${client}` : false;
+const client = latestClient();
+const skip = typeof client === 'string' ? `SKIPPED: the newest openai: ${client}` : false;
 if (skip) console.error(skip);
 
-test(`openai ${OPENAI} under Node ${NODE}: chat, streams, aborts, errors, retries, tools, structured output`, {
+test('the newest openai under a newer Node: chat, streams, aborts, errors, retries, tools, structured output', {
   skip,
 }, () => {
   const { node, hook } = client as Exclude<typeof client, string>;
@@ -25,7 +24,9 @@ test(`openai ${OPENAI} under Node ${NODE}: chat, streams, aborts, errors, retrie
     spawnSync(node, ['--import', hook, ...args], { encoding: 'utf8', cwd: root, env, maxBuffer: 2 ** 26 });
   const script = "console.log(process.version, (await import('openai/version')).VERSION)";
   const versions = run(['--input-type=module', '-e', script]);
-  assert.equal(versions.stdout.trim(), `v${NODE} ${OPENAI}`, versions.stderr);
+  const [nodeVersion, version] = versions.stdout.trim().split(' ');
+  assert.notEqual(version, VERSION, versions.stderr);
+  assert.notEqual(nodeVersion, process.version);
   const files = FILES.map((f) => join(root, 'dist/test', f));
   const { status, stdout, stderr } = run(['--test', '--test-concurrency=1', '--test-reporter=tap', ...files]);
   assert.equal(status, 0, `${stdout}\n${stderr}`);

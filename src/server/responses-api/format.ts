@@ -13,7 +13,7 @@ export type ResponseJson = Record<string, unknown>;
 
 /** All that does not depend on what is said. */
 export function responseShell(note: Omit<Note, 'items'>, head: Head, store: boolean): ResponseJson {
-  const { id, created, model, previous, given } = note;
+  const { id, created, model, previous, conversation, given } = note;
   const or = (field: string, otherwise: unknown) => given[field] ?? otherwise;
   const text = or('text', {}) as { format?: object | null };
   return {
@@ -46,6 +46,7 @@ export function responseShell(note: Omit<Note, 'items'>, head: Head, store: bool
     usage: null,
     user: or('user', null),
     metadata: or('metadata', {}),
+    conversation: conversation === undefined ? null : { id: conversation },
   };
 }
 

@@ -1,4 +1,5 @@
 /** Items of the Responses API: what a conversation is made of, and messages for the model. */
+import { randomUUID } from 'node:crypto';
 import { errors } from '../../index.js';
 import type { ApiMessage } from '../messages.js';
 import type { ApiCall } from '../tool-output.js';
@@ -110,6 +111,9 @@ export function itemIds(responseId: string): ItemIds {
     input: (kind, i) => `${PREFIX[kind]}_${hex}_i${i}`,
   };
 }
+
+/** Of an item that belongs to no response. */
+export const newItemId = (kind: Item['kind']): string => `${PREFIX[kind]}_${randomUUID().replaceAll('-', '')}`;
 
 /** The response that an item belongs to, by the item's id; null: it is not one of ours. */
 export function responseOf(itemId: string): string | null {

@@ -23,6 +23,10 @@ export class KeptResponses {
     return this.#known(id, param, async () => (await this.ctx.engine.checkpoints.get(id, owner)).head);
   }
 
+  async headOrNull(id: string, owner: number): Promise<string | null> {
+    return this.head(id, owner, 'id').catch(unknownIs(null));
+  }
+
   /** @throws response_not_found */
   async delete(id: string, owner: number): Promise<void> {
     await this.#known(id, 'id', () => this.ctx.engine.checkpoints.delete(id, owner));

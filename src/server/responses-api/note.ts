@@ -19,6 +19,7 @@ interface StoredNote {
   created: number;
   model: string;
   previous?: string;
+  conversation?: string;
   /** Fields that were given, to be shown again. */
   given: Record<string, unknown>;
   items: StoredItem[];

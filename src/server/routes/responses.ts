@@ -4,29 +4,35 @@ import type { FastifyInstance } from 'fastify';
 import { type ChatRequest, errors } from '../../index.js';
 import { type ChatBody, decoder, prepareChat } from '../chat.js';
 import type { ServerContext } from '../context.js';
+import type { Conversation, Entry } from '../conversations/conversation.js';
+import type { Finished, Format } from '../format.js';
 import { serveJob } from '../generate.js';
 import { answers } from '../responses.js';
 import { itemsQuery, responseParams, responsesBody, sharedFields } from '../responses-api/fields.js';
-import { responseShell, responsesFormat } from '../responses-api/format.js';
+import { responseShell, responsesFormat, statusOf } from '../responses-api/format.js';
+import { readInput } from '../responses-api/input.js';
 import {
   checkInput,
   type InputItem,
   type Item,
   itemIds,
   itemMessages,
-  readItem,
+  outputJson,
+  saidItems,
   withSystem,
 } from '../responses-api/items.js';
 import { KeptResponses } from '../responses-api/kept.js';
 import { type Head, writeHead, writeNote } from '../responses-api/note.js';
+import { type PageQuery, page } from '../responses-api/page.js';
 import type { ApiTool } from '../tools.js';
 
 /** As the schema lets it through. */
 interface ResponsesBody {
   model?: string | null;
-  input: string | InputItem[];
+  input?: string | InputItem[] | null;
   instructions?: string | null;
   previous_response_id?: string | null;
+  conversation?: string | { id: string } | null;
   store?: boolean | null;
   stream?: boolean | null;
   text?: { format?: { type: 'text' | 'json_object' | 'json_schema'; schema?: object } | null } | null;
@@ -64,19 +70,26 @@ export function responsesRoutes(app: FastifyInstance, ctx: ServerContext): void 
   };
   app.post<{ Body: ResponsesBody }>('/v1/responses', { schema: create }, async (request, reply) => {
     const { body, owner } = request;
-    const { chat, tools, shell } = await prepare(ctx, kept, body, owner);
-    const ids = itemIds(shell.id as string);
-    const job = {
-      id: shell.id as string,
-      stream: body.stream === true,
-      tools,
-      model: shell.model as string,
-      n: 1,
-      starts: [() => ctx.engine.chat(chat)],
-      format: () => responsesFormat(shell, ids, decoder(ctx)),
-      callId: ids.callId,
+    const answer = async (conversation?: Readonly<Conversation>, add?: AddEntries) => {
+      const { chat, tools, shell, entries } = await prepare(ctx, kept, body, owner, { conversation });
+      const id = shell.id as string;
+      const ids = itemIds(id);
+      const format = responsesFormat(shell, ids, decoder(ctx));
+      const keep = (said: Finished) => add?.(entries(said), shell.store === true ? id : undefined);
+      const job = {
+        id,
+        stream: body.stream === true,
+        tools,
+        model: shell.model as string,
+        n: 1,
+        starts: [() => ctx.engine.chat(chat)],
+        format: () => (add ? keeping(format, keep) : format),
+        callId: ids.callId,
+      };
+      return serveJob(ctx, job, request, reply);
     };
-    return serveJob(ctx, job, request, reply);
+    const conversation = conversationOf(body);
+    return conversation === null ? answer() : ctx.conversations.during(conversation, owner, answer);
   });
 
   const count = {
@@ -87,7 +100,10 @@ export function responsesRoutes(app: FastifyInstance, ctx: ServerContext): void 
   };
   app.post<{ Body: ResponsesBody }>('/v1/responses/input_tokens', { schema: count }, async (request) => {
     const { body, owner } = request;
-    const { chat } = await prepare(ctx, kept, { ...body, store: false }, owner, true);
+    const id = conversationOf(body);
+    const conversation = id === null ? undefined : ctx.conversations.get(id, owner, 'conversation');
+    const unkept = { ...body, store: false };
+    const { chat } = await prepare(ctx, kept, unkept, owner, { conversation, whole: true });
     const tokens = await ctx.engine.encodeChat(chat);
     return { object: 'response.input_tokens', input_tokens: tokens.length };
   });
@@ -106,48 +122,100 @@ export function responsesRoutes(app: FastifyInstance, ctx: ServerContext): void 
   });
 
   const list = { ...schema('What a response was made from', 'ItemList').schema, querystring: itemsQuery };
-  app.get<ById & { Querystring: { limit?: string; order?: string; after?: string } }>(
+  app.get<ById & { Querystring: PageQuery }>(
     '/v1/responses/:id/input_items',
     { schema: list },
-    async (request) => {
-      const { limit = '20', order = 'desc', after } = request.query;
-      const items = await kept.inputItems(request.params.id, request.owner);
-      return page(order === 'desc' ? items.reverse() : items, Number(limit), after);
-    },
+    async ({ params, owner, query }) => page(await kept.inputItems(params.id, owner), query),
   );
 }
 
-function page<T extends { id: string }>(items: T[], limit: number, after: string | undefined) {
-  const from = after === undefined ? 0 : items.findIndex((i) => i.id === after) + 1;
-  if (after !== undefined && from === 0)
-    throw errors.invalidRequest(`there is no item '${after}' in this list`, 'after');
-  const data = items.slice(from, from + limit);
+type AddEntries = (entries: Entry[], base?: string) => void;
+
+/** @throws LongmindError 400 if another past is named too */
+function conversationOf({ conversation, previous_response_id: previous }: ResponsesBody): string | null {
+  if (conversation === undefined || conversation === null) return null;
+  if (previous !== undefined && previous !== null)
+    throw errors.invalidRequest("'conversation' and 'previous_response_id' are two pasts: give one", 'conversation');
+  return typeof conversation === 'string' ? conversation : conversation.id;
+}
+
+/** The same format; `keep` is told what was said before the client is. */
+function keeping(format: Format, keep: (said: Finished) => void): Format {
+  const told = ([said]: Finished[]): void => {
+    // an answer that nobody waited for was not given
+    if (said!.reason !== 'abort') keep(said!);
+  };
   return {
-    object: 'list',
-    data,
-    first_id: data[0]?.id ?? null,
-    last_id: data.at(-1)?.id ?? null,
-    has_more: from + limit < items.length,
+    ...format,
+    end: (results, usage) => {
+      told(results);
+      return format.end(results, usage);
+    },
+    body: (results, usage) => {
+      told(results);
+      return format.body(results, usage);
+    },
   };
 }
 
-/** From a body to a request of the engine. `whole`: with all that came before, even where the engine has it. */
-async function prepare(ctx: ServerContext, kept: KeptResponses, body: ResponsesBody, owner: number, whole = false) {
+/** What was said before a request. */
+interface Past {
+  /** A kept response that ends with it, but for `pending`; null: there is none. */
+  after: { id: string; head: string } | null;
+  pending: Item[];
+  all: () => Promise<Item[]>;
+}
+
+async function pastOf(
+  kept: KeptResponses,
+  previous: string | undefined,
+  conversation: Readonly<Conversation> | undefined,
+  owner: number,
+): Promise<Past> {
+  if (conversation) {
+    const { entries, base, covered } = conversation;
+    // a response may have been deleted, or forgotten: its items are here
+    const head = base && (await kept.headOrNull(base, owner));
+    const items = entries.map((e) => e.item);
+    const after = base && head ? { id: base, head } : null;
+    return { after, pending: items.slice(after ? covered : 0), all: async () => items };
+  }
+  if (previous === undefined) return { after: null, pending: [], all: async () => [] };
+  const param = 'previous_response_id';
+  const head = await kept.head(previous, owner, param);
+  return { after: { id: previous, head }, pending: [], all: () => kept.history(previous, owner, param) };
+}
+
+interface Circumstances {
+  conversation?: Readonly<Conversation>;
+  /** With all that came before, even where the engine has it. */
+  whole?: boolean;
+}
+
+/** From a body to a request of the engine. `entries`: what a conversation has more when it is answered. */
+async function prepare(
+  ctx: ServerContext,
+  kept: KeptResponses,
+  body: ResponsesBody,
+  owner: number,
+  { conversation, whole = false }: Circumstances,
+) {
   const { previous_response_id: given, instructions = null, store } = body;
   const model = ctx.models.resolve(body.model);
   const previous = given ?? undefined;
-  const news = await readInput(kept, body.input, owner);
+  if (!conversation && (body.input ?? null) === null) throw errors.invalidRequest("field 'input' is missing", 'input');
+  const news = await readInput(kept, body.input ?? [], owner, { named: conversation?.entries });
   const tools = body.tools ?? [];
   const head: Head = {
     instructions,
     tools: tools.map(toolJson),
     told: tools.length > 0 && body.tool_choice !== 'none',
   };
-  const before = previous === undefined ? null : await kept.head(previous, owner, 'previous_response_id');
+  const past = await pastOf(kept, previous, conversation, owner);
+  checkInput([...past.pending, ...news]);
   // what stands at the beginning is another: all is said anew
-  const goesOn = before === writeHead(head) && !whole;
-  const history = previous !== undefined && !goesOn ? await kept.history(previous, owner, 'previous_response_id') : [];
-  const items = [...history, ...news];
+  const goesOn = !whole && past.after?.head === writeHead(head);
+  const items = [...(goesOn ? past.pending : await past.all()), ...news];
   const messages = goesOn ? itemMessages(items) : withSystem(instructions, itemMessages(items));
   const { chat, tools: told } = await prepareChat(ctx, { ...chatFields(body), messages }, owner, {
     goesOn,
@@ -160,27 +228,32 @@ async function prepare(ctx: ServerContext, kept: KeptResponses, body: ResponsesB
     created: Math.floor(Date.now() / 1000),
     model,
     ...(previous === undefined ? {} : { previous }),
+    ...(conversation ? { conversation: conversation.id } : {}),
     given: Object.fromEntries(shown.map((f) => [f, body[f]])),
   };
   const shell = responseShell(note, head, store !== false);
-  const more: Partial<ChatRequest> = goesOn ? { after: previous } : {};
+  const more: Partial<ChatRequest> = goesOn ? { after: past.after!.id } : {};
   if (store !== false) {
     const text = (tokens: Int32Array) => writeNote({ ...note, items }, ctx.engine.decode(tokens, { special: true }));
     more.keepAs = { name: id, note: text, head: writeHead(head) };
   }
-  return { chat: { ...chat, ...more }, tools: told, shell };
+  const entries = (said: Finished) => [...newEntries(news, id, items.length - news.length), ...saidEntries(said, id)];
+  return { chat: { ...chat, ...more }, tools: told, shell, entries };
 }
 
-async function readInput(kept: KeptResponses, input: ResponsesBody['input'], owner: number): Promise<Item[]> {
-  const given: InputItem[] = typeof input === 'string' ? [{ role: 'user', content: input }] : input;
-  const items: Item[] = [];
-  for (const [i, item] of given.entries()) {
-    const reference = item.type === 'item_reference';
-    const read = reference ? await kept.item(item.id!, owner, `input[${i}].id`) : readItem(item);
-    if (read) items.push(read);
-  }
-  checkInput(items);
-  return items;
+/** Under the ids that they have among the response's input items, where the first is the one at `from`. */
+function newEntries(news: readonly Item[], id: string, from: number): Entry[] {
+  const ids = itemIds(id);
+  return news.map((item, i) => ({ id: ids.input(item.kind, from + i), item }));
+}
+
+function saidEntries({ text, reasoning, calls, reason }: Finished, id: string): Entry[] {
+  const said = { text, reasoning, calls: calls ?? [] };
+  const json = outputJson(said, itemIds(id), statusOf(reason));
+  return saidItems(said).map((item, i) => ({
+    ...{ id: json[i]!.id, item },
+    ...(json[i]!.status === 'incomplete' ? { incomplete: true as const } : {}),
+  }));
 }
 
 const toolJson = ({ name, description, parameters, strict }: NonNullable<ResponsesBody['tools']>[number]) => ({

@@ -29,6 +29,25 @@ def responses() -> None:
         assert e.code == "response_not_found"
 
 
+def conversations() -> None:
+    conversation = client.conversations.create(items=[{"role": "user", "content": FACTS}], metadata={"topic": "places"})
+    client.responses.create(model="memo", conversation=conversation.id, temperature=0)
+    two = client.responses.create(model="memo", conversation=conversation.id, input="Where do I live?", temperature=0)
+    assert "Vilnius" in two.output_text, two.output_text
+    assert two.conversation.id == conversation.id
+    items = list(client.conversations.items.list(conversation.id, limit=1))
+    assert [i.role for i in items] == ["assistant", "user", "assistant", "user"], items
+    client.conversations.items.delete(items[0].id, conversation_id=conversation.id)
+    assert client.conversations.items.list(conversation.id, order="asc").data[-1].id == items[1].id
+    assert client.conversations.update(conversation.id, metadata={"topic": "x"}).metadata == {"topic": "x"}
+    assert client.conversations.delete(conversation.id).deleted
+    try:
+        client.conversations.retrieve(conversation.id)
+        raise AssertionError("a deleted conversation is there")
+    except NotFoundError as e:
+        assert e.code == "conversation_not_found"
+
+
 def chat() -> None:
     plain = client.chat.completions.create(model="memo", messages=[{"role": "user", "content": FACTS}], temperature=0)
     pieces = client.chat.completions.create(
@@ -64,6 +83,6 @@ def with_instructor() -> None:
         assert isinstance(answer, Weather)
 
 
-for check in [responses, chat, embeddings, with_instructor]:
+for check in [responses, conversations, chat, embeddings, with_instructor]:
     check()
     print(f"ok {check.__name__}")
