@@ -59,7 +59,7 @@ const rule = {
   'src/structured': { may: ['src/errors', grammar] },
   'src/index': { may: [...base, ...parts, ...devices, grammar, 'src/structured', 'src/devices', 'src/engine'] },
   'src/bench': { may: [...base, ...parts, ...devices, 'src/tiers', 'src/engine'], faces: 'all' },
-  'src/server': { may: ['src/index', 'src/base'], faces: ['index'] },
+  'src/server': { may: ['src/index', 'src/base', 'src/store'], faces: ['index'] },
   // types alone, which the page shares
   'src/server/live/wire': { may: ['src/types'], part: true },
   'src/dashboard': { may: ['src/server/live/wire'], faces: [] },

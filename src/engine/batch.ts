@@ -132,7 +132,7 @@ export class PersistentBatch {
     if (this.waiting >= this.options.maxQueue) throw errors.queueFull(this.options.maxQueue);
     if (request.embed && !this.#device.hidden) throw errors.noEmbeddings(this.#device.info.name);
     const matcher = openMatcher(request, grammar, this.options.admission);
-    const live = admit(request, this.cache, this.sessions, this.options, this.#now());
+    const live = admit(request, this.cache, this.sessions, this.options.admission, this.#now());
     live.matcher = matcher;
     const { stop } = request.limits;
     if (stop.length > 0) live.stops = new StopDetector(stop, this.options.admission.tokenBytes);
@@ -299,7 +299,8 @@ export class PersistentBatch {
     if (r.turn && r.request.keepAs && reason === 'abort') undoTurn(r.turn, this.cache, this.sessions);
     else if (r.turn) {
       this.#endTurn(r, r.turn, reason);
-      if (r.request.shared && this.cache.exists(r.sequence)) result.change = changeOf(r.turn, this.cache);
+      if (r.request.shared && this.cache.exists(r.sequence))
+        result.change = changeOf(r.turn, this.sessions, this.cache);
     }
     this.events.finished(result);
   }

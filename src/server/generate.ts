@@ -27,6 +27,8 @@ export interface Job {
   /** Starts the generations, one a choice, those of a prompt in a row. May throw what the engine refuses. */
   starts: (() => Generation)[];
   format: (answer: Answer) => Format;
+  /** Keeps what was said elsewhere too, before the answer says that it has ended. */
+  keep?: (said: Finished[]) => Promise<void> | void;
   /** The id of a call in the answer; by default made up. */
   callId?: (index: number) => string;
 }
@@ -77,10 +79,9 @@ async function wholeAnswer(
   for (const r of results) ctx.metrics.finished(r, false, endpointOf(request));
   if (!reply.raw.destroyed) checkShutdown(ctx, results);
   if (results.some((r) => r.kept === false)) reply.header(...NOT_KEPT);
-  return format.body(
-    results.map((r) => finished(ctx, job, r)),
-    usageOf(job, results),
-  );
+  const whole = results.map((r) => finished(ctx, job, r));
+  await job.keep?.(whole);
+  return format.body(whole, usageOf(job, results));
 }
 
 /** The session store did not answer: the session that was named has nothing of this turn. */
@@ -130,6 +131,7 @@ async function streamAnswer(
     const results = await Promise.all(choices.map((c) => c.run()));
     checkShutdown(ctx, results);
     const whole = results.map((r) => finished(ctx, job, r));
+    await job.keep?.(whole);
     writer.end(format.end(whole, usageOf(job, results)));
   } catch (error) {
     if (!writer.started) {

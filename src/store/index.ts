@@ -5,6 +5,7 @@ import { MeasuredStore } from './measured.js';
 import { PostgresStore } from './postgres.js';
 import { RedisStore } from './redis.js';
 
+export { type Held, isAway, Leases } from './leases.js';
 export type { MeasuredStore } from './measured.js';
 export type * from './types.js';
 

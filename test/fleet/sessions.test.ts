@@ -81,3 +81,39 @@ test('fork, truncate and delete are seen by every server', async (t) => {
   // what b has a copy of is gone too
   assert.doesNotMatch(textOf(await ask(b, 'anna', 'What is my locker code?')), /48213/);
 });
+
+test('a conversation of the Responses API is that of every server, and is changed by one at a time', async (t) => {
+  const { replicas } = await fleet(t);
+  const [a, b] = replicas as [(typeof replicas)[0], (typeof replicas)[0]];
+  const { body: made } = await a.ask('/v1/conversations', { metadata: { of: 'anna' } });
+  const path = `/v1/conversations/${made.id}`;
+  const respond = (r: typeof a, input: string, more = {}) =>
+    r.ask('/v1/responses', { input, conversation: made.id, temperature: 0, ...more });
+  const said = (r: { body: { output: { content: { text: string }[] }[] } }) => r.body.output[0]!.content[0]!.text;
+  assert.equal((await respond(a, 'My name is Anna and I live in Vilnius.')).status, 200);
+  await respond(b, 'My locker code is 48213.');
+  const asked = await respond(a, 'What is my locker code?');
+  assert.match(said(asked), /48213/);
+  // not computed anew: it goes on from the response before
+  assert.ok(asked.body.usage.input_tokens_details.cached_tokens > 20, JSON.stringify(asked.body.usage));
+  const items = await b.get(`${path}/items?order=asc`);
+  assert.equal(items.body.data.length, 6);
+  assert.deepEqual((await b.get(path)).body.metadata, { of: 'anna' });
+
+  const long = { max_output_tokens: 200, ignore_eos: true };
+  const both = await Promise.all([respond(a, 'Hello.', long), respond(b, 'Hello.', long)]);
+  assert.deepEqual(both.map((r) => r.status).sort(), [200, 409]);
+  const locked = both.find((r) => r.status === 409)!;
+  assert.equal(locked.body.error.code, 'conversation_locked');
+  assert.match(locked.headers.get('retry-after')!, /^[1-9]\d*$/);
+  assert.equal((await a.get(`${path}/items?limit=100`)).body.data.length, 8);
+
+  const first = items.body.data[0].id;
+  assert.equal((await b.delete(`${path}/items/${first}`)).status, 200);
+  assert.equal((await a.get(`${path}/items/${first}`)).status, 404);
+  assert.equal((await a.ask(path, { metadata: { of: 'ben' } })).status, 200);
+  assert.deepEqual((await b.get(path)).body.metadata, { of: 'ben' });
+  assert.equal((await b.delete(path)).status, 200);
+  assert.equal((await a.get(path)).status, 404);
+  assert.equal((await respond(a, 'Hello.')).status, 404);
+});

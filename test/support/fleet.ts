@@ -33,7 +33,9 @@ async function replica(
   store: StoreServer,
   options: Record<string, string | number> = {},
 ): Promise<Replica> {
-  const rig = await memoServer({ sessionStore: store.address, sessionLease: 1, threads: 1, ...options });
+  const place = store.address;
+  const engine = { sessionStore: place, sessionLease: 1, threads: 1, ...options };
+  const rig = await memoServer(engine, { conversationStore: place });
   t.after(() => rig[Symbol.asyncDispose]());
   return {
     ...rig,

@@ -33,7 +33,7 @@ export type TurnChange = Pick<Change, 'from' | 'ids' | 'adapter' | 'keepMarks' |
 
 /**
  * The session here is what the store has; KV of the tokens that are the same stays.
- * @throws session_busy, io_error, and what restoring a session throws
+ * @throws session_busy, adapter_not_found, io_error, and what restoring a session throws
  */
 export function install(shared: Shared, owner: number, sessions: Sessions, cache: CacheManager, vocab: number): void {
   if ('unless' in shared) {
@@ -52,7 +52,10 @@ export function install(shared: Shared, owner: number, sessions: Sessions, cache
   }
   if (!kept.ids.every((t) => t >= 0 && t < vocab))
     throw errors.io(`session '${id}' in the session store`, 'it has a token that is none of this model');
-  const session = here ? follow(here, kept, cache) : sessions.restore(id, owner, kept.ids);
+  const adapter = sessions.adapterIndex(kept.adapter);
+  const same = here?.adapter === adapter;
+  if (here && !same) sessions.delete(id, owner);
+  const session = here && same ? follow(here, kept, cache) : sessions.restore(id, owner, kept.ids, adapter);
   setMarks(session, kept, sessions);
   sessions.boundCopies(session);
 }
@@ -73,11 +76,11 @@ function setMarks(session: Session, { marks }: KeptSession, { points }: Sessions
 }
 
 /** Of a turn that has ended. */
-export function changeOf({ session, keep }: Turn, cache: CacheManager): TurnChange {
+export function changeOf({ session, keep }: Turn, sessions: Sessions, cache: CacheManager): TurnChange {
   const { id, sequence, points, ofPoints: own } = session;
   const ids = new Int32Array(cache.known(sequence) - keep);
   cache.readTokens(sequence, keep, keep + ids.length, ids, 0);
   const keepMarks = points.filter((p) => p.end <= keep).length;
   const marks = points.slice(keepMarks).map(({ session: _, ...point }) => ({ ...point, own }));
-  return { id, from: keep, ids, adapter: null, keepMarks, marks };
+  return { id, from: keep, ids, adapter: sessions.adapterName(session.adapter), keepMarks, marks };
 }
