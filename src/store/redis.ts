@@ -138,12 +138,16 @@ export class RedisStore implements SessionStore {
   async weakness() {
     let settings: Record<string, string>;
     try {
-      settings = pairsOf((await this.#send(['CONFIG', 'GET', 'append*'])) as Settings);
+      const of = async (pattern: string) => pairsOf((await this.#send(['CONFIG', 'GET', pattern])) as Settings);
+      settings = { ...(await of('append*')), ...(await of('maxmemory*')) };
     } catch (e) {
       // a server that others run does not let its settings be read
       if (/^(ERR|NOPERM)/.test((e as Error).message)) return null;
       throw e;
     }
+    const policy = settings['maxmemory-policy'];
+    if (Number(settings.maxmemory) > 0 && policy !== 'noeviction')
+      return `maxmemory-policy is ${policy}: sessions are thrown away when memory is short; it must be noeviction`;
     if (settings.appendonly === 'no') return 'appendonly is no: a crash loses what was written since its last snapshot';
     if (settings.appendfsync === 'always') return null;
     return `appendfsync is ${settings.appendfsync}: a power loss loses about a second; only 'always' loses nothing`;

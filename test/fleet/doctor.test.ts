@@ -37,6 +37,9 @@ test('doctor says whether a store answers, and whether it may lose what it ackno
   const told = await doctor(careless.address);
   assert.equal(told.ok, false);
   assert.match(told.detail, /appendfsync is everysec/);
+  const forgetful = await startRedis(['--maxmemory', '64mb', '--maxmemory-policy', 'allkeys-lru']);
+  t.after(() => forgetful.close());
+  assert.match((await doctor(forgetful.address)).detail, /maxmemory-policy is allkeys-lru/);
   await careless.crash();
   const away = await doctor(careless.address);
   assert.equal(away.ok, false);
