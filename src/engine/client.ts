@@ -218,7 +218,7 @@ export class EngineClient {
     shared.prepare(request).then(
       (prepared) => {
         if (this.#generations.has(request.id)) this.#outgoing.send(prepared);
-        else shared.release(request.id);
+        else void shared.release(request.id);
       },
       (e) => this.#fail(request.id, e),
     );
@@ -332,7 +332,7 @@ export class EngineClient {
       queueMs: 0,
     });
     this.#generations.delete(id);
-    this.#shared?.release(id);
+    void this.#shared?.release(id);
   }
 
   /** `ended`: the engine's thread is through with it. */
@@ -342,7 +342,7 @@ export class EngineClient {
     this.#generations.delete(id);
     if (!ended) return;
     this.#outgoing.sent.delete(id);
-    this.#shared?.release(id);
+    void this.#shared?.release(id);
   }
 
   #receive({ begun, tokens, logprobs, finished, failed }: Extract<FromWorker, { type: 'step' }>): void {
@@ -355,7 +355,7 @@ export class EngineClient {
       if (this.#shared?.holds(f.id)) void this.#commit(this.#shared, f);
       else this.#finish(f);
     }
-    for (const f of failed) this.#fail(f.id, reviveError(f.error));
+    for (const f of failed) void this.#failed(f.id, reviveError(f.error));
   }
 
   /** What the store has not taken has not ended. */
@@ -366,6 +366,12 @@ export class EngineClient {
     } catch (e) {
       this.#fail(f.id, e);
     }
+  }
+
+  /** Who is told may ask again at once, of any server. */
+  async #failed(id: number, error: LongmindError): Promise<void> {
+    if (this.#shared?.holds(id)) await this.#shared.release(id);
+    this.#fail(id, error);
   }
 
   #finish(f: FinishedRequest): void {

@@ -84,15 +84,14 @@ export class Leases {
     });
   }
 
-  /** Ends it without a change. Never rejects. */
-  release(held: Held): void {
-    if (!this.#end(held) || held.lost) return;
-    void this.#giveBack(held.lease);
+  /** Ends it without a change; done when others may have it, as far as the store answers. Never rejects. */
+  async release(held: Held): Promise<void> {
+    if (this.#end(held) && !held.lost) await this.#giveBack(held.lease);
   }
 
   async close(): Promise<void> {
     this.#closed = true;
-    for (const held of [...this.#held]) this.release(held);
+    await Promise.all([...this.#held].map((held) => this.release(held)));
     await Promise.all(this.#givingBack);
   }
 

@@ -128,8 +128,8 @@ export class KeptSessions {
     return kept;
   }
 
-  async #info(id: string, { ids, lastUsed }: KeptSession, owner: number): Promise<SessionInfo> {
-    return info({ id, tokens: ids.length, lastUsed }, await this.copies.get(id, owner));
+  async #info(id: string, { ids, lastUsed, adapter }: KeptSession, owner: number): Promise<SessionInfo> {
+    return { ...info({ id, tokens: ids.length, lastUsed }, await this.copies.get(id, owner)), adapter };
   }
 }
 
@@ -140,9 +140,8 @@ const nothing: Change = {
 /** A copy here tells what of it is computed. One in use has more than what is kept; an old one has something else. */
 function info(kept: Pick<SessionInfo, 'id' | 'tokens' | 'lastUsed'>, here: SessionInfo | null): SessionInfo {
   if (here?.state === 'active') return here;
-  const { state, cachedTokens, forkedFrom }: Pick<SessionInfo, 'state' | 'cachedTokens' | 'forkedFrom'> =
-    here?.tokens === kept.tokens ? here : { state: 'evicted', cachedTokens: 0, forkedFrom: null };
-  return { ...kept, state, cachedTokens, forkedFrom };
+  if (here?.tokens === kept.tokens) return { ...here, ...kept };
+  return { ...kept, state: 'evicted', cachedTokens: 0, forkedFrom: null };
 }
 
 function checkLength(id: string, length: number, { ids }: KeptSession): void {

@@ -70,7 +70,7 @@ export class SharedSessions {
     });
     const last = free?.kept?.marks.at(-1);
     if (free && last?.name === after && last.own) return { ...r, shared: { id, kept: free.kept, branch: false } };
-    if (free) this.release(r.id);
+    if (free) void this.release(r.id);
     const kept = free ? free.kept : await this.store.load(key);
     await this.#acquire(r.id, { id: keepAs.name, owner });
     return { ...r, shared: { id, kept, branch: true } };
@@ -88,10 +88,7 @@ export class SharedSessions {
   /** The store takes what the turn changed (null: nothing). @throws session_lease_lost, session_store_unavailable */
   async commit(request: number, change: TurnChange | null): Promise<void> {
     const held = this.#held.get(request)!;
-    if (!change) {
-      this.release(request);
-      return;
-    }
+    if (!change) return this.release(request);
     this.#held.delete(request);
     const { id, ...rest } = change;
     const { lease, kept } = held;
@@ -107,11 +104,11 @@ export class SharedSessions {
   }
 
   /** The request ended without changing anything. Never rejects. */
-  release(request: number): void {
+  async release(request: number): Promise<void> {
     this.#unkept.delete(request);
     const held = this.#held.get(request);
     this.#held.delete(request);
-    if (held) this.#leases.release(held);
+    if (held) await this.#leases.release(held);
   }
 
   async close(): Promise<void> {

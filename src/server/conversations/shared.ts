@@ -80,7 +80,7 @@ export class SharedConversations implements ConversationKeeper {
       if (!held.kept) throw serverErrors.conversationUnknown(id, param);
       return await work(read(held.kept), held);
     } finally {
-      this.#leases.release(held);
+      await this.#leases.release(held);
     }
   }
 
