@@ -39,7 +39,8 @@ function serverOf(address: string, folder: string, crash: NodeJS.Signals, run: (
       child = run();
     },
     close: async () => {
-      await end(child, 'SIGINT');
+      // the folder goes with it
+      await end(child, crash);
       rmSync(folder, { recursive: true, force: true });
     },
   };

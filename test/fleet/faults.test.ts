@@ -160,6 +160,7 @@ test('a turn that ends while the store is away is acknowledged when the store ha
   assert.equal(ended, false);
   store.start();
   assert.match(await text, /\[DONE\]/);
+  await answers(() => b!.engine.sessions.list());
   const { tokens } = await b!.engine.sessions.get('anna');
   assert.ok(tokens > before.body.usage.total_tokens + 700, `${tokens} tokens`);
 });
