@@ -43,7 +43,10 @@ const MOST = 0.9;
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const children = new Set<ChildProcess>();
 const folder = mkdtempSync(join(os.tmpdir(), 'longmind-fleet-'));
+const stores = new Set<StoreServer>();
+process.once('SIGTERM', () => process.exit(143));
 process.on('exit', () => {
+  for (const s of stores) void s.crash();
   for (const c of children) c.kill('SIGKILL');
   rmSync(folder, { recursive: true, force: true });
 });
@@ -97,7 +100,7 @@ const serve = (port: number, share: number, more: string[]): ChildProcess =>
       '--server-port',
       `${port}`,
       '--threads',
-      '1',
+      more.length > 0 ? '1' : '2',
       '--log-level',
       'silent',
     ],
@@ -147,6 +150,7 @@ interface Row {
 
 async function measure(name: string, start: () => Promise<StoreServer>, kills: boolean, expected: TrafficResult) {
   const store = await start();
+  stores.add(store);
   const asked = await openStore(store.address, 'bench');
   await answers(() => asked.about());
   const about = await asked.about();
@@ -167,6 +171,7 @@ async function measure(name: string, start: () => Promise<StoreServer>, kills: b
   await Promise.all([...replicas, proxy].map((c) => end(c, 'SIGKILL')));
   await asked.close();
   await store.close();
+  stores.delete(store);
   return rowOf(about, killed, result, expected);
 }
 
@@ -223,11 +228,13 @@ function rowOf(store: string, kills: number, result: TrafficResult, expected: Tr
 
 const expected = await alone();
 const rows: Row[] = [rowOf('one server, no store', 0, expected, expected)];
-for (const name of args.stores.split(',')) {
-  const start = name === 'redis' ? startRedis : startPostgres;
-  for (const kills of [false, true]) {
-    if (args.only && (args.only === 'kills') !== kills) continue;
-    rows.push(await measure(name, start, kills, expected));
+for (const kills of [true, false]) {
+  if (args.only && (args.only === 'kills') !== kills) continue;
+  for (const name of args.stores.split(',')) {
+    const start = name === 'redis' ? startRedis : startPostgres;
+    const row = await measure(name, start, kills, expected);
+    rows.push(row);
+    process.stderr.write(`${JSON.stringify(row)}\n`);
   }
 }
 
