@@ -4,8 +4,8 @@ import { errors } from '../errors.js';
 import { decodeSession, encodeIds, encodeMarks } from './encoding.js';
 import type { Change, Lease, SessionKey, SessionStore, StoreBounds } from './types.js';
 
-/** Milliseconds. */
-const CONNECT_MS = 2_000;
+/** Milliseconds; that for a connection includes waiting until one of them is free. */
+const CONNECT_MS = 5_000;
 const ANSWER_MS = 5_000;
 const IDLE_MS = 60_000;
 const CONNECTIONS = 8;
