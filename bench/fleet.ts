@@ -52,9 +52,17 @@ process.on('exit', () => {
 });
 
 function run(command: string, argv: string[]): ChildProcess {
-  const child = spawn(command, argv, { stdio: 'ignore' });
+  const child = spawn(command, argv, { stdio: ['ignore', 'ignore', 'pipe'] });
+  let said = '';
+  child.stderr!.on('data', (d) => {
+    said = `${said}${d}`.slice(-1_000);
+  });
   children.add(child);
-  child.once('exit', () => children.delete(child));
+  child.once('exit', (code) => {
+    children.delete(child);
+    // one that ends by itself
+    if (code) process.stderr.write(`${command} ended with ${code}: ${said}\n`);
+  });
   return child;
 }
 
@@ -87,7 +95,7 @@ async function ready(port: number): Promise<void> {
 }
 
 /** KV of all conversations fits. */
-const blocks = (share: number) => Math.ceil(6 * share * traffic.sessions) + 512;
+const blocks = (share: number) => Math.ceil(5 * share * traffic.sessions) + 256;
 
 const serve = (port: number, share: number, more: string[]): ChildProcess =>
   run(process.execPath, [
@@ -156,7 +164,7 @@ async function measure(name: string, start: () => Promise<StoreServer>, kills: b
   const about = await asked.about();
   const ports = await Promise.all(Array.from({ length: REPLICAS }, freePort));
   const more = ['--session-store', store.address, '--session-lease', `${LEASE_S}`];
-  const replica = (port: number) => serve(port, kills ? 1 : 1 / REPLICAS + 0.1, more);
+  const replica = (port: number) => serve(port, kills ? 0.5 : 1 / REPLICAS + 0.1, more);
   const replicas = ports.map(replica);
   // it would send their conversations elsewhere until it has seen them
   await Promise.all(ports.map(ready));
