@@ -25,10 +25,10 @@ import { RunningGeneration } from './generation.js';
 import { Outgoing } from './outgoing.js';
 import { type Encoded, encodeChat, encodePrompt, type TextSide } from './prompt.js';
 import type { Calls, CoreInfo, FromWorker, Ready, ToWorker, WorkerData, WorkerStart } from './protocol.js';
-import type { EngineRequest, FinishedRequest } from './request.js';
+import type { FinishedRequest } from './request.js';
 import { readOptions } from './request-options.js';
 import { KeptSessions } from './shared/kept-sessions.js';
-import { SharedSessions } from './shared/shared-sessions.js';
+import { SharedSessions, type Unsent } from './shared/shared-sessions.js';
 
 type OnProgress = (what: string, done: number, total: number) => void;
 type Thread = WorkerClient<Calls, Ready, ToWorker, FromWorker>;
@@ -183,7 +183,7 @@ export class EngineClient {
         // one that knows of no thinking covers the whole answer
         const splits = reasoning !== undefined && (grammar === undefined || Boolean(grammar.thinking));
         if (splits) generation.split(this.#text.reasoning!, reasoning, this.#text.tokenBytes);
-        this.#send({
+        const request: Unsent = {
           id,
           tokens,
           sampling: { ...sampling, seed: sampling.seed ?? randomInt(2 ** 47) },
@@ -195,13 +195,13 @@ export class EngineClient {
           priority: options.priority ?? 0,
           owner: options.owner ?? 0,
           adapter,
-          grammar: this.#outgoing.grammar(grammar),
           grammarStart: splits && reasoning !== 'after' ? reasoning : 'document',
           forkOf,
           after: options.after ?? null,
           keepAs: options.keepAs ? { ...options.keepAs, note: noteOf(options.keepAs, continuation ?? tokens) } : null,
           embed,
-        });
+        };
+        this.#send(request, grammar);
       },
       (e) => this.#fail(id, e),
     );
@@ -209,15 +209,17 @@ export class EngineClient {
   }
 
   /** A session that several servers share is fetched first. */
-  #send(request: EngineRequest): void {
-    if (!this.#shared) {
-      this.#outgoing.send(request);
+  #send(request: Unsent, grammar: Grammar | undefined): void {
+    // the worker keeps few: it is named when it is sent
+    const send = (r: Unsent) => this.#outgoing.send({ ...r, grammar: this.#outgoing.grammar(grammar) });
+    const shared = this.#shared;
+    if (!shared || (request.sessionId === null && !request.after)) {
+      send(request);
       return;
     }
-    const shared = this.#shared;
     shared.prepare(request).then(
       (prepared) => {
-        if (this.#generations.has(request.id)) this.#outgoing.send(prepared);
+        if (this.#generations.has(request.id)) send(prepared);
         else void shared.release(request.id);
       },
       (e) => this.#fail(request.id, e),

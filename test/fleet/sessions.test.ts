@@ -117,3 +117,19 @@ test('a conversation of the Responses API is that of every server, and is change
   assert.equal((await a.get(path)).status, 404);
   assert.equal((await respond(a, 'Hello.')).status, 404);
 });
+
+test('as many formats at once as the engine does not keep are all there when their sessions are', async (t) => {
+  const { replicas } = await fleet(t, 1);
+  const all = await Promise.all(
+    Array.from({ length: 24 }, (_, i) =>
+      replicas[0]!.ask(CHAT, {
+        ...{ session_id: `s${i}`, messages: say('Hello.'), max_tokens: 40, temperature: 0 },
+        response_format: { type: 'json_schema', json_schema: { name: 'x', schema: { const: `answer ${i}` } } },
+      }),
+    ),
+  );
+  all.forEach((answer, i) => {
+    assert.equal(answer.status, 200, JSON.stringify(answer.body));
+    assert.equal(textOf(answer), JSON.stringify(`answer ${i}`));
+  });
+});

@@ -15,6 +15,8 @@ export interface SharedOptions {
   onProblem: (problem: string) => void;
 }
 
+export type Unsent = Omit<EngineRequest, 'grammar'>;
+
 const TRIM_MS = 60_000;
 /** It is bounded after so many turns too. */
 const TURNS_A_TRIM = 1_000;
@@ -39,7 +41,7 @@ export class SharedSessions {
   }
 
   /** What the engine needs of the store. Then `commit` or `release` must follow. @throws what the caller is to be told */
-  async prepare(r: EngineRequest): Promise<EngineRequest> {
+  async prepare(r: Unsent): Promise<Unsent> {
     if (r.after) return this.#prepareAfter(r, r.after);
     if (r.sessionId === null) return r;
     const id = r.sessionId;
@@ -58,7 +60,7 @@ export class SharedSessions {
    * Goes on from a turn that has a name: in its session where it is the last one and the new one is to be kept too, else in
    * a branch, which is a session if it is to be kept.
    */
-  async #prepareAfter(r: EngineRequest, after: string): Promise<EngineRequest> {
+  async #prepareAfter(r: Unsent, after: string): Promise<Unsent> {
     const { owner, keepAs } = r;
     const id = await this.store.find(after, owner);
     if (id === null) throw errors.checkpointUnknown(after);
