@@ -122,6 +122,7 @@ export class Leases {
       // it may have ended meanwhile
       if (!this.#held.has(one) || one.ending) continue;
       one.lost = true;
+      this.store.countLost();
       one.onLost?.(errors.leaseLost(lease.id));
     }
   }

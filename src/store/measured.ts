@@ -38,9 +38,12 @@ export class MeasuredStore implements SessionStore {
   weakness = () => this.#ask('about', () => this.store.weakness());
 
   async renew(leases: readonly Lease[], ttlMs: number): Promise<Lease[]> {
-    const lost = await this.#ask('renew', () => this.store.renew(leases, ttlMs));
-    this.#leasesLost += lost.length;
-    return lost;
+    return this.#ask('renew', () => this.store.renew(leases, ttlMs));
+  }
+
+  /** A lease that is held is another server's. */
+  countLost(): void {
+    this.#leasesLost++;
   }
 
   close(): Promise<void> {

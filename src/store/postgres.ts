@@ -146,7 +146,7 @@ export class PostgresStore implements SessionStore {
   async renew(leases: readonly Lease[], ttlMs: number) {
     const rows = await this.#query(
       `UPDATE longmind_sessions SET expires = clock_timestamp() + $3 * interval '1 ms'
-      WHERE model = $1 AND token = ANY($2::bigint[]) RETURNING token`,
+      WHERE model = $1 AND token = ANY($2::bigint[]) AND expires > '-infinity' RETURNING token`,
       [this.namespace, leases.map((l) => l.token), ttlMs],
     );
     const held = new Set(rows.map((r) => Number(r.token)));

@@ -98,8 +98,9 @@ if redis.call('HEXISTS', KEYS[1], 'w') == 1 then redis.call('HSET', KEYS[1], 'ex
 return 1
 `;
 
-/** KEYS s; ARGV token ttl */
+/** KEYS s; ARGV token ttl. One that was given back, which may have been on its way at the same time, stays so. */
 export const RENEW = `${HOLDS}${NOW}
+if redis.call('HGET', KEYS[1], 'exp') == '0' then return 0 end
 redis.call('HSET', KEYS[1], 'exp', string.format('%.0f', now + ARGV[2]))
 if redis.call('HEXISTS', KEYS[1], 'w') == 0 then redis.call('PEXPIRE', KEYS[1], ${UNWRITTEN_MS}) end
 return 1

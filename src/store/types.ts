@@ -80,7 +80,7 @@ export interface SessionStore {
   drop(lease: Lease): Promise<void>;
   /** Gives a lease back; one that is lost is no error. */
   release(lease: Lease): Promise<void>;
-  /** Makes leases last for so many milliseconds from now. The ones that are lost come back. */
+  /** Makes leases last for so many milliseconds from now. The ones that are lost, or were given back, come back. */
   renew(leases: readonly Lease[], ttlMs: number): Promise<Lease[]>;
   /** Id of the session that has a turn of this name. */
   find(name: string, owner: number): Promise<string | null>;

@@ -81,6 +81,14 @@ for (const [name, start] of [
       assert.deepEqual([...(await store.load(key))!.ids], [5]);
     });
 
+    it('leaves a lease that was given back where it is, though it is renewed at that moment', async () => {
+      const key = { id: 'renewed', owner: 1 };
+      const { lease } = await store.acquire(key, 5_000);
+      await Promise.all([store.write(lease, change(0, [1])), store.renew([lease], 5_000)]);
+      assert.deepEqual(await store.renew([lease], 5_000), [lease]);
+      await store.release((await store.acquire(key, 5_000)).lease);
+    });
+
     it('forgets the least recently used beyond its bounds, never what is held', async () => {
       for (const id of ['a', 'b', 'c'])
         await store.write((await store.acquire({ id, owner: 9 }, 5_000)).lease, change(0, [1]));
