@@ -23,12 +23,12 @@ COPY docs docs
 COPY bench bench
 COPY test test
 COPY src src
-# the SDK for --otlp-endpoint becomes a dependency of this image; everything is what the lock file says
+# the SDK for --otlp-endpoint and the clients for --session-store become dependencies of this image; everything is what the lock file says
 # hadolint ignore=DL3016,SC2046,SC2086
 RUN npm run build \
-  && traces=$(node -p "Object.entries(require('./package.json').peerDependencies).map((p) => p.join('@')).join(' ')") \
+  && optional=$(node -p "Object.entries(require('./package.json').peerDependencies).map((p) => p.join('@')).join(' ')") \
   && npm pkg delete peerDependencies peerDependenciesMeta \
-  && npm install --save-prod --no-audit --no-fund $traces \
+  && npm install --save-prod --no-audit --no-fund $optional \
   && npm prune --omit=dev --no-audit --no-fund \
   && mkdir native/cpu/build \
   && node -e "import('/src/dist/src/device/cpu/build.js').then((m) => m.buildNativeLibrary(console.log, '/src/native/cpu/build'))" \

@@ -42,10 +42,14 @@ say 'Envoy: its own validation'
 "$work/venv/bin/envoy" --mode validate -c deploy/envoy/envoy.yaml --log-level error
 
 say 'Kubernetes: kustomize, the schemas of Kubernetes 1.37 (strict) and of the Prometheus operator'
-if command -v kustomize >/dev/null; then kustomize build deploy/kubernetes > "$work/all.yaml"
-elif have kubectl; then kubectl kustomize deploy/kubernetes > "$work/all.yaml"; fi
+build() {
+  if command -v kustomize >/dev/null; then kustomize build "$1"
+  elif have kubectl; then kubectl kustomize "$1"; fi
+}
+build deploy/kubernetes > "$work/all.yaml"
+build deploy/kubernetes-shared > "$work/shared.yaml"
 if [ -s "$work/all.yaml" ]; then
-  "$work/venv/bin/kubernetes-validate" --strict --no-warn "$work/all.yaml"
+  "$work/venv/bin/kubernetes-validate" --strict --no-warn "$work/all.yaml" "$work/shared.yaml"
   cat > "$work/operator.mjs" <<'JS'
 import { readFileSync } from 'node:fs';
 import { PrometheusRule } from '@kubernetes-models/prometheus-operator/monitoring.coreos.com/v1/PrometheusRule';

@@ -9,6 +9,7 @@ const base = ['src/base', 'src/types', 'src/config', 'src/errors'];
 const parts = [
   'src/cache',
   'src/journal',
+  'src/store',
   'src/model',
   'src/device',
   'src/weights',
@@ -47,8 +48,9 @@ const rule = {
   // the disk thread's program is another one where the disk is to fail
   'src/tiers': { may: [...base, 'src/cache', 'src/device'], faces: ['index', 'disk-io', 'disk-thread'] },
   'src/journal': { may: base, faces: ['journal'] },
+  'src/store': { may: base },
   'src/engine': {
-    may: [...base, 'src/cache', 'src/tiers', 'src/journal', 'src/device', grammar],
+    may: [...base, 'src/cache', 'src/tiers', 'src/journal', 'src/store', 'src/device', grammar],
     faces: ['client', 'core', 'draft', 'request', 'batch', 'prompt'],
   },
   // only here a device is chosen; everything else knows the interface alone
@@ -57,7 +59,7 @@ const rule = {
   'src/structured': { may: ['src/errors', grammar] },
   'src/index': { may: [...base, ...parts, ...devices, grammar, 'src/structured', 'src/devices', 'src/engine'] },
   'src/bench': { may: [...base, ...parts, ...devices, 'src/tiers', 'src/engine'], faces: 'all' },
-  'src/server': { may: ['src/index', 'src/base'], faces: ['index'] },
+  'src/server': { may: ['src/index', 'src/base', 'src/store'], faces: ['index'] },
   // types alone, which the page shares
   'src/server/live/wire': { may: ['src/types'], part: true },
   'src/dashboard': { may: ['src/server/live/wire'], faces: [] },

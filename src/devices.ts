@@ -46,7 +46,7 @@ export async function chooseDevice(
 
 /** One thing that was looked for. */
 export interface Finding {
-  device: 'cpu' | 'cuda';
+  device: 'cpu' | 'cuda' | 'store';
   what: string;
   ok: boolean;
   detail: string;

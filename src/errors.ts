@@ -13,13 +13,16 @@ export class LongmindError extends Error {
     message: string,
     /** The request field or option at fault, where there is one. */
     readonly param: string | null = null,
+    /** When to try again, in milliseconds, where that is known. */
+    readonly retryAfterMs: number | null = null,
   ) {
     super(message);
   }
 
   /** Plain data, so that the error can cross a worker boundary. */
   toJSON(): SerializedError {
-    return { code: this.code, status: this.status, message: this.message, param: this.param };
+    const { code, status, message, param, retryAfterMs } = this;
+    return { code, status, message, param, retryAfterMs };
   }
 }
 
@@ -28,11 +31,12 @@ export interface SerializedError {
   status: number;
   message: string;
   param: string | null;
+  retryAfterMs?: number | null;
 }
 
 /** Rebuilds an error that crossed a worker boundary. */
 export function reviveError(e: SerializedError): LongmindError {
-  return new LongmindError(e.code, e.status, e.message, e.param);
+  return new LongmindError(e.code, e.status, e.message, e.param, e.retryAfterMs);
 }
 
 /** A broken promise of our own code; never the caller's fault. */
@@ -96,7 +100,56 @@ export const errors = {
   // sessions
   sessionBusy: (id: string) =>
     err('session_busy', 409, `session '${id}' has a request in flight; wait for it or abort it`, 'session_id'),
+  /** Of several servers with one session store. */
+  sessionElsewhere: (id: string, leftMs: number) =>
+    new LongmindError(
+      'session_busy',
+      409,
+      `session '${id}' has a request in flight on a server that holds it for ${Math.ceil(leftMs)} ms at least`,
+      'session_id',
+      leftMs,
+    ),
+  leaseLost: (id: string) =>
+    new LongmindError(
+      'session_lease_lost',
+      409,
+      `session '${id}' was taken over by another server, which this one had not answered for too long: this turn is not kept`,
+      'session_id',
+      1000,
+    ),
+  storeUnavailable: (place: string) =>
+    new LongmindError(
+      'session_store_unavailable',
+      503,
+      `the session store (${place}) does not answer, and without it a kept conversation cannot go on`,
+      null,
+      1000,
+    ),
+  /** It did not answer whether it took a turn. */
+  turnUncertain: (place: string, id: string) =>
+    new LongmindError(
+      'session_store_unavailable',
+      503,
+      `the session store (${place}) did not say whether it keeps this turn of session '${id}': ` +
+        'look at the session, or send its whole history again',
+      null,
+      1000,
+    ),
+  storePackageMissing: (name: string) =>
+    err(
+      'store_package_missing',
+      400,
+      `--session-store with this address needs a package that is not installed: npm install ${name}`,
+      'sessionStore',
+    ),
   sessionUnknown: (id: string) => err('session_not_found', 404, `there is no session '${id}'`, 'session_id'),
+  sessionAdapter: (id: string, has: string | null, asked: string | null) =>
+    err(
+      'session_adapter',
+      409,
+      `session '${id}' is of ${nameOfAdapter(has)}, and the request asks for ${nameOfAdapter(asked)}: a session keeps its adapter`,
+      'model',
+    ),
   checkpointUnknown: (name: string) =>
     err('checkpoint_not_found', 404, `nothing is kept under the name '${name}'`, 'after'),
   tooManySessions: (limit: number) =>
@@ -122,6 +175,17 @@ export const errors = {
       'unsupported_tensor_type',
       400,
       `tensor '${tensor}' has type ${type}, which is not supported (supported: ${supported.join(', ')})`,
+    ),
+  badAdapter: (name: string, detail: string) =>
+    err('bad_adapter', 400, `LoRA adapter '${name}' cannot be used: ${detail}`, 'lora'),
+  noAdapters: (device: string) =>
+    err('adapters_unsupported', 400, `the device '${device}' does not compute LoRA adapters: use --device cpu`, 'lora'),
+  unknownAdapter: (name: string, loaded: readonly string[]) =>
+    err(
+      'adapter_not_found',
+      404,
+      `there is no LoRA adapter '${name}' here (${loaded.length > 0 ? `there are ${loaded.map((n) => `'${n}'`).join(', ')}` : 'none is loaded: --lora NAME=REF'})`,
+      'adapter',
     ),
   modelUnavailable: (ref: string, tried: string[]) =>
     err(
@@ -225,6 +289,8 @@ export const errors = {
   // files and command line
   io: (what: string, detail: string) => err('io_error', 500, `${what}: ${detail}`),
 };
+
+const nameOfAdapter = (name: string | null): string => (name === null ? 'the model alone' : `the adapter '${name}'`);
 
 function describe(value: unknown): string {
   return typeof value === 'string' ? `'${value}'` : String(value);

@@ -37,6 +37,7 @@ import {
   type ResolvedModel,
 } from './hub/index.js';
 import { llama } from './model/llama.js';
+import { openStore, storeAddress } from './store/index.js';
 import {
   createTokenizerClient,
   metadataString,
@@ -45,6 +46,7 @@ import {
   vocabularyDifference,
 } from './tokenizer/index.js';
 import type {
+  Adapter,
   ChatMessage,
   ChatRequest,
   CompletionRequest,
@@ -53,7 +55,15 @@ import type {
   ExpertFlags,
   MemorySplit,
 } from './types.js';
-import { fingerprintOf, type ModelConfig, type ModelFiles, openModel, weightsKeyOf } from './weights/index.js';
+import {
+  adapterKeyOf,
+  fingerprintOf,
+  type ModelConfig,
+  type ModelFiles,
+  openAdapter,
+  openModel,
+  weightsKeyOf,
+} from './weights/index.js';
 
 export * from './config.js';
 export { examineDevices, type Finding } from './devices.js';
@@ -67,6 +77,7 @@ export {
   quantize,
   type WriteOptions,
 } from './quantize/index.js';
+export { examineStore, storeAddress } from './store/index.js';
 export * from './structured.js';
 export * from './types.js';
 
@@ -114,8 +125,12 @@ export async function createEngine(options: CreateOptions = {}): Promise<Engine>
   const beforeFetch = chosen === 'cpu' && config.nativeLibrary === '' ? checkNativeLibrary : undefined;
   const { path, alias } = await findOrFetch(model, { ...pick(rest, hubOptions), ...watch }, beforeFetch);
   const files = openModel(path, config);
-  const program = programOf(files.config);
+  const adapters = await openAdapters(config, files, { ...pick(rest, hubOptions), ...watch });
+  const program = programOf(files.config, adapters);
   const draft = await openDraftModel(config, files, { ...pick(rest, hubOptions), ...watch });
+  const fingerprint = config.sessionStore && fingerprintOf(files);
+  const address = storeAddress(config.sessionStore);
+  const store = address === null ? null : await openStore(address, fingerprint);
   const tokenizer = createTokenizerClient(files.metadata, {
     modelVocab: files.config.dims.vocab,
     reasoningFormat: config.reasoningFormat,
@@ -125,11 +140,13 @@ export async function createEngine(options: CreateOptions = {}): Promise<Engine>
     weights: files.source,
     draft: draft && { program: draft.program, weights: draft.files.source },
     config,
-    fingerprint: config.sessionStore && fingerprintOf(files),
+    fingerprint,
+    shared: store !== null,
+    adapterKeys: config.cacheDisk ? adapters.map(adapterKeyOf) : [],
     modelKey: config.cacheDisk ? weightsKeyOf(files, config.weights) : '',
     nvrtc,
   };
-  const { client, info } = await EngineClient.start(data, tokenizer, watch.onProgress);
+  const { client, info } = await EngineClient.start(data, tokenizer, watch.onProgress, store);
   const { sessionLen, device, memory, tiers, stepBudget, embeddings } = info;
   const loadMs = performance.now() - started;
   const text = await tokenizer;
@@ -142,6 +159,7 @@ export async function createEngine(options: CreateOptions = {}): Promise<Engine>
     memory,
     tiers,
     draftModel: draft && info.draft && { ...draft.about, memory: info.draft },
+    adapters: adapters.map(aboutAdapter),
     stepBudget,
     embeddings,
     toolCalls,
@@ -246,6 +264,8 @@ export interface ModelInspection {
   memory: MemorySplit;
   /** The draft model that the options name, and its memory, which is not there for the model. */
   draftModel: EngineInfo['draftModel'];
+  /** LoRA adapters that the options name; their bytes are among those of the weights. */
+  adapters?: EngineInfo['adapters'];
 }
 
 /** Dimensions, quantisation and memory need of a model under the given options; its weights are not loaded. */
@@ -263,7 +283,8 @@ export async function inspectModel(ref?: string, options: EngineOptions & Watch 
   const { device, nvrtc } = await chooseDevice(config, `${rest.cacheDir ?? ''}`, hub);
   const draft = await openDraftModel(config, files, { ...pick(rest, hubOptions), ...watch });
   const beside = draft && { program: draft.program, weights: draft.files.source };
-  const { plan, draftPlan } = planFor(files, { ...config, device }, nvrtc, beside, watch.onNote);
+  const adapters = await openAdapters(config, files, { ...pick(rest, hubOptions), ...watch });
+  const { plan, draftPlan } = planFor(files, adapters, { ...config, device }, nvrtc, beside, watch.onNote);
   return {
     name: modelName,
     path,
@@ -277,17 +298,19 @@ export async function inspectModel(ref?: string, options: EngineOptions & Watch 
     sessionLen: plan.sessionLen,
     memory: plan.memory,
     draftModel: draft && draftPlan && { ...draft.about, memory: draftPlan.memory },
+    adapters: adapters.map(aboutAdapter),
   };
 }
 
 function planFor(
   files: ModelFiles,
+  adapters: readonly Adapter[],
   config: EngineConfig,
   nvrtc: string,
   draft: DraftSource | null,
   onProblem?: Watch['onNote'],
 ) {
-  const program = programOf(files.config);
+  const program = programOf(files.config, adapters);
   const device = openDevice(config, nvrtc);
   try {
     const bytes = device.weightBytes(program, files.source);
@@ -318,9 +341,22 @@ function openDevice(config: EngineConfig, nvrtc: string): Device {
 
 // ---------------------------------------------------------------- model files
 
-function programOf({ dims, rmsEps, rope, tiedOutput, flags }: ModelConfig): Program {
-  return llama({ ...dims, rmsEps, rope, tiedOutput, flags });
+function programOf({ dims, rmsEps, rope, tiedOutput, flags }: ModelConfig, adapters: readonly Adapter[] = []): Program {
+  const program = llama({ ...dims, rmsEps, rope, tiedOutput, flags });
+  return adapters.length > 0 ? { ...program, adapters } : program;
 }
+
+/** The adapters that the options ask for, fetched if they are not here; what they hold is read when the device loads. */
+async function openAdapters({ lora }: EngineConfig, model: ModelFiles, options: Partial<HubConfig> & Watch) {
+  const adapters: Adapter[] = [];
+  for (const { name, ref } of lora) {
+    const { path } = await findOrFetch(ref, options);
+    adapters.push(openAdapter(path, name, model.config));
+  }
+  return adapters;
+}
+
+const aboutAdapter = ({ name, path, rank, bytes }: Adapter) => ({ name, path, rank, bytes });
 
 /** The draft model, if the options ask for one; it must have the model's vocabulary. */
 async function openDraftModel(config: EngineConfig, model: ModelFiles, options: Partial<HubConfig> & Watch) {

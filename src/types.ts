@@ -30,6 +30,30 @@ export interface TensorSource {
   tensors: ReadonlyMap<string, TensorInfo>;
 }
 
+/** What a low-rank adapter (LoRA, Hu et al. 2021) adds to one matrix: W·x becomes W·x + scale·B·(A·x). */
+export interface AdapterPart {
+  /** The matrix's name in the program. */
+  weight: string;
+  rank: number;
+  scale: number;
+  /** (inFeatures, rank) in GGUF order. */
+  a: TensorInfo;
+  /** (rank, its rows); row `rows[i]` (null: i) makes output i. */
+  b: TensorInfo;
+  rows: Int32Array | null;
+}
+
+export interface Adapter {
+  /** By which requests ask for it. */
+  name: string;
+  path: string;
+  /** The highest of its parts. */
+  rank: number;
+  /** Bytes of A and B in its file. */
+  bytes: number;
+  parts: AdapterPart[];
+}
+
 // ---------------------------------------------------------------- models
 
 export interface RopeConfig {
@@ -209,6 +233,8 @@ export interface RequestOptions extends Partial<SamplingParams>, Partial<Generat
   tools?: unknown[];
   /** More values for the chat template, such as `{ enable_thinking: false }`; at most 64 names and 64 Ki characters. */
   chatTemplateKwargs?: Record<string, unknown>;
+  /** Name of a LoRA adapter (option `lora`); null: the model alone. Left out: the session's own, of others the model alone. */
+  adapter?: string | null;
   /** Higher goes first; default 0. Among requests of an owner a level is worth 10 s of waiting, between owners 2,048 tokens. */
   priority?: number;
   /** Sessions and, if prefixes are not shared, KV belong to their owner; default 0. */
@@ -263,6 +289,7 @@ export interface EmbeddingRequest {
   /** Text (special-token spellings are plain text) or token ids. */
   prompt: string | ArrayLike<number>;
   pooling?: Pooling;
+  adapter?: string | null;
   priority?: number;
   owner?: number;
   signal?: AbortSignal;
@@ -335,6 +362,8 @@ export interface GenerationResult {
   kv: KvSources;
   timings: Timings;
   logprobs: TokenLogprob[] | null;
+  /** False: the session store did not answer, so that the session has nothing of this turn. Default: true. */
+  kept?: boolean;
 }
 
 /** A running request: iterate over it for tokens, or listen for them, or await `result()`. */
@@ -342,6 +371,8 @@ export interface Generation extends AsyncIterable<TokenEvent> {
   readonly id: string;
   /** Of the prompt; known from the first token on. */
   readonly prompt: Pick<Usage, 'promptTokens' | 'cachedTokens'> | null;
+  /** False, known from the first token on: the session store does not answer, and the turn will not be kept. Default: true. */
+  readonly kept?: boolean;
   /**
    * Instead of iterating, and cheaper where there are many streams: called for each token at once, first for those that
    * came already. How it ends is what `result()` says, after the last token.
@@ -373,6 +404,8 @@ export interface SessionInfo {
   lastUsed: number;
   /** null: it began by itself, or was restored from the session store, which does not keep this. */
   forkedFrom: ForkOrigin | null;
+  /** Name of the LoRA adapter that it speaks with; null: none. */
+  adapter?: string | null;
 }
 
 // ---------------------------------------------------------------- what an engine says of itself
@@ -421,6 +454,8 @@ export interface EngineInfo {
   tiers: TierInfo | null;
   /** The small model that guesses for this one; null: none does. */
   draftModel?: { modelName: string; modelPath: string; parameters: number; memory: MemorySplit } | null;
+  /** LoRA adapters that requests may ask for; their bytes are among those of the weights. Default: none. */
+  adapters?: { name: string; path: string; rank: number; bytes: number }[];
   /** Tokens one step may hold, as measured or set. */
   stepBudget: number;
   /** The device gives hidden states: `embed` works. Default: no. */
@@ -525,7 +560,18 @@ export interface EngineStats {
   sessionStates: { active: number; cached: number; evicted: number };
   /** Of the sessions kept on disk: why they are no longer written, or null. */
   sessionStoreFailure: string | null;
+  /** Only with a store that several servers share. */
+  store?: StoreStats;
   cache: CacheStats;
+}
+
+/** A session store that several servers share. */
+export interface StoreStats {
+  /** Answers by duration; `counts` has one entry more than `boundsMs` has upper edges. */
+  times: { boundsMs: readonly number[]; counts: readonly number[]; sumMs: number };
+  /** What was asked → how often no answer came. */
+  errors: Record<string, number>;
+  leasesLost: number;
 }
 
 /** One moment of the engine, for whoever wants to see it. Every value comes from the manager and the batch. */

@@ -66,6 +66,8 @@ export interface Library {
   resolveModel(ref: string | undefined, options: Partial<HubConfig> & Watch): Promise<ModelFile>;
   listModels(options: Partial<HubConfig>): Promise<ModelFile[]>;
   examineDevices(options: Partial<HubConfig> & { cacheDir: string }): Finding[];
+  storeAddress(store: string): string | null;
+  examineStore(address: string): Promise<Pick<Finding, 'ok' | 'detail'>>;
   removeModel(ref: string, options: Partial<HubConfig>): Promise<ModelFile>;
   quantize(input: string, output: string, options: QuantizeOptions): Promise<Quantized>;
   convert(folder: string, output: string, options: WriteOptions): Promise<Quantized>;

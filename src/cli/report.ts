@@ -45,6 +45,12 @@ function draftLines({ draftModel }: Pick<EngineInfo, 'draftModel'>): string {
   return `\ndraft model ${modelName}: ${parameterCount(parameters)} parameters; ${rest}, ${room}`;
 }
 
+function adapterLines({ adapters = [] }: Pick<EngineInfo, 'adapters'>): string {
+  return adapters
+    .map((a) => `\nadapter ${a.name}: rank ${a.rank}, ${formatBytes(a.bytes)} of the weights, ${a.path}`)
+    .join('');
+}
+
 export function engineLines(info: EngineInfo, verbose: boolean): string {
   const { dims: d, device } = info;
   return `${table([
@@ -58,7 +64,7 @@ export function engineLines(info: EngineInfo, verbose: boolean): string {
       `${device.name} (${device.isa}), ${device.threads} ${device.isa.startsWith('sm_') ? 'multiprocessors' : 'threads'}`,
     ],
     ['length', `sessions of up to ${info.sessionLen} tokens`],
-  ])}\n${memoryLines(info.memory, verbose)}${tierLines(info)}${draftLines(info)}`;
+  ])}\n${memoryLines(info.memory, verbose)}${tierLines(info)}${draftLines(info)}${adapterLines(info)}`;
 }
 
 function expertsLine({ count, used, width, sharedWidth, denseLayers }: ExpertFlags): string {
@@ -85,6 +91,6 @@ export function inspectionLines(m: ModelInspection, verbose: boolean): string {
       ['KV', `${formatBytes(m.kvBytesPerToken)} a token`],
     ]),
     table([['tensors', 'type', 'count', 'parameters', 'in the file'], ...types]),
-    memoryLines(m.memory, verbose) + draftLines(m),
+    memoryLines(m.memory, verbose) + draftLines(m) + adapterLines(m),
   ].join('\n\n');
 }

@@ -25,6 +25,7 @@ import { Restores } from './restores.js';
 import { Roster } from './roster.js';
 import { StepRunner } from './runner.js';
 import { Sessions, type SessionsOptions } from './sessions.js';
+import { changeOf } from './shared/kept.js';
 import type { Drafter } from './speculation/drafter.js';
 import { Speculator } from './speculation/speculator.js';
 import type { Budget } from './step-budget.js';
@@ -131,7 +132,7 @@ export class PersistentBatch {
     if (this.waiting >= this.options.maxQueue) throw errors.queueFull(this.options.maxQueue);
     if (request.embed && !this.#device.hidden) throw errors.noEmbeddings(this.#device.info.name);
     const matcher = openMatcher(request, grammar, this.options.admission);
-    const live = admit(request, this.cache, this.sessions, this.options, this.#now());
+    const live = admit(request, this.cache, this.sessions, this.options.admission, this.#now());
     live.matcher = matcher;
     const { stop } = request.limits;
     if (stop.length > 0) live.stops = new StopDetector(stop, this.options.admission.tokenBytes);
@@ -294,9 +295,14 @@ export class PersistentBatch {
     else this.counters.finished++;
     this.#takeOut(r);
     // what is kept under a name is a whole turn
+    const result = r.finished(reason, stopString);
     if (r.turn && r.request.keepAs && reason === 'abort') undoTurn(r.turn, this.cache, this.sessions);
-    else if (r.turn) this.#endTurn(r, r.turn, reason);
-    this.events.finished(r.finished(reason, stopString));
+    else if (r.turn) {
+      this.#endTurn(r, r.turn, reason);
+      if (r.request.shared && this.cache.exists(r.sequence))
+        result.change = changeOf(r.turn, this.sessions, this.cache);
+    }
+    this.events.finished(result);
   }
 
   /** Its session is as it was before. */

@@ -4,6 +4,7 @@ import type { Grammar } from 'longmind-grammar';
 import { promisesFolder, withdrawPromise } from '../base/memory-promises.js';
 import { WorkerClient } from '../base/worker.js';
 import { errors, LongmindError, reviveError } from '../errors.js';
+import type { MeasuredStore } from '../store/index.js';
 import type {
   ChatMessage,
   ChatRequest,
@@ -11,6 +12,7 @@ import type {
   CompletionRequest,
   EmbeddingRequest,
   EmbeddingResult,
+  Engine,
   EngineSnapshot,
   EngineStats,
   Generation,
@@ -23,7 +25,10 @@ import { RunningGeneration } from './generation.js';
 import { Outgoing } from './outgoing.js';
 import { type Encoded, encodeChat, encodePrompt, type TextSide } from './prompt.js';
 import type { Calls, CoreInfo, FromWorker, Ready, ToWorker, WorkerData, WorkerStart } from './protocol.js';
+import type { FinishedRequest } from './request.js';
 import { readOptions } from './request-options.js';
+import { KeptSessions } from './shared/kept-sessions.js';
+import { SharedSessions, type Unsent } from './shared/shared-sessions.js';
 
 type OnProgress = (what: string, done: number, total: number) => void;
 type Thread = WorkerClient<Calls, Ready, ToWorker, FromWorker>;
@@ -50,20 +55,56 @@ export class EngineClient {
   #dead: LongmindError | null = null;
   #text!: TextSide;
 
+  readonly sessions: Engine['sessions'];
+  readonly checkpoints: Engine['checkpoints'];
+  readonly #shared: SharedSessions | null = null;
+
   private constructor(
     private readonly data: WorkerData,
     onProgress?: OnProgress,
+    store: MeasuredStore | null = null,
   ) {
     this.#thread = this.#open(onProgress);
+    this.sessions = this.#ownSessions;
+    this.checkpoints = this.#ownCheckpoints;
+    if (store) {
+      const leaseMs = 1000 * data.config.sessionLease;
+      this.#shared = this.#openShared(store, leaseMs);
+      const { list, get, delete: forget } = this.#ownSessions;
+      const copies = {
+        list,
+        get: (id: string, owner: number) => get(id, owner).catch(() => null),
+        // one that is in use is forgotten when it is next asked for
+        forget: (id: string, owner: number) => forget(id, owner).catch(() => {}),
+      };
+      const kept = new KeptSessions(store, leaseMs, copies);
+      this.sessions = kept.sessions;
+      this.checkpoints = kept.checkpoints;
+    }
   }
 
-  /** `opening`: the tokenizer, which starts while the weights load. Closed with the engine, also if that fails to start. */
+  #openShared(store: MeasuredStore, leaseMs: number): SharedSessions {
+    const { maxSessions, maxSessionTokens, sessionTtl } = this.data.config;
+    return new SharedSessions(store, {
+      leaseMs,
+      // token ids of four bytes, and as much for what is said of them
+      bounds: { sessions: maxSessions, bytes: 8 * maxSessionTokens, idleMs: 1000 * sessionTtl },
+      onLost: (id, error) => {
+        this.#fail(id, error, false);
+        this.#abort(id);
+      },
+      onProblem: (problem) => this.#tell(problem),
+    });
+  }
+
+  /** `opening`: the tokenizer, which starts while the weights load. It and `store` are closed with the engine, also if that fails to start. */
   static async start(
     data: WorkerData,
     opening: TextSide | Promise<TextSide>,
     onProgress?: OnProgress,
+    store: MeasuredStore | null = null,
   ): Promise<{ client: EngineClient; info: CoreInfo }> {
-    const client = new EngineClient(data, onProgress);
+    const client = new EngineClient(data, onProgress, store);
     const thread = client.#thread;
     try {
       client.#text = await opening;
@@ -75,7 +116,7 @@ export class EngineClient {
       return { client, info };
     } catch (e) {
       const closed = Promise.resolve(opening).then((text) => text.close());
-      await Promise.all([thread.terminate(), closed.catch(() => {})]);
+      await Promise.all([thread.terminate(), closed.catch(() => {}), client.#shared?.close()]);
       client.#withdraw();
       throw e;
     }
@@ -112,6 +153,8 @@ export class EngineClient {
     const read = readOptions(options);
     if (read instanceof LongmindError) return this.#refused(read);
     const { sampling, limits } = read;
+    const adapter = this.#adapterOf(options);
+    if (adapter instanceof LongmindError) return this.#refused(adapter);
     const id = this.#nextId++;
     if (this.#dead || this.#closing) return this.#refused(this.#dead ?? errors.engineClosed());
     const { signal } = options;
@@ -140,7 +183,7 @@ export class EngineClient {
         // one that knows of no thinking covers the whole answer
         const splits = reasoning !== undefined && (grammar === undefined || Boolean(grammar.thinking));
         if (splits) generation.split(this.#text.reasoning!, reasoning, this.#text.tokenBytes);
-        this.#outgoing.send({
+        const request: Unsent = {
           id,
           tokens,
           sampling: { ...sampling, seed: sampling.seed ?? randomInt(2 ** 47) },
@@ -151,17 +194,44 @@ export class EngineClient {
           continuation,
           priority: options.priority ?? 0,
           owner: options.owner ?? 0,
-          grammar: this.#outgoing.grammar(grammar),
+          adapter,
           grammarStart: splits && reasoning !== 'after' ? reasoning : 'document',
           forkOf,
           after: options.after ?? null,
           keepAs: options.keepAs ? { ...options.keepAs, note: noteOf(options.keepAs, continuation ?? tokens) } : null,
           embed,
-        });
+        };
+        this.#send(request, grammar);
       },
       (e) => this.#fail(id, e),
     );
     return generation;
+  }
+
+  /** A session that several servers share is fetched first. */
+  #send(request: Unsent, grammar: Grammar | undefined): void {
+    // the worker keeps few: it is named when it is sent
+    const send = (r: Unsent) => this.#outgoing.send({ ...r, grammar: this.#outgoing.grammar(grammar) });
+    const shared = this.#shared;
+    if (!shared || (request.sessionId === null && !request.after)) {
+      send(request);
+      return;
+    }
+    shared.prepare(request).then(
+      (prepared) => {
+        if (this.#generations.has(request.id)) send(prepared);
+        else void shared.release(request.id);
+      },
+      (e) => this.#fail(request.id, e),
+    );
+  }
+
+  /** Its index, -1: none is wanted, null: nothing is said of one. */
+  #adapterOf({ adapter }: RequestOptions): number | null | LongmindError {
+    if (adapter == null) return adapter === null ? -1 : null;
+    const names = (this.data.program.adapters ?? []).map((a) => a.name);
+    const i = names.indexOf(adapter);
+    return i >= 0 ? i : errors.unknownAdapter(adapter, names);
   }
 
   /** A request that ended before it began. */
@@ -175,7 +245,7 @@ export class EngineClient {
     return generation;
   }
 
-  readonly sessions = {
+  readonly #ownSessions = {
     list: (owner = 0): Promise<SessionInfo[]> => this.#call('listSessions', { owner }),
     get: (id: string, owner = 0): Promise<SessionInfo> => this.#call('getSession', { id, owner }),
     tokens: (id: string, owner = 0): Promise<Int32Array> => this.#call('sessionTokens', { id, owner }),
@@ -188,7 +258,7 @@ export class EngineClient {
     },
   };
 
-  readonly checkpoints = {
+  readonly #ownCheckpoints = {
     get: (name: string, owner = 0): Promise<Checkpoint> => this.#call('checkpoint', { name, owner }),
     path: (name: string, owner = 0): Promise<{ turns: Checkpoint[]; tokens: Int32Array }> =>
       this.#call('checkpointPath', { name, owner }),
@@ -201,8 +271,10 @@ export class EngineClient {
     this.#onProblem.push(listener);
   }
 
-  stats(): Promise<EngineStats> {
-    return this.#call('stats', null);
+  async stats(): Promise<EngineStats> {
+    const stats = await this.#call('stats', null);
+    const store = this.#shared?.store;
+    return store ? { ...stats, sessionStoreFailure: store.failure, store: store.stats() } : stats;
   }
 
   snapshot(): Promise<EngineSnapshot> {
@@ -229,6 +301,7 @@ export class EngineClient {
       this.#thread.post({ type: 'close' });
       await this.#thread.ended;
     }
+    await this.#shared?.close();
     await this.#text.close();
   }
 
@@ -261,26 +334,51 @@ export class EngineClient {
       queueMs: 0,
     });
     this.#generations.delete(id);
+    void this.#shared?.release(id);
   }
 
-  #fail(id: number, e: unknown): void {
+  /** `ended`: the engine's thread is through with it. */
+  #fail(id: number, e: unknown, ended = true): void {
     const error = e instanceof LongmindError ? e : errors.engineFailed(e instanceof Error ? e.message : String(e));
     this.#generations.get(id)?.fail(error);
     this.#generations.delete(id);
+    if (!ended) return;
     this.#outgoing.sent.delete(id);
+    void this.#shared?.release(id);
   }
 
   #receive({ begun, tokens, logprobs, finished, failed }: Extract<FromWorker, { type: 'step' }>): void {
-    for (const b of begun) this.#generations.get(b.id)?.begun(b);
+    for (const b of begun) this.#generations.get(b.id)?.begun(b, !this.#shared?.unkept(b.id));
     for (let i = 0; i < tokens.length; i += 2) {
       this.#generations.get(tokens[i]!)?.token(tokens[i + 1]!, logprobs?.[i / 2] ?? null);
     }
     for (const f of finished) {
-      this.#generations.get(f.id)?.finish(f);
-      this.#generations.delete(f.id);
       this.#outgoing.sent.delete(f.id);
+      if (this.#shared?.holds(f.id)) void this.#commit(this.#shared, f);
+      else this.#finish(f);
     }
-    for (const f of failed) this.#fail(f.id, reviveError(f.error));
+    for (const f of failed) void this.#failed(f.id, reviveError(f.error));
+  }
+
+  /** What the store has not taken has not ended. */
+  async #commit(shared: SharedSessions, f: FinishedRequest): Promise<void> {
+    try {
+      await shared.commit(f.id, f.change ?? null);
+      this.#finish(f);
+    } catch (e) {
+      this.#fail(f.id, e);
+    }
+  }
+
+  /** Who is told may ask again at once, of any server. */
+  async #failed(id: number, error: LongmindError): Promise<void> {
+    if (this.#shared?.holds(id)) await this.#shared.release(id);
+    this.#fail(id, error);
+  }
+
+  #finish(f: FinishedRequest): void {
+    this.#generations.get(f.id)?.finish(f);
+    this.#generations.delete(f.id);
   }
 
   #call<N extends keyof Calls>(name: N, args: Calls[N]['args']): Promise<Calls[N]['result']> {
@@ -341,7 +439,8 @@ export class EngineClient {
       this.#die(failed);
       return;
     }
-    const kept = this.data.config.sessionStore ? 'sessions come back from the session store' : 'sessions are lost';
+    const kept =
+      this.data.config.sessionStore !== '' ? 'sessions come back from the session store' : 'sessions are lost';
     this.#tell(`the engine's thread is started anew (${detail}); the requests in flight fail, ${kept}`);
     this.#failAll(errors.engineFailed(detail));
     this.#restart();

@@ -24,6 +24,7 @@ interface GenerationControl {
 export class RunningGeneration implements Generation {
   readonly id: string;
   prompt: Omit<Begun, 'id'> | null = null;
+  kept = true;
   /** What `embed` asked for, at the end. */
   embedding: Float32Array | null = null;
   readonly #scanner: StopScanner;
@@ -106,7 +107,9 @@ export class RunningGeneration implements Generation {
 
   // ---- told by the engine client
 
-  begun({ promptTokens, cachedTokens }: Begun): void {
+  /** `kept`: what is to be kept will be, if the store takes it. */
+  begun({ promptTokens, cachedTokens }: Begun, kept = true): void {
+    this.kept = kept;
     this.prompt = { promptTokens, cachedTokens };
   }
 
@@ -192,6 +195,7 @@ export class RunningGeneration implements Generation {
         total: performance.now() - this.#started,
       },
       logprobs: this.#logprobs.length > 0 ? this.#logprobs : null,
+      ...(this.kept ? {} : { kept: false }),
     });
     this.#awake();
   }

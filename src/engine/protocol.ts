@@ -32,8 +32,12 @@ export interface WorkerData {
   config: EngineConfig;
   /** Of model and tokenizer: kept sessions of another are of no use. */
   fingerprint: string;
+  /** The session store is one that several servers share: the main thread speaks with it. */
+  shared?: boolean;
   /** Of the model file with its weights: KV of another is of no use. */
   modelKey: string;
+  /** Of the program's adapters, what they are: hashes, where KV outlives the process. */
+  adapterKeys?: readonly string[];
   /** Folder of NVRTC that was fetched (CUDA). */
   nvrtc?: string;
   /** What serves the disk cache, where it is to fail. */

@@ -5,6 +5,7 @@ import type { CacheManager, SequenceId } from '../cache/types.js';
 import type { FinishReason, GenerationLimits, KeepAs, Pooling, SamplingParams } from '../types.js';
 import { PooledStates } from './pooled-states.js';
 import { rankOf, type Schedulable } from './scheduler.js';
+import type { Shared, TurnChange } from './shared/kept.js';
 import type { StopDetector } from './stop-detector.js';
 import type { Turn } from './turn.js';
 
@@ -24,6 +25,8 @@ export interface EngineRequest {
   continuation: Int32Array | null;
   priority: number;
   owner: number;
+  /** Index of its adapter, -1: none; null, left out: that of its session, else none. */
+  adapter?: number | null;
   /** Number of the grammar that limits what may be drawn; the grammar itself was sent before, once. */
   grammar: number | null;
   /** Where the grammar begins; default: in its document. */
@@ -34,6 +37,8 @@ export interface EngineRequest {
   after?: string | null;
   /** Not null: what the turn leaves is kept under this name. */
   keepAs?: (KeepAs & { note: string }) | null;
+  /** With a session store that several servers share: what it has of the session. */
+  shared?: Shared | null;
   /** Not null: nothing is generated, the hidden states of the prompt are wanted. */
   embed?: Pooling | null;
 }
@@ -54,6 +59,8 @@ export interface FinishedRequest {
   recomputedTokens: number;
   /** Milliseconds from arrival in the engine to admission. */
   queueMs: number;
+  /** Of a request that has `shared`: what the store must take before it is told that the turn has ended. */
+  change?: TurnChange;
 }
 
 /** Distinct tokens of a sequence and how often each was generated, kept up to date token by token, for the penalties. */
@@ -108,6 +115,8 @@ function grown(a: Int32Array<ArrayBuffer>): Int32Array<ArrayBuffer> {
 
 export class LiveRequest implements Schedulable {
   readonly rank: number;
+  /** Index of its adapter, or -1. */
+  adapter = -1;
   /** Row of the block tables while in the batch; -1 outside. */
   slot = -1;
   /** Ids that a caller may see. */

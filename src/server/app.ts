@@ -136,7 +136,7 @@ function cors(allowed: readonly string[], request: FastifyRequest, reply: Fastif
   if (!origin || !(allowed.includes(origin) || allowed.includes('*'))) return false;
   reply.header('access-control-allow-origin', allowed.includes(origin) ? origin : '*');
   reply.header('vary', 'Origin');
-  reply.header('access-control-expose-headers', 'x-request-id, retry-after, retry-after-ms');
+  reply.header('access-control-expose-headers', 'x-request-id, retry-after, retry-after-ms, x-session-kept');
   if (request.method !== 'OPTIONS' || !request.headers['access-control-request-method']) return false;
   reply.header('access-control-allow-methods', 'GET, POST, DELETE');
   // official clients send a dozen x-stainless-* headers: allow what is asked for
@@ -153,9 +153,10 @@ function addErrorHandler(app: FastifyInstance, ctx: ServerContext, config: Serve
     else if (known.status >= 500) {
       request.log.error({ code: known.code, err: error }, 'request failed');
     }
-    if (known.status === 429) {
-      reply.header('retry-after', String(Math.ceil(RETRY_AFTER_MS / 1000)));
-      reply.header('retry-after-ms', String(RETRY_AFTER_MS));
+    const wait = known.retryAfterMs ?? (known.status === 429 ? RETRY_AFTER_MS : null);
+    if (wait !== null) {
+      reply.header('retry-after', String(Math.ceil(wait / 1000)));
+      reply.header('retry-after-ms', String(Math.ceil(wait)));
     }
     if (known.status === 401) reply.header('www-authenticate', 'Bearer');
     const { errorForm = errorBody } = request.routeOptions.config;

@@ -68,8 +68,17 @@ export function choices<O extends RequestOptions>(
   return { n, starts };
 }
 
+/** The adapter that a model's name asks for. Where none is loaded there is nothing to say. */
+export function adapterOption(
+  { models }: ServerContext,
+  model: string | null | undefined,
+): { adapter?: string | null } {
+  const adapter = models.adapters.length > 0 ? models.adapterOf(model) : undefined;
+  return adapter === undefined ? {} : { adapter };
+}
+
 export function commonOptions(ctx: ServerContext, body: CommonBody, owner: number): RequestOptions {
-  const options: Record<string, unknown> = { owner };
+  const options: Record<string, unknown> = { owner, ...adapterOption(ctx, body.model) };
   for (const [field, option] of Object.entries(optionFields)) {
     const raw = body[field];
     if (raw === undefined || raw === null) continue;
@@ -149,10 +158,13 @@ export async function prepareChat(
   }
 }
 
-function renamed({ code, status, message, param }: LongmindError, names: Readonly<Record<string, string>>) {
+function renamed(
+  { code, status, message, param, retryAfterMs }: LongmindError,
+  names: Readonly<Record<string, string>>,
+) {
   const name = (field: string) => names[field] ?? field;
   const said = message.replace(/'(\w+)'/g, (_, field: string) => `'${name(field)}'`);
-  return new LongmindError(code, status, said, param && name(param));
+  return new LongmindError(code, status, said, param && name(param), retryAfterMs);
 }
 
 async function prepare(ctx: ServerContext, body: ChatBody, owner: number, goesOn: boolean): Promise<Prepared> {

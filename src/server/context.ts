@@ -1,7 +1,7 @@
 /** What the routes share. */
 import type { Engine, LongmindError } from '../index.js';
 import type { Keys } from './auth.js';
-import type { Conversations } from './conversations/conversations.js';
+import type { ConversationKeeper } from './conversations/conversations.js';
 import type { Grammars } from './grammars.js';
 import type { InFlight } from './in-flight.js';
 import type { ToolStyle } from './messages.js';
@@ -61,7 +61,7 @@ export interface ServerContext {
   toolTags: TagTokens;
   /** Sessions that were asked for and not used yet. */
   reserved: ReservedNames;
-  conversations: Conversations;
+  conversations: ConversationKeeper;
   draining: boolean;
   /** Ends what would go on for ever: called when a drain begins. */
   onDrain: (() => void)[];

@@ -25,8 +25,14 @@ export const serverErrors = {
     new LongmindError('item_not_found', 404, `there is no item '${id}'`, param),
   conversationUnknown: (id: string, param: string) =>
     new LongmindError('conversation_not_found', 404, `there is no conversation '${id}'`, param),
-  conversationLocked: (id: string, param: string) =>
-    new LongmindError('conversation_locked', 409, `a response is being made in the conversation '${id}'`, param),
+  conversationLocked: (id: string, param: string, retryAfterMs: number | null = null) =>
+    new LongmindError(
+      'conversation_locked',
+      409,
+      `a response is being made in the conversation '${id}'`,
+      param,
+      retryAfterMs,
+    ),
   conversationTooLarge: (chars: number, max: number, param: string) =>
     new LongmindError(
       'conversation_too_large',

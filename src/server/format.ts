@@ -23,6 +23,7 @@ export interface Finished {
   logprobs: TokenLogprob[] | null;
   stopString: string | null;
   timings: GenerationResult['timings'];
+  kept?: boolean;
 }
 
 /** How one endpoint spells its answers. */

@@ -27,6 +27,8 @@ export interface Job {
   /** Starts the generations, one a choice, those of a prompt in a row. May throw what the engine refuses. */
   starts: (() => Generation)[];
   format: (answer: Answer) => Format;
+  /** Keeps what was said elsewhere too, before the answer says that it has ended. */
+  keep?: (said: Finished[]) => Promise<void> | void;
   /** The id of a call in the answer; by default made up. */
   callId?: (index: number) => string;
 }
@@ -76,15 +78,18 @@ async function wholeAnswer(
   const results = await Promise.all(generations.map((g) => g.result()));
   for (const r of results) ctx.metrics.finished(r, false, endpointOf(request));
   if (!reply.raw.destroyed) checkShutdown(ctx, results);
-  return format.body(
-    results.map((r) => finished(ctx, job, r)),
-    usageOf(job, results),
-  );
+  if (results.some((r) => r.kept === false)) reply.header(...NOT_KEPT);
+  const whole = results.map((r) => finished(ctx, job, r));
+  await job.keep?.(whole);
+  return format.body(whole, usageOf(job, results));
 }
 
+/** The session store did not answer: the session that was named has nothing of this turn. */
+const NOT_KEPT = ['x-session-kept', 'false'] as const;
+
 function finished(ctx: ServerContext, job: Job, result: GenerationResult): Finished {
-  const { text, reasoning, finishReason: reason, logprobs, stopString, timings } = result;
-  const rest = { reasoning, logprobs, stopString, timings };
+  const { text, reasoning, finishReason: reason, logprobs, stopString, timings, kept } = result;
+  const rest = { reasoning, logprobs, stopString, timings, kept };
   if (!job.tools) return { text, calls: null, reason, ...rest };
   const said = toolMessage(result, ctx, job.callId);
   return { ...said, reason: reasonOf(reason, said.calls.length > 0), ...rest };
@@ -126,6 +131,7 @@ async function streamAnswer(
     const results = await Promise.all(choices.map((c) => c.run()));
     checkShutdown(ctx, results);
     const whole = results.map((r) => finished(ctx, job, r));
+    await job.keep?.(whole);
     writer.end(format.end(whole, usageOf(job, results)));
   } catch (error) {
     if (!writer.started) {
@@ -182,6 +188,7 @@ class Choice {
 
   #take(event: TokenEvent): void {
     const now = performance.now();
+    if (this.generation.kept === false) this.writer.header(...NOT_KEPT);
     if (this.#last > 0) this.ctx.metrics.interToken.observe((now - this.#last) / 1000);
     this.#last = now;
     if (event.reasoning !== null) this.#reasoning += event.reasoning;

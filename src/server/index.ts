@@ -10,11 +10,13 @@
 import { once } from 'node:events';
 import { createServer as createNetServer } from 'node:net';
 import { type Engine, errors, LongmindError, parseOptions, type ServerConfig, serverOptions } from '../index.js';
+import { openStore, storeAddress } from '../store/index.js';
 import { buildApp } from './app.js';
 import { isLoopback, Keys } from './auth.js';
 import { defaultTiming, type ServerContext, type ServerTiming } from './context.js';
-import { Conversations } from './conversations/conversations.js';
+import { type ConversationKeeper, Conversations } from './conversations/conversations.js';
 import { openFolder } from './conversations/folder.js';
+import { SharedConversations } from './conversations/shared.js';
 import { serverErrors } from './errors.js';
 import { Grammars } from './grammars.js';
 import { InFlight } from './in-flight.js';
@@ -89,7 +91,11 @@ export async function createServer(engine: Engine, options: ServerOptions = {}):
   const toolStyle = info.toolCalls ?? { format: 'hermes', known: false };
   const ctx: ServerContext = {
     engine,
-    models: new ServedNames(config.servedModelName, info.modelName),
+    models: new ServedNames(
+      config.servedModelName,
+      info.modelName,
+      info.adapters?.map((a) => a.name),
+    ),
     created: Math.floor(Date.now() / 1000),
     systemFingerprint: `longmind-${info.quantisation}-${info.device.name}`.replace(/\s+/g, '_'),
     keys,
@@ -117,7 +123,7 @@ export async function createServer(engine: Engine, options: ServerOptions = {}):
     ctx.requests.onEnd((record) => tracing.trace(record));
   }
   try {
-    if (config.conversationStore) ctx.conversations = openConversations(config);
+    if (config.conversationStore) ctx.conversations = await openConversations(config, (p) => app.log.error(p));
     await app.listen({ host: config.serverName, port: config.serverPort });
   } catch (error) {
     await Promise.all([app.close(), ctx.tracing?.close(), ctx.conversations.close()]);
@@ -154,9 +160,19 @@ export async function createServer(engine: Engine, options: ServerOptions = {}):
   return server;
 }
 
-function openConversations({ maxConversations: max, conversationStore: dir }: ServerConfig): Conversations {
-  const { store, recovered } = openFolder(dir);
-  return new Conversations({ max }, store, recovered);
+/** In a folder, or in a store that several servers share. */
+async function openConversations(
+  { maxConversations: max, conversationStore: place }: ServerConfig,
+  onProblem: (problem: string) => void,
+): Promise<ConversationKeeper> {
+  const address = storeAddress(place);
+  if (address === null) {
+    const { store, recovered } = openFolder(place);
+    return new Conversations({ max }, store, recovered);
+  }
+  const store = await openStore(address, 'conversations');
+  store.onProblem = onProblem;
+  return new SharedConversations(store, max);
 }
 
 /** An address that a client on this machine can use. */

@@ -1,5 +1,5 @@
 /** What /metrics says: the server's own counts and times, and the engine's statistics at scrape time. */
-import type { EngineInfo, EngineStats, GenerationResult, Usage } from '../index.js';
+import type { EngineInfo, EngineStats, GenerationResult, StoreStats, Usage } from '../index.js';
 import { Counter, Histogram, histogramText, sample } from './metrics.js';
 import type { Tracing } from './tracing/tracing.js';
 
@@ -136,9 +136,10 @@ function engine(s: EngineStats): string {
     ]),
     gauge(
       'session_store_failed',
-      'Whether sessions are no longer kept on disk.',
+      'Whether the session store is not written at the moment.',
       s.sessionStoreFailure === null ? 0 : 1,
     ),
+    s.store ? store(s.store) : '',
     gauge('tokens_kept', 'Token ids kept for all sequences.', c.tokensKept),
     sample('longmind_cache_lookups_total', 'Lookups of a sequence by what was still cached.', 'counter', [
       [{ result: 'hit' }, c.hits],
@@ -153,6 +154,25 @@ function engine(s: EngineStats): string {
     count('cache_forks_total', 'Sequences forked.', c.forks),
     count('cache_block_copies_total', 'Blocks copied for fork and partial sharing.', c.copies),
     count('cache_sequences_dropped_total', 'Kept sequences forgotten.', c.sequencesDropped),
+  ].join('');
+}
+
+function store({ times: { boundsMs, counts, sumMs }, errors, leasesLost }: StoreStats): string {
+  const failed = (Object.entries(errors).length > 0 ? Object.entries(errors) : [['write', 0] as const]).map(
+    ([operation, n]): [Record<string, string>, number] => [{ operation }, n],
+  );
+  return [
+    histogramText(
+      'longmind_session_store_seconds',
+      'Answers of the shared session store.',
+      boundsMs.map((ms) => ms / 1000),
+      counts,
+      sumMs / 1000,
+    ),
+    sample('longmind_session_store_errors_total', 'Times the shared store did not answer.', 'counter', failed),
+    sample('longmind_session_leases_lost_total', 'Turns whose session another server took.', 'counter', [
+      [{}, leasesLost],
+    ]),
   ].join('');
 }
 

@@ -63,6 +63,11 @@ export class StreamWriter {
     }, this.timing.pingMs);
   }
 
+  /** As long as none were sent. */
+  header(name: string, value: string): void {
+    if (!this.started) this.reply.header(name, value);
+  }
+
   write(text: string): void {
     // an empty chunk would be the last
     if (text === '') return;

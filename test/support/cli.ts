@@ -90,6 +90,8 @@ function fakeLibrary(fake: FakeOptions, asked: Record<string, unknown>[], engine
   const file = (ref = 'small') => ({ ref, path: `/models/${ref}.gguf`, bytes: 1536 });
   return {
     examineDevices: () => [],
+    storeAddress: () => null,
+    examineStore: async () => ({ ok: true, detail: '' }),
     defaultModel: 'small',
     loadBench: async () => ({
       trace: async (options) => options,

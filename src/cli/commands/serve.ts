@@ -25,7 +25,10 @@ async function serve(context: Context, command: Command): Promise<void> {
   const { terminal, interrupt } = context;
   const options = given(command, serverOptions);
   const { sessionStore } = given(command, engineOptions);
-  if (sessionStore) options.conversationStore ??= path.join(sessionStore as string, 'conversations');
+  if (typeof sessionStore === 'string' && sessionStore !== '') {
+    const shared = context.library.storeAddress(sessionStore) !== null;
+    options.conversationStore ??= shared ? sessionStore : path.join(sessionStore, 'conversations');
+  }
   if (options.apiKeys) options.apiKeys = await readKeys(options.apiKeys as string[]);
   const { checkServerOptions, checkSurroundings, createServer } = await context.loadServer();
   // what is wrong should be known before a model is loaded for nothing

@@ -17,7 +17,7 @@ const PATIENCE_MS = 30_000;
 const FLAGS =
   '-std=c++20 -ffp-contract=off -fno-math-errno -fno-exceptions -fno-rtti -fPIC -fvisibility=hidden ' +
   '-Wno-psabi -Wno-maybe-uninitialized -Wno-uninitialized';
-const CORE = ['device', 'pool', 'step', 'experts', 'ahead', 'weights', 'bench'];
+const CORE = ['device', 'pool', 'step', 'experts', 'adapters', 'ahead', 'weights', 'bench'];
 /**
  * The kernels are compiled once for each instruction set. On x64 the portable ones serve processors without AVX2 and are
  * not worth the 20 s that -O3 takes longer.

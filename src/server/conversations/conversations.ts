@@ -15,6 +15,29 @@ export interface ConversationStore {
   close(): Promise<void>;
 }
 
+type Awaitable<T> = T | Promise<T>;
+
+/** Adds what a response said; it is kept when this is done. */
+export type AddEntries = (entries: Entry[], base?: string) => Awaitable<void>;
+
+/** Conversations, wherever they are kept. Each is seen by its owner alone. */
+export interface ConversationKeeper {
+  /** @throws conversation_too_large */
+  create(owner: number, metadata: Record<string, string>, entries: Entry[]): Awaitable<Conversation>;
+  /** @throws conversation_not_found */
+  get(id: string, owner: number, param?: string): Awaitable<Readonly<Conversation>>;
+  /** @throws conversation_not_found, conversation_locked, conversation_too_large */
+  change(id: string, owner: number, change: Change): Awaitable<Readonly<Conversation>>;
+  /** @throws conversation_not_found, conversation_locked */
+  delete(id: string, owner: number): Awaitable<void>;
+  /**
+   * Nobody else changes the conversation while `work` runs, which adds to it by `add`, once at most.
+   * @throws conversation_not_found, conversation_locked
+   */
+  during<T>(id: string, owner: number, work: (c: Readonly<Conversation>, add: AddEntries) => Promise<T>): Promise<T>;
+  close(): Awaitable<void>;
+}
+
 interface Bounds {
   /** Conversations. */
   max: number;
@@ -30,9 +53,12 @@ interface Kept {
   busy: boolean;
 }
 
-const DEFAULTS = { maxChars: 2 ** 27, maxCharsEach: 2 ** 24 };
+/** Characters of all, and of one of them. */
+export const MAX_CHARS = 2 ** 27;
+export const MAX_CHARS_EACH = 2 ** 24;
+const DEFAULTS = { maxChars: MAX_CHARS, maxCharsEach: MAX_CHARS_EACH };
 
-export class Conversations {
+export class Conversations implements ConversationKeeper {
   /** The least recently used first. */
   readonly #byId = new Map<string, Kept>();
   readonly #bounds: Bounds;
@@ -86,7 +112,7 @@ export class Conversations {
   async during<T>(
     id: string,
     owner: number,
-    work: (c: Readonly<Conversation>, add: (entries: Entry[], base?: string) => void) => Promise<T>,
+    work: (c: Readonly<Conversation>, add: AddEntries) => Promise<T>,
   ): Promise<T> {
     const kept = this.#use(id, owner, 'conversation');
     if (kept.busy) throw serverErrors.conversationLocked(id, 'conversation');
@@ -98,8 +124,8 @@ export class Conversations {
     }
   }
 
-  close(): Promise<void> | undefined {
-    return this.store?.close();
+  async close(): Promise<void> {
+    await this.store?.close();
   }
 
   #use(id: string, owner: number, param: string): Kept {

@@ -221,7 +221,8 @@ export function responsesFormat(shell: ResponseJson, ids: ItemIds, decode: Engin
       status,
       logprobsOf(r!.logprobs),
     );
-    return wholeResponse(shell, r!.reason, output, usage);
+    const told = r!.kept === false ? { ...shell, store: false } : shell;
+    return wholeResponse(told, r!.reason, output, usage);
   };
   return {
     open: (_index: number, _prompt: Generation['prompt']) =>

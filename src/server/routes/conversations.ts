@@ -30,19 +30,19 @@ export function conversationRoutes(app: FastifyInstance, ctx: ServerContext): vo
     schema('Begin a conversation', 'Conversation', { body: conversationBody }),
     async ({ body, owner }) => {
       const entries = await newEntries(kept, body?.items ?? [], owner);
-      return conversationJson(ctx.conversations.create(owner, body?.metadata ?? {}, entries));
+      return conversationJson(await ctx.conversations.create(owner, body?.metadata ?? {}, entries));
     },
   );
   app.get<ById>(
     '/v1/conversations/:id',
     schema('One conversation', 'Conversation', { params: responseParams }),
-    async ({ params, owner }) => conversationJson(ctx.conversations.get(params.id, owner)),
+    async ({ params, owner }) => conversationJson(await ctx.conversations.get(params.id, owner)),
   );
   app.post<ById & { Body: { metadata: Metadata } }>(
     '/v1/conversations/:id',
     schema('Give it other metadata', 'Conversation', { params: responseParams, body: conversationChange }),
     async ({ params, owner, body: { metadata } }) =>
-      conversationJson(ctx.conversations.change(params.id, owner, { op: 'metadata', metadata: metadata ?? {} })),
+      conversationJson(await ctx.conversations.change(params.id, owner, { op: 'metadata', metadata: metadata ?? {} })),
   );
   app.delete<ById>(
     '/v1/conversations/:id',
@@ -50,7 +50,7 @@ export function conversationRoutes(app: FastifyInstance, ctx: ServerContext): vo
       params: responseParams,
     }),
     async ({ params: { id }, owner }) => {
-      ctx.conversations.delete(id, owner);
+      await ctx.conversations.delete(id, owner);
       return { id, object: 'conversation.deleted', deleted: true };
     },
   );
@@ -61,34 +61,37 @@ function itemRoutes(app: FastifyInstance, ctx: ServerContext, kept: KeptResponse
   app.get<ById & { Querystring: PageQuery }>(
     '/v1/conversations/:id/items',
     schema('Its items', 'ItemList', { params: responseParams, querystring: itemsQuery }),
-    async ({ params, owner, query }) => page(ctx.conversations.get(params.id, owner).entries.map(entryJson), query),
+    async ({ params, owner, query }) =>
+      page((await ctx.conversations.get(params.id, owner)).entries.map(entryJson), query),
   );
   app.post<ById & { Body: { items: InputItem[] } }>(
     '/v1/conversations/:id/items',
     schema('Add items', 'ItemList', { params: responseParams, body: conversationItems }),
     async ({ params: { id }, owner, body }) => {
-      const entries = await newEntries(kept, body.items, owner, ctx.conversations.get(id, owner).entries);
+      const { entries: named } = await ctx.conversations.get(id, owner);
+      const entries = await newEntries(kept, body.items, owner, named);
       if (entries.length === 0) throw errors.invalidRequest("'items' say nothing", 'items');
-      ctx.conversations.change(id, owner, { op: 'add', entries });
+      await ctx.conversations.change(id, owner, { op: 'add', entries });
       return listOf(entries.map(entryJson));
     },
   );
-  const one = ({ id, item }: ItemById['Params'], owner: number): Entry => {
-    const found = ctx.conversations.get(id, owner).entries.find((e) => e.id === item);
+  const one = async ({ id, item }: ItemById['Params'], owner: number): Promise<Entry> => {
+    const { entries } = await ctx.conversations.get(id, owner);
+    const found = entries.find((e) => e.id === item);
     if (!found) throw serverErrors.itemUnknown(item, 'item');
     return found;
   };
   app.get<ItemById>(
     '/v1/conversations/:id/items/:item',
     schema('One item', 'Item', { params: conversationItemParams }),
-    async ({ params, owner }) => entryJson(one(params, owner)),
+    async ({ params, owner }) => entryJson(await one(params, owner)),
   );
   app.delete<ItemById>(
     '/v1/conversations/:id/items/:item',
     schema('Take an item out', 'Conversation', { params: conversationItemParams }),
     async ({ params, owner }) => {
-      const { id } = one(params, owner);
-      return conversationJson(ctx.conversations.change(params.id, owner, { op: 'delete', id }));
+      const { id } = await one(params, owner);
+      return conversationJson(await ctx.conversations.change(params.id, owner, { op: 'delete', id }));
     },
   );
 }

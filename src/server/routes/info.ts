@@ -11,12 +11,14 @@ const ENGINE_ANSWER_MS = 5_000;
 const HEALTH_ANSWER_MS = 250;
 const STORE_FAILED =
   'the session store cannot be written at the moment: until it can, new turns of sessions do not outlive this process';
+const STORE_AWAY =
+  'the session store does not answer: until it does, kept conversations are refused, and what needs no store is answered';
 
 export function infoRoutes(app: FastifyInstance, ctx: ServerContext, openApi: () => Record<string, unknown>): void {
   modelRoutes(app, ctx);
   tokenRoutes(app, ctx);
   const tags = ['operations'];
-  let storeFailed = false;
+  let problem: string | null = null;
 
   app.get(
     '/health',
@@ -24,8 +26,8 @@ export function infoRoutes(app: FastifyInstance, ctx: ServerContext, openApi: ()
     async () => {
       // an engine that does not answer is for /ready to tell; what went wrong in detail is for the log
       const stats = await engineStats(ctx, HEALTH_ANSWER_MS);
-      if (stats) storeFailed = stats.sessionStoreFailure !== null;
-      return storeFailed ? { status: 'degraded', problems: [STORE_FAILED] } : { status: 'ok' };
+      if (stats) problem = stats.sessionStoreFailure === null ? null : stats.store ? STORE_AWAY : STORE_FAILED;
+      return problem === null ? { status: 'ok' } : { status: 'degraded', problems: [problem] };
     },
   );
 
@@ -86,20 +88,31 @@ async function engineStats(ctx: ServerContext, ms = ENGINE_ANSWER_MS): Promise<E
 
 function modelRoutes(app: FastifyInstance, ctx: ServerContext): void {
   const tags = ['models'];
-  const model = (id: string) => ({
+  const { models } = ctx;
+  const model = (id: string, parent?: string) => ({
     id,
     object: 'model',
     created: ctx.created,
     owned_by: 'longmind',
     context_length: ctx.engine.info.sessionLen,
+    ...(parent !== undefined && { parent }),
   });
 
   app.get(
     '/v1/models',
-    { schema: { tags, summary: 'The served model, by each of its names', response: answers('ModelList') } },
+    {
+      schema: {
+        tags,
+        summary: 'The served model, by each of its names, alone and with each LoRA adapter',
+        response: answers('ModelList'),
+      },
+    },
     async () => ({
       object: 'list',
-      data: ctx.models.names.map(model),
+      data: [
+        ...models.names.map((id) => model(id)),
+        ...models.withAdapters().map(({ id, parent }) => model(id, parent)),
+      ],
     }),
   );
 
@@ -109,7 +122,8 @@ function modelRoutes(app: FastifyInstance, ctx: ServerContext): void {
     '/v1/models/*',
     { schema: { tags, summary: 'One model', params, response: answers('Model') } },
     async (request) => {
-      return model(ctx.models.resolve(request.params['*']));
+      const id = models.resolve(request.params['*']);
+      return model(id, models.withAdapters().find((m) => m.id === id)?.parent);
     },
   );
 }

@@ -5,7 +5,8 @@ import { type ChatRequest, errors } from '../../index.js';
 import { type ChatBody, decoder, prepareChat } from '../chat.js';
 import type { ServerContext } from '../context.js';
 import type { Conversation, Entry } from '../conversations/conversation.js';
-import type { Finished, Format } from '../format.js';
+import type { AddEntries } from '../conversations/conversations.js';
+import type { Finished } from '../format.js';
 import { serveJob } from '../generate.js';
 import { answers } from '../responses.js';
 import { itemsQuery, responseParams, responsesBody, sharedFields } from '../responses-api/fields.js';
@@ -22,7 +23,7 @@ import {
   withSystem,
 } from '../responses-api/items.js';
 import { KeptResponses } from '../responses-api/kept.js';
-import { type Head, writeHead, writeNote } from '../responses-api/note.js';
+import { type Head, readHead, writeHead, writeNote } from '../responses-api/note.js';
 import { type PageQuery, page } from '../responses-api/page.js';
 import type { ApiTool } from '../tools.js';
 
@@ -75,7 +76,6 @@ export function responsesRoutes(app: FastifyInstance, ctx: ServerContext): void 
       const id = shell.id as string;
       const ids = itemIds(id);
       const format = responsesFormat(shell, ids, decoder(ctx));
-      const keep = (said: Finished) => add?.(entries(said), shell.store === true ? id : undefined);
       const job = {
         id,
         stream: body.stream === true,
@@ -83,7 +83,12 @@ export function responsesRoutes(app: FastifyInstance, ctx: ServerContext): void 
         model: shell.model as string,
         n: 1,
         starts: [() => ctx.engine.chat(chat)],
-        format: () => (add ? keeping(format, keep) : format),
+        format: () => format,
+        // an answer that nobody waited for was not given
+        keep: ([said]: Finished[]) =>
+          said!.reason === 'abort'
+            ? undefined
+            : add?.(entries(said!), shell.store && said!.kept !== false ? id : undefined),
         callId: ids.callId,
       };
       return serveJob(ctx, job, request, reply);
@@ -101,7 +106,7 @@ export function responsesRoutes(app: FastifyInstance, ctx: ServerContext): void 
   app.post<{ Body: ResponsesBody }>('/v1/responses/input_tokens', { schema: count }, async (request) => {
     const { body, owner } = request;
     const id = conversationOf(body);
-    const conversation = id === null ? undefined : ctx.conversations.get(id, owner, 'conversation');
+    const conversation = id === null ? undefined : await ctx.conversations.get(id, owner, 'conversation');
     const unkept = { ...body, store: false };
     const { chat } = await prepare(ctx, kept, unkept, owner, { conversation, whole: true });
     const tokens = await ctx.engine.encodeChat(chat);
@@ -129,33 +134,12 @@ export function responsesRoutes(app: FastifyInstance, ctx: ServerContext): void 
   );
 }
 
-type AddEntries = (entries: Entry[], base?: string) => void;
-
 /** @throws LongmindError 400 if another past is named too */
 function conversationOf({ conversation, previous_response_id: previous }: ResponsesBody): string | null {
   if (conversation === undefined || conversation === null) return null;
   if (previous !== undefined && previous !== null)
     throw errors.invalidRequest("'conversation' and 'previous_response_id' are two pasts: give one", 'conversation');
   return typeof conversation === 'string' ? conversation : conversation.id;
-}
-
-/** The same format; `keep` is told what was said before the client is. */
-function keeping(format: Format, keep: (said: Finished) => void): Format {
-  const told = ([said]: Finished[]): void => {
-    // an answer that nobody waited for was not given
-    if (said!.reason !== 'abort') keep(said!);
-  };
-  return {
-    ...format,
-    end: (results, usage) => {
-      told(results);
-      return format.end(results, usage);
-    },
-    body: (results, usage) => {
-      told(results);
-      return format.body(results, usage);
-    },
-  };
 }
 
 /** What was said before a request. */
@@ -210,9 +194,12 @@ async function prepare(
     instructions,
     tools: tools.map(toolJson),
     told: tools.length > 0 && body.tool_choice !== 'none',
+    adapter: null,
   };
   const past = await pastOf(kept, previous, conversation, owner);
   checkInput([...past.pending, ...news]);
+  const asked = ctx.models.adapterOf(body.model);
+  head.adapter = asked === undefined && past.after ? readHead(past.after.head).adapter : (asked ?? null);
   // what stands at the beginning is another: all is said anew
   const goesOn = !whole && past.after?.head === writeHead(head);
   const items = [...(goesOn ? past.pending : await past.all()), ...news];
@@ -233,6 +220,7 @@ async function prepare(
   };
   const shell = responseShell(note, head, store !== false);
   const more: Partial<ChatRequest> = goesOn ? { after: past.after!.id } : {};
+  if (head.adapter !== null) more.adapter = head.adapter;
   if (store !== false) {
     const text = (tokens: Int32Array) => writeNote({ ...note, items }, ctx.engine.decode(tokens, { special: true }));
     more.keepAs = { name: id, note: text, head: writeHead(head) };
