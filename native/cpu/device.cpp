@@ -90,7 +90,7 @@ static void place(Device *d, Bump *b, const int32_t *s, const int32_t *buffers, 
   }
   // logit rows take two columns each (LM_FINE)
   for (int i = 0; i < 2; i++) widest = width[i] > widest ? width[i] : widest;
-  int64_t columns = (tokens > 2 * logits ? tokens : 2 * logits) + k->columns;
+  int64_t columns = (tokens > 2 * logits ? tokens : 2 * logits) + (k->columns > 2 * k->fineTokens ? k->columns : 2 * k->fineTokens);
   for (int i = 0; i < 2; i++) {
     // both kinds, whatever the weights are: pages that are never touched cost nothing, and the size is known beforehand
     d->panels[i].q8 = (uint8_t *)b->take(columns * (width[i] / 32 + 1) * 64);

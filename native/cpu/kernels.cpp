@@ -24,7 +24,7 @@ static const LmKernels table = {
 #else
     "portable",
 #endif
-    LM_COLUMNS,       tile_bytes, repack, convert, to_vector,         embed,
+    LM_COLUMNS, LM_FINE_TOKENS, tile_bytes, repack, convert, to_vector,         embed,
     rms_norm,         prepare,    linear,     expert_add, add_gated, silu_mul, softcap, rope_store,
     attention_scratch, attention_tokens, attention, attention_merge, sample_scratch, sample,
     bench_read, bench_int8, bench_f32,

@@ -19,8 +19,8 @@ struct LmTensor {
 };
 
 /**
- * Activations of n tokens, split into panels of P columns, each (block of 32 inputs, column). With two planes a panel's
- * first P / 2 columns are tokens, and the others what their int8 values left, in the same order.
+ * Activations of n tokens, split into panels of P columns, each (block of 32 inputs, column). With two planes a token takes
+ * two columns (see ops/prepare.h).
  */
 struct LmPanels {
   uint8_t *q8;         // (panels, blocks, panel block): see panelBlockBytes
@@ -133,6 +133,7 @@ struct LmSampled {
 struct LmKernels {
   const char *name;
   int32_t columns;  // widest panel
+  int32_t fineTokens;  // logit rows of the widest panel of two planes
   int64_t (*tile_bytes)(int32_t type, int32_t in);
   /** Repacks tiles [from, to) of a tensor from the file's rows. */
   void (*repack)(const LmTensor *t, uint8_t *dst, const uint8_t *src, int64_t rowBytes, int32_t from, int32_t to);

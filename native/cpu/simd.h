@@ -7,14 +7,18 @@
 #if defined(LM_BUILD_AVX512)
 #define LM_NS lm_avx512
 #define LM_COLUMNS 12
+#define LM_FINE_TOKENS 6
 #define LM_FLOAT_COLUMNS 12  // whose f32 sums fit into registers
 #elif defined(LM_BUILD_AVX2)
 #define LM_NS lm_avx2
 #define LM_COLUMNS 6
+#define LM_FINE_TOKENS 4
+#define LM_WIDE  // logit rows: activations of 16 bits, not two planes of 8
 #define LM_FLOAT_COLUMNS 6
 #else
 #define LM_NS lm_portable
 #define LM_COLUMNS 4
+#define LM_FINE_TOKENS 2
 #define LM_FLOAT_COLUMNS 4
 #endif
 
@@ -248,14 +252,24 @@ LM_INLINE float v_abs_maximum(V x, V y) {
   b = _mm_max_epi32(b, _mm_shuffle_epi32(b, 0xb1));
   return bits_f32((u32)_mm_cvtsi128_si32(b));
 }
-LM_INLINE i32 v_to_s8(s8 *p, V v) {
-  __m256i a = _mm256_cvtps_epi32(v.a), b = _mm256_cvtps_epi32(v.b), s = _mm256_add_epi32(a, b);
-  __m256i w = _mm256_permute4x64_epi64(_mm256_packs_epi32(a, b), 0xd8);
-  _mm_storeu_si128((__m128i *)p, _mm_packs_epi16(_mm256_castsi256_si128(w), _mm256_extracti128_si256(w, 1)));
+LM_INLINE i32 i_sum(__m256i s) {
   __m128i t = _mm_add_epi32(_mm256_castsi256_si128(s), _mm256_extracti128_si256(s, 1));
   t = _mm_add_epi32(t, _mm_shuffle_epi32(t, 0x4e));
   t = _mm_add_epi32(t, _mm_shuffle_epi32(t, 0xb1));
   return _mm_cvtsi128_si32(t);
+}
+LM_INLINE i32 v_to_s8(s8 *p, V v) {
+  __m256i a = _mm256_cvtps_epi32(v.a), b = _mm256_cvtps_epi32(v.b);
+  __m256i w = _mm256_permute4x64_epi64(_mm256_packs_epi32(a, b), 0xd8);
+  _mm_storeu_si128((__m128i *)p, _mm_packs_epi16(_mm256_castsi256_si128(w), _mm256_extracti128_si256(w, 1)));
+  return i_sum(_mm256_add_epi32(a, b));
+}
+/** Rounds to nearest even, stores 16 int16, of each four the even ones first, returns their sum. */
+LM_INLINE i32 v_to_s16(u8 *p, V v) {
+  __m256i a = _mm256_cvtps_epi32(v.a), b = _mm256_cvtps_epi32(v.b);
+  __m256i w = _mm256_permute4x64_epi64(_mm256_packs_epi32(a, b), 0xd8);
+  _mm256_storeu_si256((__m256i *)p, _mm256_shufflehi_epi16(_mm256_shufflelo_epi16(w, 0xd8), 0xd8));
+  return i_sum(_mm256_add_epi32(a, b));
 }
 LM_INLINE int v_any_nan(V v) {
   return _mm256_movemask_ps(_mm256_cmp_ps(v.a, v.a, _CMP_UNORD_Q)) | _mm256_movemask_ps(_mm256_cmp_ps(v.b, v.b, _CMP_UNORD_Q));

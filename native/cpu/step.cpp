@@ -198,7 +198,7 @@ static void copy_blocks(Device *d, const StepArrays *s, int part, int parts) {
 /** n tokens in as few panels as possible, all about equally wide. */
 static void set_panels(const Device *d, LmPanels *x, int32_t n, int32_t flags) {
   x->planes = flags & LM_FINE ? 2 : 1;
-  int32_t tokens = d->k->columns / x->planes, panels = (n + tokens - 1) / tokens;
+  int32_t tokens = x->planes == 2 ? d->k->fineTokens : d->k->columns, panels = (n + tokens - 1) / tokens;
   x->n = n;
   x->P = x->planes * (panels ? (n + panels - 1) / panels : 1);
 }

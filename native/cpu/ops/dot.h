@@ -252,14 +252,17 @@ LM_INLINE void unpack_q5(u8 *u, const u8 *w, I h) {
   i_store(u + 64 * J, i_or(low_nibbles(v), i_and(i_shift<4 - J>(h), 16)));
   i_store(u + 64 * J + 256, i_or(high_nibbles(v), i_and(i_shift<-J>(h), 16)));
 }
-template <int NC>
-LM_INLINE void dot_q5(I *a, const u8 *w, const Block &x) {  // 4 pairs: at most 31,496
-  alignas(32) u8 u[512];
+LM_INLINE void unpack_q5(u8 *u, const u8 *w) {
   I h = i_load(w + 256);
   unpack_q5<0>(u, w, h);
   unpack_q5<1>(u, w, h);
   unpack_q5<2>(u, w, h);
   unpack_q5<3>(u, w, h);
+}
+template <int NC>
+LM_INLINE void dot_q5(I *a, const u8 *w, const Block &x) {  // 4 pairs: at most 31,496
+  alignas(32) u8 u[512];
+  unpack_q5(u, w);
   add_chunks<NC, 4, 0, 8>(a, u, x.q);
 }
 template <int J>
@@ -268,20 +271,96 @@ LM_INLINE void unpack_q6(u8 *u, const u8 *w, I h0, I h1) {
   i_store(u + 64 * J, i_or(low_nibbles(v), i_and(i_shift<4 - 2 * J>(h0), 48)));
   i_store(u + 64 * J + 256, i_or(high_nibbles(v), i_and(i_shift<4 - 2 * J>(h1), 48)));
 }
-template <int NC>
-LM_INLINE void dot_q6(I *a, I *b, const u8 *w, const Block &x) {  // 2 pairs: at most 32,004
-  alignas(32) u8 u[512];
+LM_INLINE void unpack_q6(u8 *u, const u8 *w) {
   I h0 = i_load(w + 256), h1 = i_load(w + 320);
   unpack_q6<0>(u, w, h0, h1);
   unpack_q6<1>(u, w, h0, h1);
   unpack_q6<2>(u, w, h0, h1);
   unpack_q6<3>(u, w, h0, h1);
+}
+template <int NC>
+LM_INLINE void dot_q6(I *a, I *b, const u8 *w, const Block &x) {  // 2 pairs: at most 32,004
+  alignas(32) u8 u[512];
+  unpack_q6(u, w);
   for (int c = 0; c < NC; c++) {
     a[c] = i_set(x.h0[c]);
     b[c] = i_set(x.h1[c]);
   }
   add_chunks<NC, 2, 0, 4>(a, u, x.q);
   add_chunks<NC, 2, 4, 8>(b, u, x.q);
+}
+
+// Logit rows have activations of 16 bits. Even and odd weights of a chunk as 16 bits are two products, where two planes of 8 bits
+// would take two to four and their own sums.
+struct Wide : Block {
+  LM_INLINE Wide at(const u8 *p, int P) { return {Block::at(p, P)}; }
+};
+/** a += one chunk of unsigned weights · q, of 4 inputs of 16 bits, the even ones first. */
+template <int NC>
+LM_INLINE void add_wide(I *a, I u, const s8 *q) {
+  H low = _mm256_set1_epi16(255);
+  I even = {_mm256_and_si256(u.a, low), _mm256_and_si256(u.b, low)}, odd = i_shift<-8>(u);
+  for (int c = 0; c < NC; c++) {
+    H x = q_set(q + 64 * c), y = q_set(q + 64 * c + 4);
+    a[c].a = _mm256_add_epi32(a[c].a, _mm256_add_epi32(_mm256_madd_epi16(even.a, x), _mm256_madd_epi16(odd.a, y)));
+    a[c].b = _mm256_add_epi32(a[c].b, _mm256_add_epi32(_mm256_madd_epi16(even.b, x), _mm256_madd_epi16(odd.b, y)));
+    i_pin(a[c]);
+  }
+}
+/** a += chunks [FROM, TO) of unpacked weights · q. */
+template <int NC, int FROM, int TO>
+LM_INLINE void add_wide_chunks(I *a, const u8 *u, const s8 *q) {
+#pragma GCC unroll 8
+  for (int j = FROM; j < TO; j++) add_wide<NC>(a, i_load(u + 64 * j), q + 8 * j);
+}
+template <int NC>
+LM_INLINE void dot_q8(I *a, const u8 *w, const Wide &x) {
+  for (int c = 0; c < NC; c++) a[c] = i_set(x.n128[c]);
+  add_wide_chunks<NC, 0, 8>(a, w, x.q);
+}
+template <int NC>
+LM_INLINE void dot_q4(I *a, const u8 *w, const Wide &x) {
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; j++) {
+    I v = i_load(w + 64 * j);
+    add_wide<NC>(a, low_nibbles(v), x.q + 8 * j);
+    add_wide<NC>(a, high_nibbles(v), x.q + 8 * j + 32);
+  }
+}
+template <int NC>
+LM_INLINE void dot_table(I *a, const u8 *w, const Wide &x, const u8 *table) {
+  H t = _mm256_broadcastsi128_si256(_mm_load_si128((const __m128i *)table));
+  for (int c = 0; c < NC; c++) a[c] = i_set(x.n128[c]);
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; j++) {
+    I v = i_load(w + 64 * j), lo = low_nibbles(v), hi = high_nibbles(v);
+    add_wide<NC>(a, {_mm256_shuffle_epi8(t, lo.a), _mm256_shuffle_epi8(t, lo.b)}, x.q + 8 * j);
+    add_wide<NC>(a, {_mm256_shuffle_epi8(t, hi.a), _mm256_shuffle_epi8(t, hi.b)}, x.q + 8 * j + 32);
+  }
+}
+template <int NC>
+LM_INLINE void dot_q5(I *a, const u8 *w, const Wide &x) {
+  alignas(32) u8 u[512];
+  unpack_q5(u, w);
+  add_wide_chunks<NC, 0, 8>(a, u, x.q);
+}
+template <int NC>
+LM_INLINE void dot_q6(I *a, I *b, const u8 *w, const Wide &x) {
+  alignas(32) u8 u[512];
+  unpack_q6(u, w);
+  for (int c = 0; c < NC; c++) {
+    a[c] = i_set(x.h0[c]);
+    b[c] = i_set(x.h1[c]);
+  }
+  add_wide_chunks<NC, 0, 4>(a, u, x.q);
+  add_wide_chunks<NC, 4, 8>(b, u, x.q);
+}
+template <int NC, int THIRD>
+LM_INLINE void dot_q23(I *a, I *b, const u8 *w, const Wide &x) {
+  alignas(32) u8 u[512];
+  unpack_q23<7, THIRD>(u, w);
+  add_wide_chunks<NC, 0, 4>(a, u, x.q);
+  add_wide_chunks<NC, 4, 8>(b, u, x.q);
 }
 #else
 LM_INLINE I i_set(i32 x) {
@@ -370,8 +449,8 @@ LM_INLINE void add_minimum(V *f, V m, const float *ds) {
 // Each format: QB quant bytes and SB scale bytes a block, and the work of block b.
 struct Q8_0 {
   enum { QB = 512, SB = 32 };
-  template <int NC>
-  LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const Block &x) {
+  template <int NC, class X>
+  LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const X &x) {
     I a[NC];
     dot_q8<NC>(a, w, x);
     add_scaled<NC>(f, a, v_half(s + 32 * b), x.d);
@@ -379,8 +458,8 @@ struct Q8_0 {
 };
 struct Q4_0 {
   enum { QB = 256, SB = 32 };
-  template <int NC>
-  LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const Block &x) {
+  template <int NC, class X>
+  LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const X &x) {
     I a[NC];
     for (int c = 0; c < NC; c++) a[c] = i_set(x.n8[c]);
     dot_q4<NC>(a, w, x);
@@ -389,8 +468,8 @@ struct Q4_0 {
 };
 struct Q4_1 {
   enum { QB = 256, SB = 64 };
-  template <int NC>
-  LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const Block &x) {
+  template <int NC, class X>
+  LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const X &x) {
     I a[NC];
     for (int c = 0; c < NC; c++) a[c] = i_set(0);
     dot_q4<NC>(a, w, x);
@@ -406,8 +485,8 @@ LM_INLINE void add_super(V *f, const I *a, const u8 *s, int j, const Block &x) {
 }
 struct Q4_K {
   enum { QB = 256, SB = 40 };
-  template <int NC>
-  LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const Block &x) {
+  template <int NC, class X>
+  LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const X &x) {
     I a[NC];
     for (int c = 0; c < NC; c++) a[c] = i_set(0);
     dot_q4<NC>(a, w, x);
@@ -416,8 +495,8 @@ struct Q4_K {
 };
 struct Q5_K {
   enum { QB = 320, SB = 40 };
-  template <int NC>
-  LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const Block &x) {
+  template <int NC, class X>
+  LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const X &x) {
     I a[NC];
     for (int c = 0; c < NC; c++) a[c] = i_set(0);
     dot_q5<NC>(a, w, x);
@@ -426,8 +505,8 @@ struct Q5_K {
 };
 struct Q6_K {
   enum { QB = 384, SB = 36 };
-  template <int NC>
-  LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const Block &x) {
+  template <int NC, class X>
+  LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const X &x) {
     I a[NC], h[NC];
     dot_q6<NC>(a, h, w, x);
     s += 288 * (b / 8);
@@ -439,8 +518,8 @@ struct Q6_K {
 
 struct Q5_0 {
   enum { QB = 320, SB = 32 };
-  template <int NC>
-  LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const Block &x) {
+  template <int NC, class X>
+  LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const X &x) {
     I a[NC];
     for (int c = 0; c < NC; c++) a[c] = i_set(2 * x.n8[c]);
     dot_q5<NC>(a, w, x);
@@ -449,8 +528,8 @@ struct Q5_0 {
 };
 struct Q5_1 {
   enum { QB = 320, SB = 64 };
-  template <int NC>
-  LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const Block &x) {
+  template <int NC, class X>
+  LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const X &x) {
     I a[NC];
     for (int c = 0; c < NC; c++) a[c] = i_set(0);
     dot_q5<NC>(a, w, x);
@@ -460,8 +539,8 @@ struct Q5_1 {
 };
 struct IQ4_NL {
   enum { QB = 256, SB = 32 };
-  template <int NC>
-  LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const Block &x) {
+  template <int NC, class X>
+  LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const X &x) {
     I a[NC];
     dot_table<NC>(a, w, x, IQ4_TABLE);
     add_scaled<NC>(f, a, v_half(s + 32 * b), x.d);
@@ -469,8 +548,8 @@ struct IQ4_NL {
 };
 struct MXFP4 {
   enum { QB = 256, SB = 32 };
-  template <int NC>
-  LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const Block &x) {
+  template <int NC, class X>
+  LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const X &x) {
     I a[NC];
     dot_table<NC>(a, w, x, FP4_TABLE);
     add_scaled<NC>(f, a, v_bf16(s + 32 * b), x.d);
@@ -478,8 +557,8 @@ struct MXFP4 {
 };
 struct IQ4_XS {
   enum { QB = 256, SB = 20 };
-  template <int NC>
-  LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const Block &x) {
+  template <int NC, class X>
+  LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const X &x) {
     I a[NC];
     dot_table<NC>(a, w, x, IQ4_TABLE);
     s += 160 * (b / 8);
@@ -493,8 +572,8 @@ LM_INLINE void add_half_minimum(V *f, V m, const float *dx, const i32 *h) {
 }
 struct Q2_K {
   enum { QB = 128, SB = 40 };
-  template <int NC>
-  LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const Block &x) {
+  template <int NC, class X>
+  LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const X &x) {
     I a[NC], h[NC];
     for (int c = 0; c < NC; c++) a[c] = h[c] = i_set(0);
     dot_q23<NC, 0>(a, h, w, x);
@@ -514,8 +593,8 @@ struct Q2_K {
 };
 struct Q3_K {
   enum { QB = 192, SB = 36 };
-  template <int NC>
-  LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const Block &x) {
+  template <int NC, class X>
+  LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const X &x) {
     I a[NC], h[NC];
     for (int c = 0; c < NC; c++) {  // -4 · Σq
       a[c] = i_set(x.h0[c] / 8);
@@ -535,9 +614,9 @@ struct Q3_K {
 
 /**
  * 16 rows × NC columns over all inputs → out[NC][16]. `next` is where the caller goes on reading: the last blocks
- * prefetch from there.
+ * prefetch from there. X: what a panel block is.
  */
-template <class F, int NC>
+template <class F, class X, int NC>
 __attribute__((noinline)) static void tile_columns(const u8 *tile, int nb, const u8 *x, int P, float *out, const u8 *next) {
   enum { STEP = F::QB + F::SB, AHEAD = (LM_PREFETCH_AHEAD + STEP - 1) / STEP };
   int64_t bytes = panelBlockBytes(P);
@@ -550,15 +629,15 @@ __attribute__((noinline)) static void tile_columns(const u8 *tile, int nb, const
       if (b == turn) ahead = next;
       for (int l = 0; l < STEP; l += 64) __builtin_prefetch(ahead + l);
     }
-    F::template block<NC>(f, tile, scales, b, Block::at(x, P));
+    F::template block<NC>(f, tile, scales, b, X::at(x, P));
   }
   for (int c = 0; c < NC; c++) v_store(out + 16 * c, f[c]);
 }
 
-template <class F, int NC>
+template <class F, class X, int NC>
 LM_INLINE void tile_any(const u8 *tile, int nb, const u8 *x, int P, int nc, float *out, const u8 *next) {
-  if (nc == NC) return tile_columns<F, NC>(tile, nb, x, P, out, next);
-  if constexpr (NC > 1) tile_any<F, NC - 1>(tile, nb, x, P, nc, out, next);
+  if (nc == NC) return tile_columns<F, X, NC>(tile, nb, x, P, out, next);
+  if constexpr (NC > 1) tile_any<F, X, NC - 1>(tile, nb, x, P, nc, out, next);
 }
 
 /** The same for float weights: x is (input, P) f32; one fused multiply-add an input, in order. */
