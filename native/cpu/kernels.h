@@ -93,7 +93,7 @@ struct LmAttentionTask {
   const int32_t *table;
   int32_t token, count, position, spanFrom, spanTo;
   int32_t spans;   // of the whole context
-  float *partial;  // count = 1: (kvHeads, spans, group, headDim + 2) instead of out
+  float *partial;  // if set: (kvHeads, spans, count · group, headDim + 2) instead of out
 };
 
 /** What the thread reads after a task: another task, or else any memory. Its beginning is prefetched. */
@@ -158,7 +158,8 @@ struct LmKernels {
   int64_t (*attention_scratch)(int32_t group, int32_t headDim);  // floats
   int32_t (*attention_tokens)(int32_t group);                    // query tokens a task should hold
   void (*attention)(const LmAttention *a, const LmAttentionTask *t, int32_t kvHead, const LmAttentionNext *next, float *scratch);
-  void (*attention_merge)(const LmAttention *a, const float *partial, int32_t spans, int32_t token, int32_t position, int32_t kvHead);
+  /** When all spans of a task with `partial` are there. */
+  void (*attention_merge)(const LmAttention *a, const LmAttentionTask *t, int32_t kvHead);
   int64_t (*sample_scratch)(int32_t vocab);  // floats
   /** Draws for logit row i; scratch holds sample_scratch(vocab) floats. */
   void (*sample)(const LmSampling *s, const LmSampled *r, const float *logits, int32_t vocab, int32_t i,
