@@ -295,54 +295,71 @@ LM_INLINE void dot_q6(I *a, I *b, const u8 *w, const Block &x) {  // 2 pairs: at
 struct Wide : Block {
   LM_INLINE Wide at(const u8 *p, int P) { return {Block::at(p, P)}; }
 };
-/** a += one chunk of unsigned weights · q, of 4 inputs of 16 bits, the even ones first. */
+/** a += weights of 16 bits · q, pairs of them. */
 template <int NC>
-LM_INLINE void add_wide(I *a, I u, const s8 *q) {
-  H low = _mm256_set1_epi16(255);
-  I even = {_mm256_and_si256(u.a, low), _mm256_and_si256(u.b, low)}, odd = i_shift<-8>(u);
+LM_INLINE void add_madd(I *a, I w, const s8 *q) {
+#pragma GCC unroll 8
   for (int c = 0; c < NC; c++) {
-    H x = q_set(q + 64 * c), y = q_set(q + 64 * c + 4);
-    a[c].a = _mm256_add_epi32(a[c].a, _mm256_add_epi32(_mm256_madd_epi16(even.a, x), _mm256_madd_epi16(odd.a, y)));
-    a[c].b = _mm256_add_epi32(a[c].b, _mm256_add_epi32(_mm256_madd_epi16(even.b, x), _mm256_madd_epi16(odd.b, y)));
+    H x = q_set(q + 64 * c);
+    a[c].a = _mm256_add_epi32(a[c].a, _mm256_madd_epi16(w.a, x));
+    a[c].b = _mm256_add_epi32(a[c].b, _mm256_madd_epi16(w.b, x));
     i_pin(a[c]);
   }
 }
-/** a += chunks [FROM, TO) of unpacked weights · q. */
+/** a += chunks [FROM, TO) of unsigned weights · q, of 4 inputs of 16 bits, the even ones first. */
 template <int NC, int FROM, int TO>
-LM_INLINE void add_wide_chunks(I *a, const u8 *u, const s8 *q) {
+LM_INLINE void add_wide(I *a, const u8 *u, const s8 *q) {
+  H low = _mm256_set1_epi16(255);
 #pragma GCC unroll 8
-  for (int j = FROM; j < TO; j++) add_wide<NC>(a, i_load(u + 64 * j), q + 8 * j);
+  for (int j = FROM; j < TO; j++) {
+    I v = i_load(u + 64 * j);
+    add_madd<NC>(a, {_mm256_and_si256(v.a, low), _mm256_and_si256(v.b, low)}, q + 8 * j);
+    add_madd<NC>(a, i_shift<-8>(v), q + 8 * j + 4);
+  }
+}
+/** One function for the types that output matrices seldom have: 12% slower, and less to compile. */
+template <int NC, int FROM, int TO>
+__attribute__((noinline)) static void add_wide_once(I *sums, const u8 *u, const s8 *q) {
+  I a[NC];
+#pragma GCC unroll 8
+  for (int c = 0; c < NC; c++) a[c] = sums[c];
+  add_wide<NC, FROM, TO>(a, u, q);
+#pragma GCC unroll 8
+  for (int c = 0; c < NC; c++) sums[c] = a[c];
+}
+LM_INLINE void unpack_q4(u8 *u, const u8 *w) {
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; j++) {
+    I v = i_load(w + 64 * j);
+    i_store(u + 64 * j, low_nibbles(v));
+    i_store(u + 64 * j + 256, high_nibbles(v));
+  }
 }
 template <int NC>
 LM_INLINE void dot_q8(I *a, const u8 *w, const Wide &x) {
   for (int c = 0; c < NC; c++) a[c] = i_set(x.n128[c]);
-  add_wide_chunks<NC, 0, 8>(a, w, x.q);
+  add_wide<NC, 0, 8>(a, w, x.q);
 }
 template <int NC>
 LM_INLINE void dot_q4(I *a, const u8 *w, const Wide &x) {
-#pragma GCC unroll 4
-  for (int j = 0; j < 4; j++) {
-    I v = i_load(w + 64 * j);
-    add_wide<NC>(a, low_nibbles(v), x.q + 8 * j);
-    add_wide<NC>(a, high_nibbles(v), x.q + 8 * j + 32);
-  }
+  alignas(32) u8 u[512];
+  unpack_q4(u, w);
+  add_wide_once<NC, 0, 8>(a, u, x.q);
 }
 template <int NC>
 LM_INLINE void dot_table(I *a, const u8 *w, const Wide &x, const u8 *table) {
+  alignas(32) u8 u[512];
   H t = _mm256_broadcastsi128_si256(_mm_load_si128((const __m128i *)table));
+  unpack_q4(u, w);
+  for (int i = 0; i < 512; i += 32) _mm256_store_si256((H *)(u + i), _mm256_shuffle_epi8(t, _mm256_load_si256((const H *)(u + i))));
   for (int c = 0; c < NC; c++) a[c] = i_set(x.n128[c]);
-#pragma GCC unroll 4
-  for (int j = 0; j < 4; j++) {
-    I v = i_load(w + 64 * j), lo = low_nibbles(v), hi = high_nibbles(v);
-    add_wide<NC>(a, {_mm256_shuffle_epi8(t, lo.a), _mm256_shuffle_epi8(t, lo.b)}, x.q + 8 * j);
-    add_wide<NC>(a, {_mm256_shuffle_epi8(t, hi.a), _mm256_shuffle_epi8(t, hi.b)}, x.q + 8 * j + 32);
-  }
+  add_wide_once<NC, 0, 8>(a, u, x.q);
 }
 template <int NC>
 LM_INLINE void dot_q5(I *a, const u8 *w, const Wide &x) {
   alignas(32) u8 u[512];
   unpack_q5(u, w);
-  add_wide_chunks<NC, 0, 8>(a, u, x.q);
+  add_wide_once<NC, 0, 8>(a, u, x.q);
 }
 template <int NC>
 LM_INLINE void dot_q6(I *a, I *b, const u8 *w, const Wide &x) {
@@ -352,15 +369,15 @@ LM_INLINE void dot_q6(I *a, I *b, const u8 *w, const Wide &x) {
     a[c] = i_set(x.h0[c]);
     b[c] = i_set(x.h1[c]);
   }
-  add_wide_chunks<NC, 0, 4>(a, u, x.q);
-  add_wide_chunks<NC, 4, 8>(b, u, x.q);
+  add_wide<NC, 0, 4>(a, u, x.q);
+  add_wide<NC, 4, 8>(b, u, x.q);
 }
 template <int NC, int THIRD>
 LM_INLINE void dot_q23(I *a, I *b, const u8 *w, const Wide &x) {
   alignas(32) u8 u[512];
   unpack_q23<7, THIRD>(u, w);
-  add_wide_chunks<NC, 0, 4>(a, u, x.q);
-  add_wide_chunks<NC, 4, 8>(b, u, x.q);
+  add_wide_once<NC, 0, 4>(a, u, x.q);
+  add_wide_once<NC, 4, 8>(b, u, x.q);
 }
 #else
 LM_INLINE I i_set(i32 x) {
