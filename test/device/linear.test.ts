@@ -50,6 +50,35 @@ function product(type: string | null, embed: string, inputs: number, outputs: nu
   return { program: { dims, buffers, ops }, source, tensors: reference };
 }
 
+/** The same as the product that makes logits, whose activations are finer than int8. */
+function logitProduct(type: string, inputs: number, outputs: number, extreme = false): TestModel {
+  const model = product(type, 'F32', inputs, outputs, extreme);
+  const buffers = [
+    { name: 'x', width: inputs, perLogit: false },
+    { name: 'drawn', width: inputs, perLogit: true },
+    { name: 'logits', width: outputs, perLogit: true },
+  ];
+  const outs = [{ weight: 'w', bias: 'b', out: 'logits' }];
+  const ops: Program['ops'] = [
+    { op: 'embed', weight: 'embd', out: 'x' },
+    { op: 'gather', in: 'x', out: 'drawn' },
+    { op: 'linear', in: 'drawn', outputs: outs, residual: null },
+    { op: 'sample', in: 'logits' },
+  ];
+  return { ...model, program: { ...model.program, buffers, ops } };
+}
+
+function sameInCompany(model: TestModel, isa: 'avx512' | 'avx2' | 'portable'): void {
+  const runner = new Runner(model, { isa, maxTokens: 64 });
+  const tokens = sequence(14, 3, 83);
+  const rows = (n: number) => runner.logits([{ slot: 0, position: 0, tokens: tokens.slice(0, n), logits: 'all' }]);
+  const reference = rows(14);
+  for (let n = 1; n < 14; n++) for (const [i, row] of rows(n).entries()) assert.deepEqual(row, reference[i]);
+  const alone = runner.logits([{ slot: 0, position: 13, tokens: tokens.slice(13) }]);
+  assert.deepEqual(alone[0], reference[13]);
+  runner.close();
+}
+
 function worstError(model: TestModel, n: number, isa: 'avx512' | 'avx2' | 'portable'): number {
   const runner = new Runner(model, { isa, maxTokens: 64 });
   const tokens = sequence(n, n, model.program.dims.vocab);
@@ -70,16 +99,17 @@ for (const isa of availableIsas(native)) {
           assert.ok(error < 1e-5, `${n} columns: relative error ${error}`);
         }
       });
-      it(`${type}: a column has the same bits in company of 0 to 13 others`, () => {
-        const runner = new Runner(product(type, 'F32', inputs, 83), { isa, maxTokens: 64 });
-        const tokens = sequence(14, 3, 83);
-        const rows = (n: number) =>
-          runner.logits([{ slot: 0, position: 0, tokens: tokens.slice(0, n), logits: 'all' }]);
-        const reference = rows(14);
-        for (let n = 1; n < 14; n++) for (const [i, row] of rows(n).entries()) assert.deepEqual(row, reference[i]);
-        const alone = runner.logits([{ slot: 0, position: 13, tokens: tokens.slice(13) }]);
-        assert.deepEqual(alone[0], reference[13]);
-        runner.close();
+      it(`${type}: a column has the same bits in company of 0 to 13 others`, () =>
+        sameInCompany(product(type, 'F32', inputs, 83), isa));
+      it(`${type}: 1 to 9 logit rows, close to products of what is not rounded, the same bits in company`, () => {
+        const model = logitProduct(type, inputs, 83);
+        for (const n of [1, 2, 3, 4, 5, 9]) {
+          const error = worstError(model, n, isa);
+          assert.ok(error < 5e-5, `${n} rows: relative error ${error}`);
+        }
+        sameInCompany(model, isa);
+        const error = worstError(logitProduct(type, inputs, 48, true), 12, isa);
+        assert.ok(error < 5e-5, `end points: relative error ${error}`);
       });
       it(`${type}: end points of the quants do not saturate`, () => {
         const error = worstError(product(type, 'F32', inputs, 48, true), 12, isa);
