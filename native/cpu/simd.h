@@ -7,19 +7,23 @@
 #if defined(LM_BUILD_AVX512)
 #define LM_NS lm_avx512
 #define LM_COLUMNS 12
-#define LM_FINE_TOKENS 6
 #define LM_FLOAT_COLUMNS 12  // whose f32 sums fit into registers
 #elif defined(LM_BUILD_AVX2)
 #define LM_NS lm_avx2
 #define LM_COLUMNS 6
-#define LM_FINE_TOKENS 4
-#define LM_WIDE  // logit rows: activations of 16 bits, not two planes of 8
 #define LM_FLOAT_COLUMNS 6
 #else
 #define LM_NS lm_portable
 #define LM_COLUMNS 4
-#define LM_FINE_TOKENS 2
 #define LM_FLOAT_COLUMNS 4
+#endif
+
+// Logit rows have activations of 16 bits where those are as fast as two planes of 8.
+#if defined(LM_BUILD_AVX2) && !defined(LM_BUILD_VNNI)
+#define LM_WIDE
+#define LM_FINE_TOKENS 4
+#else
+#define LM_FINE_TOKENS (LM_COLUMNS / 2)
 #endif
 
 #if defined(LM_BUILD_AVX512) || defined(LM_BUILD_AVX2)

@@ -2,7 +2,8 @@
 //
 // A panel block: q[P][32] s8, then one f32 or i32 per column each: d (scale), ds (d · Σq), -128·Σq, -8·Σq, and -32·Σq of
 // either half. The products with an offset start from these sums. Logit rows (planes = 2) take two columns each: two planes of
-// int8, the second for what the first left, or one of int16 (q[P / 2][32], and the numbers of the first P / 2 columns).
+// int8, the second for what the first left, or one of int16 (LM_WIDE): q[P / 2][32], of each 4 inputs the even ones first, and
+// the numbers of the first P / 2 columns.
 namespace LM_NS {
 
 /** Scale of values whose largest becomes `most`, and its inverse. */

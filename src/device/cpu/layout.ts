@@ -71,7 +71,7 @@ export const Flag = {
   siluMul: 4,
   /** rows follow logitRows */
   perLogit: 8,
-  /** int8 activations in two planes, the second for what the first left; with perLogit */
+  /** finer activations: two planes of int8, the second for what the first left, or 16 bits; with perLogit */
   fine: 16,
   /** siluMul: GELU (tanh approximation) instead of SiLU */
   gelu: 32,
