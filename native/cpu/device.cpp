@@ -6,6 +6,7 @@
 
 #include "exports.h"
 #include "isa.h"
+#include "numa.h"
 
 extern "C" int32_t lm_abi(void) { return LM_ABI; }
 
@@ -325,6 +326,7 @@ extern "C" int32_t lm_configure(Device *d, const int32_t *sizes, const int32_t *
     if (p == MAP_FAILED) return LM_E_MEMORY;
     d->kv = (uint8_t *)p;
     madvise(p, (size_t)d->kvReserved, MADV_HUGEPAGE);
+    numa_interleave(p, d->kvReserved);
     kv->base = d->kv;
   }
   d->logitsBuffer = -1;

@@ -47,5 +47,6 @@ describe('kernels of processors that are not here', { skip }, () => {
     it(`${type}: the bits of AVX2`, () => same({ type }));
   for (const type of ['Q4_K', 'Q5_K', 'Q6_K', 'Q2_K', 'Q3_K', 'IQ4_XS'])
     it(`${type}: the bits of AVX2`, () => same({ type, heads: 8, kvHeads: 2, ffDim: 256 }));
-  it('experts: the bits of AVX2', () => same({ type: 'Q4_0', flags: { experts: { ...MIXTURES['two of eight'], count: 4 } } }));
+  it('experts: the bits of AVX2', () =>
+    same({ type: 'Q4_0', flags: { experts: { ...MIXTURES['two of eight'], count: 4 } } }));
 });

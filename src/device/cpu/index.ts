@@ -28,7 +28,7 @@ export { checkNativeLibrary } from './build.js';
 export { defaultThreads, memoryFree as hostMemoryFree, memoryLevels as hostMemoryLevels } from './machine.js';
 
 export interface CpuDeviceOptions {
-  /** Default: the CPUs this process may run on, within the cgroup quota. */
+  /** Default: one for each core this process may run on, within the cgroup quota. */
   threads?: number;
   isa?: 'auto' | Isa;
   /** A library compiled beforehand (option nativeLibrary); otherwise it is compiled at first use. */
