@@ -5,35 +5,19 @@
 #include <sys/mman.h>
 
 #include "exports.h"
+#include "isa.h"
+#include "numa.h"
 
 extern "C" int32_t lm_abi(void) { return LM_ABI; }
 
-extern "C" int32_t lm_isa_available(void) {
-  int32_t bits = 1 << LM_PORTABLE;
-#if defined(__x86_64__)
-  __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")) {
-    bits |= 1 << LM_AVX2;
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni"))
-      bits |= 1 << LM_AVX512;
-  }
-#endif
-  return bits;
-}
-
 extern "C" Device *lm_create(int32_t threads, int32_t isa) {
-  if (threads < 1 || threads > LM_MAX_THREADS || isa < 0 || isa > LM_AVX512) return nullptr;
-  if (!(lm_isa_available() >> isa & 1)) return nullptr;
+  if (threads < 1 || threads > LM_MAX_THREADS || isa < 0 || isa > LM_LAST_ISA) return nullptr;
+  if (!(isa_available() >> isa & 1)) return nullptr;
   void *memory = nullptr;
   if (posix_memalign(&memory, 64, sizeof(Device))) return nullptr;
   memset(memory, 0, sizeof(Device));
   Device *d = (Device *)memory;
-  d->k = lm_kernels_portable();
-#if defined(__x86_64__)
-  if (isa == LM_AVX2) d->k = lm_kernels_avx2();
-  if (isa == LM_AVX512) d->k = lm_kernels_avx512();
-#endif
+  d->k = isa_kernels(isa, &d->own);
   if (!pool_start(&d->pool, threads)) {
     free(d);
     return nullptr;
@@ -78,10 +62,12 @@ static void place(Device *d, Bump *b, const int32_t *s, const int32_t *buffers, 
     float *p = (float *)b->take(((buffers[2 * i + 1] ? logits : tokens) * buffers[2 * i] + 16) * 4);
     if (d->buffers) d->buffers[i] = {p, buffers[2 * i], buffers[2 * i + 1]};
   }
-  int64_t width[2] = {0, 0}, widest = 0;
+  int64_t width[2] = {0, 0}, widest = 0, product = 0;
   for (int i = 0; i < s[LM_S_OPS]; i++) {
     const LmOp *o = ops + i;
     if (o->kind == LM_OP_NORM && o->width > widest) widest = o->width;
+    const bool multiplies = o->kind == LM_OP_LINEAR || o->kind == LM_OP_EXPERT_UP || o->kind == LM_OP_EXPERT_DOWN;
+    if (multiplies && k->product_scratch && k->product_scratch(o->width) > product) product = k->product_scratch(o->width);
     bool writes = o->kind == LM_OP_PREPARE || (o->kind == LM_OP_LINEAR && (o->flags & LM_SILU_MUL));
     if (!writes) continue;
     int set = o->kind == LM_OP_PREPARE ? o->panel : o->panelOut;
@@ -106,6 +92,7 @@ static void place(Device *d, Bump *b, const int32_t *s, const int32_t *buffers, 
   scratch = scratch > sample ? scratch : sample;
   scratch = scratch > widest + 64 ? scratch : widest + 64;
   scratch = scratch > 2048 ? scratch : 2048;
+  scratch = scratch > product ? scratch : product;
   for (int i = 0; i < d->pool.threads; i++) d->scratch[i] = (float *)b->take(scratch * 4);
   d->tokens = (int32_t *)b->take(tokens * 4);
   d->drawn = (int32_t *)b->take(logits * 4);
@@ -339,6 +326,7 @@ extern "C" int32_t lm_configure(Device *d, const int32_t *sizes, const int32_t *
     if (p == MAP_FAILED) return LM_E_MEMORY;
     d->kv = (uint8_t *)p;
     madvise(p, (size_t)d->kvReserved, MADV_HUGEPAGE);
+    numa_interleave(p, d->kvReserved);
     kv->base = d->kv;
   }
   d->logitsBuffer = -1;

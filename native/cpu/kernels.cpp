@@ -6,8 +6,11 @@
 #include "ops/quantise.h"
 #include "ops/norm.h"
 #include "ops/prepare.h"
+#include "ops/scale.h"
+#include "ops/bytes.h"
 #include "ops/dot.h"
 #include "ops/silu_mul.h"
+#include "ops/store.h"
 #include "ops/linear.h"
 #include "ops/experts.h"
 #include "ops/rope_store.h"
@@ -27,7 +30,7 @@ static const LmKernels table = {
     LM_COLUMNS, LM_FINE_TOKENS, tile_bytes, repack, convert, to_vector,         embed,
     rms_norm,         prepare,    linear,     expert_add, add_gated, silu_mul, softcap, rope_store,
     attention_scratch, attention_tokens, attention, attention_merge, sample_scratch, sample,
-    bench_read, bench_int8, bench_f32,
+    bench_read, bench_int8, bench_f32, nullptr,
 };
 }  // namespace LM_NS
 

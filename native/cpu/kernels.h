@@ -167,10 +167,15 @@ struct LmKernels {
   void (*bench_read)(const uint8_t *p, int64_t bytes);
   double (*bench_int8)(int32_t rounds);
   double (*bench_f32)(int32_t rounds);
+  /** Floats of scratch that a product of so many inputs needs beyond those of its panels; null: none. */
+  int64_t (*product_scratch)(int32_t inputs);
 };
 
 extern "C" {
 const LmKernels *lm_kernels_portable(void);
 const LmKernels *lm_kernels_avx2(void);
 const LmKernels *lm_kernels_avx512(void);
+// Those of AVX2 and of AVX-512 VNNI, some of them replaced; null if the compiler did not know the instructions.
+const LmKernels *lm_kernels_avxvnni(LmKernels *into);
+const LmKernels *lm_kernels_amx(LmKernels *into);
 }

@@ -4,22 +4,32 @@
 #include <stdint.h>
 #include <string.h>
 
-#if defined(LM_BUILD_AVX512)
+#if defined(LM_BUILD_AMX)
+#define LM_NS lm_amx
+#elif defined(LM_BUILD_VNNI)
+#define LM_NS lm_avxvnni
+#elif defined(LM_BUILD_AVX512)
 #define LM_NS lm_avx512
-#define LM_COLUMNS 12
-#define LM_FLOAT_COLUMNS 12  // whose f32 sums fit into registers
 #elif defined(LM_BUILD_AVX2)
 #define LM_NS lm_avx2
-#define LM_COLUMNS 6
+#endif
+#if defined(LM_BUILD_AVX512)
+#define LM_WIDEST 12
+#define LM_FLOAT_COLUMNS 12  // whose f32 sums fit into registers
+#elif defined(LM_BUILD_AVX2)
+#define LM_WIDEST 6
 #define LM_FLOAT_COLUMNS 6
 #else
 #define LM_NS lm_portable
-#define LM_COLUMNS 4
+#define LM_WIDEST 4
 #define LM_FLOAT_COLUMNS 4
+#endif
+#if !defined(LM_COLUMNS)  // a test may want other panels
+#define LM_COLUMNS LM_WIDEST
 #endif
 
 // Logit rows have activations of 16 bits where those are as fast as two planes of 8.
-#if defined(LM_BUILD_AVX2) && !defined(LM_BUILD_VNNI)
+#if defined(LM_BUILD_AVX2)
 #define LM_WIDE
 #define LM_FINE_TOKENS 4
 #else

@@ -8,6 +8,7 @@
 
 #include "device.h"
 #include "exports.h"
+#include "numa.h"
 
 static int64_t row_bytes(int type, int64_t in) {
   switch (type) {
@@ -77,6 +78,7 @@ extern "C" int32_t lm_open_weights(Device *d, int32_t count, const double *info)
   if (w == MAP_FAILED) return LM_E_MEMORY;
   d->weights = (uint8_t *)w;
   madvise(w, (size_t)at, MADV_HUGEPAGE);
+  numa_interleave(w, at);
   return LM_OK;
 }
 

@@ -1,7 +1,6 @@
 /** Whole steps of random models against the plain f64 forward pass. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { buildNativeLibrary } from '../../src/device/cpu/build.js';
 import { availableIsas } from '../../src/device/cpu/index.js';
 import { loadNative } from '../../src/device/cpu/native.js';
 import type { FamilyFlags } from '../../src/types.js';
@@ -15,9 +14,10 @@ import {
   randomModel,
   relativeError,
   sequence,
+  testLibrary,
 } from './support.js';
 
-const isas = availableIsas(loadNative(buildNativeLibrary()));
+const isas = availableIsas(loadNative(testLibrary()));
 
 /** Prefill of two sequences at once, then a mixed step of decode and more prefill. */
 const STEPS: Row[][] = [

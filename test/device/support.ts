@@ -2,7 +2,8 @@
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { createCpuDevice } from '../../src/device/cpu/index.js';
+import { buildNativeLibrary } from '../../src/device/cpu/build.js';
+import { type CpuDeviceOptions, createCpuDevice } from '../../src/device/cpu/index.js';
 import {
   createStep,
   type Device,
@@ -255,8 +256,12 @@ function mixture(given: Partial<ExpertFlags>): ExpertFlags {
   return { ...usual, count: 8, used: 2, width: 32, ...given };
 }
 
+/** The library that tests of the CPU device look at: the usual one, or what scripts/check-emulated.mjs names. */
+export const testLibrary = (): string => process.env.LONGMIND_TEST_LIBRARY ?? buildNativeLibrary();
+
 export interface RunnerOptions extends Partial<Omit<LoadOptions, 'limits' | 'kv'>> {
-  isa?: 'auto' | 'avx512' | 'avx2' | 'portable';
+  isa?: CpuDeviceOptions['isa'];
+  library?: string;
   threads?: number;
   blockLen?: number;
   bits?: 16 | 8 | 4;
@@ -301,7 +306,7 @@ export class Runner {
     };
     const kv = { layers: dims.layers, kvHeads: dims.kvHeads, headDim: dims.headDim, blockLen, bits: o.bits ?? 16 };
     const maxBlocks = maxRows * maxBlocksPerRow;
-    this.device = o.device ?? createCpuDevice({ isa: o.isa, threads: o.threads });
+    this.device = o.device ?? createCpuDevice({ isa: o.isa, threads: o.threads, library: o.library ?? testLibrary() });
     this.device.load(model.program, model.source, { limits, kv, maxBlocks, debug: o.debug });
     if (!this.device.growKv(maxBlocks)) throw new Error('the device has not enough memory');
     this.#limits = limits;

@@ -45,11 +45,9 @@ static void tile_fine(const LmTensor *w, i32 tile, const LmPanels *x, i32 panel,
   int tokens = panel_tokens(x);
   // the columns between the two planes of an unfilled panel are computed, and left
   tile_product(w, tile, x, panel, tokens + nc, out, next);
-  for (int c = 0; c < nc; c++) v_store(out + 16 * c, v_add(v_load(out + 16 * c), v_load(out + 16 * (tokens + c))));
+  add_planes(out, tokens, nc);
 #endif
 }
-
-LM_INLINE const u8 *tile_at(const LmTensor *w, i32 tile) { return w->data + tile * w->tileBytes; }
 
 /** gate and up tiles 2u and 2u+1 → block u of hidden. */
 static void silu_block(const LmLinear *l, i32 u, i32 panel, int nc, float *scratch, const u8 *next) {
@@ -59,37 +57,9 @@ static void silu_block(const LmLinear *l, i32 u, i32 panel, int nc, float *scrat
     i32 t = 2 * u + half;
     tile_product(wg, t, &l->x, panel, nc, gate, tile_at(wu, t));
     tile_product(wu, t, &l->x, panel, nc, up, half ? next : tile_at(wg, t + 1));
-    for (int c = 0; c < nc; c++) {
-      V g = v_load(gate + 16 * c), p = v_load(up + 16 * c);
-      int f = 32 * u + 16 * half;
-      if (l->outs[0].bias) g = v_add(g, v_load(l->outs[0].bias + f));
-      if (l->outs[1].bias) p = v_add(p, v_load(l->outs[1].bias + f));
-      v_store(h + 32 * c + 16 * half, v_mul(activate(g, l->silu == 2), p));
-    }
+    activate_tile(l, 32 * u + 16 * half, nc, gate, up, h);
   }
-  const LmPanels *o = &l->hidden;
-  int width = l->outs[0].w->out;
-  if (l->hiddenNeed & LM_NEED_Q8) {
-    u8 *block = o->q8 + ((int64_t)panel * (width / 32) + u) * panelBlockBytes(o->P);
-    for (int c = 0; c < nc; c++) quantise_block(v_load(h + 32 * c), v_load(h + 32 * c + 16), block, o->P, c);
-  }
-  if (l->hiddenNeed & LM_NEED_F32) {
-    float *f = o->f32 + ((int64_t)panel * width + 32 * u) * o->P;
-    for (int k = 0; k < 32; k++)
-      for (int c = 0; c < nc; c++) f[(int64_t)k * o->P + c] = h[32 * c + k];
-  }
-}
-
-static void store_tile(const LmLinear *l, const LmLinearOut *o, i32 tile, i32 token, int nc, const float *acc) {
-  int first = 16 * tile, n = o->w->out - first < 16 ? o->w->out - first : 16;
-  for (int c = 0; c < nc; c++) {
-    V v = v_load(acc + 16 * c);
-    int64_t at = (int64_t)(token + c) * o->stride + first;
-    if (o->bias) v = v_add(v, v_load_n(o->bias + first, n));
-    if (l->scale != 1.0f) v = v_mul(v, v_set(l->scale));
-    if (l->residual) v = v_add(v, v_load_n(l->residual + at, n));
-    v_store_n(o->out + at, v, n);
-  }
+  store_hidden(l, u, panel, nc, h);
 }
 
 /** Units [from, to) of one panel that has nc tokens. */

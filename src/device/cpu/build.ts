@@ -17,21 +17,28 @@ const PATIENCE_MS = 30_000;
 const FLAGS =
   '-std=c++20 -ffp-contract=off -fno-math-errno -fno-exceptions -fno-rtti -fPIC -fvisibility=hidden ' +
   '-Wno-psabi -Wno-maybe-uninitialized -Wno-uninitialized';
-const CORE = ['device', 'pool', 'step', 'experts', 'ahead', 'weights', 'bench'];
+const CORE = ['device', 'isa', 'pool', 'step', 'experts', 'ahead', 'weights', 'numa', 'bench'];
+const AVX2 = '-DLM_BUILD_AVX2 -mavx2 -mfma -mf16c';
+const AVX512 =
+  '-DLM_BUILD_AVX512 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx2 -mfma -mf16c -mprefer-vector-width=512';
+interface Kernels {
+  file: string;
+  name: string;
+  flags: string;
+  x64: boolean;
+  /** Flags that older compilers do not know; without them the family is left out. */
+  recent?: string;
+}
 /**
  * The kernels are compiled once for each instruction set. On x64 the portable ones serve processors without AVX2 and are
  * not worth the 20 s that -O3 takes longer.
  */
-const KERNELS = [
-  { name: 'portable', flags: process.arch === 'x64' ? '-O2' : '-O3', x64: false },
-  { name: 'avx2', flags: '-O3 -DLM_BUILD_AVX2 -mavx2 -mfma -mf16c', x64: true },
-  {
-    name: 'avx512',
-    flags:
-      '-O3 -DLM_BUILD_AVX512 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx2 -mfma -mf16c ' +
-      '-mprefer-vector-width=512',
-    x64: true,
-  },
+const KERNELS: Kernels[] = [
+  { file: 'kernels', name: 'portable', flags: process.arch === 'x64' ? '-O2' : '-O3', x64: false },
+  { file: 'kernels', name: 'avx2', flags: `-O3 ${AVX2}`, x64: true },
+  { file: 'vnni', name: 'avxvnni', flags: `-O3 ${AVX2} -DLM_BUILD_VNNI`, recent: '-mavxvnni', x64: true },
+  { file: 'kernels', name: 'avx512', flags: `-O3 ${AVX512}`, x64: true },
+  { file: 'amx', name: 'amx', flags: `-O3 ${AVX512} -DLM_BUILD_AMX`, recent: '-mamx-tile -mamx-int8', x64: true },
 ];
 
 interface Compiler {
@@ -111,9 +118,11 @@ function script(sources: string, temporary: string, compiler: string, lock: stri
   const object = (file: string, name: string, flags: string) =>
     `${quote(compiler)} ${FLAGS} ${flags} -I ${quote(temporary)} -c ${quote(path.join(sources, `${file}.cpp`))} ` +
     `-o ${quote(path.join(temporary, `${name}.o`))}`;
+  const known = (flags: string) =>
+    `$(${quote(compiler)} ${flags} -x c++ -fsyntax-only /dev/null 2>/dev/null && echo ${flags} || echo -DLM_BUILD_ABSENT)`;
   const kernels = KERNELS.filter((k) => !k.x64 || process.arch === 'x64');
   const jobs = [
-    ...kernels.map((k) => object('kernels', k.name, k.flags)),
+    ...kernels.map((k) => object(k.file, k.name, k.recent ? `${k.flags} ${known(k.recent)}` : k.flags)),
     CORE.map((f) => object(f, f, '-O3')).join(' && '),
   ];
   const output = quote(path.join(temporary, 'library.so'));

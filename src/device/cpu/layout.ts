@@ -24,8 +24,12 @@ export const GGML_TYPES: Readonly<Record<string, number>> = {
   MXFP4: 39,
 };
 
-/** Instruction sets, in the order of preference. */
-export const ISAS = { portable: 0, avx2: 1, avx512: 2 } as const;
+/**
+ * Families of kernels, in the order of preference. Which kernels of it a product takes is the native library's choice: `amx`
+ * multiplies few rows and floats by those of `avx512`.
+ */
+export const ISAS = { portable: 0, avx2: 1, avxvnni: 2, avx512: 3, amx: 4 } as const;
+export type Isa = keyof typeof ISAS;
 
 export const Kind = {
   /** weight → out */
@@ -184,7 +188,7 @@ const enumOf = (name: string, prefix: string, values: readonly (readonly [string
 
 const TABLES = [
   enumOf('LmType', 'LM_', Object.entries(GGML_TYPES)),
-  enumOf('LmIsa', 'LM_', Object.entries(ISAS)),
+  enumOf('LmIsa', 'LM_', [...Object.entries(ISAS), ['lastIsa', Math.max(...Object.values(ISAS))]]),
   enumOf('LmOpKind', 'LM_OP_', Object.entries(Kind)),
   enumOf('LmFlags', 'LM_', [
     ['needQ8', Flag.q8],
