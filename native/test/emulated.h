@@ -101,6 +101,19 @@ __attribute__((noinline)) inline __m256i dpbusd(__m256i sums, __m256i a, __m256i
   return sums;
 }
 
+/** VPDPWSSD: sums of two products of words, added without saturation. */
+__attribute__((noinline)) inline __m256i dpwssd(__m256i sums, __m256i a, __m256i b) {
+  uint32_t s[8];
+  int16_t u[16], v[16];
+  memcpy(s, &sums, 32);
+  memcpy(u, &a, 32);
+  memcpy(v, &b, 32);
+  for (int n = 0; n < 8; n++)
+    for (int i = 0; i < 2; i++) s[n] += (uint32_t)((int32_t)u[2 * n + i] * (int32_t)v[2 * n + i]);
+  memcpy(&sums, s, 32);
+  return sums;
+}
+
 }  // namespace emulated
 
 #define LM_TILE_CONFIGURE(config) emulated::configure(&(config))
@@ -110,3 +123,4 @@ __attribute__((noinline)) inline __m256i dpbusd(__m256i sums, __m256i a, __m256i
 #define LM_TILE_STORE(tile, to) emulated::store(tile, &(to), 64)
 #define LM_TILE_DOT(sums, a, b) emulated::dot(sums, a, b)
 #define _mm256_dpbusd_avx_epi32 emulated::dpbusd
+#define _mm256_dpwssd_avx_epi32 emulated::dpwssd

@@ -17,6 +17,9 @@ LM_INLINE i32 tiles_from(int type) {
 }
 /** Panels of more than one hold more than half of the columns; products of fewer are not compiled. */
 LM_INLINE bool by_tiles(const LmPanels *x, int type) {
+#if defined(LM_WIDE)  // emulated only: logit rows are not in planes of bytes
+  if (x->planes == 2) return false;
+#endif
   i32 rows = tiles_from(type);
   return rows && x->n >= rows && 2 * x->P > LM_COLUMNS;
 }
