@@ -6,20 +6,6 @@
 
 extern "C" int32_t lm_abi(void) { return LM_ABI; }
 
-extern "C" int32_t lm_isa_available(void) {
-  int32_t bits = 1 << LM_PORTABLE;
-#if defined(__x86_64__)
-  __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")) {
-    bits |= 1 << LM_AVX2;
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni"))
-      bits |= 1 << LM_AVX512;
-  }
-#endif
-  return bits;
-}
-
 extern "C" Device *lm_create(int32_t threads, int32_t isa) {
   if (threads < 1 || threads > LM_MAX_THREADS || isa < 0 || isa > LM_AVX512) return nullptr;
   if (!(lm_isa_available() >> isa & 1)) return nullptr;

@@ -17,7 +17,7 @@ const PATIENCE_MS = 30_000;
 const FLAGS =
   '-std=c++20 -O3 -ffp-contract=off -fno-math-errno -fno-exceptions -fno-rtti -fPIC -fvisibility=hidden ' +
   '-Wno-psabi -Wno-maybe-uninitialized -Wno-uninitialized';
-const CORE = ['device', 'platform', 'pool', 'step', 'experts', 'ahead', 'weights', 'bench'];
+const CORE = ['device', 'isa', 'platform', 'pool', 'step', 'experts', 'ahead', 'weights', 'bench'];
 /** The kernels are compiled once for each instruction set; `define` picks the code, `flags` the instructions. */
 const KERNELS = [
   { name: 'portable', flags: '', x64: false },
