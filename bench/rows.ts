@@ -1,8 +1,9 @@
 /**
  * npm run bench:rows -- FILE… [--rows 1,2,4,8,16,64,512 --context 512 --library OTHER.so --isa avx2 --threads 2 --seconds 2
- * --profile --json]: milliseconds of a step with so many rows of one sequence, logits at all of them up to 32 rows (what
+ * --cpu --profile --json]: milliseconds of a step with so many rows of one sequence, logits at all of them up to 32 rows (what
  * verifying a guess costs), the last alone beyond (a prefill). With --library a second build of the native library, in turns
- * with this one, least time of each.
+ * with this one, least time of each. --cpu counts the time on the processor instead of the clock's, for a busy machine; with
+ * one thread only, for waiting threads spin.
  */
 import './plain-errors.js';
 import { parseArgs } from 'node:util';
@@ -22,6 +23,7 @@ const { values: args, positionals: files } = parseArgs({
     isa: { type: 'string' },
     threads: { type: 'string' },
     seconds: { type: 'string', default: '2' },
+    cpu: { type: 'boolean', default: false },
     profile: { type: 'boolean', default: false },
     json: { type: 'boolean', default: false },
   },
@@ -37,7 +39,7 @@ interface Loaded {
 }
 
 function load(program: Program, file: string, library: string | undefined): Loaded {
-  const threads = args.threads ? Number(args.threads) : undefined;
+  const threads = args.cpu ? 1 : args.threads ? Number(args.threads) : undefined;
   const device = createCpuDevice({ threads, isa: args.isa as CpuDeviceOptions['isa'], library });
   const { layers, kvHeads, headDim, vocab } = program.dims;
   const maxTokens = Math.max(...counts, 256);
@@ -64,11 +66,17 @@ function fill(step: Step, at: number, count: number): void {
   for (let i = 0; i < step.logitCount; i++) step.logitRows[i] = count - step.logitCount + i;
 }
 
+function now(): number {
+  if (!args.cpu) return performance.now();
+  const { user, system } = process.cpuUsage();
+  return (user + system) / 1e3;
+}
+
 function run({ device, step }: Loaded, at: number, count: number): number {
   fill(step, at, count);
-  const begun = performance.now();
+  const begun = now();
   device.wait(device.submit(step));
-  return performance.now() - begun;
+  return now() - begun;
 }
 
 const NAMES = Object.entries(Kind);
@@ -81,9 +89,9 @@ function profile({ device, step }: Loaded, program: Program, count: number, quan
   const best = new Float64Array(n).fill(1e9);
   for (let repeat = 0; repeat < 20; repeat++)
     for (let i = 0; i < n; i++) {
-      const t = performance.now();
+      const t = now();
       device.native.step(device.handle, i, i + 1, step.bytes, step.bytes.length, bytes, bytes.length, device.cancel);
-      best[i] = Math.min(best[i]!, performance.now() - t);
+      best[i] = Math.min(best[i]!, now() - t);
     }
   const sums = new Map<string, number>();
   best.forEach((ms, i) => {
@@ -100,7 +108,10 @@ for (const file of files) {
   const { dims, rmsEps, rope, tiedOutput, flags } = readModelConfig(gguf);
   const program = llama({ ...dims, rmsEps, rope, tiedOutput, flags });
   const sides = [undefined, ...(args.library ? [args.library] : [])].map((l) => load(program, file, l));
-  if (!args.json) console.log(`${file}, ${sides[0]!.device.info.isa}, ${sides[0]!.device.info.threads} threads`);
+  const [{ isa, threads }, other] = sides.map((side) => side.device.info) as [CpuDevice['info'], CpuDevice['info']?];
+  if (other && other.isa !== isa)
+    throw new Error(`${args.library} runs with ${other.isa}, this one's library with ${isa}`);
+  if (!args.json) console.log(`${file}, ${isa}, ${threads} threads`);
   let one = 0;
   for (const count of counts) {
     const best = sides.map(() => Number.POSITIVE_INFINITY);
@@ -119,8 +130,11 @@ for (const file of files) {
     console.log(`${String(count).padStart(4)} rows ${ms.toFixed(2).padStart(8)} ms${cost}${than}`);
     if (!args.profile) continue;
     const type = gguf.tensors.get('blk.0.attn_output.weight')!.type;
-    for (const [name, t] of profile(sides[0]!, program, count, !/^B?F\d/.test(type)))
-      console.log(`       ${name.padEnd(16)} ${t.toFixed(2).padStart(8)} ms`);
+    const [mine, others] = sides.map((side) => profile(side, program, count, !/^B?F\d/.test(type)));
+    for (const [name, t] of mine!) {
+      const beside = others ? `${others.get(name)!.toFixed(2).padStart(8)} ms` : '';
+      console.log(`       ${name.padEnd(16)} ${t.toFixed(2).padStart(8)} ms${beside}`);
+    }
   }
   for (const side of sides) side.device.close();
 }
