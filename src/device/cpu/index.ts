@@ -55,7 +55,8 @@ export function createCpuDevice(options: CpuDeviceOptions = {}): CpuDevice {
   const threads = options.threads ?? defaultThreads();
   if (!Number.isInteger(threads) || threads < 1 || threads > 256)
     throw errors.invalidOption('threads', threads, 'a whole number from 1 to 256');
-  const native = loadNative(options.library ?? buildNativeLibrary(options.onBuild));
+  const library = options.library ?? buildNativeLibrary(options.onBuild);
+  const native = loadNative(library);
   const available = native.isaAvailable();
   const wanted = options.isa ?? 'auto';
   const isa = wanted === 'auto' ? 31 - Math.clz32(available) : ISAS[wanted];
@@ -70,6 +71,7 @@ export function createCpuDevice(options: CpuDeviceOptions = {}): CpuDevice {
     name: 'cpu',
     isa: name,
     threads,
+    library,
     depth: 1,
     ownMemory: false,
     kernels: `cpu-${name}-${KERNELS}`,

@@ -29,7 +29,7 @@ function drawn(runner: Runner, count: number): number[] {
   return tokens;
 }
 
-describe('two GPUs', { skip: gpusHere >= 2 ? false : 'not two NVIDIA GPUs' }, () => {
+describe('two GPUs', { skip: gpusHere >= 2 ? false : 'no second NVIDIA GPU' }, () => {
   // a turn of the event loop, so that each case is reported when it ends
   afterEach(() => setImmediate());
   for (const [name, shape] of Object.entries(shapes))
