@@ -12,13 +12,33 @@ LM_INLINE u8 *kv_tile(const LmKv *kv, const i32 *table, i32 head, i32 position, 
          (int64_t)((isV ? kv->blockLen / 16 : 0) + inBlock / 16) * kv->tileBytes;
 }
 
+/** Neighbours as (real, imaginary); the fused operation is said, for some compilers choose it here whatever they are told. */
+LM_INLINE void rotate_neighbours(float *x, const float *angles, int dims) {
+  int i = 0;
+#if defined(LM_BUILD_AVX512) || defined(LM_BUILD_AVX2)
+  for (; i + 8 <= dims; i += 8) {
+    __m256 v = _mm256_loadu_ps(x + i), a = _mm256_loadu_ps(angles + i), c = _mm256_moveldup_ps(a), s = _mm256_movehdup_ps(a);
+    _mm256_storeu_ps(x + i, _mm256_fmaddsub_ps(v, c, _mm256_mul_ps(_mm256_permute_ps(v, 0xb1), s)));
+  }
+#endif
+  for (; i < dims; i += 2) {
+    float c = angles[i], s = angles[i + 1], p = x[i], q = x[i + 1];
+#if defined(LM_BUILD_AVX512) || defined(LM_BUILD_AVX2)
+    x[i] = __builtin_fmaf(p, c, -(q * s));
+    x[i + 1] = __builtin_fmaf(q, c, p * s);
+#else
+    x[i] = p * c - q * s;
+    x[i + 1] = q * c + p * s;
+#endif
+  }
+}
 LM_INLINE void rotate(float *x, const float *angles, int dims, int neox) {
+  if (!neox) return rotate_neighbours(x, angles, dims);
   int half = dims / 2;
   for (int i = 0; i < half; i++) {
-    int a = neox ? i : 2 * i, b = neox ? i + half : 2 * i + 1;
-    float c = angles[2 * i], s = angles[2 * i + 1], p = x[a], q = x[b];
-    x[a] = p * c - q * s;
-    x[b] = p * s + q * c;
+    float c = angles[2 * i], s = angles[2 * i + 1], p = x[i], q = x[i + half];
+    x[i] = p * c - q * s;
+    x[i + half] = p * s + q * c;
   }
 }
 
