@@ -14,7 +14,7 @@ import { loadNative } from '../../src/device/cpu/native.js';
 import { findPrebuilt, type PrebuiltLibrary } from '../../src/device/cpu/prebuilt.js';
 import { sourceDigest } from '../../src/device/cpu/recipe.js';
 import { prebuiltHere } from '../support/prebuilt.js';
-import { MIXTURES, type ModelOptions, Runner, randomModel, sequence } from './support.js';
+import { FLAGS, MIXTURES, type ModelOptions, Runner, randomModel, sequence } from './support.js';
 
 const dist = fileURLToPath(new URL('../../src/', import.meta.url));
 const temporary = fs.mkdtempSync(path.join(os.tmpdir(), 'longmind-prebuilt-'));
@@ -119,6 +119,10 @@ describe('a prebuilt library', () => {
     assert.match(r.lines[0]!, /is damaged/);
     assert.match(r.words!, /to be compiled .*; .*is damaged/);
     assert.match(ask(folder, withCompiler()).words!, /^compiled by g\+\+ \(/);
+  });
+
+  it('that is not there, or whose manifest cannot be read, is an error that says so', () => {
+    const { folder, file } = installed('torn', 'library');
     fs.rmSync(file);
     assert.match(ask(folder, nothing).message!, /cannot be used: ENOENT/);
     fs.writeFileSync(path.join(folder, 'native/prebuilt/manifest.json'), '{');
@@ -171,10 +175,12 @@ describe('the prebuilt library and the one that is compiled here', { skip: 'skip
     assert.equal(native!.isaAvailable(), loadNative(libraries[0]!).isaAvailable());
   });
   for (const isa of native ? availableIsas(native) : [])
-    it(`give the same bits: ${isa}, every type of weights, mixtures of experts, KV of every width`, () => {
+    it(`give the same bits: ${isa}, every type of weights, what families do, mixtures of experts, KV of every width`, () => {
       const wide = { headDim: 64, ffDim: 256 };
       const models: [ModelOptions, 16 | 8 | 4][] = Object.keys(GGML_TYPES).map((type) => [{ ...wide, type }, 16]);
       models.push([{ type: 'Q8_0' }, 8], [{ type: 'Q8_0' }, 4]);
+      for (const flags of Object.values(FLAGS))
+        models.push([{ type: 'F32', flags }, 16], [{ type: 'Q8_0', flags }, 16]);
       for (const experts of Object.values(MIXTURES)) models.push([{ type: 'Q8_0', layers: 2, flags: { experts } }, 16]);
       for (const [model, bits] of models) {
         const [a, b] = libraries.map((library) => logits(library, isa, model, bits)) as [
