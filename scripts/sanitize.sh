@@ -2,7 +2,7 @@
 # The native library under AddressSanitizer (with UndefinedBehaviorSanitizer for all but the kernels) and under ThreadSanitizer:
 # the thread pool by itself, then the device's tests. What `npm run build` makes must be there.
 #   bash scripts/sanitize.sh          the kernels of this machine's best instruction set, the tests of the contract
-#   bash scripts/sanitize.sh --long   all kernels, every test of the CPU device (about ten minutes)
+#   bash scripts/sanitize.sh --long   all kernels, every test of the CPU device (half an hour and more)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 compiler=$(command -v "${CXX:-g++}")
