@@ -415,7 +415,8 @@ export interface EngineInfo {
   quantisation: string;
   contextLength: number;
   sessionLen: number;
-  device: { name: string; isa: string; threads: number };
+  /** `library`: the file of the native code, where it is one. */
+  device: { name: string; isa: string; threads: number; library?: string };
   memory: MemorySplit;
   /** Null: KV that leaves the device is computed again. */
   tiers: TierInfo | null;

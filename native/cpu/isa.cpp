@@ -1,27 +1,22 @@
-// Which families of kernels can run here, and the family of an instruction set.
+// Which families of kernels can run here, and the family of an instruction set. The processor itself is asked: the compilers'
+// __builtin_cpu_supports needs a runtime library that not every linker brings (with zig's it always answers no).
 #if defined(__x86_64__)
 #include <cpuid.h>
+#if defined(__linux__)
 #include <sys/syscall.h>
 #include <unistd.h>
+#endif
 #endif
 
 #include "exports.h"
 #include "isa.h"
 
 #if defined(__x86_64__)
-/** Bit `bit` of register `at` (eax … edx) of CPUID leaf 7; false where there is no such subleaf. */
-static bool leaf7(uint32_t subleaf, int at, int bit) {
-  uint32_t r[4] = {}, most = 0;
-  if (!__get_cpuid_count(7, 0, &most, r + 1, r + 2, r + 3) || subleaf > most) return false;
-  if (!__get_cpuid_count(7, subleaf, r, r + 1, r + 2, r + 3)) return false;
-  return r[at] >> bit & 1;
-}
-
-/** Does the system keep tiles (their configuration and their data) when it switches threads? */
-static bool tiles_are_kept() {
+/** Which registers the system keeps when it switches threads (XCR0). */
+static uint32_t saved_registers() {
   uint32_t low, high;
   __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-  return (low >> 17 & 3) == 3;
+  return low;
 }
 
 /** Asks for the 8 KB of tile data; holds for all threads of the process, those to come and those there are. */
@@ -33,26 +28,32 @@ static bool tiles_are_allowed() {
   return false;
 #endif
 }
-#endif
 
-int32_t isa_available() {
-  int32_t bits = 1 << LM_PORTABLE;
-#if defined(__x86_64__)
+static int32_t x64_isas() {
+  uint32_t a, b, c, d, more = 0, unused;
+  if (!__get_cpuid(1, &a, &b, &c, &d)) return 0;
+  const uint32_t FMA = 1u << 12, OSXSAVE = 1u << 27, AVX = 1u << 28, F16C = 1u << 29, first = FMA | OSXSAVE | AVX | F16C;
+  if ((c & first) != first) return 0;
+  // registers that the system saves and restores: 128 and 256 bits; masks, 512 bits and the upper sixteen; tiles
+  const uint32_t saved = saved_registers(), YMM = 0x06, ZMM = 0xe6, TILES = 0x60000;
+  const uint32_t AVX2 = 1u << 5, AVXVNNI = 1u << 4;
+  if ((saved & YMM) != YMM || !__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(b & AVX2)) return 0;
   LmKernels k;
-  __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")) {
-    bits |= 1 << LM_AVX2;
-    if (leaf7(1, 0, 4) && lm_kernels_avxvnni(&k)) bits |= 1 << LM_AVXVNNI;
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni")) {
-      bits |= 1 << LM_AVX512;
-      const bool has = leaf7(0, 3, 24) && leaf7(0, 3, 25);  // AMX-TILE, AMX-INT8
-      if (has && tiles_are_kept() && lm_kernels_amx(&k) && tiles_are_allowed()) bits |= 1 << LM_AMX;
-    }
-  }
-#endif
+  int32_t bits = 1 << LM_AVX2;
+  if (a >= 1) __get_cpuid_count(7, 1, &more, &unused, &unused, &unused);  // a was the last subleaf
+  if ((more & AVXVNNI) && lm_kernels_avxvnni(&k)) bits |= 1 << LM_AVXVNNI;
+  const uint32_t F = 1u << 16, DQ = 1u << 17, BW = 1u << 30, VL = 1u << 31, wide = F | DQ | BW | VL, VNNI = 1u << 11;
+  if ((saved & ZMM) != ZMM || (b & wide) != wide || !(c & VNNI)) return bits;
+  bits |= 1 << LM_AVX512;
+  const uint32_t TILE = 1u << 24, INT8 = 1u << 25, amx = TILE | INT8;
+  if ((d & amx) == amx && (saved & TILES) == TILES && lm_kernels_amx(&k) && tiles_are_allowed()) bits |= 1 << LM_AMX;
   return bits;
 }
+#else
+static int32_t x64_isas() { return 0; }
+#endif
+
+int32_t isa_available() { return 1 << LM_PORTABLE | x64_isas(); }
 
 const LmKernels *isa_kernels(int32_t isa, LmKernels *own) {
 #if defined(__x86_64__)

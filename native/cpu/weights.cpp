@@ -1,10 +1,6 @@
 // Weights: a file is mapped, repacked in parallel, and its pages are given back as they are done with.
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "device.h"
 #include "exports.h"
@@ -74,30 +70,15 @@ extern "C" int32_t lm_open_weights(Device *d, int32_t count, const double *info)
   }
   d->weightBytes = at;
   // kernels prefetch a little past the end: prefetches of unmapped pages are harmless, loads never go there
-  void *w = mmap(nullptr, (size_t)(at ? at : 1), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (w == MAP_FAILED) return LM_E_MEMORY;
-  d->weights = (uint8_t *)w;
-  madvise(w, (size_t)at, MADV_HUGEPAGE);
-  numa_interleave(w, at);
+  d->weights = (uint8_t *)os_pages(at ? at : 1, true);
+  if (!d->weights) return LM_E_MEMORY;
+  numa_interleave(d->weights, at);
   return LM_OK;
 }
 
 extern "C" int32_t lm_open_file(Device *d, const char *path) {
   lm_close_file(d);
-  int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (fd < 0) return LM_E_IO;
-  struct stat st;
-  if (fstat(fd, &st) || !S_ISREG(st.st_mode) || st.st_size <= 0) {
-    close(fd);
-    return LM_E_IO;
-  }
-  void *map = mmap(nullptr, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-  close(fd);
-  if (map == MAP_FAILED) return LM_E_MEMORY;
-  d->file = (const uint8_t *)map;
-  d->fileBytes = st.st_size;
-  madvise(map, (size_t)d->fileBytes, MADV_SEQUENTIAL);
-  return LM_OK;
+  return os_map_file(path, &d->file, &d->fileBytes);
 }
 
 #define BATCH_BYTES (16 << 20)
@@ -111,11 +92,6 @@ struct RepackJob {
   int32_t first;
   int32_t failed;
 };
-
-static void drop_pages(const uint8_t *from, const uint8_t *to) {
-  uintptr_t a = ((uintptr_t)from + 4095) & ~(uintptr_t)4095, b = (uintptr_t)to & ~(uintptr_t)4095;
-  if (b > a) madvise((void *)a, b - a, MADV_DONTNEED);
-}
 
 /** Tiles whose rows become another type on their way. */
 static void convert_tiles(RepackJob *j, int32_t from, int32_t to) {
@@ -177,7 +153,7 @@ extern "C" int32_t lm_load_rows(Device *d, int32_t i, double offset, double byte
     int32_t total = to - from, piece = 64;
     pool_run(&d->pool, 0, 1, &total, &piece, {repack_tiles, &j, nullptr});
     int64_t end = to == j.part.tiles ? rows * row : to * tileRow;
-    drop_pages(src + from * tileRow, src + end);
+    os_drop(src + from * tileRow, src + end);
   }
   if (j.failed) return LM_E_MEMORY;
   t->loaded += rows;
@@ -185,6 +161,6 @@ extern "C" int32_t lm_load_rows(Device *d, int32_t i, double offset, double byte
 }
 
 extern "C" void lm_close_file(Device *d) {
-  if (d->file) munmap((void *)d->file, (size_t)d->fileBytes);
+  if (d->file) os_unmap_file(d->file, d->fileBytes);
   d->file = nullptr;
 }

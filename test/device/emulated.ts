@@ -18,7 +18,7 @@ const JOBS = [
   [`vnni.cpp ${AVX2} ${VNNI} ${WIDE}`, `amx.cpp ${AVX2} ${WIDE} -DLM_BUILD_AMX`],
   [
     `kernels.cpp ${AVX2} -DLM_COLUMNS=1`,
-    ...['device', 'pool', 'step', 'experts', 'ahead', 'weights', 'numa', 'bench'].map((f) => `${f}.cpp`),
+    ...['device', 'platform', 'pool', 'step', 'experts', 'ahead', 'weights', 'numa', 'bench'].map((f) => `${f}.cpp`),
     '../test/emulated.cpp',
   ],
 ];

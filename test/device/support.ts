@@ -14,7 +14,7 @@ import {
   type StepResult,
 } from '../../src/device/device.js';
 import { type LlamaConfig, llama } from '../../src/model/llama.js';
-import type { ExpertFlags, TensorInfo, TensorSource } from '../../src/types.js';
+import type { ExpertFlags, FamilyFlags, TensorInfo, TensorSource } from '../../src/types.js';
 import { decodeTensor, FORMATS, numberToHalf } from '../reference/formats.js';
 import type { ReferenceTensor } from '../reference/forward.js';
 
@@ -240,6 +240,34 @@ function addFlagged(c: LlamaConfig, shapes: { name: string; shape: number[] }[],
   if (biases?.gateUp) for (const name of ['gate', 'up']) add(`ffn_${name}.bias`, c.ffDim);
   if (biases?.down) add('ffn_down.bias', c.dim);
 }
+
+const rope = (freqBase: number) => ({
+  dims: 32,
+  freqBase,
+  neox: true,
+  magnitude: 1,
+  inverseFrequencies: Float32Array.from({ length: 16 }, (_, i) => freqBase ** ((-2 * i) / 32)),
+});
+/** What families do otherwise than LLaMA, each by itself and as they come together. */
+export const FLAGS: Record<string, Partial<FamilyFlags>> = {
+  'norms after': { norms: 'post', qkNorm: 'all' },
+  'norms before and after': { norms: 'both', qkNorm: 'head', activation: 'geluTanh', embeddingScale: 11.3 },
+  biases: { biases: { qkv: true, output: true, gateUp: true, down: true } },
+  scales: { embeddingScale: 12, residualScale: 0.22, logitScale: 0.125, attentionScale: 0.015625 },
+  bounds: { attentionSoftcap: 0.5, logitSoftcap: 3 },
+  window: {
+    perLayer: [
+      { rope: rope(10_000), window: 11 },
+      { rope: null, window: 0 },
+    ],
+  },
+  'two ropes': {
+    perLayer: [
+      { rope: rope(500), window: 20 },
+      { rope: rope(1e6), window: 1 },
+    ],
+  },
+};
 
 /** Mixtures as the families have them. */
 export const MIXTURES: Record<string, ExpertFlags> = {

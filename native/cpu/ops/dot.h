@@ -395,6 +395,10 @@ __attribute__((noinline)) static void tile_columns(const u8 *tile, int nb, const
       for (int l = 0; l < STEP; l += 64) __builtin_prefetch(ahead + l);
     }
     F::template block<NC>(f, tile, scales, b, X::at(x, P));
+#if defined(LM_BUILD_AVX2) && defined(__clang__)
+    // these sums do not fit into the registers: they stay in memory (or clang moves each there and back twice a block)
+    if (NC >= 4) __asm__("" : "+m"(f));
+#endif
   }
   for (int c = 0; c < NC; c++) v_store(out + 16 * c, f[c]);
 }

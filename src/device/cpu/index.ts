@@ -62,7 +62,8 @@ export function createCpuDevice(options: CpuDeviceOptions = {}): CpuDevice {
   const threads = options.threads ?? defaultThreads();
   if (!Number.isInteger(threads) || threads < 1 || threads > 256)
     throw errors.invalidOption('threads', threads, 'a whole number from 1 to 256');
-  const native = loadNative(options.library ?? buildNativeLibrary(options.onBuild));
+  const library = options.library ?? buildNativeLibrary(options.onBuild);
+  const native = loadNative(library);
   const available = availableIsas(native);
   const wanted = options.isa ?? 'auto';
   const isa = wanted === 'auto' ? available[available.length - 1]! : wanted;
@@ -75,6 +76,7 @@ export function createCpuDevice(options: CpuDeviceOptions = {}): CpuDevice {
     name: 'cpu',
     isa: name,
     threads,
+    library,
     depth: 1,
     ownMemory: false,
     kernels: `cpu-${bits}-${KERNELS}`,
