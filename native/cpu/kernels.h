@@ -171,4 +171,6 @@ extern "C" {
 const LmKernels *lm_kernels_portable(void);
 const LmKernels *lm_kernels_avx2(void);
 const LmKernels *lm_kernels_avx512(void);
+const LmKernels *lm_kernels_dotprod(void);
+const LmKernels *lm_kernels_i8mm(void);
 }

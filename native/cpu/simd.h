@@ -12,6 +12,14 @@
 #define LM_NS lm_avx2
 #define LM_COLUMNS 6
 #define LM_FLOAT_COLUMNS 6
+#elif defined(LM_BUILD_NEON)
+#if defined(LM_BUILD_I8MM)
+#define LM_NS lm_i8mm
+#else
+#define LM_NS lm_dotprod
+#endif
+#define LM_COLUMNS 12
+#define LM_FLOAT_COLUMNS 6
 #else
 #define LM_NS lm_portable
 #define LM_COLUMNS 4
@@ -20,6 +28,9 @@
 
 #if defined(LM_BUILD_AVX512) || defined(LM_BUILD_AVX2)
 #include <immintrin.h>
+#endif
+#if defined(LM_BUILD_NEON)
+#include <arm_neon.h>
 #endif
 
 #define LM_INLINE static inline __attribute__((always_inline))
@@ -48,6 +59,7 @@ LM_INLINE u32 f32_bits(float f) {
   return b;
 }
 
+#if !defined(LM_BUILD_NEON)
 // f16 ↔ f32, exact and round-to-nearest-even. The portable build uses these for every lane.
 LM_INLINE float half_to_float(u16 h) {
 #if defined(LM_BUILD_AVX512) || defined(LM_BUILD_AVX2)
@@ -76,6 +88,7 @@ LM_INLINE u16 float_to_half(float f) {
   return (u16)(sign | ((a + 0xfff + ((a >> 13) & 1) - 0x38000000) >> 13));
 #endif
 }
+#endif
 
 #if defined(LM_BUILD_AVX512)
 typedef __m512 V;
@@ -277,6 +290,10 @@ LM_INLINE u32 v_mask_ge(V x, V y) {
   return (u32)_mm256_movemask_ps(_mm256_cmp_ps(x.a, y.a, _CMP_GE_OQ)) |
          (u32)_mm256_movemask_ps(_mm256_cmp_ps(x.b, y.b, _CMP_GE_OQ)) << 8;
 }
+#elif defined(LM_BUILD_NEON)
+}  // namespace LM_NS
+#include "simd_neon.h"
+namespace LM_NS {
 #else
 struct V {
   float v[16];
