@@ -287,7 +287,7 @@ export const engineOptions = {
   ),
   device,
   tp: integer(1, 1, 64, 'GPUs that share the model, from the one that --device names on (tensor parallel)'),
-  isa: choice('auto', ['auto', 'avx512', 'avx2', 'portable'] as const, 'CPU kernels'),
+  isa: choice('auto', ['auto', 'avx512', 'avx2', 'i8mm', 'dotprod', 'portable'] as const, 'CPU kernels'),
   weights: choice(
     'file',
     ['file', 'bf16', 'q8', 'q4'] as const,

@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 
 #include "exports.h"
+#include "isa_arm.h"
 
 extern "C" int32_t lm_abi(void) { return LM_ABI; }
 
@@ -18,12 +19,14 @@ extern "C" int32_t lm_isa_available(void) {
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni"))
       bits |= 1 << LM_AVX512;
   }
+#elif defined(__aarch64__)
+  bits |= arm_isas();
 #endif
   return bits;
 }
 
 extern "C" Device *lm_create(int32_t threads, int32_t isa) {
-  if (threads < 1 || threads > LM_MAX_THREADS || isa < 0 || isa > LM_AVX512) return nullptr;
+  if (threads < 1 || threads > LM_MAX_THREADS || isa < 0 || isa > 31) return nullptr;
   if (!(lm_isa_available() >> isa & 1)) return nullptr;
   void *memory = nullptr;
   if (posix_memalign(&memory, 64, sizeof(Device))) return nullptr;
@@ -33,6 +36,9 @@ extern "C" Device *lm_create(int32_t threads, int32_t isa) {
 #if defined(__x86_64__)
   if (isa == LM_AVX2) d->k = lm_kernels_avx2();
   if (isa == LM_AVX512) d->k = lm_kernels_avx512();
+#elif defined(__aarch64__)
+  if (isa == LM_DOTPROD) d->k = lm_kernels_dotprod();
+  if (isa == LM_I8MM) d->k = lm_kernels_i8mm();
 #endif
   if (!pool_start(&d->pool, threads)) {
     free(d);

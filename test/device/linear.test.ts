@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { buildNativeLibrary } from '../../src/device/cpu/build.js';
 import { availableIsas } from '../../src/device/cpu/index.js';
-import { GGML_TYPES } from '../../src/device/cpu/layout.js';
+import { GGML_TYPES, type Isa } from '../../src/device/cpu/layout.js';
 import { loadNative } from '../../src/device/cpu/native.js';
 import type { Program } from '../../src/device/device.js';
 import { FORMATS } from '../reference/formats.js';
@@ -50,7 +50,7 @@ function product(type: string | null, embed: string, inputs: number, outputs: nu
   return { program: { dims, buffers, ops }, source, tensors: reference };
 }
 
-function worstError(model: TestModel, n: number, isa: 'avx512' | 'avx2' | 'portable'): number {
+function worstError(model: TestModel, n: number, isa: Isa): number {
   const runner = new Runner(model, { isa, maxTokens: 64 });
   const tokens = sequence(n, n, model.program.dims.vocab);
   const got = runner.logits([{ slot: 0, position: 0, tokens, logits: 'all' }]);

@@ -2,7 +2,7 @@
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { createCpuDevice } from '../../src/device/cpu/index.js';
+import { type CpuDeviceOptions, createCpuDevice } from '../../src/device/cpu/index.js';
 import {
   createStep,
   type Device,
@@ -256,7 +256,7 @@ function mixture(given: Partial<ExpertFlags>): ExpertFlags {
 }
 
 export interface RunnerOptions extends Partial<Omit<LoadOptions, 'limits' | 'kv'>> {
-  isa?: 'auto' | 'avx512' | 'avx2' | 'portable';
+  isa?: CpuDeviceOptions['isa'];
   threads?: number;
   blockLen?: number;
   bits?: 16 | 8 | 4;

@@ -23,15 +23,17 @@ const CORE = ['device', 'pool', 'step', 'experts', 'ahead', 'weights', 'bench'];
  * not worth the 20 s that -O3 takes longer.
  */
 const KERNELS = [
-  { name: 'portable', flags: process.arch === 'x64' ? '-O2' : '-O3', x64: false },
-  { name: 'avx2', flags: '-O3 -DLM_BUILD_AVX2 -mavx2 -mfma -mf16c', x64: true },
+  { name: 'portable', flags: ['x64', 'arm64'].includes(process.arch) ? '-O2' : '-O3', arch: process.arch },
+  { name: 'avx2', flags: '-O3 -DLM_BUILD_AVX2 -mavx2 -mfma -mf16c', arch: 'x64' },
   {
     name: 'avx512',
     flags:
       '-O3 -DLM_BUILD_AVX512 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx2 -mfma -mf16c ' +
       '-mprefer-vector-width=512',
-    x64: true,
+    arch: 'x64',
   },
+  { name: 'dotprod', flags: '-O3 -DLM_BUILD_NEON -march=armv8.2-a+dotprod', arch: 'arm64' },
+  { name: 'i8mm', flags: '-O3 -DLM_BUILD_NEON -DLM_BUILD_I8MM -march=armv8.2-a+dotprod+i8mm', arch: 'arm64' },
 ];
 
 interface Compiler {
@@ -111,7 +113,7 @@ function script(sources: string, temporary: string, compiler: string, lock: stri
   const object = (file: string, name: string, flags: string) =>
     `${quote(compiler)} ${FLAGS} ${flags} -I ${quote(temporary)} -c ${quote(path.join(sources, `${file}.cpp`))} ` +
     `-o ${quote(path.join(temporary, `${name}.o`))}`;
-  const kernels = KERNELS.filter((k) => !k.x64 || process.arch === 'x64');
+  const kernels = KERNELS.filter((k) => k.arch === process.arch);
   const jobs = [
     ...kernels.map((k) => object('kernels', k.name, k.flags)),
     CORE.map((f) => object(f, f, '-O3')).join(' && '),

@@ -18,7 +18,7 @@ import {
 } from '../device.js';
 import { buildNativeLibrary } from './build.js';
 import { type CompiledProgram, compileProgram } from './compile.js';
-import { CODES, describeCode, Flag, ISAS, SIZES } from './layout.js';
+import { CODES, describeCode, Flag, type Isa, ISAS, SIZES } from './layout.js';
 import { defaultThreads, memoryFree } from './machine.js';
 import { type Handle, loadNative, type Native } from './native.js';
 import { HostTransfers } from './transfers.js';
@@ -30,7 +30,7 @@ export { defaultThreads, memoryFree as hostMemoryFree, memoryLevels as hostMemor
 export interface CpuDeviceOptions {
   /** Default: the CPUs this process may run on, within the cgroup quota. */
   threads?: number;
-  isa?: 'auto' | 'avx512' | 'avx2' | 'portable';
+  isa?: 'auto' | Isa;
   /** A library compiled beforehand (option nativeLibrary); otherwise it is compiled at first use. */
   library?: string;
   /** Gets one line if the library must be compiled. */
@@ -46,7 +46,13 @@ const RESERVE_SHARE = 0.1;
 
 /** To be raised whenever a kernel gives other bits than before. */
 const KERNELS = 1;
-const ISA_NAMES = ['portable', 'avx2', 'avx512vnni'] as const;
+const ISA_NAMES: Readonly<Record<Isa, string>> = {
+  portable: 'portable',
+  avx2: 'avx2',
+  avx512: 'avx512vnni',
+  dotprod: 'neon-dot',
+  i8mm: 'neon-i8mm',
+};
 
 /**
  * @throws native_unavailable (no compiler, library not loadable), invalid_option (threads, isa)
@@ -56,14 +62,12 @@ export function createCpuDevice(options: CpuDeviceOptions = {}): CpuDevice {
   if (!Number.isInteger(threads) || threads < 1 || threads > 256)
     throw errors.invalidOption('threads', threads, 'a whole number from 1 to 256');
   const native = loadNative(options.library ?? buildNativeLibrary(options.onBuild));
-  const available = native.isaAvailable();
+  const available = availableIsas(native);
   const wanted = options.isa ?? 'auto';
-  const isa = wanted === 'auto' ? 31 - Math.clz32(available) : ISAS[wanted];
-  if (isa === undefined || !((available >> isa) & 1)) {
-    const names = availableIsas(native).join(', ');
-    throw errors.invalidOption('isa', wanted, `one this machine has (${names}) or 'auto'`);
-  }
-  const handle = native.create(threads, isa);
+  const isa = wanted === 'auto' ? available.at(-1)! : wanted;
+  if (!available.includes(isa))
+    throw errors.invalidOption('isa', wanted, `one this machine has (${available.join(', ')}) or 'auto'`);
+  const handle = native.create(threads, ISAS[isa]);
   if (!handle) throw errors.native(-4, describeCode(-4));
   const name = ISA_NAMES[isa];
   const info = {
@@ -77,10 +81,10 @@ export function createCpuDevice(options: CpuDeviceOptions = {}): CpuDevice {
   return new CpuDevice(native, handle, info, options.memoryFree ?? memoryFree);
 }
 
-/** Values of option `isa` that this machine can run. */
-export function availableIsas(native: Native): ('portable' | 'avx2' | 'avx512')[] {
+/** Values of option `isa` that this machine can run, the best last. */
+export function availableIsas(native: Native): Isa[] {
   const bits = native.isaAvailable();
-  return (['portable', 'avx2', 'avx512'] as const).filter((name) => (bits >> ISAS[name]) & 1);
+  return (Object.keys(ISAS) as Isa[]).filter((name) => (bits >> ISAS[name]) & 1);
 }
 
 export class CpuDevice implements Device {

@@ -25,7 +25,9 @@ export const GGML_TYPES: Readonly<Record<string, number>> = {
 };
 
 /** Instruction sets, in the order of preference. */
-export const ISAS = { portable: 0, avx2: 1, avx512: 2 } as const;
+/** Bits of lm_isa_available; those from 8 on are of 64-bit Arm. */
+export const ISAS = { portable: 0, avx2: 1, avx512: 2, dotprod: 8, i8mm: 9 } as const;
+export type Isa = keyof typeof ISAS;
 
 export const Kind = {
   /** weight → out */
