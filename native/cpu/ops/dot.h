@@ -361,6 +361,7 @@ LM_INLINE void dot_q23(I *a, I *b, const u8 *w, const Block &x) {
 }
 #endif
 
+#if !defined(LM_BUILD_I8MM)
 /** acc += d · dx · dot, for each column. */
 template <int NC>
 LM_INLINE void add_scaled(V *f, const I *a, V d, const float *dx) {
@@ -370,6 +371,16 @@ template <int NC>
 LM_INLINE void add_minimum(V *f, V m, const float *ds) {
   for (int c = 0; c < NC; c++) f[c] = v_fma(m, v_set(ds[c]), f[c]);
 }
+/** acc -= d · dx · (m of the nibbles) · Σq of a half; h = -32·Σq. */
+template <int NC>
+LM_INLINE void add_half_minimum(V *f, V m, const float *dx, const i32 *h) {
+  for (int c = 0; c < NC; c++) f[c] = v_fma(m, v_set(dx[c] * ((float)h[c] * (1.0f / 32))), f[c]);
+}
+template <int NC>
+LM_INLINE void store_sums(float *out, const V *f) {
+  for (int c = 0; c < NC; c++) v_store(out + 16 * c, f[c]);
+}
+#endif
 
 // Each format: QB quant bytes and SB scale bytes a block, and the work of block b.
 struct Q8_0 {
@@ -490,11 +501,6 @@ struct IQ4_XS {
     add_scaled<NC>(f, a, v_mul(v_half(s), v_s8(s + 32 + 16 * (b % 8))), x.d);
   }
 };
-/** acc -= d · dx · (m of the nibbles) · Σq of a half; h = -32·Σq. */
-template <int NC>
-LM_INLINE void add_half_minimum(V *f, V m, const float *dx, const i32 *h) {
-  for (int c = 0; c < NC; c++) f[c] = v_fma(m, v_set(dx[c] * ((float)h[c] * (1.0f / 32))), f[c]);
-}
 struct Q2_K {
   enum { QB = 128, SB = 40 };
   template <int NC>
@@ -556,7 +562,7 @@ __attribute__((noinline)) static void tile_columns(const u8 *tile, int nb, const
     }
     F::template block<NC>(f, tile, scales, b, Block::at(x, P));
   }
-  for (int c = 0; c < NC; c++) v_store(out + 16 * c, f[c]);
+  store_sums<NC>(out, f);
 }
 
 template <class F, int NC>

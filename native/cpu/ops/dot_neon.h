@@ -87,8 +87,6 @@ struct UnpackQ23 {
   }
 };
 
-#undef LM_MEMBER
-
 LM_INLINE int32x4_t four_chunks(int32x4_t s, const Q *u, Q q) {
   s = vdotq_laneq_s32(s, u[0], q, 0);
   s = vdotq_laneq_s32(s, u[1], q, 1);
@@ -109,81 +107,154 @@ LM_INLINE void add_columns(I *a, I *b, const Q *u, const s8 *q, int r) {
 }
 
 #if defined(LM_BUILD_I8MM)
-/** Columns c and c + 1 (or c again, if it is the last) side by side: 8 inputs of each in a vector. */
-template <int NC>
-LM_INLINE void pair_columns(s8 *pairs, const s8 *q) {
+// Sums of two columns lie together: f[c].v[r] holds rows 4r and 4r + 1 of columns c and c + 1, f[c + 1].v[r] rows 4r + 2 and
+// 4r + 3, as smmla gives them. A last column without a neighbour lies as everywhere else.
+
+/** Two columns side by side: 8 inputs of each in a vector. */
+LM_INLINE void pair_columns(s8 *pairs, const s8 *q, int columns) {
 #pragma GCC unroll 1
-  for (int c = 0; c < NC; c += 2, pairs += 64) {
-    const s8 *x = q + 32 * c, *y = c + 1 < NC ? x + 32 : x;
+  for (int c = 0; c < columns; c += 2, q += 64, pairs += 64)
     for (int i = 0; i < 32; i += 16) {
-      int64x2_t m = vreinterpretq_s64_s8(vld1q_s8(x + i)), n = vreinterpretq_s64_s8(vld1q_s8(y + i));
-      vst1q_s64((int64_t *)(pairs + 2 * i), vzip1q_s64(m, n));
-      vst1q_s64((int64_t *)(pairs + 2 * i + 16), vzip2q_s64(m, n));
+      int64x2_t x = vreinterpretq_s64_s8(vld1q_s8(q + i)), y = vreinterpretq_s64_s8(vld1q_s8(q + 32 + i));
+      vst1q_s64((int64_t *)(pairs + 2 * i), vzip1q_s64(x, y));
+      vst1q_s64((int64_t *)(pairs + 2 * i + 16), vzip2q_s64(x, y));
     }
-  }
 }
 /** Chunks 2g and 2g + 1 as 8 inputs of rows 0 and 1 in u[2g], of rows 2 and 3 in u[2g + 1]. */
 LM_INLINE void pair_rows(Q *u) {
 #pragma GCC unroll 4
   for (int g = 0; g < 8; g += 2) {
-    int32x4_t m = vreinterpretq_s32_s8(u[g]), n = vreinterpretq_s32_s8(u[g + 1]);
-    u[g] = vreinterpretq_s8_s32(vzip1q_s32(m, n));
-    u[g + 1] = vreinterpretq_s8_s32(vzip2q_s32(m, n));
+    int32x4_t x = vreinterpretq_s32_s8(u[g]), y = vreinterpretq_s32_s8(u[g + 1]);
+    u[g] = vreinterpretq_s8_s32(vzip1q_s32(x, y));
+    u[g + 1] = vreinterpretq_s8_s32(vzip2q_s32(x, y));
   }
 }
-/** 16 inputs of 4 rows are added to the sums of columns c and d. */
-LM_INLINE void add_four(int32x4_t *s, const Q *u, const s8 *pairs) {
-  Q x = vld1q_s8(pairs), y = vld1q_s8(pairs + 16);
-  s[0] = vmmlaq_s32(vmmlaq_s32(s[0], x, u[0]), y, u[2]);
-  s[1] = vmmlaq_s32(vmmlaq_s32(s[1], x, u[1]), y, u[3]);
-}
-LM_INLINE int64x2_t wide(int32x4_t x) { return vreinterpretq_s64_s32(x); }
-LM_INLINE void give(I *a, int c, int d, int r, const int32x4_t *s) {
-  int32x4_t x = vaddq_s32(a[c].v[r], vreinterpretq_s32_s64(vzip1q_s64(wide(s[0]), wide(s[1]))));
-  int32x4_t y = vaddq_s32(a[d].v[r], vreinterpretq_s32_s64(vzip2q_s64(wide(s[0]), wide(s[1]))));
-  a[d].v[r] = y;
-  a[c].v[r] = x;
-}
-template <int NC, bool HALVES>
-LM_INLINE void add_pairs(I *a, I *b, const Q *u, const s8 *pairs, int r) {
+struct PairSums {
+  int32x4_t low, high;
+  /** Adds 16 inputs. */
+  LM_MEMBER void add(const Q *u, const s8 *pairs) {
+    Q x = vld1q_s8(pairs), y = vld1q_s8(pairs + 16);
+    low = vmmlaq_s32(vmmlaq_s32(low, x, u[0]), y, u[2]);
+    high = vmmlaq_s32(vmmlaq_s32(high, x, u[1]), y, u[3]);
+  }
+};
+/** Of four rows; what a[c] holds, the same in all rows, is in `start`. */
+template <bool HALVES>
+LM_INLINE void add_pairs(I *a, I *b, const Q *u, const s8 *pairs, const int32x4_t *start, int columns, int r) {
 #pragma GCC unroll 1
-  for (int c = 0; c < NC; c += 2, pairs += 64) {
-    int d = c + 1 < NC ? c + 1 : c;
-    int32x4_t s[2] = {vdupq_n_s32(0), vdupq_n_s32(0)};
-    add_four(s, u, pairs);
+  for (int c = 0; c < columns; c += 2, pairs += 64) {
+    PairSums s = {start[c], start[c]};
+    s.add(u, pairs);
     if (HALVES) {
-      give(a, c, d, r, s);
-      s[0] = s[1] = vdupq_n_s32(0);
+      a[c].v[r] = s.low;
+      a[c + 1].v[r] = s.high;
+      s = {start[c + 1], start[c + 1]};
     }
-    add_four(s, u + 4, pairs + 32);
-    give(b, c, d, r, s);
+    s.add(u + 4, pairs + 32);
+    b[c].v[r] = s.low;
+    b[c + 1].v[r] = s.high;
   }
 }
-#endif
-
+LM_INLINE int32x4_t pair_start(const I *a) {
+  return vreinterpretq_s32_s64(vzip1q_s64(vreinterpretq_s64_s32(a[0].v[0]), vreinterpretq_s64_s32(a[1].v[0])));
+}
+/** a and b, which may be a, hold one number for all rows of a column, and get the sums of their halves added. */
 template <int NC, bool HALVES, class Unpack>
 LM_INLINE void products(I *a, I *b, const u8 *w, const s8 *q, const Unpack &unpack) {
-#if defined(LM_BUILD_I8MM)
-  enum { PAIRS = NC > 1 };
-  alignas(16) s8 pairs[64 * ((NC + 1) / 2)];
-  if (PAIRS) pair_columns<NC>(pairs, q);
-#else
-  enum { PAIRS = 0 };
-#endif
+  enum { PAIRED = NC & ~1, LAST = NC - 1 };
+  alignas(16) s8 pairs[32 * (PAIRED + 1)];
+  int32x4_t start[PAIRED + 1];
+  pair_columns(pairs, q, PAIRED);
+#pragma GCC unroll 1
+  for (int c = 0; c < PAIRED; c += 2) {
+    start[c] = pair_start(a + c);
+    if (HALVES) start[c + 1] = pair_start(b + c);
+  }
 #pragma GCC unroll 1
   for (int r = 0; r < 4; r++) {
     Q u[8];
     unpack(u, w + 16 * r);
-#if defined(LM_BUILD_I8MM)
-    if (PAIRS) {
+    if (NC & 1) add_columns<1, HALVES>(a + LAST, b + LAST, u, q + 32 * LAST, r);
+    if (PAIRED > 0) {
       pair_rows(u);
-      add_pairs<NC, HALVES>(a, b, u, pairs, r);
-      continue;
+      add_pairs<HALVES>(a, b, u, pairs, start, PAIRED, r);
     }
-#endif
+  }
+}
+
+/** A number for each row, twice: as the sums of two columns lie. */
+struct PairedRows {
+  float32x4_t low[4], high[4];
+  LM_INLINE PairedRows of(V d) {
+    PairedRows p;
+    LM_QUARTERS {
+      float64x2_t x = vreinterpretq_f64_f32(d.v[i]);
+      p.low[i] = vreinterpretq_f32_f64(vzip1q_f64(x, x));
+      p.high[i] = vreinterpretq_f32_f64(vzip2q_f64(x, x));
+    }
+    return p;
+  }
+};
+/** A number for each of two columns. */
+LM_INLINE float32x4_t two_columns(float x, float y) {
+  float32x2_t both = {x, y};
+  return vcombine_f32(vdup_lane_f32(both, 0), vdup_lane_f32(both, 1));
+}
+template <int NC>
+LM_INLINE void add_scaled(V *f, const I *a, V d, const float *dx) {
+  PairedRows p = PairedRows::of(d);
+#pragma GCC unroll 1
+  for (int c = 0; c + 1 < NC; c += 2) {
+    float32x4_t x = two_columns(dx[c], dx[c + 1]);
+    LM_QUARTERS {
+      f[c].v[i] = vfmaq_f32(f[c].v[i], vcvtq_f32_s32(a[c].v[i]), vmulq_f32(p.low[i], x));
+      f[c + 1].v[i] = vfmaq_f32(f[c + 1].v[i], vcvtq_f32_s32(a[c + 1].v[i]), vmulq_f32(p.high[i], x));
+    }
+  }
+  if (NC & 1) f[NC - 1] = v_fma(v_int(a[NC - 1]), v_mul(d, v_set(dx[NC - 1])), f[NC - 1]);
+}
+template <int NC>
+LM_INLINE void add_minimum(V *f, V m, const float *ds) {
+  PairedRows p = PairedRows::of(m);
+#pragma GCC unroll 1
+  for (int c = 0; c + 1 < NC; c += 2) {
+    float32x4_t x = two_columns(ds[c], ds[c + 1]);
+    LM_QUARTERS {
+      f[c].v[i] = vfmaq_f32(f[c].v[i], p.low[i], x);
+      f[c + 1].v[i] = vfmaq_f32(f[c + 1].v[i], p.high[i], x);
+    }
+  }
+  if (NC & 1) f[NC - 1] = v_fma(m, v_set(ds[NC - 1]), f[NC - 1]);
+}
+template <int NC>
+LM_INLINE void add_half_minimum(V *f, V m, const float *dx, const i32 *h) {
+  float k[NC];
+  for (int c = 0; c < NC; c++) k[c] = dx[c] * ((float)h[c] * (1.0f / 32));
+  add_minimum<NC>(f, m, k);
+}
+template <int NC>
+LM_INLINE void store_sums(float *out, const V *f) {
+  for (int c = 0; c + 1 < NC; c += 2)
+    LM_QUARTERS {
+      float64x2_t x = vreinterpretq_f64_f32(f[c].v[i]), y = vreinterpretq_f64_f32(f[c + 1].v[i]);
+      vst1q_f32(out + 16 * c + 4 * i, vreinterpretq_f32_f64(vzip1q_f64(x, y)));
+      vst1q_f32(out + 16 * c + 16 + 4 * i, vreinterpretq_f32_f64(vzip2q_f64(x, y)));
+    }
+  if (NC & 1) v_store(out + 16 * (NC - 1), f[NC - 1]);
+}
+#else
+/** The sums of the halves are added to a and to b, which may be a. */
+template <int NC, bool HALVES, class Unpack>
+LM_INLINE void products(I *a, I *b, const u8 *w, const s8 *q, const Unpack &unpack) {
+#pragma GCC unroll 1
+  for (int r = 0; r < 4; r++) {
+    Q u[8];
+    unpack(u, w + 16 * r);
     add_columns<NC, HALVES>(a, b, u, q, r);
   }
 }
+#endif
+#undef LM_MEMBER
 
 template <int NC>
 LM_INLINE void dot_q8(I *a, const u8 *w, const Block &x) {
