@@ -18,7 +18,7 @@ import {
 } from '../device.js';
 import { buildNativeLibrary } from './build.js';
 import { type CompiledProgram, compileProgram } from './compile.js';
-import { CODES, describeCode, Flag, type Isa, ISAS, SIZES } from './layout.js';
+import { CODES, describeCode, Flag, ISAS, type Isa, SIZES } from './layout.js';
 import { defaultThreads, memoryFree } from './machine.js';
 import { type Handle, loadNative, type Native } from './native.js';
 import { HostTransfers } from './transfers.js';
