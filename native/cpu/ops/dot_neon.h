@@ -4,7 +4,12 @@
 // `smmla` (32 products).
 namespace LM_NS {
 
-LM_INLINE I i_set(i32 x) { return {{vdupq_n_s32(x), vdupq_n_s32(x), vdupq_n_s32(x), vdupq_n_s32(x)}}; }
+/** What sums of products start from, in all rows: `products` reads it from the first quarter and writes all of them. */
+LM_INLINE I i_set(i32 x) {
+  I r;
+  r.v[0] = vdupq_n_s32(x);
+  return r;
+}
 
 typedef int8x16_t Q;
 LM_INLINE uint8x16_t raw(const u8 *p) { return vld1q_u8(p); }
@@ -93,14 +98,14 @@ LM_INLINE int32x4_t four_chunks(int32x4_t s, const Q *u, Q q) {
   s = vdotq_laneq_s32(s, u[2], q, 2);
   return vdotq_laneq_s32(s, u[3], q, 3);
 }
-/** Chunks 0…3 of quarter r are added to a, the others to b, which may be a. */
+/** Quarter r: chunks 0…3 are added to a, the others to b, which may be a. The first quarter, where the start is, comes last. */
 template <int NC, bool HALVES>
 LM_INLINE void add_columns(I *a, I *b, const Q *u, const s8 *q, int r) {
 #pragma GCC unroll 1
   for (int c = 0; c < NC; c++, q += 32) {
-    int32x4_t s = four_chunks(a[c].v[r], u, vld1q_s8(q));
+    int32x4_t s = four_chunks(a[c].v[0], u, vld1q_s8(q));
     Q high = vld1q_s8(q + 16);
-    if (HALVES) b[c].v[r] = four_chunks(b[c].v[r], u + 4, high);
+    if (HALVES) b[c].v[r] = four_chunks(b[c].v[0], u + 4, high);
     else s = four_chunks(s, u + 4, high);
     a[c].v[r] = s;
   }
@@ -138,46 +143,45 @@ struct PairSums {
     high = vmmlaq_s32(vmmlaq_s32(high, x, u[1]), y, u[3]);
   }
 };
-/** Of four rows; what a[c] holds, the same in all rows, is in `start`. */
+/** As add_columns, where the start of two columns lies in the first of them. */
 template <bool HALVES>
-LM_INLINE void add_pairs(I *a, I *b, const Q *u, const s8 *pairs, const int32x4_t *start, int columns, int r) {
+LM_INLINE void add_pairs(I *a, I *b, const Q *u, const s8 *pairs, int columns, int r) {
 #pragma GCC unroll 1
   for (int c = 0; c < columns; c += 2, pairs += 64) {
-    PairSums s = {start[c], start[c]};
+    PairSums s = {a[c].v[0], a[c].v[0]};
     s.add(u, pairs);
     if (HALVES) {
       a[c].v[r] = s.low;
       a[c + 1].v[r] = s.high;
-      s = {start[c + 1], start[c + 1]};
+      s = {b[c].v[0], b[c].v[0]};
     }
     s.add(u + 4, pairs + 32);
     b[c].v[r] = s.low;
     b[c + 1].v[r] = s.high;
   }
 }
-LM_INLINE int32x4_t pair_start(const I *a) {
-  return vreinterpretq_s32_s64(vzip1q_s64(vreinterpretq_s64_s32(a[0].v[0]), vreinterpretq_s64_s32(a[1].v[0])));
+LM_INLINE void pair_start(I *a) {
+  a[0].v[0] = vreinterpretq_s32_s64(vzip1q_s64(vreinterpretq_s64_s32(a[0].v[0]), vreinterpretq_s64_s32(a[1].v[0])));
 }
-/** a and b, which may be a, hold one number for all rows of a column, and get the sums of their halves added. */
+/** The sums of the halves are added to a and to b, which may be a. */
 template <int NC, bool HALVES, class Unpack>
 LM_INLINE void products(I *a, I *b, const u8 *w, const s8 *q, const Unpack &unpack) {
   enum { PAIRED = NC & ~1, LAST = NC - 1 };
   alignas(16) s8 pairs[32 * (PAIRED + 1)];
-  int32x4_t start[PAIRED + 1];
   pair_columns(pairs, q, PAIRED);
 #pragma GCC unroll 1
   for (int c = 0; c < PAIRED; c += 2) {
-    start[c] = pair_start(a + c);
-    if (HALVES) start[c + 1] = pair_start(b + c);
+    pair_start(a + c);
+    if (HALVES) pair_start(b + c);
   }
 #pragma GCC unroll 1
-  for (int r = 0; r < 4; r++) {
+  for (int r = 3; r >= 0; r--) {
     Q u[8];
     unpack(u, w + 16 * r);
     if (NC & 1) add_columns<1, HALVES>(a + LAST, b + LAST, u, q + 32 * LAST, r);
     if (PAIRED > 0) {
       pair_rows(u);
-      add_pairs<HALVES>(a, b, u, pairs, start, PAIRED, r);
+      add_pairs<HALVES>(a, b, u, pairs, PAIRED, r);
     }
   }
 }
@@ -247,7 +251,7 @@ LM_INLINE void store_sums(float *out, const V *f) {
 template <int NC, bool HALVES, class Unpack>
 LM_INLINE void products(I *a, I *b, const u8 *w, const s8 *q, const Unpack &unpack) {
 #pragma GCC unroll 1
-  for (int r = 0; r < 4; r++) {
+  for (int r = 3; r >= 0; r--) {
     Q u[8];
     unpack(u, w + 16 * r);
     add_columns<NC, HALVES>(a, b, u, q, r);
