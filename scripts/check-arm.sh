@@ -30,7 +30,7 @@ if [ ! -f "$home/ready" ]; then
   ln -sf "$(command -v aarch64-linux-gnu-g++)" "$home/bin/g++"
   touch "$home/ready"
 fi
-export NODE_PATH=$home/node_modules PATH=$home/bin:$PATH
+export EMULATED=1 NODE_PATH=$home/node_modules PATH=$home/bin:$PATH
 arm=(qemu-aarch64 -cpu "$cpu" -L /usr/aarch64-linux-gnu "$home/node/bin/node")
 "${arm[@]}" --input-type=module -e "
   const { buildNativeLibrary } = await import('$PWD/dist/src/device/cpu/build.js');

@@ -1,4 +1,4 @@
-// The table of kernels: what the device (compiled once) asks of an instruction set (compiled three times).
+// The table of kernels: what the device (compiled once) asks of an instruction set (compiled once for each).
 // Plain data and function pointers only, so that nothing of one build can leak into another.
 #pragma once
 #include <stddef.h>
