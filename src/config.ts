@@ -287,7 +287,11 @@ export const engineOptions = {
   ),
   device,
   tp: integer(1, 1, 64, 'GPUs that share the model, from the one that --device names on (tensor parallel)'),
-  isa: choice('auto', ['auto', 'amx', 'avx512', 'avxvnni', 'avx2', 'portable'] as const, 'CPU kernels'),
+  isa: choice(
+    'auto',
+    ['auto', 'amx', 'avx512', 'avxvnni', 'avx2', 'i8mm', 'dotprod', 'portable'] as const,
+    'CPU kernels',
+  ),
   weights: choice(
     'file',
     ['file', 'bf16', 'q8', 'q4'] as const,

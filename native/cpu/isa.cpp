@@ -10,6 +10,7 @@
 
 #include "exports.h"
 #include "isa.h"
+#include "isa_arm.h"
 
 #if defined(__x86_64__)
 /** Which registers the system keeps when it switches threads (XCR0). */
@@ -29,7 +30,7 @@ static bool tiles_are_allowed() {
 #endif
 }
 
-static int32_t x64_isas() {
+static int32_t native_isas() {
   uint32_t a, b, c, d, more = 0, unused;
   if (!__get_cpuid(1, &a, &b, &c, &d)) return 0;
   const uint32_t FMA = 1u << 12, OSXSAVE = 1u << 27, AVX = 1u << 28, F16C = 1u << 29, first = FMA | OSXSAVE | AVX | F16C;
@@ -49,11 +50,13 @@ static int32_t x64_isas() {
   if ((d & amx) == amx && (saved & TILES) == TILES && lm_kernels_amx(&k) && tiles_are_allowed()) bits |= 1 << LM_AMX;
   return bits;
 }
+#elif defined(__aarch64__)
+static int32_t native_isas() { return arm_isas(); }
 #else
-static int32_t x64_isas() { return 0; }
+static int32_t native_isas() { return 0; }
 #endif
 
-int32_t isa_available() { return 1 << LM_PORTABLE | x64_isas(); }
+int32_t isa_available() { return 1 << LM_PORTABLE | native_isas(); }
 
 const LmKernels *isa_kernels(int32_t isa, LmKernels *own) {
 #if defined(__x86_64__)
@@ -61,6 +64,12 @@ const LmKernels *isa_kernels(int32_t isa, LmKernels *own) {
   if (isa == LM_AVXVNNI) return lm_kernels_avxvnni(own);
   if (isa == LM_AVX512) return lm_kernels_avx512();
   if (isa == LM_AMX) return lm_kernels_amx(own);
+#elif defined(__aarch64__)
+  (void)own;
+  if (isa == LM_DOTPROD) return lm_kernels_dotprod();
+  if (isa == LM_I8MM) return lm_kernels_i8mm();
+#else
+  (void)isa, (void)own;
 #endif
   return lm_kernels_portable();
 }

@@ -1,4 +1,5 @@
-// All operations for one instruction set: compiled once with each of LM_BUILD_AVX512, LM_BUILD_AVX2 and neither.
+// All operations for one instruction set: compiled once with each of LM_BUILD_AVX512, LM_BUILD_AVX2, LM_BUILD_NEON (and
+// LM_BUILD_I8MM with it), and none.
 #include "kernels.h"
 #include "simd.h"
 // one file per operation
@@ -24,6 +25,10 @@ static const LmKernels table = {
     "avx512vnni",
 #elif defined(LM_BUILD_AVX2)
     "avx2",
+#elif defined(LM_BUILD_I8MM)
+    "neon-i8mm",
+#elif defined(LM_BUILD_NEON)
+    "neon-dot",
 #else
     "portable",
 #endif
@@ -38,6 +43,10 @@ static const LmKernels table = {
 extern "C" const LmKernels *lm_kernels_avx512(void) { return &LM_NS::table; }
 #elif defined(LM_BUILD_AVX2)
 extern "C" const LmKernels *lm_kernels_avx2(void) { return &LM_NS::table; }
+#elif defined(LM_BUILD_I8MM)
+extern "C" const LmKernels *lm_kernels_i8mm(void) { return &LM_NS::table; }
+#elif defined(LM_BUILD_NEON)
+extern "C" const LmKernels *lm_kernels_dotprod(void) { return &LM_NS::table; }
 #else
 extern "C" const LmKernels *lm_kernels_portable(void) { return &LM_NS::table; }
 #endif

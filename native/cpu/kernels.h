@@ -1,4 +1,4 @@
-// The table of kernels: what the device (compiled once) asks of an instruction set (compiled three times).
+// The table of kernels: what the device (compiled once) asks of an instruction set (compiled once for each).
 // Plain data and function pointers only, so that nothing of one build can leak into another.
 #pragma once
 #include <stddef.h>
@@ -175,6 +175,8 @@ extern "C" {
 const LmKernels *lm_kernels_portable(void);
 const LmKernels *lm_kernels_avx2(void);
 const LmKernels *lm_kernels_avx512(void);
+const LmKernels *lm_kernels_dotprod(void);
+const LmKernels *lm_kernels_i8mm(void);
 // Those of AVX2 and of AVX-512 VNNI, some of them replaced; null if the compiler did not know the instructions.
 const LmKernels *lm_kernels_avxvnni(LmKernels *into);
 const LmKernels *lm_kernels_amx(LmKernels *into);

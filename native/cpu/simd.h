@@ -19,6 +19,14 @@
 #elif defined(LM_BUILD_AVX2)
 #define LM_WIDEST 6
 #define LM_FLOAT_COLUMNS 6
+#elif defined(LM_BUILD_NEON)
+#if defined(LM_BUILD_I8MM)
+#define LM_NS lm_i8mm
+#else
+#define LM_NS lm_dotprod
+#endif
+#define LM_WIDEST 12
+#define LM_FLOAT_COLUMNS 6
 #else
 #define LM_NS lm_portable
 #define LM_WIDEST 4
@@ -38,6 +46,9 @@
 
 #if defined(LM_BUILD_AVX512) || defined(LM_BUILD_AVX2)
 #include <immintrin.h>
+#endif
+#if defined(LM_BUILD_NEON)
+#include <arm_neon.h>
 #endif
 
 #define LM_INLINE static inline __attribute__((always_inline))
@@ -66,6 +77,7 @@ LM_INLINE u32 f32_bits(float f) {
   return b;
 }
 
+#if !defined(LM_BUILD_NEON)
 // f16 ↔ f32, exact and round-to-nearest-even. The portable build uses these for every lane.
 LM_INLINE float half_to_float(u16 h) {
 #if defined(LM_BUILD_AVX512) || defined(LM_BUILD_AVX2)
@@ -94,6 +106,7 @@ LM_INLINE u16 float_to_half(float f) {
   return (u16)(sign | ((a + 0xfff + ((a >> 13) & 1) - 0x38000000) >> 13));
 #endif
 }
+#endif
 
 #if defined(LM_BUILD_AVX512)
 typedef __m512 V;
@@ -305,6 +318,10 @@ LM_INLINE u32 v_mask_ge(V x, V y) {
   return (u32)_mm256_movemask_ps(_mm256_cmp_ps(x.a, y.a, _CMP_GE_OQ)) |
          (u32)_mm256_movemask_ps(_mm256_cmp_ps(x.b, y.b, _CMP_GE_OQ)) << 8;
 }
+#elif defined(LM_BUILD_NEON)
+}  // namespace LM_NS
+#include "simd_neon.h"
+namespace LM_NS {
 #else
 struct V {
   float v[16];

@@ -136,6 +136,10 @@ LM_INLINE void dot_q6(I *a, I *b, const u8 *w, const Block &x) {  // 2 pairs: at
   add_chunks<NC, 2, 0, 4>(a, u, x.q);
   add_chunks<NC, 2, 4, 8>(b, u, x.q);
 }
+#elif defined(LM_BUILD_NEON)
+}  // namespace LM_NS
+#include "dot_neon.h"
+namespace LM_NS {
 #else
 LM_INLINE I i_set(i32 x) {
   I r;
@@ -400,7 +404,7 @@ __attribute__((noinline)) static void tile_columns(const u8 *tile, int nb, const
     if (NC >= 4) __asm__("" : "+m"(f));
 #endif
   }
-  for (int c = 0; c < NC; c++) v_store(out + 16 * c, f[c]);
+  store_sums<NC>(out, f);
 }
 
 template <class F, class X, int NC>

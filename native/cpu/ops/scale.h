@@ -14,6 +14,7 @@ struct Block {
   }
 };
 
+#if !defined(LM_BUILD_I8MM)  // else in dot_neon.h
 /** acc += d · dx · dot, for each column. */
 template <int NC>
 LM_INLINE void add_scaled(V *f, const I *a, V d, const float *dx) {
@@ -29,4 +30,9 @@ template <int NC>
 LM_INLINE void add_half_minimum(V *f, V m, const float *dx, const i32 *h) {
   for (int c = 0; c < NC; c++) f[c] = v_fma(m, v_set(dx[c] * ((float)h[c] * (1.0f / 32))), f[c]);
 }
+template <int NC>
+LM_INLINE void store_sums(float *out, const V *f) {
+  for (int c = 0; c < NC; c++) v_store(out + 16 * c, f[c]);
+}
+#endif
 }  // namespace LM_NS

@@ -53,6 +53,8 @@ const FAMILIES: Record<Isa, { name: string; bits: string }> = {
   avxvnni: { name: 'avxvnni', bits: 'avx2' },
   avx512: { name: 'avx512vnni', bits: 'avx512vnni' },
   amx: { name: 'amx', bits: 'avx512vnni' },
+  dotprod: { name: 'neon-dot', bits: 'neon-dot' },
+  i8mm: { name: 'neon-i8mm', bits: 'neon-dot' },
 };
 
 /**

@@ -28,7 +28,7 @@ export const GGML_TYPES: Readonly<Record<string, number>> = {
  * Families of kernels, in the order of preference. Which kernels of it a product takes is the native library's choice: `amx`
  * multiplies few rows and floats by those of `avx512`.
  */
-export const ISAS = { portable: 0, avx2: 1, avxvnni: 2, avx512: 3, amx: 4 } as const;
+export const ISAS = { portable: 0, avx2: 1, avxvnni: 2, avx512: 3, amx: 4, dotprod: 5, i8mm: 6 } as const;
 export type Isa = keyof typeof ISAS;
 
 export const Kind = {

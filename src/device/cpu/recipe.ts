@@ -14,9 +14,10 @@ const AVX2 = '-DLM_BUILD_AVX2 -mavx2 -mfma -mf16c';
 const AVX512 =
   '-DLM_BUILD_AVX512 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx2 -mfma -mf16c -mprefer-vector-width=512';
 
+const NEON = '-DLM_BUILD_NEON -march=armv8.2-a+dotprod';
 /**
- * The kernels are compiled once for each instruction set. On x64 the portable ones serve processors without AVX2 and are
- * not worth the 20 s that -O3 takes longer.
+ * The kernels are compiled once for each instruction set. On x64 and Arm the portable ones serve old processors and are not
+ * worth the 20 s that -O3 takes longer.
  */
 const KERNELS: Readonly<Record<string, readonly Unit[]>> = {
   x64: [
@@ -25,6 +26,11 @@ const KERNELS: Readonly<Record<string, readonly Unit[]>> = {
     { file: 'vnni', object: 'avxvnni', flags: `-O3 ${AVX2} -DLM_BUILD_VNNI`, recent: '-mavxvnni' },
     { file: 'kernels', object: 'avx512', flags: `-O3 ${AVX512}` },
     { file: 'amx', object: 'amx', flags: `-O3 ${AVX512} -DLM_BUILD_AMX`, recent: '-mamx-tile -mamx-int8' },
+  ],
+  arm64: [
+    { file: 'kernels', object: 'portable', flags: '-O2' },
+    { file: 'kernels', object: 'dotprod', flags: `-O3 ${NEON}` },
+    { file: 'kernels', object: 'i8mm', flags: `-O3 ${NEON}+i8mm -DLM_BUILD_I8MM` },
   ],
   other: [{ file: 'kernels', object: 'portable', flags: '-O3' }],
 };
