@@ -144,7 +144,10 @@ if (missing.length > 0) {
     writeFileSync(path.join(temporary, 'abi.gen.h'), abiHeader());
     const compile = (target, unit) => async () => {
       const object = path.join(temporary, target, `${unit.object}.o`);
-      const flags = [FLAGS, unit.flags, ...(unit.recent ? [unit.recent] : []), CLANG_FLAGS].join(' ').split(' ');
+      const asked = unit.recent ? `${unit.flags} ${unit.recent}` : unit.flags;
+      // zig has names of its own for the versions of an architecture
+      const zigs = asked.replace('-march=armv8.2-a', '-mcpu=generic+v8_2a');
+      const flags = `${FLAGS} ${zigs} ${CLANG_FLAGS}`.split(' ');
       const source = path.join(sources, `${unit.file}.cpp`);
       await run(zig, ['c++', '-target', TARGETS[target].zig, ...flags, '-I', temporary, '-c', source, '-o', object], {
         env,
