@@ -202,6 +202,40 @@ const diskSpace = (help: string): OptionSpec<DiskSpace | null> => ({
   },
 });
 
+/** A LoRA adapter: the name that requests ask for, and where it is. */
+export interface AdapterRef {
+  name: string;
+  ref: string;
+}
+
+/** 'latest' is Ollama's word for no tag. */
+const ADAPTER_NAME = /^(?!latest$)[\w.-]{1,64}$/;
+
+function adapterRef(raw: unknown): AdapterRef | undefined {
+  const at = typeof raw === 'string' ? raw.indexOf('=') : -1;
+  const { name, ref } =
+    at > 0
+      ? { name: (raw as string).slice(0, at), ref: (raw as string).slice(at + 1) }
+      : ((raw ?? {}) as Partial<AdapterRef>);
+  return typeof name === 'string' && typeof ref === 'string' && ADAPTER_NAME.test(name) && ref !== ''
+    ? { name, ref }
+    : undefined;
+}
+
+const adapterRefs = (help: string): OptionSpec<AdapterRef[]> => ({
+  default: [],
+  value: 'NAME=REF',
+  help,
+  expected: "NAME=REF, each name once and of letters, digits, '_', '.' and '-' (not 'latest')",
+  parse: (raw) => {
+    const isTable = typeof raw === 'object' && raw !== null && !Array.isArray(raw);
+    const given = isTable ? Object.entries(raw).map(([name, ref]) => ({ name, ref })) : [raw].flat();
+    const refs = given.map(adapterRef);
+    const names = new Set(refs.map((r) => r?.name));
+    return refs.every((r) => r !== undefined) && names.size === refs.length ? refs : undefined;
+  },
+});
+
 /** Tokens a block; 0 stands for 'session' (one slot per sequence). */
 const blockSeqLen: OptionSpec<number> = {
   default: 64,
@@ -260,6 +294,9 @@ export const engineOptions = {
       'auto = with the draft model too)',
   ),
   draftModel: text('', 'a small model of the same vocabulary that guesses the next tokens', 'REF'),
+  lora: adapterRefs(
+    'a LoRA adapter (PEFT folder or .gguf, hf:org/repo too) that requests ask for as MODEL:NAME; may be repeated',
+  ),
   sessionLen: integer(0, 0, 2 ** 24, "longest sequence in tokens (0 = the model's context length)"),
   maxBatchSize: integer(64, 1, 1024, 'sequences computed in one step'),
   maxPrefillTokenNum: integer(
@@ -336,7 +373,12 @@ export type HubConfig = Values<typeof hubOptions>;
 export type ServerConfig = Values<typeof serverOptions>;
 
 /** Library options: anything the tables know, as values or as the strings of the command line. */
-export type EngineOptions = { [K in keyof EngineConfig]?: EngineConfig[K] | string | number | boolean } & {
+export type EngineOptions = {
+  [K in Exclude<keyof EngineConfig, 'lora'>]?: EngineConfig[K] | string | number | boolean;
+} & {
+  /** Name → reference, or 'NAME=REF'. */
+  lora?: EngineConfig['lora'] | Readonly<Record<string, string>> | string | string[];
+} & {
   [K in keyof HubConfig]?: HubConfig[K];
 } & { model?: string };
 

@@ -97,6 +97,13 @@ export const errors = {
   sessionBusy: (id: string) =>
     err('session_busy', 409, `session '${id}' has a request in flight; wait for it or abort it`, 'session_id'),
   sessionUnknown: (id: string) => err('session_not_found', 404, `there is no session '${id}'`, 'session_id'),
+  sessionAdapter: (id: string, has: string | null, asked: string | null) =>
+    err(
+      'session_adapter',
+      409,
+      `session '${id}' is of ${nameOfAdapter(has)}, and the request asks for ${nameOfAdapter(asked)}: a session keeps its adapter`,
+      'model',
+    ),
   checkpointUnknown: (name: string) =>
     err('checkpoint_not_found', 404, `nothing is kept under the name '${name}'`, 'after'),
   tooManySessions: (limit: number) =>
@@ -122,6 +129,17 @@ export const errors = {
       'unsupported_tensor_type',
       400,
       `tensor '${tensor}' has type ${type}, which is not supported (supported: ${supported.join(', ')})`,
+    ),
+  badAdapter: (name: string, detail: string) =>
+    err('bad_adapter', 400, `LoRA adapter '${name}' cannot be used: ${detail}`, 'lora'),
+  noAdapters: (device: string) =>
+    err('adapters_unsupported', 400, `the device '${device}' does not compute LoRA adapters: use --device cpu`, 'lora'),
+  unknownAdapter: (name: string, loaded: readonly string[]) =>
+    err(
+      'adapter_not_found',
+      404,
+      `there is no LoRA adapter '${name}' here (${loaded.length > 0 ? `there are ${loaded.map((n) => `'${n}'`).join(', ')}` : 'none is loaded: --lora NAME=REF'})`,
+      'adapter',
     ),
   modelUnavailable: (ref: string, tried: string[]) =>
     err(
@@ -225,6 +243,8 @@ export const errors = {
   // files and command line
   io: (what: string, detail: string) => err('io_error', 500, `${what}: ${detail}`),
 };
+
+const nameOfAdapter = (name: string | null): string => (name === null ? 'the model alone' : `the adapter '${name}'`);
 
 function describe(value: unknown): string {
   return typeof value === 'string' ? `'${value}'` : String(value);

@@ -45,6 +45,7 @@ import {
   vocabularyDifference,
 } from './tokenizer/index.js';
 import type {
+  Adapter,
   ChatMessage,
   ChatRequest,
   CompletionRequest,
@@ -53,7 +54,15 @@ import type {
   ExpertFlags,
   MemorySplit,
 } from './types.js';
-import { fingerprintOf, type ModelConfig, type ModelFiles, openModel, weightsKeyOf } from './weights/index.js';
+import {
+  adapterKeyOf,
+  fingerprintOf,
+  type ModelConfig,
+  type ModelFiles,
+  openAdapter,
+  openModel,
+  weightsKeyOf,
+} from './weights/index.js';
 
 export * from './config.js';
 export { examineDevices, type Finding } from './devices.js';
@@ -114,7 +123,8 @@ export async function createEngine(options: CreateOptions = {}): Promise<Engine>
   const beforeFetch = chosen === 'cpu' && config.nativeLibrary === '' ? checkNativeLibrary : undefined;
   const { path, alias } = await findOrFetch(model, { ...pick(rest, hubOptions), ...watch }, beforeFetch);
   const files = openModel(path, config);
-  const program = programOf(files.config);
+  const adapters = await openAdapters(config, files, { ...pick(rest, hubOptions), ...watch });
+  const program = programOf(files.config, adapters);
   const draft = await openDraftModel(config, files, { ...pick(rest, hubOptions), ...watch });
   const tokenizer = createTokenizerClient(files.metadata, {
     modelVocab: files.config.dims.vocab,
@@ -126,6 +136,7 @@ export async function createEngine(options: CreateOptions = {}): Promise<Engine>
     draft: draft && { program: draft.program, weights: draft.files.source },
     config,
     fingerprint: config.sessionStore && fingerprintOf(files),
+    adapterKeys: config.cacheDisk ? adapters.map(adapterKeyOf) : [],
     modelKey: config.cacheDisk ? weightsKeyOf(files, config.weights) : '',
     nvrtc,
   };
@@ -142,6 +153,7 @@ export async function createEngine(options: CreateOptions = {}): Promise<Engine>
     memory,
     tiers,
     draftModel: draft && info.draft && { ...draft.about, memory: info.draft },
+    adapters: adapters.map(aboutAdapter),
     stepBudget,
     embeddings,
     toolCalls,
@@ -248,6 +260,8 @@ export interface ModelInspection {
   memory: MemorySplit;
   /** The draft model that the options name, and its memory, which is not there for the model. */
   draftModel: EngineInfo['draftModel'];
+  /** LoRA adapters that the options name; their bytes are among those of the weights. */
+  adapters?: EngineInfo['adapters'];
 }
 
 /** Dimensions, quantisation and memory need of a model under the given options; its weights are not loaded. */
@@ -265,7 +279,8 @@ export async function inspectModel(ref?: string, options: EngineOptions & Watch 
   const { device, nvrtc } = await chooseDevice(config, `${rest.cacheDir ?? ''}`, hub);
   const draft = await openDraftModel(config, files, { ...pick(rest, hubOptions), ...watch });
   const beside = draft && { program: draft.program, weights: draft.files.source };
-  const { plan, draftPlan, plannedFor } = planFor(files, { ...config, device }, nvrtc, beside, watch.onNote);
+  const adapters = await openAdapters(config, files, { ...pick(rest, hubOptions), ...watch });
+  const { plan, draftPlan, plannedFor } = planFor(files, adapters, { ...config, device }, nvrtc, beside, watch.onNote);
   return {
     name: modelName,
     path,
@@ -280,17 +295,19 @@ export async function inspectModel(ref?: string, options: EngineOptions & Watch 
     device: plannedFor,
     memory: plan.memory,
     draftModel: draft && draftPlan && { ...draft.about, memory: draftPlan.memory },
+    adapters: adapters.map(aboutAdapter),
   };
 }
 
 function planFor(
   files: ModelFiles,
+  adapters: readonly Adapter[],
   config: EngineConfig,
   nvrtc: string,
   draft: DraftSource | null,
   onProblem?: Watch['onNote'],
 ) {
-  const program = programOf(files.config);
+  const program = programOf(files.config, adapters);
   const device = openDevice(config, nvrtc);
   try {
     const bytes = device.weightBytes(program, files.source);
@@ -326,9 +343,22 @@ function openDevice(config: EngineConfig, nvrtc: string): Device {
 
 // ---------------------------------------------------------------- model files
 
-function programOf({ dims, rmsEps, rope, tiedOutput, flags }: ModelConfig): Program {
-  return llama({ ...dims, rmsEps, rope, tiedOutput, flags });
+function programOf({ dims, rmsEps, rope, tiedOutput, flags }: ModelConfig, adapters: readonly Adapter[] = []): Program {
+  const program = llama({ ...dims, rmsEps, rope, tiedOutput, flags });
+  return adapters.length > 0 ? { ...program, adapters } : program;
 }
+
+/** The adapters that the options ask for, fetched if they are not here; what they hold is read when the device loads. */
+async function openAdapters({ lora }: EngineConfig, model: ModelFiles, options: Partial<HubConfig> & Watch) {
+  const adapters: Adapter[] = [];
+  for (const { name, ref } of lora) {
+    const { path } = await findOrFetch(ref, options);
+    adapters.push(openAdapter(path, name, model.config));
+  }
+  return adapters;
+}
+
+const aboutAdapter = ({ name, path, rank, bytes }: Adapter) => ({ name, path, rank, bytes });
 
 /** The draft model, if the options ask for one; it must have the model's vocabulary. */
 async function openDraftModel(config: EngineConfig, model: ModelFiles, options: Partial<HubConfig> & Watch) {

@@ -30,6 +30,30 @@ export interface TensorSource {
   tensors: ReadonlyMap<string, TensorInfo>;
 }
 
+/** What a low-rank adapter (LoRA, Hu et al. 2021) adds to one matrix: W·x becomes W·x + scale·B·(A·x). */
+export interface AdapterPart {
+  /** The matrix's name in the program. */
+  weight: string;
+  rank: number;
+  scale: number;
+  /** (inFeatures, rank) in GGUF order. */
+  a: TensorInfo;
+  /** (rank, its rows); row `rows[i]` (null: i) makes output i. */
+  b: TensorInfo;
+  rows: Int32Array | null;
+}
+
+export interface Adapter {
+  /** By which requests ask for it. */
+  name: string;
+  path: string;
+  /** The highest of its parts. */
+  rank: number;
+  /** Bytes of A and B in its file. */
+  bytes: number;
+  parts: AdapterPart[];
+}
+
 // ---------------------------------------------------------------- models
 
 export interface RopeConfig {
@@ -209,6 +233,8 @@ export interface RequestOptions extends Partial<SamplingParams>, Partial<Generat
   tools?: unknown[];
   /** More values for the chat template, such as `{ enable_thinking: false }`; at most 64 names and 64 Ki characters. */
   chatTemplateKwargs?: Record<string, unknown>;
+  /** Name of a LoRA adapter (option `lora`); null: the model alone. Left out: the session's own, of others the model alone. */
+  adapter?: string | null;
   /** Higher goes first; default 0. Among requests of an owner a level is worth 10 s of waiting, between owners 2,048 tokens. */
   priority?: number;
   /** Sessions and, if prefixes are not shared, KV belong to their owner; default 0. */
@@ -263,6 +289,7 @@ export interface EmbeddingRequest {
   /** Text (special-token spellings are plain text) or token ids. */
   prompt: string | ArrayLike<number>;
   pooling?: Pooling;
+  adapter?: string | null;
   priority?: number;
   owner?: number;
   signal?: AbortSignal;
@@ -373,6 +400,8 @@ export interface SessionInfo {
   lastUsed: number;
   /** null: it began by itself, or was restored from the session store, which does not keep this. */
   forkedFrom: ForkOrigin | null;
+  /** Name of the LoRA adapter that it speaks with; null: none. */
+  adapter?: string | null;
 }
 
 // ---------------------------------------------------------------- what an engine says of itself
@@ -422,6 +451,8 @@ export interface EngineInfo {
   tiers: TierInfo | null;
   /** The small model that guesses for this one; null: none does. */
   draftModel?: { modelName: string; modelPath: string; parameters: number; memory: MemorySplit } | null;
+  /** LoRA adapters that requests may ask for; their bytes are among those of the weights. Default: none. */
+  adapters?: { name: string; path: string; rank: number; bytes: number }[];
   /** Tokens one step may hold, as measured or set. */
   stepBudget: number;
   /** The device gives hidden states: `embed` works. Default: no. */

@@ -28,6 +28,7 @@ extern "C" void lm_destroy(Device *d) {
   if (d->weights) os_release(d->weights, d->weightBytes ? d->weightBytes : 1);
   if (d->kv) os_release(d->kv, d->kvReserved);
   if (d->workspace) os_release(d->workspace, d->workspaceBytes);
+  adapters_close(&d->adapters);
   free(d->tensors);
   free(d->buffers);
   free(d->ops);
@@ -38,7 +39,7 @@ extern "C" void lm_destroy(Device *d) {
 
 static int32_t sizes_check(const int32_t *s) {
   for (int i = 0; i < LM_S_COUNT; i++)
-    if (s[i] < (i == LM_S_ROPES || i == LM_S_LAYERS ? 0 : 1)) return LM_E_ARGUMENT;
+    if (s[i] < (i == LM_S_ROPES || i == LM_S_LAYERS || i == LM_S_ADAPTERS || i == LM_S_ADAPTER_PARTS ? 0 : 1)) return LM_E_ARGUMENT;
   if (s[LM_S_BLOCK_LEN] % 16 || s[LM_S_HEAD_DIM] % 16 || s[LM_S_HEAD_DIM] > 512) return LM_E_ARGUMENT;
   if (s[LM_S_HEADS] % s[LM_S_KV_HEADS]) return LM_E_ARGUMENT;
   int bits = s[LM_S_KV_BITS];
@@ -78,6 +79,7 @@ static void place(Device *d, Bump *b, const int32_t *s, const int32_t *buffers, 
     d->panels[i].q8 = (uint8_t *)b->take(columns * (width[i] / 32 + 1) * 64);
     d->panels[i].f32 = (float *)b->take(columns * width[i] * 4);
   }
+  adapters_place(&d->adapters, s, b);
   experts_place(&d->mixture, ops, s[LM_S_OPS], tokens, k->columns, b);
   for (int i = 0; i < s[LM_S_ROPES]; i++) {
     float *p = (float *)b->take(tokens * ropes[2 * i] * 4);
@@ -240,6 +242,20 @@ static int32_t program_check(const Device *d, const int32_t *s, const int32_t *b
         BUFFER(o->in2, 1, 0);
         BUFFER(o->out, o->width, 0);
         break;
+      case LM_OP_LORA_DOWN:
+        NEED(o->outCount > 0 && o->outCount <= LM_MAX_OUTS && s[LM_S_ADAPTERS] > 0);
+        BUFFER(o->in, o->width, 0);
+        BUFFER(o->out, 16, 0);
+        NEED(i + 1 < s[LM_S_OPS] && o[1].kind == LM_OP_LORA_UP);
+        break;
+      case LM_OP_LORA_UP:
+        NEED(i > 0 && o[-1].kind == LM_OP_LORA_DOWN && o[-1].outCount == o->outCount && o[-1].out == o->in);
+        for (int j = 0; j < o->outCount; j++) {
+          NEED(o->outs[j].bias > 0);
+          BUFFER(o->outs[j].out, o->outs[j].bias, 0);
+        }
+        NEED(!withTensors || adapters_check(&d->adapters, o - 1, o, buffers[2 * o->in]));
+        break;
       case LM_OP_GATHER:
         BUFFER(o->in, o->width, 0);
         BUFFER(o->out, o->width, 1);
@@ -285,6 +301,7 @@ extern "C" int32_t lm_configure(Device *d, const int32_t *sizes, const int32_t *
   if (code == LM_OK) code = program_check(d, sizes, buffers, (const LmOp *)ops, ropes, true);
   if (code != LM_OK) return code;
   const int32_t *s = sizes;
+  if (s[LM_S_ADAPTERS] != d->adapters.count || s[LM_S_ADAPTER_PARTS] != d->adapters.parts) return LM_E_STATE;
   memcpy(d->sizes, s, sizeof(d->sizes));
   d->ops = (LmOp *)copy(ops, (int64_t)s[LM_S_OPS] * sizeof(LmOp));
   d->buffers = (Buffer *)calloc((size_t)s[LM_S_BUFFERS], sizeof(Buffer));

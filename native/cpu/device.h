@@ -1,5 +1,6 @@
 // The state of one CPU device.
 #pragma once
+#include "adapters.h"
 #include "experts.h"
 #include "kernels.h"
 #include "pool.h"
@@ -60,6 +61,7 @@ struct Device {
   int64_t workspaceBytes;
   LmPanels panels[2];
   Mixture mixture;
+  Adapters adapters;
   float *scratch[LM_MAX_THREADS];
   Phase *phases;            // 0: before the first operation; i + 1: operation i
   int32_t *totals, *pieces;  // of the phases of the step being run
@@ -89,6 +91,15 @@ int step_run(Device *d, int from, int to);
 void step_prepare(Device *d);
 /** Units of work of a product, and the bytes of its weights. */
 int64_t linear_units(const LmLinear *l, int64_t *bytes);
+void adapters_close(Adapters *a);
+/** Takes the memory that a step's lists need. */
+void adapters_place(Adapters *a, const int32_t *sizes, Bump *b);
+/** Do all parts of the two operations lie in the data, and the ranks of each adapter in `room` floats? */
+bool adapters_check(const Adapters *a, const LmOp *down, const LmOp *up, int32_t room);
+/** Which tokens of the step have which adapter. */
+void adapters_step(Device *d);
+int32_t adapters_units(const Adapters *a, const LmOp *o);
+void adapters_run(const Device *d, const LmOp *o, int32_t from, int32_t to);
 /** Fills what is known of the stream after configuration, and at the beginning of a step. */
 void ahead_prepare(Device *d);
 void ahead_step(Device *d);

@@ -22,6 +22,10 @@ int32_t lm_open_file(Device *d, const char *path);
  */
 int32_t lm_load_rows(Device *d, int32_t i, double offset, double bytes, int32_t first, int32_t rows, double add);
 void lm_close_file(Device *d);
+/** Room for low-rank adapters, before lm_configure; `parts`: (adapters, count) what each adds to the matrices of the program. */
+int32_t lm_open_adapters(Device *d, int32_t adapters, int32_t count, const double *parts, double bytes);
+/** Fills a piece of that room. */
+int32_t lm_load_adapter(Device *d, double offset, const uint8_t *from, double bytes);
 /** Workspace bytes for a program, or a negative code. `buffers`: (count, 2) width, perLogit. */
 double lm_workspace(Device *d, const int32_t *sizes, const int32_t *buffers, const int32_t *ops, const int32_t *ropes);
 /** After the weights: fixes program, workspace and KV address space. `ropes`: (count, 2) dims, neox; `ropeValues`:

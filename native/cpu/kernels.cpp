@@ -14,6 +14,7 @@
 #include "ops/store.h"
 #include "ops/linear.h"
 #include "ops/experts.h"
+#include "ops/lora.h"
 #include "ops/rope_store.h"
 #include "ops/attention.h"
 #include "ops/sample.h"
@@ -33,7 +34,8 @@ static const LmKernels table = {
     "portable",
 #endif
     LM_COLUMNS, LM_FINE_TOKENS, tile_bytes, repack, convert, to_vector,         embed,
-    rms_norm,         prepare,    linear,     expert_add, add_gated, silu_mul, softcap, rope_store,
+    rms_norm,         prepare,    linear,     expert_add, add_gated, silu_mul, softcap,
+    lora_down,        lora_up,    rope_store,
     attention_scratch, attention_tokens, attention, attention_merge, sample_scratch, sample,
     bench_read, bench_int8, bench_f32, nullptr,
 };

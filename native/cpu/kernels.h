@@ -113,6 +113,14 @@ struct LmRopeStore {
   const float *angles;  // (tokens, dims): cos and sin of each pair
 };
 
+/** B of an adapter, for one matrix. */
+struct LmLoraUp {
+  const uint8_t *b;
+  int32_t type, rank;
+  int32_t out;  // features
+  float scale;
+};
+
 struct LmSampling {
   const float *temperature;
   const int32_t *topK;
@@ -154,6 +162,10 @@ struct LmKernels {
   void (*silu_mul)(const float *gate, const float *up, float *out, int64_t n, int32_t gelu);
   /** x ← cap · tanh(x / cap) */
   void (*softcap)(float *x, float cap, int64_t n);
+  /** 16 ranks of A times x → h. */
+  void (*lora_down)(const uint8_t *a, int32_t type, const float *x, int32_t in, float *h);
+  /** y += scale · B · h, for outputs [from, to). */
+  void (*lora_up)(const LmLoraUp *l, const float *h, float *y, int32_t from, int32_t to);
   void (*rope_store)(const LmRopeStore *r, const int32_t *table, int32_t token, int32_t position);
   int64_t (*attention_scratch)(int32_t group, int32_t headDim);  // floats
   int32_t (*attention_tokens)(int32_t group);                    // query tokens a task should hold

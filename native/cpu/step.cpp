@@ -25,6 +25,7 @@ static int check_rows(const Device *d, const StepArrays *s) {
     int32_t from = s->rowStart[r], to = s->rowStart[r + 1], slot = s->rowSlot[r];
     if (from != next || to <= from || to > s->tokenCount) return fault(s, LM_E_ROWS, r, from);
     next = to;
+    if (s->rowAdapter[r] < -1 || s->rowAdapter[r] >= d->adapters.count) return fault(s, LM_E_ADAPTER, r, s->rowAdapter[r]);
     if (slot < 0 || slot >= z[LM_S_MAX_ROWS]) return fault(s, LM_E_SLOT, r, slot);
     int32_t first = s->positions[from];
     int64_t end = (int64_t)first + (to - from);
@@ -85,6 +86,7 @@ static int check_lengths(const Device *d, const StepArrays *s) {
   for (int32_t length : perLogit)
     if (length < n) return 0;
   return s->tokensLength >= tokens && s->positionsLength >= tokens && s->rowStartLength > rows && s->rowSlotLength >= rows &&
+         s->rowAdapterLength >= rows &&
          s->copiesLength / 3 >= s->copyCount &&
          s->blockTablesLength >= (int64_t)z[LM_S_MAX_ROWS] * z[LM_S_MAX_BLOCKS_PER_ROW];
 }
@@ -405,6 +407,7 @@ static void plan_operation(Device *d, int i, int32_t *total, int32_t *piece) {
     *piece = 1;
   }
   if (o->kind == LM_OP_GROUP) *total = n ? 1 : 0;
+  if (o->kind == LM_OP_LORA_DOWN || o->kind == LM_OP_LORA_UP) *total = adapters_units(&d->adapters, o);
   if (o->kind == LM_OP_EXPERT_PREPARE) *total = n * o->used;
   if (o->kind == LM_OP_EXPERT_UP || o->kind == LM_OP_EXPERT_DOWN) plan_experts(d, o, n, total, piece);
   if (o->kind == LM_OP_LINEAR && n) {
@@ -432,6 +435,7 @@ static void run_phase(void *context, int p, int from, int to, int member) {
   const LmOp *o = d->ops + p - 1;
   if (o->kind == LM_OP_LINEAR)
     return d->k->linear(d->linears + p - 1, from, to, d->scratch[member], ahead_after(d, p - 1, to, member));
+  if (o->kind == LM_OP_LORA_DOWN || o->kind == LM_OP_LORA_UP) return adapters_run(d, o, from, to);
   if (o->kind == LM_OP_GROUP) return run_group(d, p - 1);
   if (o->kind == LM_OP_EXPERT_UP || o->kind == LM_OP_EXPERT_DOWN) return run_experts(d, o, from, to, member);
   if (o->kind == LM_OP_ATTENTION) return run_attention(d, p - 1, from, to, member);
@@ -443,6 +447,7 @@ int step_run(Device *d, int from, int to) {
   if (from == 0) {
     resolve_tokens(d, &d->step);
     plan_attention(d, &d->step);
+    adapters_step(d);
     ahead_step(d);
     d->totals[0] = d->pool.threads;
     d->pieces[0] = 1;

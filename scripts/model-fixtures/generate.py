@@ -100,8 +100,8 @@ def load(model, kind, tensors, config, norms_from_one):
     model.tie_weights()
 
 
-@torch.no_grad()
-def generate(name):
+def build(name):
+    """A family's model with its weights; its configuration, and its tensors as they are saved."""
     kind, changes, dtype, shards = FAMILIES[name]
     torch.manual_seed(0)
     model = make('Llama' if kind == 'InternLM2' else kind, changes)
@@ -118,6 +118,13 @@ def generate(name):
         model = from_published(model, tensors)
     else:
         load(model, kind, tensors, config, norms_from_one)
+    return model, config, tensors, norms_from_one
+
+
+@torch.no_grad()
+def generate(name):
+    _, _, dtype, shards = FAMILIES[name]
+    model, config, tensors, norms_from_one = build(name)
     vocab = config['vocab_size']
     ids = [1] + [(i * 7919 + 13 * i * i) % vocab for i in range(1, PROMPT)]
     for _ in range(GENERATED):
@@ -137,5 +144,6 @@ def generate(name):
           len(set(ids[PROMPT:])), 'different tokens generated, std', round(float(logits.std()), 2))
 
 
-for wanted in sys.argv[1:] or FAMILIES:
-    generate(wanted)
+if __name__ == '__main__':
+    for wanted in sys.argv[1:] or FAMILIES:
+        generate(wanted)

@@ -77,6 +77,12 @@ export interface RestoreCost {
   disk: number;
 }
 
+/**
+ * Namespaces are numbers: an owner's (-1: everybody's), and beyond this one, in groups of as many, those of texts that were
+ * computed otherwise (with an adapter) and so are of no use to the others.
+ */
+export const NAMESPACE_GROUP = 2 ** 31;
+
 /** A record of the disk tier that survived the process. */
 export interface AdoptedNode {
   /** Its slot. */

@@ -18,7 +18,15 @@ export interface Context {
 
 export const JSON_FLAG = ['--json', 'print one JSON value on stdout'] as const;
 
+export const ADAPTER_FLAG = ['--adapter <NAME>', 'speak with this LoRA adapter (see --lora)'] as const;
+
 export const VERBOSE_FLAG = ['--verbose', 'show how the memory was divided, with the arithmetic'] as const;
+
+/** What ADAPTER_FLAG says, for a request. */
+export function adapterOf(command: Command): { adapter?: string } {
+  const adapter = command.getOptionValue('adapter') as string | undefined;
+  return adapter === undefined ? {} : { adapter };
+}
 
 /** A command with the options that all have. Examples begin behind `longmind`, unless a pipe comes first. */
 export function newCommand(name: string, description: string, examples: readonly string[]): Command {

@@ -87,7 +87,7 @@ function report(terminal: Terminal, error: unknown, command?: Command): number {
     // no command at all: the help text has been shown
     if (error.code !== 'commander.help') {
       const message = error.message.replace(/^error: /, '').replace(/\n\(?(.*?)\)?$/s, ' ($1)');
-      fail(terminal, 'usage', `${message}${longerOption(message, command)}`);
+      fail(terminal, 'usage', longerOption(message, command));
     }
     return USAGE;
   }
@@ -99,11 +99,11 @@ function report(terminal: Terminal, error: unknown, command?: Command): number {
   return FAILED;
 }
 
-/** '--port' is not spelt much like '--server-port', so commander does not think of it. */
+/** '--port' is not spelt much like '--server-port', so commander does not think of it, or of another. */
 function longerOption(message: string, command?: Command): string {
-  const name = /^unknown option '--([\w-]+)[^']*'$/.exec(message)?.[1];
+  const [, said, name] = /^(unknown option '--([\w-]+)[^']*')/.exec(message) ?? [];
   const option = name && command?.options.find((o) => o.long?.endsWith(`-${name}`));
-  return option ? ` (Did you mean ${option.long}?)` : '';
+  return option ? `${said} (Did you mean ${option.long}?)` : message;
 }
 
 function fail(terminal: Terminal, code: string, message: string): void {

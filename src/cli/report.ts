@@ -51,6 +51,12 @@ function deviceRows({ name, isa, threads, library }: EngineInfo['device'], verbo
   return library && verbose ? [...rows, ['library', library]] : rows;
 }
 
+function adapterLines({ adapters = [] }: Pick<EngineInfo, 'adapters'>): string {
+  return adapters
+    .map((a) => `\nadapter ${a.name}: rank ${a.rank}, ${formatBytes(a.bytes)} of the weights, ${a.path}`)
+    .join('');
+}
+
 export function engineLines(info: EngineInfo, verbose: boolean): string {
   const { dims: d, device } = info;
   return `${table([
@@ -61,7 +67,7 @@ export function engineLines(info: EngineInfo, verbose: boolean): string {
     ['', `${d.layers} layers of ${d.dim}, ${d.heads} heads (${d.kvHeads} KV), vocabulary ${d.vocab}`],
     ...deviceRows(device, verbose),
     ['length', `sessions of up to ${info.sessionLen} tokens`],
-  ])}\n${memoryLines(info.memory, verbose)}${tierLines(info)}${draftLines(info)}`;
+  ])}\n${memoryLines(info.memory, verbose)}${tierLines(info)}${draftLines(info)}${adapterLines(info)}`;
 }
 
 function expertsLine({ count, used, width, sharedWidth, denseLayers }: ExpertFlags): string {
@@ -89,6 +95,6 @@ export function inspectionLines(m: ModelInspection, verbose: boolean): string {
       ...deviceRows(m.device, true),
     ]),
     table([['tensors', 'type', 'count', 'parameters', 'in the file'], ...types]),
-    memoryLines(m.memory, verbose) + draftLines(m),
+    memoryLines(m.memory, verbose) + draftLines(m) + adapterLines(m),
   ].join('\n\n');
 }

@@ -4,7 +4,7 @@
  * The model is a Program: plain data recorded by `model/*.ts`. A device compiles it once (`load`), then runs whole steps
  * (step.ts), as many at a time as its depth says.
  */
-import type { Activation, ModelDims, RopeConfig, TensorSource } from '../types.js';
+import type { Activation, Adapter, ModelDims, RopeConfig, TensorSource } from '../types.js';
 import type { Step, StepLimits, StepResult } from './step.js';
 
 export {
@@ -93,6 +93,8 @@ export interface Program {
   ops: Op[];
   /** The buffer (per logit) that the logits are made of, if it is to stay readable. */
   hidden?: string;
+  /** A row of a step may have one of them: see Step.rowAdapter. Only devices that say so take them. */
+  adapters?: readonly Adapter[];
 }
 
 // ---------------------------------------------------------------- KV cache memory
@@ -134,6 +136,8 @@ export interface DeviceInfo {
   gpus?: number;
   /** Its memory is not the host's: KV may go there when there is no room on the device. */
   ownMemory: boolean;
+  /** It computes low-rank adapters. Default: no. */
+  adapters?: boolean;
   /** Steps that may be in flight: submitted and not yet waited for. */
   depth: number;
   /**

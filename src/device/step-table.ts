@@ -46,6 +46,8 @@ export const STEP_FIELDS = {
   rowStart: i32((l) => l.maxRows + 1),
   /** (maxRows) which row of `blockTables` belongs to the sequence. */
   rowSlot: i32((l) => l.maxRows),
+  /** (maxRows) index into the program's adapters, or -1: none. Devices without adapters do not look at it. */
+  rowAdapter: i32((l) => l.maxRows, -1),
   /** (maxRows, maxBlocksPerRow) block numbers by slot. A slot's row changes only when its blocks do. */
   blockTables: i32((l) => l.maxRows * l.maxBlocksPerRow),
   /** (maxLogits) indexes into `tokens` whose logits are wanted, ascending; a row may want several of its own. */

@@ -166,7 +166,7 @@ export type MutableResult = FlatResult & Views<typeof RESULT_FIELDS>;
 /** What sampling reads. */
 export type StepSampling = Omit<
   Views<typeof STEP_FIELDS>,
-  'tokens' | 'positions' | 'rowStart' | 'rowSlot' | 'blockTables' | 'logitRows' | 'copies'
+  'tokens' | 'positions' | 'rowStart' | 'rowSlot' | 'rowAdapter' | 'blockTables' | 'logitRows' | 'copies'
 >;
 
 export function createStep(limits: StepLimits, allocate = ordinary): Step {

@@ -5,7 +5,7 @@ import { errors } from '../errors.js';
 import type { TokenBytes } from '../types.js';
 import { type Alignment, alignHistory } from './align.js';
 import { type EngineRequest, LiveRequest, TokenHistory } from './request.js';
-import type { Sessions, SessionsOptions } from './sessions.js';
+import type { Session, Sessions } from './sessions.js';
 import { type Turn, tailOf, undoTurn } from './turn.js';
 
 export interface Admission {
@@ -19,7 +19,7 @@ export function admit(
   request: EngineRequest,
   cache: CacheManager,
   sessions: Sessions,
-  { admission: a, sessions: { shareAcrossOwners } }: { admission: Admission; sessions: SessionsOptions },
+  a: Admission,
   arrival: number,
 ): LiveRequest {
   if (request.after) return goOn(request, request.after, cache, sessions, a, arrival);
@@ -30,20 +30,22 @@ export function admit(
   checkTokens(tokens, 'prompt', a.vocab);
   checkTokens(request.stopTokens, 'stopTokens', a.vocab);
   checkTokens(Object.keys(request.sampling.logitBias).map(Number), 'logitBias', a.vocab);
+  const adapter = adapterOf(request, session, sessions);
   const { keep, from } = session ? place(request, tokens, cache, session.sequence, kept, a) : { keep: 0, from: 0 };
   const known = keep + tokens.length - from;
   if (known === 0) throw errors.invalidRequest('the prompt is empty', 'prompt');
   const maxTokens = roomFor(request, known, cache);
 
-  const live = (sequence: SequenceId, turn: Turn | null) => liveOf(request, sequence, cache, arrival, maxTokens, turn);
+  const live = (sequence: SequenceId, turn: Turn | null) =>
+    liveOf(request, sequence, cache, arrival, maxTokens, turn, adapter);
   if (request.sessionId === null) {
     // of a mean every token must be computed
     const alone = request.embed === 'mean';
-    const sequence = cache.create({ owner: request.owner, shared: shareAcrossOwners, alone });
+    const sequence = sessions.createSequence(request.owner, adapter, alone);
     cache.append(sequence, tokens, from);
     return live(sequence, null);
   }
-  const open = session ?? sessions.open(request.sessionId, request.owner);
+  const open = session ?? sessions.open(request.sessionId, request.owner, adapter);
   if (session === null) open.ofPoints = request.keepAs?.name === request.sessionId;
   const replaced = tailOf(cache, open.sequence, keep);
   const turn = { session: open, opened: session === null, keep, replaced, inherited: [] };
@@ -65,8 +67,10 @@ function liveOf(
   arrival: number,
   maxTokens: number,
   turn: Turn | null,
+  adapter: number,
 ): LiveRequest {
   const r = new LiveRequest(request, sequence, cache, arrival);
+  r.adapter = adapter;
   r.turn = turn;
   r.maxTokens = maxTokens;
   r.promptTokens = r.known;
@@ -88,6 +92,7 @@ function goOn(
 ): LiveRequest {
   const point = sessions.point(after, r.owner);
   const { session, end } = point;
+  const adapter = adapterOf(r, session, sessions);
   const tokens = r.continuation ?? r.tokens;
   checkTokens(tokens, 'prompt', a.vocab);
   checkTokens(r.stopTokens, 'stopTokens', a.vocab);
@@ -98,7 +103,7 @@ function goOn(
   if (!r.keepAs) {
     const sequence = sessions.branchSequence(session, end);
     cache.append(sequence, tokens, from);
-    return liveOf(r, sequence, cache, arrival, maxTokens, null);
+    return liveOf(r, sequence, cache, arrival, maxTokens, null, adapter);
   }
   const last = !session.busy && session.ofPoints && session.points.at(-1) === point;
   const inherited = last ? [] : sessions.points.path(point).map(({ session: _, ...p }) => ({ ...p, name: '' }));
@@ -114,7 +119,14 @@ function goOn(
     throw e;
   }
   sessions.use(open, true);
-  return liveOf(r, open.sequence, cache, arrival, maxTokens, turn);
+  return liveOf(r, open.sequence, cache, arrival, maxTokens, turn, adapter);
+}
+
+/** A session keeps the adapter that it began with. @throws session_adapter */
+function adapterOf({ adapter }: EngineRequest, session: Session | null, sessions: Sessions): number {
+  if (!session) return adapter ?? -1;
+  if (adapter == null || adapter === session.adapter) return session.adapter;
+  throw errors.sessionAdapter(session.id, sessions.adapterName(session.adapter), sessions.adapterName(adapter));
 }
 
 /** An appended turn begins with the end of the one before it, which may stand there already. */

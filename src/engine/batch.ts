@@ -131,7 +131,7 @@ export class PersistentBatch {
     if (this.waiting >= this.options.maxQueue) throw errors.queueFull(this.options.maxQueue);
     if (request.embed && !this.#device.hidden) throw errors.noEmbeddings(this.#device.info.name);
     const matcher = openMatcher(request, grammar, this.options.admission);
-    const live = admit(request, this.cache, this.sessions, this.options, this.#now());
+    const live = admit(request, this.cache, this.sessions, this.options.admission, this.#now());
     live.matcher = matcher;
     const { stop } = request.limits;
     if (stop.length > 0) live.stops = new StopDetector(stop, this.options.admission.tokenBytes);

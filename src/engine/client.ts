@@ -112,6 +112,8 @@ export class EngineClient {
     const read = readOptions(options);
     if (read instanceof LongmindError) return this.#refused(read);
     const { sampling, limits } = read;
+    const adapter = this.#adapterOf(options);
+    if (adapter instanceof LongmindError) return this.#refused(adapter);
     const id = this.#nextId++;
     if (this.#dead || this.#closing) return this.#refused(this.#dead ?? errors.engineClosed());
     const { signal } = options;
@@ -151,6 +153,7 @@ export class EngineClient {
           continuation,
           priority: options.priority ?? 0,
           owner: options.owner ?? 0,
+          adapter,
           grammar: this.#outgoing.grammar(grammar),
           grammarStart: splits && reasoning !== 'after' ? reasoning : 'document',
           forkOf,
@@ -162,6 +165,14 @@ export class EngineClient {
       (e) => this.#fail(id, e),
     );
     return generation;
+  }
+
+  /** Its index, -1: none is wanted, null: nothing is said of one. */
+  #adapterOf({ adapter }: RequestOptions): number | null | LongmindError {
+    if (adapter == null) return adapter === null ? -1 : null;
+    const names = (this.data.program.adapters ?? []).map((a) => a.name);
+    const i = names.indexOf(adapter);
+    return i >= 0 ? i : errors.unknownAdapter(adapter, names);
   }
 
   /** A request that ended before it began. */

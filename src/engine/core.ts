@@ -13,6 +13,7 @@ import { type BatchEvents, PersistentBatch } from './batch.js';
 
 import { splitMemory } from './memory.js';
 import { MemoryClaim } from './memory-claim.js';
+import { type AdapterId, adapterIds } from './namespaces.js';
 import type { CoreInfo, Vocabulary, WorkerData } from './protocol.js';
 import { restoreSessions } from './restore.js';
 import type { Point, Session } from './session.js';
@@ -49,7 +50,8 @@ export function planModel(
   device: Device,
   room: Room = { free: device.info.memoryFree, promised: 0 },
 ): ModelPlan {
-  const { dims } = program;
+  const { dims, adapters = [] } = program;
+  if (adapters.length > 0 && !device.info.adapters) throw errors.noAdapters(device.info.name);
   if (dims.headDim % 16 !== 0)
     throw errors.unsupportedModel(`its heads have ${dims.headDim} dimensions; only multiples of 16 can be computed`);
   const sessionLen = config.sessionLen === 0 ? dims.contextLength : config.sessionLen;
@@ -105,6 +107,7 @@ export class Core {
   #storeFailure: string | null = null;
   readonly #tiers: Tiers | null;
   readonly #claim: MemoryClaim;
+  readonly #adapters: AdapterId[];
 
   constructor(
     private readonly data: WorkerData,
@@ -117,6 +120,8 @@ export class Core {
     promises: MemoryPromises | null = null,
   ) {
     const { config, program, weights } = data;
+    const names = (program.adapters ?? []).map((a) => a.name);
+    this.#adapters = adapterIds(names, data.adapterKeys ?? []);
     this.#claim = new MemoryClaim(device, promises, 'model');
     this.#plan = this.#claim.settle(({ free, promised }) => {
       // KV of the draft model is counted on, but may not be taken yet
@@ -149,6 +154,7 @@ export class Core {
       disk: config.cacheDisk,
       model: data.modelKey,
       kv,
+      groups: Object.fromEntries(this.#adapters.map(({ tag }, i) => [tag, data.adapterKeys?.[i] ?? ''])),
       sessionLen,
       blocks: memory.kvBlocks,
       onProblem: (problem) => news.problem?.(problem),
@@ -195,7 +201,7 @@ export class Core {
       });
     this.#build();
     for (const s of sessions.reverse()) {
-      const restored = this.batch.sessions.restore(s.id, s.owner, s.tokens);
+      const restored = this.batch.sessions.restore(s.id, s.owner, s.tokens, s.adapter);
       restored.ofPoints = s.ofPoints;
       for (const p of s.points) this.batch.sessions.points.add(restored, p);
     }
@@ -248,7 +254,8 @@ export class Core {
     };
     const journal = createJournal({ dir, fingerprint: this.data.fingerprint, onFailure, onRecovery });
     const { limits, sessionLen } = this.#plan;
-    const { impossible } = restoreSessions(journal.recovered, this.batch.sessions, limits.vocab, sessionLen);
+    const names = this.#adapters.map((a) => a.name);
+    const { impossible } = restoreSessions(journal.recovered, this.batch.sessions, limits.vocab, sessionLen, names);
     for (const s of impossible) {
       journal.drop(s.sessionId, s.owner);
       this.news.problem?.(`session '${s.sessionId}' in the session store has a token that is none, and is dropped`);
@@ -258,6 +265,8 @@ export class Core {
 
   #write(session: Readonly<Session>, from: number): void {
     if (!this.#journal) return;
+    const adapter = this.batch.sessions.adapterName(session.adapter);
+    if (from === 0 && adapter !== null) this.#journal.adapter(session.id, session.owner, adapter);
     const ids = new Int32Array(this.cache.known(session.sequence) - from);
     this.cache.readTokens(session.sequence, from, from + ids.length, ids, 0);
     this.#journal.append(session.id, session.owner, from, ids);
@@ -295,6 +304,7 @@ export class Core {
         // as many as the token ids take
         maxNoteBytes: 4 * config.maxSessionTokens,
         shareAcrossOwners: !config.isolateOwners,
+        adapters: this.#adapters,
         onChange: (session: Readonly<Session>, from: number) => this.#write(session, from),
         onKept: (point: Readonly<Point>) => this.#mark(point),
         onUnnamed: (session: Readonly<Session>, name: string) => this.#journal?.unmark(session.id, session.owner, name),

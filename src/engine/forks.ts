@@ -44,7 +44,7 @@ export class Forks {
   }
 
   #samePrompt(r: LiveRequest, first: LiveRequest): boolean {
-    if (!this.cache.exists(first.sequence)) return false;
+    if (!this.cache.exists(first.sequence) || r.adapter !== first.adapter) return false;
     const { tokens } = r.request;
     return tokens.length === first.promptTokens && this.cache.commonPrefix(first.sequence, tokens) === tokens.length;
   }

@@ -34,6 +34,8 @@ export interface WorkerData {
   fingerprint: string;
   /** Of the model file with its weights: KV of another is of no use. */
   modelKey: string;
+  /** Of the program's adapters, what they are: hashes, where KV outlives the process. */
+  adapterKeys?: readonly string[];
   /** Folder of NVRTC that was fetched (CUDA). */
   nvrtc?: string;
   /** What serves the disk cache, where it is to fail. */

@@ -8,6 +8,7 @@ const REQUEST_FIELDS = [
   'sessionAppend',
   'priority',
   'owner',
+  'adapter',
   'signal',
   'grammar',
   'tools',
@@ -27,6 +28,8 @@ export function readOptions(options: RequestOptions) {
     checkPriority(options.priority ?? 0);
     if (options.after !== undefined && options.sessionId !== undefined)
       throw errors.invalidRequest("'after' names what to go on from: 'sessionId' cannot be given too", 'after');
+    if (options.adapter != null && typeof options.adapter !== 'string')
+      throw errors.invalidRequest("'adapter' must be the name of a LoRA adapter", 'adapter');
     if (options.keepAs) checkSessionId(options.keepAs.name, 'keepAs');
     return { sampling, limits };
   } catch (e) {

@@ -24,6 +24,8 @@ export interface EngineRequest {
   continuation: Int32Array | null;
   priority: number;
   owner: number;
+  /** Index of its adapter, -1: none; null, left out: that of its session, else none. */
+  adapter?: number | null;
   /** Number of the grammar that limits what may be drawn; the grammar itself was sent before, once. */
   grammar: number | null;
   /** Where the grammar begins; default: in its document. */
@@ -108,6 +110,8 @@ function grown(a: Int32Array<ArrayBuffer>): Int32Array<ArrayBuffer> {
 
 export class LiveRequest implements Schedulable {
   readonly rank: number;
+  /** Index of its adapter, or -1. */
+  adapter = -1;
   /** Row of the block tables while in the batch; -1 outside. */
   slot = -1;
   /** Ids that a caller may see. */

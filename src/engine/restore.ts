@@ -7,25 +7,28 @@ import type { Sessions } from './sessions.js';
 
 /**
  * Restores what this engine can take. `impossible`: sessions with an id that is no token of this vocabulary, which no start
- * will take. Those that are too long for this engine stay where they are: another start may take them.
+ * will take. Those that are too long for this engine, or of an adapter
+ * that it has not, stay where they are: another start may take them.
  */
 export function restoreSessions(
   saved: readonly SavedSession[],
   sessions: Sessions,
   vocab: number,
   sessionLen: number,
+  adapters: readonly string[] = [],
 ): { impossible: SavedSession[] } {
   const impossible: SavedSession[] = [];
   for (const s of saved) {
     if (!s.ids.every((t) => t >= 0 && t < vocab)) impossible.push(s);
-    else if (s.ids.length < sessionLen) restore(s, sessions);
+    else if (s.ids.length < sessionLen && (s.adapter === null || adapters.includes(s.adapter)))
+      restore(s, sessions, s.adapter === null ? -1 : adapters.indexOf(s.adapter));
   }
   return { impossible };
 }
 
-function restore({ sessionId, owner, ids, marks }: SavedSession, sessions: Sessions): void {
+function restore({ sessionId, owner, ids, marks }: SavedSession, sessions: Sessions, adapter: number): void {
   try {
-    const session = sessions.restore(sessionId, owner, ids);
+    const session = sessions.restore(sessionId, owner, ids, adapter);
     for (const { own, finishReason, ...mark } of marks) {
       session.ofPoints = own;
       sessions.keepPoint(session, { ...mark, finishReason: finishReason as FinishReason });

@@ -5,6 +5,8 @@ import type { Checkpoint, ForkOrigin } from '../types.js';
 export interface Session {
   id: string;
   owner: number;
+  /** Index of the adapter that it speaks with, or -1. */
+  adapter: number;
   sequence: SequenceId;
   busy: boolean;
   lastUsed: number;

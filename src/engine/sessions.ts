@@ -4,6 +4,7 @@ import { checkSessionId } from '../config.js';
 import { errors } from '../errors.js';
 import type { ForkOrigin, SessionInfo } from '../types.js';
 import { type CheckpointEvents, Checkpoints } from './checkpoints.js';
+import { type AdapterId, namespaceOf } from './namespaces.js';
 import type { Point, PointData, Session } from './session.js';
 
 export type { Session } from './session.js';
@@ -15,6 +16,8 @@ export interface SessionsOptions extends CheckpointEvents {
   maxNoteBytes?: number;
   /** Share KV between sequences of different owners. */
   shareAcrossOwners: boolean;
+  /** Adapters by index: their names, and numbers that name their KV (see namespaces.ts). Default: none. */
+  adapters?: readonly AdapterId[];
   /** Told of what must outlive the process: a session's tokens are new from `from` on; a session is gone. */
   onChange?: (session: Readonly<Session>, from: number) => void;
   onGone?: (id: string, owner: number) => void;
@@ -58,26 +61,43 @@ export class Sessions {
     return s;
   }
 
-  open(id: string, owner: number): Session {
-    return this.find(id, owner) ?? this.#add(checkSessionId(id), owner, this.#create(owner));
+  open(id: string, owner: number, adapter = -1): Session {
+    return this.find(id, owner) ?? this.#add(checkSessionId(id), owner, this.createSequence(owner, adapter), adapter);
+  }
+
+  /** A sequence without tokens. `alone`: it shares no KV. */
+  createSequence(owner: number, adapter: number, alone = false): SequenceId {
+    const { shareAcrossOwners: shared, adapters = [] } = this.options;
+    if (adapter < 0) return this.cache.create({ owner, shared, alone });
+    return this.cache.create({ owner: namespaceOf(adapters[adapter]!, shared ? -1 : owner), shared: false, alone });
+  }
+
+  adapterName(adapter: number): string | null {
+    return this.options.adapters?.[adapter]?.name ?? null;
   }
 
   /** A session with these tokens, as if it had been evicted. */
-  restore(id: string, owner: number, tokens: ArrayLike<number>): Session {
-    const sequence = this.#create(owner);
+  restore(id: string, owner: number, tokens: ArrayLike<number>, adapter = -1): Session {
+    const sequence = this.createSequence(owner, adapter);
     try {
       this.cache.append(sequence, tokens);
     } catch (e) {
       this.cache.release(sequence, 'drop');
       throw e;
     }
-    return this.#add(id, owner, sequence);
+    return this.#add(id, owner, sequence, adapter);
   }
 
   /** Names a sequence, which `fork` makes; the name is checked before. It outlives the process, also without a token. */
-  adopt(id: string, owner: number, fork: () => SequenceId, forkedFrom: ForkOrigin | null = null): Session {
+  adopt(
+    id: string,
+    owner: number,
+    fork: () => SequenceId,
+    forkedFrom: ForkOrigin | null = null,
+    adapter = -1,
+  ): Session {
     checkSessionId(id);
-    const s = this.#add(id, owner, fork());
+    const s = this.#add(id, owner, fork(), adapter);
     s.forkedFrom = forkedFrom;
     this.changed(s, 0);
     return s;
@@ -86,17 +106,17 @@ export class Sessions {
   /** A branch of a session, from a checkpoint on; its turns up to there are told with the first turn. */
   branch(id: string, { session, end }: Point): Session {
     checkSessionId(id);
-    const s = this.#add(id, session.owner, this.branchSequence(session, end));
+    const s = this.#add(id, session.owner, this.branchSequence(session, end), session.adapter);
     s.ofPoints = true;
     return s;
   }
 
   /** The first `length` tokens of a session as a sequence of its own. KV is shared, unless a request is writing it. */
-  branchSequence({ sequence, owner, busy }: Session, length: number): SequenceId {
+  branchSequence({ sequence, owner, busy, adapter }: Session, length: number): SequenceId {
     if (!busy) return this.cache.fork(sequence, length);
     const tokens = new Int32Array(length);
     this.cache.readTokens(sequence, 0, length, tokens, 0);
-    const copy = this.#create(owner);
+    const copy = this.createSequence(owner, adapter);
     try {
       this.cache.append(copy, tokens);
     } catch (e) {
@@ -183,7 +203,7 @@ export class Sessions {
   }
 
   info(s: Session): SessionInfo {
-    const { id, sequence, lastUsed, forkedFrom } = s;
+    const { id, sequence, lastUsed, forkedFrom, adapter } = s;
     const tokens = this.cache.known(sequence);
     return {
       id,
@@ -191,20 +211,18 @@ export class Sessions {
       tokens,
       cachedTokens: this.cache.computed(sequence),
       lastUsed,
+      adapter: this.adapterName(adapter),
       // one that was rewound beyond where it was forked has less in common
       forkedFrom: forkedFrom && { id: forkedFrom.id, tokens: Math.min(forkedFrom.tokens, tokens) },
     };
   }
 
-  #create(owner: number): SequenceId {
-    return this.cache.create({ owner, shared: this.options.shareAcrossOwners });
-  }
-
-  #add(id: string, owner: number, sequence: SequenceId): Session {
+  #add(id: string, owner: number, sequence: SequenceId, adapter: number): Session {
     if (this.#byKey.size >= this.options.max) this.#makeRoom(sequence);
     const s: Session = {
       id,
       owner,
+      adapter,
       sequence,
       busy: false,
       lastUsed: Date.now(),

@@ -50,6 +50,7 @@ export class StepBuilder {
     s.rowStart[row] = at;
     s.rowStart[row + 1] = end;
     s.rowSlot[row] = r.slot;
+    s.rowAdapter[row] = r.adapter;
     s.rowCount = row + 1;
     s.tokenCount = end;
     this.#setTokens(r, count, at);

@@ -110,7 +110,7 @@ const answers: Answers<Calls, Core> = {
     const keep = length ?? known;
     if (keep > known) throw errors.invalidRequest(`session '${id}' has ${known} tokens, not ${keep}`, 'length');
     const fork = () => cache.fork(from.sequence, keep);
-    return batch.sessions.info(batch.sessions.adopt(newId, owner, fork, { id, tokens: keep }));
+    return batch.sessions.info(batch.sessions.adopt(newId, owner, fork, { id, tokens: keep }, from.adapter));
   },
   truncateSession: ({ id, length, owner }, { batch, cache }) => {
     const session = batch.sessions.idle(id, owner);

@@ -23,7 +23,10 @@ const SMALL = [
 /** A plain name, of what is no adapter and no second copy of the weights. */
 const WEIGHTS = /^(?!adapter_model|consolidated)[A-Za-z0-9_][\w.-]*\.safetensors$/;
 
-/** The files to fetch of a repository's, the small ones first; null if it holds no folder of a model. */
+/** A LoRA adapter as PEFT saves it. */
+const ADAPTER = ['adapter_config.json', 'adapter_model.safetensors'];
+
+/** The files to fetch of a repository's, the small ones first; null if it holds no folder of a model or of an adapter. */
 export function selectFolder(names: readonly string[], select: string | null): string[] | null {
   if (select !== null && select !== FOLDER) return null;
   const weights = names.filter((n) => WEIGHTS.test(n) && !n.includes('..'));
@@ -35,7 +38,8 @@ export function selectFolder(names: readonly string[], select: string | null): s
       : weights.length === 1
         ? weights
         : [];
-  if (wanted.length === 0 || !names.includes('config.json')) return null;
+  if (wanted.length === 0 || !names.includes('config.json'))
+    return ADAPTER.every((n) => names.includes(n)) ? ADAPTER : null;
   return [...SMALL.filter((n) => names.includes(n)), ...wanted];
 }
 

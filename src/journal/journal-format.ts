@@ -10,6 +10,8 @@ export const DROP = 2;
 const MARK = 3;
 /** A turn of the session has its name no longer. */
 const UNMARK = 4;
+/** The session speaks with an adapter; its data is JSON. Stands before its first tokens. */
+const ADAPTER = 5;
 /** Before each payload. */
 const FRAME = 8;
 /** type u8, owner f64, id length u16, from u32 */
@@ -20,6 +22,8 @@ export interface SavedSession {
   sessionId: string;
   owner: number;
   ids: Int32Array;
+  /** Name of the adapter that it speaks with. */
+  adapter: string | null;
   /** In the order of their ends. */
   marks: SavedMark[];
 }
@@ -90,6 +94,10 @@ export function encodeUnmark(sessionId: string, owner: number, name: string) {
   return encodeText(UNMARK, sessionId, owner, 0, JSON.stringify({ name }));
 }
 
+export function encodeAdapter(sessionId: string, owner: number, adapter: string) {
+  return encodeText(ADAPTER, sessionId, owner, 0, JSON.stringify({ adapter }));
+}
+
 export function seal(record: Uint8Array): Uint8Array {
   new DataView(record.buffer, record.byteOffset).setUint32(4, crc32c(record.subarray(FRAME)), true);
   return record;
@@ -149,6 +157,14 @@ function apply(result: Replay, view: DataView, at: number, end: number, first: b
     const text = new TextDecoder().decode(new Uint8Array(view.buffer, view.byteOffset + idsAt, end - idsAt));
     return applyMark(old, type, from, text);
   }
+  if (type === ADAPTER) {
+    const text = new TextDecoder().decode(new Uint8Array(view.buffer, view.byteOffset + idsAt, end - idsAt));
+    const adapter = adapterIn(text);
+    if (adapter === null) return false;
+    const session = old ?? { sessionId: name, owner, ids: new Int32Array(0), marks: [] };
+    result.sessions.set(k, { ...session, adapter });
+    return true;
+  }
   if (type !== WRITE) return false;
   // whole, but it continues what is not here: that session is lost, the others are not
   if (from > (old?.ids.length ?? 0)) return true;
@@ -156,8 +172,17 @@ function apply(result: Replay, view: DataView, at: number, end: number, first: b
   if (old) ids.set(old.ids.subarray(0, from));
   for (let i = from, p = idsAt; p < end; i++, p += 4) ids[i] = view.getInt32(p, true);
   const marks = old?.marks.filter((m) => m.end <= from) ?? [];
-  result.sessions.set(k, { sessionId: name, owner, ids, marks });
+  result.sessions.set(k, { sessionId: name, owner, ids, adapter: old?.adapter ?? null, marks });
   return true;
+}
+
+function adapterIn(text: string): string | null {
+  try {
+    const { adapter } = JSON.parse(text) as { adapter?: unknown };
+    return typeof adapter === 'string' ? adapter : null;
+  } catch {
+    return null;
+  }
 }
 
 function applyMark(session: SavedSession, type: number, end: number, text: string): boolean {
@@ -193,6 +218,7 @@ function applyMark(session: SavedSession, type: number, end: number, text: strin
 export function compacted(fingerprint: string, sessions: Iterable<SavedSession>): Uint8Array[] {
   const records: Uint8Array[] = [seal(encode(HEADER, fingerprint, 0, 0, []))];
   for (const s of sessions) {
+    if (s.adapter !== null) records.push(seal(encodeAdapter(s.sessionId, s.owner, s.adapter)));
     records.push(seal(encode(WRITE, s.sessionId, s.owner, 0, s.ids)));
     s.marks.forEach((m, i) => {
       records.push(seal(encodeMark(s.sessionId, s.owner, m, s.marks[i - 1])));

@@ -16,6 +16,7 @@ import {
   compacted,
   DROP,
   encode,
+  encodeAdapter,
   encodeMark,
   encodeUnmark,
   type Replay,
@@ -51,6 +52,8 @@ export interface Journal {
   readonly cutBytes: number;
   /** The session's tokens from `from` on are now `ids` (none: it was rewound). Never waits. */
   append(sessionId: string, owner: number, from: number, ids: ArrayLike<number>): void;
+  /** The session speaks with this adapter, from its first token on. Before its first `append`. */
+  adapter(sessionId: string, owner: number, name: string): void;
   drop(sessionId: string, owner?: number): void;
   /** The session's last turn, whose tokens were appended, has a name. `before`: the mark before it in this session. */
   mark(sessionId: string, owner: number, mark: SavedMark, before?: SavedMark): void;
@@ -142,6 +145,10 @@ class FileJournal implements Journal {
 
   append(sessionId: string, owner: number, from: number, ids: ArrayLike<number>): void {
     this.#send(encode(WRITE, sessionId, owner, from, ids));
+  }
+
+  adapter(sessionId: string, owner: number, name: string): void {
+    this.#send(encodeAdapter(sessionId, owner, name));
   }
 
   drop(sessionId: string, owner = 0): void {

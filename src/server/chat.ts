@@ -68,8 +68,17 @@ export function choices<O extends RequestOptions>(
   return { n, starts };
 }
 
+/** The adapter that a model's name asks for. Where none is loaded there is nothing to say. */
+export function adapterOption(
+  { models }: ServerContext,
+  model: string | null | undefined,
+): { adapter?: string | null } {
+  const adapter = models.adapters.length > 0 ? models.adapterOf(model) : undefined;
+  return adapter === undefined ? {} : { adapter };
+}
+
 export function commonOptions(ctx: ServerContext, body: CommonBody, owner: number): RequestOptions {
-  const options: Record<string, unknown> = { owner };
+  const options: Record<string, unknown> = { owner, ...adapterOption(ctx, body.model) };
   for (const [field, option] of Object.entries(optionFields)) {
     const raw = body[field];
     if (raw === undefined || raw === null) continue;

@@ -2,6 +2,7 @@
 import { setMaxListeners } from 'node:events';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { checkPriority, type EmbeddingResult, errors, type Pooling } from '../index.js';
+import { adapterOption } from './chat.js';
 import type { ServerContext } from './context.js';
 
 /** Texts of one request that are in the engine at a time: others want to be served, too. */
@@ -12,6 +13,8 @@ export interface EmbedOptions {
   /** The vector is cut to so many numbers, and scaled again. */
   dimensions?: number | null;
   priority?: number | null;
+  /** May name an adapter. */
+  model?: string | null;
 }
 
 export interface Embedded {
@@ -23,7 +26,7 @@ export interface Embedded {
 export async function embedAll(
   ctx: ServerContext,
   prompts: readonly (string | number[])[],
-  { pooling, dimensions, priority }: EmbedOptions,
+  { pooling, dimensions, priority, model }: EmbedOptions,
   request: FastifyRequest,
   reply: FastifyReply,
 ): Promise<Embedded> {
@@ -38,7 +41,13 @@ export async function embedAll(
   ctx.onDrain.push(leave);
   const endpoint = request.routeOptions.url ?? 'none';
   const out: Embedded = { vectors: [], promptTokens: 0 };
-  const options = { pooling: pooling ?? 'last', priority: level, owner: request.owner, signal: gone.signal };
+  const options = {
+    ...adapterOption(ctx, model),
+    pooling: pooling ?? 'last',
+    priority: level,
+    owner: request.owner,
+    signal: gone.signal,
+  };
   try {
     for (let i = 0; i < prompts.length; i += AT_A_TIME) {
       const some = prompts.slice(i, i + AT_A_TIME).map((prompt) => ctx.engine.embed({ prompt, ...options }));

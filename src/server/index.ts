@@ -87,7 +87,11 @@ export async function createServer(engine: Engine, options: ServerOptions = {}):
   const toolStyle = info.toolCalls ?? { format: 'hermes', known: false };
   const ctx: ServerContext = {
     engine,
-    models: new ServedNames(config.servedModelName, info.modelName),
+    models: new ServedNames(
+      config.servedModelName,
+      info.modelName,
+      info.adapters?.map((a) => a.name),
+    ),
     created: Math.floor(Date.now() / 1000),
     systemFingerprint: `longmind-${info.quantisation}-${info.device.name}`.replace(/\s+/g, '_'),
     keys,

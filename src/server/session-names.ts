@@ -11,6 +11,8 @@ interface SessionJson {
   cached_tokens: number;
   last_used: number;
   forked_from: ForkOrigin | null;
+  /** The LoRA adapter that it speaks with, if it has one. */
+  adapter?: string;
 }
 
 const usedJson = (s: SessionInfo): SessionJson => ({
@@ -21,6 +23,7 @@ const usedJson = (s: SessionInfo): SessionJson => ({
   cached_tokens: s.cachedTokens,
   last_used: Math.floor(s.lastUsed / 1000),
   forked_from: s.forkedFrom,
+  ...(s.adapter != null && { adapter: s.adapter }),
 });
 
 const newJson = (n: ReservedName): SessionJson => ({

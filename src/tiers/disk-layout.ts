@@ -11,6 +11,7 @@
  */
 import { createHash } from 'node:crypto';
 import { crc32 } from 'node:zlib';
+import { NAMESPACE_GROUP } from '../cache/types.js';
 
 const MAGIC = 0x4c4d4b56; // 'LMKV'
 const VERSION = 1;
@@ -36,6 +37,8 @@ export interface DiskLayout {
   fileBytes: number;
   /** SHA-256 (hex) of model, KV layout and kernel family: another one's KV means nothing here. */
   key: string;
+  /** By number of a group of namespaces (NAMESPACE_GROUP): hash of what makes its KV another. */
+  groups: Readonly<Record<number, string>>;
 }
 
 /** What a slot holds: the KV of the last `tokens.length` tokens of a text that ends at position `end`. */
@@ -55,12 +58,19 @@ export interface SlotRecord {
 }
 
 /** As many slots as fit into `bytes`; 0: not one. */
-export function planLayout(bytes: number, blockBytes: number, blockLen: number, key: string): DiskLayout {
+export function planLayout(
+  bytes: number,
+  blockBytes: number,
+  blockLen: number,
+  key: string,
+  groups: DiskLayout['groups'] = {},
+): DiskLayout {
   const recordBytes = roundUp(FIXED + 4 * blockLen, 64);
   const slotBytes = roundUp(blockBytes, PAGE);
   const slots = Math.max(0, Math.floor((bytes - HEADER_BYTES - PAGE) / (slotBytes + recordBytes)));
   const dataAt = roundUp(HEADER_BYTES + slots * recordBytes, PAGE);
-  return { slots, blockBytes, blockLen, recordBytes, slotBytes, dataAt, fileBytes: dataAt + slots * slotBytes, key };
+  const fileBytes = dataAt + slots * slotBytes;
+  return { slots, blockBytes, blockLen, recordBytes, slotBytes, dataAt, fileBytes, key, groups };
 }
 
 function roundUp(n: number, to: number): number {
@@ -94,8 +104,12 @@ export function chainKey(parentKey: Uint8Array, tokens: Int32Array): Uint8Array 
   return new Uint8Array(hash.digest().subarray(0, KEY_BYTES));
 }
 
-export function rootKey(namespace: number): Uint8Array {
-  return new Uint8Array(createHash('sha256').update(`namespace ${namespace}`).digest().subarray(0, KEY_BYTES));
+/** That of a group says what the group is: a record of one that is not here hangs on nothing. */
+export function rootKey(namespace: number, groups: DiskLayout['groups'] = {}): Uint8Array {
+  const group = Math.floor(namespace / NAMESPACE_GROUP);
+  const hash = createHash('sha256').update(`namespace ${namespace}`);
+  if (group > 0) hash.update(` of ${groups[group]}`);
+  return new Uint8Array(hash.digest().subarray(0, KEY_BYTES));
 }
 
 export function encodeRecord(layout: DiskLayout, r: SlotRecord): Buffer {

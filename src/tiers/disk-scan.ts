@@ -35,7 +35,7 @@ export function scanRecords(layout: DiskLayout, table: Uint8Array): Scan {
   const ends: number[] = [];
   const byEnd = [...byKey.values()].sort((a, b) => a.record.end - b.record.end);
   for (const { slot, record } of byEnd) {
-    const parent = parentOf(record, indexes);
+    const parent = parentOf(record, indexes, layout);
     const start = record.end - record.tokens.length;
     const fits =
       parent === -1
@@ -51,9 +51,9 @@ export function scanRecords(layout: DiskLayout, table: Uint8Array): Scan {
 }
 
 /** Index of what stands before it, -1 for a first block, -2 if that is not here. */
-function parentOf(r: SlotRecord, indexes: ReadonlyMap<string, number>): number {
+function parentOf(r: SlotRecord, indexes: ReadonlyMap<string, number>, { groups }: DiskLayout): number {
   const name = nameOf(r.parentKey);
-  return name === nameOf(rootKey(r.namespace)) ? -1 : (indexes.get(name) ?? -2);
+  return name === nameOf(rootKey(r.namespace, groups)) ? -1 : (indexes.get(name) ?? -2);
 }
 
 function nameOf(key: Uint8Array): string {
@@ -65,8 +65,9 @@ export function keysOf(
   namespace: number,
   prefix: Int32Array,
   blockLen: number,
+  groups: DiskLayout['groups'] = {},
 ): { key: Uint8Array; parentKey: Uint8Array } {
-  let parentKey = rootKey(namespace);
+  let parentKey = rootKey(namespace, groups);
   let at = 0;
   for (; at + blockLen < prefix.length; at += blockLen)
     parentKey = chainKey(parentKey, prefix.subarray(at, at + blockLen));

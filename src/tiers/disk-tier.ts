@@ -24,6 +24,8 @@ export interface DiskTierOptions {
   blockLen: number;
   /** SHA-256 (hex) of model, KV layout and kernel family. */
   key: string;
+  /** See DiskLayout. */
+  groups?: DiskLayout['groups'];
   /** Told when the disk begins to fail, and when it works again. */
   onProblem?: (problem: string) => void;
   /** Something ended, for an engine that sleeps; not called by `poll`. */
@@ -89,7 +91,7 @@ export class DiskTier {
   /** @throws invalid_option (no slot fits), cache_disk_in_use, io_error (cannot be made, too little room) */
   static open(options: DiskTierOptions): DiskTier {
     const { dir, bytes, blockBytes, blockLen, key } = options;
-    const layout = planLayout(bytes, blockBytes, blockLen, key);
+    const layout = planLayout(bytes, blockBytes, blockLen, key, options.groups);
     if (layout.slots === 0)
       throw errors.invalidOption(
         'cacheDisk',
@@ -124,7 +126,7 @@ export class DiskTier {
     const { blockLen } = this.layout;
     const tokens = prefix.slice(prefix.length - 1 - ((prefix.length - 1) % blockLen));
     const record = {
-      ...keysOf(namespace, prefix, blockLen),
+      ...keysOf(namespace, prefix, blockLen, this.layout.groups),
       namespace,
       end: prefix.length,
       tokens,

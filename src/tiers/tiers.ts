@@ -15,6 +15,8 @@ export interface TiersOptions {
   /** Of the model's file, weights included. */
   model: string;
   kv: KvLayout;
+  /** Hashes of what makes KV of other namespaces another, by group (NAMESPACE_GROUP). */
+  groups?: Readonly<Record<number, string>>;
   sessionLen: number;
   /** KV blocks of the device. */
   blocks: number;
@@ -70,8 +72,9 @@ export class Tiers {
     const key = createHash('sha256')
       .update(JSON.stringify([model, kv, device.info.kernels]))
       .digest('hex');
-    const { onProblem, onWake, diskProgram: program } = options;
-    const tier = disk && DiskTier.open({ ...disk, blockBytes, blockLen: kv.blockLen, key, onProblem, onWake, program });
+    const { onProblem, onWake, diskProgram: program, groups } = options;
+    const tier =
+      disk && DiskTier.open({ ...disk, blockBytes, blockLen: kv.blockLen, key, groups, onProblem, onWake, program });
     return new Tiers(device, tier, options);
   }
 

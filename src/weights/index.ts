@@ -1,3 +1,4 @@
+export { adapterKeyOf, openAdapter } from './adapters/index.js';
 export { GGML_TYPES } from './ggml-types.js';
 export type { GgufFile } from './gguf.js';
 export { readGguf } from './gguf-split.js';

@@ -13,12 +13,14 @@ const AVX2 = '-DLM_BUILD_AVX2 -mavx2 -mfma -mf16c';
 const WIDE = '-DLM_COLUMNS=12';
 const VNNI = '-DLM_BUILD_VNNI -include ../test/emulated.h';
 
+const CORE = ['device', 'platform', 'pool', 'step', 'experts', 'adapters', 'ahead', 'weights', 'numa', 'bench'];
+
 /** Two jobs of about the same length. The products of AVX2 itself are all replaced: the fewer columns the better. */
 const JOBS = [
   [`vnni.cpp ${AVX2} ${VNNI} ${WIDE}`, `amx.cpp ${AVX2} ${WIDE} -DLM_BUILD_AMX`],
   [
     `kernels.cpp ${AVX2} -DLM_COLUMNS=1`,
-    ...['device', 'platform', 'pool', 'step', 'experts', 'ahead', 'weights', 'numa', 'bench'].map((f) => `${f}.cpp`),
+    ...CORE.map((f) => `${f}.cpp`),
     '../test/emulated.cpp',
   ],
 ];

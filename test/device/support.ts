@@ -309,6 +309,8 @@ export interface Row {
   tokens: number[];
   /** Which of the tokens' logits are wanted: the last (default), all or none. */
   logits?: 'last' | 'all' | 'none';
+  /** Index of its adapter. */
+  adapter?: number;
 }
 
 /** A loaded device and a step to fill. */
@@ -356,6 +358,7 @@ export class Runner {
     s.tokenCount = s.logitCount = s.copyCount = 0;
     rows.forEach((row, i) => {
       s.rowSlot[i] = row.slot;
+      s.rowAdapter[i] = row.adapter ?? -1;
       s.rowStart[i] = s.tokenCount;
       row.tokens.forEach((token, j) => {
         const last = j === row.tokens.length - 1;

@@ -85,6 +85,22 @@ test('a wrong checksum of a shard leaves no model', async () => {
   assert.deepEqual(listModels(options), []);
 });
 
+test('a repository of a LoRA adapter is fetched as one', async () => {
+  const files = { 'adapter_config.json': plain('{"r": 8}'), 'adapter_model.safetensors': { bytes: shard } };
+  hub.files = {
+    ...files,
+    'README.md': plain('hi'),
+    'tokenizer.json': plain('{}'),
+    'training_args.bin': { bytes: shard },
+  };
+  const got = await resolveModel('hf:org/repo', options);
+  assert.deepEqual(readdirSync(got.path).sort(), [...Object.keys(files), 'longmind-folder.json']);
+  assert.equal((await resolveModel('hf:org/repo', { ...options, offline: true })).path, got.path);
+  removeModel('hf:org/repo', options);
+  hub.files = { 'adapter_config.json': plain('{}'), 'adapter_model.bin': { bytes: shard } };
+  await fails(resolveModel('hf:org/repo', options), 'model_unavailable', /pickled only/);
+});
+
 test('weights that are only pickled are refused by name', async () => {
   hub.files = { 'config.json': plain('{}'), 'pytorch_model.bin': { bytes: shard } };
   await fails(resolveModel('hf:org/repo', options), 'model_unavailable', /pickled only \('pytorch_model.bin'\)/);

@@ -58,6 +58,27 @@ test('sessions come back after a restart: appended, rewound, dropped, of several
   ]);
 });
 
+test('a session comes back with its adapter, also when it was rewritten and compacted, and is not without it when torn', async (t) => {
+  const options: JournalOptions = { dir: folder(t), fingerprint: 'm' };
+  const j = createJournal(options);
+  j.append('plain', 0, 0, [1]);
+  j.adapter('s', 7, 'poet');
+  j.append('s', 7, 0, [1, 2, 3]);
+  j.append('s', 7, 1, [4]);
+  await j.close();
+  const file = readFileSync(path.join(options.dir, FILE));
+  const adapters = (bytes: Uint8Array) =>
+    [...replay(bytes).sessions.values()].map((s) => [s.sessionId, s.adapter, [...s.ids]]);
+  const whole = [
+    ['plain', null, [1]],
+    ['s', 'poet', [1, 4]],
+  ];
+  assert.deepEqual(adapters(file), whole);
+  assert.deepEqual(adapters(Buffer.concat(compacted('m', replay(file).sessions.values()))), whole);
+  for (let cut = 0; cut < file.length; cut++)
+    for (const [id, adapter] of adapters(file.subarray(0, cut))) assert.equal(adapter, id === 's' ? 'poet' : null);
+});
+
 test('turns with names come back: with their session only, rewound with it, and as they were when the file is compacted', async (t) => {
   const options = { dir: folder(t), fingerprint: 'model a' };
   const j = createJournal(options);

@@ -10,7 +10,7 @@ interface Matrix {
 }
 
 /** Architectures by model_type, and whether their rotation is of neighbours, so that rows of q and k are interleaved. */
-const ARCHITECTURES: Readonly<Record<string, { name: string; interleaved: boolean }>> = {
+export const ARCHITECTURES: Readonly<Record<string, { name: string; interleaved: boolean }>> = {
   llama: { name: 'llama', interleaved: true },
   mistral: { name: 'llama', interleaved: true },
   internlm3: { name: 'llama', interleaved: true },

@@ -57,7 +57,11 @@ function hash(seed: number, i: number): number {
 
 /** Values of a tensor; exact in every float type. */
 export function valuesOf(f: Fixture, name: string): Float32Array {
-  const shape = f.tensors[name]!;
+  return valuesNamed(name, f.tensors[name]!, f.normsFromOne);
+}
+
+/** The same for any name and shape. */
+export function valuesNamed(name: string, shape: number[], normsFromOne = false): Float32Array {
   const seed = seedOf(name);
   const count = shape.reduce((a, b) => a * b, 1);
   const spread = name.includes('embed') ? 1 / 16 : 2 ** Math.round(Math.log2(2 / Math.sqrt(shape.at(-1)!)));
@@ -65,12 +69,12 @@ export function valuesOf(f: Fixture, name: string): Float32Array {
   const isNorm = isVector && name.endsWith('.weight');
   return Float32Array.from({ length: count }, (_, i) => {
     const k = hash(seed, i);
-    if (isNorm) return (k % 128) / 128 + (f.normsFromOne ? -0.5 : 0.5);
+    if (isNorm) return (k % 128) / 128 + (normsFromOne ? -0.5 : 0.5);
     return isVector ? (k - 128) / 512 : ((k - 128) / 128) * spread;
   });
 }
 
-const DTYPES = { bfloat16: 'BF16', float16: 'F16', float32: 'F32' } as const;
+export const DTYPES = { bfloat16: 'BF16', float16: 'F16', float32: 'F32' } as const;
 
 export function encode(values: Float32Array, type: 'BF16' | 'F16' | 'F32'): Buffer {
   if (type === 'F32') return Buffer.from(values.buffer, values.byteOffset, values.byteLength);
@@ -80,7 +84,7 @@ export function encode(values: Float32Array, type: 'BF16' | 'F16' | 'F32'): Buff
 }
 
 /** A safetensors file. */
-function safetensors(list: { name: string; dtype: string; shape: number[]; data: Buffer }[]): Buffer {
+export function safetensors(list: { name: string; dtype: string; shape: number[]; data: Buffer }[]): Buffer {
   let at = 0;
   const entries = list.map(({ name, dtype, shape, data }) => {
     const entry = [name, { dtype, shape, data_offsets: [at, at + data.length] }];

@@ -31,6 +31,7 @@ export class ReferenceDevice implements Device, KvTransfers {
     depth: 1,
     ownMemory: false,
     kernels: 'reference-1',
+    adapters: true,
   };
   readonly cancel = new Int32Array(new SharedArrayBuffer(4));
   #reference!: Reference;

@@ -3,8 +3,11 @@
  * no blocking, no tricks. It rounds only where the design says that bits are dropped: K and V as they are stored, and
  * (if asked) activations and weights as a device's products meet them.
  */
+
+import fs from 'node:fs';
 import type { Activation, KvLayout, Op, Program, RopeConfig, Step } from '../../src/device/device.js';
-import { halfToNumber, isQuantised, numberToHalf } from './formats.js';
+import type { AdapterPart, TensorInfo } from '../../src/types.js';
+import { decodeTensor, halfToNumber, isQuantised, numberToHalf } from './formats.js';
 
 /**
  * What products read: int8 activations where weights are quantised (the CPU device), everything as it is, or activations and
@@ -22,6 +25,23 @@ export interface ReferenceTensor {
   inHalf?: () => Float32Array;
 }
 
+interface ReferenceAdapter extends Pick<AdapterPart, 'rank' | 'rows' | 'scale'> {
+  a: Float32Array;
+  b: Float32Array;
+}
+
+function readAdapterPart({ a, b, ...part }: AdapterPart): ReferenceAdapter {
+  const read = ({ file, offset, byteLength, type, shape }: TensorInfo) => {
+    const bytes = fs.readFileSync(file!).subarray(offset, offset + byteLength);
+    return decodeTensor(
+      type,
+      new Uint8Array(bytes),
+      shape.reduce((n, d) => n * d, 1),
+    );
+  };
+  return { ...part, a: read(a), b: read(b) };
+}
+
 export class Reference {
   /** K and V by 'layer/place': kvHeads × headDim values each, as stored. */
   readonly stored = new Map<string, { k: Float64Array; v: Float64Array }>();
@@ -29,6 +49,8 @@ export class Reference {
   readonly #round: (x: number) => number;
   readonly #keep: (x: number) => number;
   readonly #weights = new Map<string, Float32Array>();
+  /** By adapter, then by the matrix that it adds to. */
+  readonly #adapters: Map<string, ReferenceAdapter>[];
 
   constructor(
     readonly program: Program,
@@ -39,6 +61,7 @@ export class Reference {
     /** Names the place where a position of a slot's sequence is stored. */
     private readonly place = (_step: Step, slot: number, position: number) => `${slot}/${position}`,
   ) {
+    this.#adapters = (program.adapters ?? []).map((a) => new Map(a.parts.map((p) => [p.weight, readAdapterPart(p)])));
     const as = (x: number) => x;
     this.#round = arithmetic === 'f16' ? toHalf : arithmetic === 'bf16' ? toBf16 : as;
     this.#keep = this.#round === as ? as : toHalf;
@@ -81,7 +104,7 @@ export class Reference {
         break;
       }
       case 'linear':
-        this.#linear(op, buffers);
+        this.#linear(op, step, buffers);
         break;
       case 'ropeAndStore':
         this.#ropeAndStore(op, step, buffers);
@@ -128,7 +151,7 @@ export class Reference {
     }
   }
 
-  #linear(op: Extract<Op, { op: 'linear' }>, buffers: Map<string, Float64Array[]>): void {
+  #linear(op: Extract<Op, { op: 'linear' }>, step: Step, buffers: Map<string, Float64Array[]>): void {
     const inputs = buffers.get(op.in)!;
     const residual = op.residual === null ? null : buffers.get(op.residual)!;
     for (const o of op.outputs) {
@@ -141,9 +164,22 @@ export class Reference {
       const products = inputs.map((x) => multiply(w.shape, weights, integer ? quantised(x) : x.map(this.#round)));
       buffers.set(
         o.out,
-        products.map((y, t) => y.map((v, i) => (v + (bias?.[i] ?? 0)) * (op.scale ?? 1) + (residual?.[t][i] ?? 0))),
+        products.map((y, t) => {
+          const more = fine ? null : this.#adapted(o.weight, inputs[t], step, t);
+          return y.map((v, i) => (v + (bias?.[i] ?? 0) + (more?.[i] ?? 0)) * (op.scale ?? 1) + (residual?.[t][i] ?? 0));
+        }),
       );
     }
+  }
+
+  /** scale · B · A · x of the adapter that the token's row has. */
+  #adapted(weight: string, x: Float64Array, step: Step, t: number): Float64Array | null {
+    const part = this.#adapters[step.rowAdapter[rowOf(step, t)]]?.get(weight);
+    if (!part) return null;
+    const { a, b, rank, rows, scale } = part;
+    const h = multiply([x.length, rank], a, x);
+    const y = multiply([rank, b.length / rank], b, h).map((v) => v * scale);
+    return rows ? Float64Array.from(rows, (r) => y[r]) : y;
   }
 
   #experts(op: Extract<Op, { op: 'experts' }>, buffers: Map<string, Float64Array[]>): void {

@@ -3,7 +3,15 @@ import type { Command } from 'commander';
 import { limitOptions, samplingOptions } from '../../index.js';
 import { Chat } from '../chat/chat.js';
 import { LEFT_OUT } from '../chat/settings.js';
-import { addModelOptions, type Context, loadEngine, newCommand, VERBOSE_FLAG } from '../context.js';
+import {
+  ADAPTER_FLAG,
+  adapterOf,
+  addModelOptions,
+  type Context,
+  loadEngine,
+  newCommand,
+  VERBOSE_FLAG,
+} from '../context.js';
 import { addTable, given } from '../options.js';
 import { engineLines } from '../report.js';
 
@@ -15,6 +23,7 @@ export function chatCommand(context: Context): Command {
     "printf 'Hello!\\nWhat did I just say?\\n' | longmind chat",
   ]);
   command.option('--system <TEXT>', 'what the assistant should be like');
+  command.option(...ADAPTER_FLAG);
   command.option('--session <ID>', 'name of the conversation, to go on with it later (see --session-store)');
   command.option('--no-history', 'do not keep what is typed for the arrow keys of the next chat');
   command.option(...VERBOSE_FLAG);
@@ -27,7 +36,10 @@ export function chatCommand(context: Context): Command {
     const chat = new Chat(engine, terminal, {
       system: command.getOptionValue('system') as string | undefined,
       session: command.getOptionValue('session') as string | undefined,
-      request: given(command, samplingOptions, limitOptions),
+      request: {
+        ...given(command, samplingOptions, limitOptions),
+        ...adapterOf(command),
+      },
       history: command.getOptionValue('history') as boolean,
     });
     context.exitCode = await chat.run(context.interrupt.signal);

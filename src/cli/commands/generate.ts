@@ -10,7 +10,15 @@ import {
   limitOptions,
   samplingOptions,
 } from '../../index.js';
-import { addModelOptions, type Context, JSON_FLAG, loadEngine, newCommand } from '../context.js';
+import {
+  ADAPTER_FLAG,
+  adapterOf,
+  addModelOptions,
+  type Context,
+  JSON_FLAG,
+  loadEngine,
+  newCommand,
+} from '../context.js';
 import { addTable, given } from '../options.js';
 
 export function generateCommand(context: Context): Command {
@@ -23,6 +31,7 @@ export function generateCommand(context: Context): Command {
   command.option('-p, --prompt <TEXT>', "the text to continue (default, and '-': what comes from stdin)");
   command.option('--chat', 'apply the chat template: the prompt is what a user says');
   command.option('--system <TEXT>', 'with --chat: what the assistant should be like');
+  command.option(...ADAPTER_FLAG);
   command.option(...JSON_FLAG);
   addModelOptions(command, context.library.defaultModel);
   addTable(command, samplingOptions, 'Sampling:', ['logitBias']);
@@ -67,7 +76,7 @@ async function promptOf(context: Context, command: Command): Promise<string> {
 }
 
 function start(engine: Engine, command: Command, prompt: string, signal: AbortSignal): Generation {
-  const options = { ...given(command, samplingOptions, limitOptions), signal };
+  const options = { ...given(command, samplingOptions, limitOptions), ...adapterOf(command), signal };
   const system = command.getOptionValue('system') as string | undefined;
   if (!command.getOptionValue('chat')) {
     if (system !== undefined) throw errors.invalidOption('system', system, 'given together with --chat');

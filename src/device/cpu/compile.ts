@@ -16,6 +16,8 @@ export interface CompiledProgram {
   /** Names of the tensors by index; vectors are norms and biases. */
   tensors: { name: string; isVector: boolean; width: number; outFeatures: number | null }[];
   ropes: RopeConfig[];
+  /** Matrices that adapters add to; parts of an adapter have their numbers. */
+  adapted: { weight: string; inFeatures: number; outFeatures: number }[];
 }
 
 /** Which kinds of activations a weight needs: Flag.q8 or Flag.f32 (both where the type is not known yet). */
@@ -84,6 +86,11 @@ class Compiler {
   readonly #tensorIndex = new Map<string, number>();
   readonly #bufferIndex = new Map<string, number>();
   readonly #ropes: RopeConfig[] = [];
+  readonly #adapted: CompiledProgram['adapted'] = [];
+  /** Rank of each adapter's part for each matrix: those of one adapter by the matrix's name. */
+  readonly #ranks: Map<string, number>[];
+  /** Values a row of what lies between A and B. */
+  #between = 0;
 
   constructor(
     readonly program: Program,
@@ -93,6 +100,7 @@ class Compiler {
     program.buffers.forEach((b, i) => {
       this.#bufferIndex.set(b.name, i);
     });
+    this.#ranks = (program.adapters ?? []).map((a) => new Map(a.parts.map((p) => [p.weight, p.rank])));
   }
 
   run(): CompiledProgram {
@@ -107,8 +115,12 @@ class Compiler {
       floats[i * OP_WORDS + Word.scale] = this.#floats[i].scale;
       floats[i * OP_WORDS + Word.cap] = this.#floats[i].cap;
     });
-    const buffers = new Int32Array(this.program.buffers.flatMap((b) => [b.width, b.perLogit ? 1 : 0]));
-    return { ops: out, count, buffers, tensors: this.#tensors, ropes: this.#ropes };
+    const between = this.#between > 0 ? [this.#between, 0] : [];
+    const buffers = Int32Array.from([
+      ...this.program.buffers.flatMap((b) => [b.width, b.perLogit ? 1 : 0]),
+      ...between,
+    ]);
+    return { ops: out, count, buffers, tensors: this.#tensors, ropes: this.#ropes, adapted: this.#adapted };
   }
 
   /** Emits the operation at i, with what follows if it fuses; returns how many operations that took. */
@@ -130,7 +142,7 @@ class Compiler {
 
   #fusesNorm(norm: RmsNorm, next: Linear, i: number): boolean {
     const plain = (norm.parts ?? 1) === 1 && norm.residual === undefined && norm.in !== norm.out;
-    return this.fuse && plain && next.in === norm.out && !this.#live(norm.out, i + 2);
+    return this.fuse && plain && !this.#isAdapted(next) && next.in === norm.out && !this.#live(norm.out, i + 2);
   }
 
   /** Is the buffer read at or after operation `from`, before it is written anew? */
@@ -158,6 +170,7 @@ class Compiler {
       return 3;
     }
     this.#linear(i, op, op.outputs, { panel: 0, panelOut: -1, flags: 0 });
+    if (this.#isAdapted(op)) this.#adapt(i, op);
     return 1;
   }
 
@@ -165,6 +178,8 @@ class Compiler {
     const names = op.outputs.map((o) => o.out);
     const width = this.#width(silu.out);
     return (
+      !this.#isAdapted(op) &&
+      !this.#isAdapted(down) &&
       op.residual === null &&
       (op.scale ?? 1) === 1 &&
       !this.#perLogit(op.in) &&
@@ -178,6 +193,35 @@ class Compiler {
       this.#width(silu.up) === width &&
       ![silu.gate, silu.up, silu.out].some((name) => this.#live(name, i + 3) || down.residual === name)
     );
+  }
+
+  #isAdapted(op: Linear): boolean {
+    return op.outputs.some(({ weight }) => this.#ranks.some((ranks) => ranks.has(weight)));
+  }
+
+  /** What adapters add to a product, whose input is in its buffer (nothing is fused there). */
+  #adapt(i: number, op: Linear): void {
+    const outputs = op.outputs.filter(({ weight }) => this.#ranks.some((ranks) => ranks.has(weight)));
+    invariant(
+      !op.outputs.some((o) => o.out === op.in) && !this.#perLogit(op.in),
+      'a product that adapters cannot add to',
+    );
+    const width = this.#width(op.in);
+    const first = this.#adapted.length;
+    for (const { weight, out } of outputs)
+      this.#adapted.push({ weight, inFeatures: width, outFeatures: this.#width(out) });
+    const padded = (ranks: Map<string, number>) =>
+      outputs.reduce((sum, { weight }) => sum + Math.ceil((ranks.get(weight) ?? 0) / 16) * 16, 0);
+    this.#between = Math.max(this.#between, ...this.#ranks.map(padded));
+    const between = this.program.buffers.length;
+    const outCount = outputs.length;
+    const words = [
+      this.#emit(i, Kind.loraDown, { in: this.#buffer(op.in), out: between, width, outCount }),
+      this.#emit(i, Kind.loraUp, { in: between, width, outCount, scale: op.scale ?? 1 }),
+    ];
+    outputs.forEach(({ out }, j) => {
+      for (const w of words) w.splice(Word.outs + 3 * j, 3, first + j, this.#width(out), this.#buffer(out));
+    });
   }
 
   #needs(op: Linear): number {

@@ -16,6 +16,7 @@ import {
   type StepResult,
   type Ticket,
 } from '../device.js';
+import { layoutAdapters, loadAdapters } from './adapters.js';
 import { buildNativeLibrary } from './build.js';
 import { type CompiledProgram, compileProgram } from './compile.js';
 import { CODES, describeCode, Flag, ISAS, type Isa, SIZES } from './layout.js';
@@ -80,6 +81,7 @@ export function createCpuDevice(options: CpuDeviceOptions = {}): CpuDevice {
     threads,
     library,
     depth: 1,
+    adapters: true,
     ownMemory: false,
     kernels: `cpu-${bits}-${KERNELS}`,
   };
@@ -151,8 +153,9 @@ export class CpuDevice implements Device {
   }
 
   weightBytes(program: Program, source: TensorSource): number {
-    const { tensors } = compileProgram(program, () => Flag.q8, true);
-    return tensors.reduce((sum, t) => sum + shapeOf(this.native, t, source).bytes, 0);
+    const { tensors, adapted } = compileProgram(program, () => Flag.q8, true);
+    const adapters = layoutAdapters(program.adapters ?? [], adapted).bytes;
+    return tensors.reduce((sum, t) => sum + shapeOf(this.native, t, source).bytes, adapters);
   }
 
   load(program: Program, source: TensorSource, options: LoadOptions): LoadedMemory {
@@ -169,6 +172,7 @@ export class CpuDevice implements Device {
       !this.#debug,
     );
     const weightBytes = loadWeights(this.native, this.handle, compiled.tensors, source, options.onProgress);
+    const adapterBytes = loadAdapters(this.native, this.handle, program.adapters ?? [], compiled.adapted);
     const sizes = this.#sizes(program, limits, compiled, kv, maxBlocks);
     const code = this.native.configure(
       this.handle,
@@ -187,7 +191,7 @@ export class CpuDevice implements Device {
     this.#maxBlocks = maxBlocks;
     this.#reserve = Math.min(RESERVE_BYTES, RESERVE_SHARE * this.memoryFree());
     this.#result = createResult(limits);
-    return { weightBytes, workspaceBytes: this.workspaceBytes(program, limits) };
+    return { weightBytes: weightBytes + adapterBytes, workspaceBytes: this.workspaceBytes(program, limits) };
   }
 
   growKv(total: number): boolean {
@@ -274,10 +278,12 @@ export class CpuDevice implements Device {
       kv.blockLen,
       kv.bits,
       maxBlocks,
-      program.buffers.length,
+      compiled.buffers.length / 2,
       compiled.count,
       compiled.ropes.length,
       dims.contextLength,
+      program.adapters?.length ?? 0,
+      compiled.adapted.length,
     ];
     invariant(sizes.length === SIZES.length, 'sizes do not match the native library');
     return Int32Array.from(sizes);

@@ -64,6 +64,10 @@ export const Kind = {
   expertDown: 15,
   /** in, in2 → out, added */
   addGated: 16,
+  /** in → out = the adapters' A · in, of rows that have one; outs are (part, -1, out of the product); loraUp follows */
+  loraDown: 17,
+  /** in = out of loraDown; outs as there: out += scale · B · in */
+  loraUp: 18,
 } as const;
 
 export const Flag = {
@@ -146,7 +150,13 @@ export const SIZES = [
   'ropes',
   // tokens up to which spans of one token are shared out
   'context',
+  // adapters, and the matrices of the program that any of them adds to
+  'adapters',
+  'adapterParts',
 ] as const;
+
+/** Words of what an adapter adds to a matrix; rank 0: nothing. Offsets and sizes in bytes; types are GGML's, F32, F16 or BF16. */
+export const ADAPTER_FIELDS = ['rank', 'aType', 'bType', 'aOffset', 'bOffset', 'scale'] as const;
 
 /** What native functions return; below -100 an operation of the program is malformed. */
 export const CODES = {
@@ -169,6 +179,7 @@ export const CODES = {
   eBias: [-19, 'invalid step: the logit bias is out of range'],
   eMask: [-20, 'invalid step: a mask row is out of range'],
   eSampling: [-21, 'invalid step: a sampling parameter is out of range'],
+  eAdapter: [-23, 'invalid step: a row names an adapter that is not loaded'],
   eLayout: [-22, 'invalid step: its buffer is not laid out as this library expects'],
 } as const;
 
@@ -206,11 +217,12 @@ const TABLES = [
   ),
   enumOf('LmSize', 'LM_S_', [...SIZES.map((name, i) => [name, i] as const), ['count', SIZES.length]]),
   `#define LM_MAX_OUTS ${MAX_OUTS}`,
+  `struct LmAdapterPart { ${ADAPTER_FIELDS.map((f) => `double ${f};`).join(' ')} };`,
   `struct LmOp { ${OP_FIELDS.map((f) => `${FLOATS.includes(f) ? 'float' : 'int32_t'} ${f};`).join(' ')} struct { int32_t weight, bias, out; } outs[LM_MAX_OUTS]; };`,
 ].join('\n');
 
 /** Version of the functions of exports.h; to be raised when one of them changes. */
-const FUNCTIONS = 3;
+const FUNCTIONS = 4;
 
 /** Every number and layout that both sides share: the version of the library. */
 export const ABI = hashOf(`${FUNCTIONS}\n${TABLES}\n${stepHeader()}`);

@@ -17,6 +17,9 @@ export interface Native {
   openFile(d: Handle, path: string): number;
   loadRows(d: Handle, i: number, offset: number, bytes: number, first: number, rows: number, add: number): number;
   closeFile(d: Handle): void;
+  /** Room for the adapters of a program; `parts`: (adapters, adapterParts, ADAPTER_FIELDS). */
+  openAdapters(d: Handle, adapters: number, count: number, parts: Float64Array, bytes: number): number;
+  loadAdapter(d: Handle, offset: number, from: Uint8Array, bytes: number): number;
   workspace(d: Handle, sizes: Ints, buffers: Ints, ops: Ints, ropes: Ints): number;
   configure(d: Handle, sizes: Ints, buffers: Ints, ops: Ints, ropes: Ints, ropeValues: Floats): number;
   grow(d: Handle, blocks: number): number;
@@ -76,6 +79,8 @@ export function loadNative(path: string): Native {
     openFile: f('lm_open_file', i, p, 'const char *'),
     loadRows: f('lm_load_rows', i, p, i, d, d, i, i, d),
     closeFile: f('lm_close_file', 'void', p),
+    openAdapters: f('lm_open_adapters', i, p, i, i, p, d),
+    loadAdapter: f('lm_load_adapter', i, p, d, p, d),
     workspace: f('lm_workspace', d, p, p, p, p, p),
     configure: f('lm_configure', i, p, p, p, p, p, p),
     grow: f('lm_grow', i, p, i),

@@ -9,7 +9,7 @@ import { abiHeader } from './layout.js';
 export const FLAGS =
   '-std=c++20 -ffp-contract=off -fno-math-errno -fno-exceptions -fno-rtti -fPIC -fvisibility=hidden ' +
   '-Wno-psabi -Wno-maybe-uninitialized -Wno-uninitialized';
-const CORE = ['device', 'isa', 'platform', 'pool', 'step', 'experts', 'ahead', 'weights', 'numa', 'bench'];
+const CORE = ['device', 'isa', 'platform', 'pool', 'step', 'experts', 'adapters', 'ahead', 'weights', 'numa', 'bench'];
 const AVX2 = '-DLM_BUILD_AVX2 -mavx2 -mfma -mf16c';
 const AVX512 =
   '-DLM_BUILD_AVX512 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx2 -mfma -mf16c -mprefer-vector-width=512';

@@ -89,7 +89,16 @@ class NullDevice implements Device, KvTransfers {
   constructor(private readonly options: NullDeviceOptions) {
     const depth = options.depth ?? 1;
     const memoryFree = options.memoryFree ?? 2 ** 30;
-    this.info = { name: 'null', isa: 'none', threads: 1, memoryFree, ownMemory: true, depth, kernels: 'null-1' };
+    this.info = {
+      name: 'null',
+      isa: 'none',
+      threads: 1,
+      memoryFree,
+      ownMemory: true,
+      adapters: true,
+      depth,
+      kernels: 'null-1',
+    };
     this.#flights = new Array<Flight | null>(depth).fill(null);
   }
 
@@ -283,10 +292,11 @@ class NullDevice implements Device, KvTransfers {
   }
 
   #storeRow(step: Step, row: number): void {
+    const adapter = step.rowAdapter[row]!;
     for (let t = step.rowStart[row]!; t < step.rowStart[row + 1]!; t++) {
       const position = step.positions[t]!;
       const before = position === 0 ? 0x1234567 : this.#kv[this.#at(step, row, position - 1)]!;
-      this.#kv[this.#at(step, row, position)] = mix(before, this.#token(step.tokens[t]!) + 1);
+      this.#kv[this.#at(step, row, position)] = mix(before, this.#token(step.tokens[t]!) + 1 + (adapter + 1) * 2 ** 24);
     }
   }
 

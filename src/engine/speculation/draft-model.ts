@@ -166,6 +166,8 @@ function requestOf({ r, count }: Want, tokens: Int32Array, sessionId: string): E
     sampling: { ...request.sampling, logprobs: null },
     limits: { maxTokens: count, minTokens: 0, stop: [], stopTokens: [], ignoreEos: false },
     grammar: null,
+    // it has none, and only guesses
+    adapter: null,
     forkOf: null,
     priority: 0,
   };

@@ -38,7 +38,7 @@ export interface MessagesBody {
   [field: string]: unknown;
 }
 
-const SHARED = ['stream', 'temperature', 'top_p', 'top_k', 'seed', 'priority'];
+const SHARED = ['model', 'stream', 'temperature', 'top_p', 'top_k', 'seed', 'priority'];
 
 /** @throws LongmindError 400 for a conversation that ends with the assistant's words */
 export function chatBodyOf(body: MessagesBody): ChatBody {

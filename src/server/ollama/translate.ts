@@ -41,9 +41,10 @@ export const FIELD_NAMES = {
   reasoning_effort: 'think',
 };
 
-export function commonFieldsOf({ format, logprobs, top_logprobs, priority, think, options }: CommonBody) {
+export function commonFieldsOf({ model, format, logprobs, top_logprobs, priority, think, options }: CommonBody) {
   const { num_predict: most, ...given } = options ?? {};
   const fields: Omit<ChatBody, 'messages'> = {
+    model,
     max_completion_tokens: most && most > 0 ? most : null,
     logprobs: logprobs ?? false,
     top_logprobs: logprobs ? top_logprobs : null,

@@ -87,11 +87,16 @@ export interface Head {
   tools: object[];
   /** The model heard of the tools. */
   told: boolean;
+  /** The adapter that the conversation is with. */
+  adapter: string | null;
 }
 
-export const writeHead = (head: Head): string => JSON.stringify([head.instructions, head.tools, head.told ? 1 : 0]);
+export const writeHead = (head: Head): string => {
+  const { instructions, tools, told, adapter } = head;
+  return JSON.stringify([instructions, tools, told ? 1 : 0, ...(adapter === null ? [] : [adapter])]);
+};
 
 export function readHead(text: string): Head {
-  const [instructions, tools, told] = JSON.parse(text) as [string | null, object[], number];
-  return { instructions, tools, told: told === 1 };
+  const [instructions, tools, told, adapter = null] = JSON.parse(text) as [string | null, object[], number, string?];
+  return { instructions, tools, told: told === 1, adapter };
 }

@@ -86,20 +86,31 @@ async function engineStats(ctx: ServerContext, ms = ENGINE_ANSWER_MS): Promise<E
 
 function modelRoutes(app: FastifyInstance, ctx: ServerContext): void {
   const tags = ['models'];
-  const model = (id: string) => ({
+  const { models } = ctx;
+  const model = (id: string, parent?: string) => ({
     id,
     object: 'model',
     created: ctx.created,
     owned_by: 'longmind',
     context_length: ctx.engine.info.sessionLen,
+    ...(parent !== undefined && { parent }),
   });
 
   app.get(
     '/v1/models',
-    { schema: { tags, summary: 'The served model, by each of its names', response: answers('ModelList') } },
+    {
+      schema: {
+        tags,
+        summary: 'The served model, by each of its names, alone and with each LoRA adapter',
+        response: answers('ModelList'),
+      },
+    },
     async () => ({
       object: 'list',
-      data: ctx.models.names.map(model),
+      data: [
+        ...models.names.map((id) => model(id)),
+        ...models.withAdapters().map(({ id, parent }) => model(id, parent)),
+      ],
     }),
   );
 
@@ -109,7 +120,8 @@ function modelRoutes(app: FastifyInstance, ctx: ServerContext): void {
     '/v1/models/*',
     { schema: { tags, summary: 'One model', params, response: answers('Model') } },
     async (request) => {
-      return model(ctx.models.resolve(request.params['*']));
+      const id = models.resolve(request.params['*']);
+      return model(id, models.withAdapters().find((m) => m.id === id)?.parent);
     },
   );
 }

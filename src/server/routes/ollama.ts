@@ -132,9 +132,13 @@ function modelRoutes(app: FastifyInstance, ctx: ServerContext): void {
     parameter_size: parameters >= 1e9 ? `${(parameters / 1e9).toFixed(1)}B` : `${(parameters / 1e6).toFixed(1)}M`,
     quantization_level: info.quantisation,
   };
-  const model = (name: string) => ({
-    name: `${name}:latest`,
-    model: `${name}:latest`,
+  const all = [
+    ...ctx.models.names.map((id) => ({ id, tag: `${id}:latest` })),
+    ...ctx.models.withAdapters().map(({ id }) => ({ id, tag: id })),
+  ];
+  const model = ({ id: name, tag }: (typeof all)[number]) => ({
+    name: tag,
+    model: tag,
     modified_at: modified,
     size: memory.weightBytes,
     digest: createHash('sha256')
@@ -147,12 +151,12 @@ function modelRoutes(app: FastifyInstance, ctx: ServerContext): void {
     '/api/tags',
     { config, schema: described('The served model, by each of its names', 'OllamaModels') },
     async () => ({
-      models: ctx.models.names.map(model),
+      models: all.map(model),
     }),
   );
 
   app.get('/api/ps', { config, schema: described('The same: it is loaded', 'OllamaModels') }, async () => ({
-    models: ctx.models.names.map((name) => ({
+    models: all.map((name) => ({
       ...model(name),
       size_vram: memory.weightBytes + memory.kvBytes,
       context_length: info.sessionLen,

@@ -18,7 +18,7 @@ import {
   withSystem,
 } from '../responses-api/items.js';
 import { KeptResponses } from '../responses-api/kept.js';
-import { type Head, writeHead, writeNote } from '../responses-api/note.js';
+import { type Head, readHead, writeHead, writeNote } from '../responses-api/note.js';
 import type { ApiTool } from '../tools.js';
 
 /** As the schema lets it through. */
@@ -142,8 +142,11 @@ async function prepare(ctx: ServerContext, kept: KeptResponses, body: ResponsesB
     instructions,
     tools: tools.map(toolJson),
     told: tools.length > 0 && body.tool_choice !== 'none',
+    adapter: null,
   };
   const before = previous === undefined ? null : await kept.head(previous, owner, 'previous_response_id');
+  const asked = ctx.models.adapterOf(body.model);
+  head.adapter = asked === undefined && before !== null ? readHead(before).adapter : (asked ?? null);
   // what stands at the beginning is another: all is said anew
   const goesOn = before === writeHead(head) && !whole;
   const history = previous !== undefined && !goesOn ? await kept.history(previous, owner, 'previous_response_id') : [];
@@ -164,6 +167,7 @@ async function prepare(ctx: ServerContext, kept: KeptResponses, body: ResponsesB
   };
   const shell = responseShell(note, head, store !== false);
   const more: Partial<ChatRequest> = goesOn ? { after: previous } : {};
+  if (head.adapter !== null) more.adapter = head.adapter;
   if (store !== false) {
     const text = (tokens: Int32Array) => writeNote({ ...note, items }, ctx.engine.decode(tokens, { special: true }));
     more.keepAs = { name: id, note: text, head: writeHead(head) };
