@@ -4,6 +4,7 @@
 // one file per operation
 #include "ops/repack.h"
 #include "ops/quantise.h"
+#include "ops/unpack.h"
 #include "ops/norm.h"
 #include "ops/prepare.h"
 #include "ops/dot.h"
@@ -23,7 +24,7 @@ static const LmKernels table = {
 #else
     "portable",
 #endif
-    LM_COLUMNS,       tile_bytes, repack, convert, to_vector,         embed,
+    LM_COLUMNS,       tile_bytes, repack, convert, unpack, to_vector,         embed,
     rms_norm,         prepare,    linear,     silu_mul, softcap, rope_store,
     attention_scratch, attention_tokens, attention, attention_merge, sample_scratch, sample,
     bench_read, bench_int8, bench_f32,

@@ -5,23 +5,14 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { describe, it } from 'node:test';
 import { createCpuDevice } from '../../src/device/cpu/index.js';
-import { LongmindError } from '../../src/errors.js';
 import { llama } from '../../src/model/llama.js';
 import { openModel } from '../../src/weights/index.js';
+import { fails } from '../support/fails.js';
 import { readFixture, temporaryFolder, withHeader, writeFolder } from './tiny.js';
 
 const single = readFixture('llama');
 const sharded = readFixture('qwen3');
 const open = (folder: string) => openModel(folder, { sessionLen: 0, weights: 'file' });
-
-function fails(act: () => unknown, code: string, message: RegExp): void {
-  assert.throws(act, (e) => {
-    if (!(e instanceof LongmindError)) throw e;
-    assert.equal(e.code, code, e.message);
-    assert.match(e.message, message);
-    return true;
-  });
-}
 
 type Entry = { dtype: unknown; shape: unknown; data_offsets: unknown };
 
@@ -163,7 +154,7 @@ describe('a folder', () => {
     fails(() => open(withConfig({ model_type: 'constructor' })), 'unsupported_architecture', /'constructor'/);
   });
   it('of quantised weights, experts, or another activation', () => {
-    fails(() => open(withConfig({ quantization_config: { quant_method: 'awq' } })), 'unsupported_model', /'awq'/);
+    fails(() => open(withConfig({ quantization_config: { quant_method: 'hqq' } })), 'unsupported_model', /'hqq'/);
     fails(() => open(withConfig({ model_type: 'mixtral' })), 'unsupported_architecture', /'mixtral'/);
     fails(() => open(withConfig({ hidden_act: 'relu2' })), 'unsupported_model', /'relu2'/);
   });

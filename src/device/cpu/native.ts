@@ -16,6 +16,23 @@ export interface Native {
   openWeights(d: Handle, count: number, info: Float64Array): number;
   openFile(d: Handle, path: string): number;
   loadRows(d: Handle, i: number, offset: number, bytes: number, first: number, rows: number, add: number): number;
+  /** The same from a quantised checkpoint; `spec`: PACKED_FIELDS. */
+  loadPacked(
+    d: Handle,
+    i: number,
+    offset: number,
+    bytes: number,
+    spec: Ints,
+    scales: Uint8Array,
+    scaleBytes: number,
+    zeros: Uint8Array | null,
+    zeroBytes: number,
+    order: Ints | null,
+    orderCount: number,
+    first: number,
+    rows: number,
+    sourceRow: number,
+  ): number;
   closeFile(d: Handle): void;
   workspace(d: Handle, sizes: Ints, buffers: Ints, ops: Ints, ropes: Ints): number;
   configure(d: Handle, sizes: Ints, buffers: Ints, ops: Ints, ropes: Ints, ropeValues: Floats): number;
@@ -75,6 +92,7 @@ export function loadNative(path: string): Native {
     openWeights: f('lm_open_weights', i, p, i, p),
     openFile: f('lm_open_file', i, p, 'const char *'),
     loadRows: f('lm_load_rows', i, p, i, d, d, i, i, d),
+    loadPacked: f('lm_load_packed', i, p, i, d, d, p, p, d, p, d, p, i, i, i, i),
     closeFile: f('lm_close_file', 'void', p),
     workspace: f('lm_workspace', d, p, p, p, p, p),
     configure: f('lm_configure', i, p, p, p, p, p, p),

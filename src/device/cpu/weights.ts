@@ -5,6 +5,7 @@ import type { LoadOptions } from '../device.js';
 import type { CompiledProgram } from './compile.js';
 import { describeCode, Flag, GGML_TYPES } from './layout.js';
 import type { Handle, Native } from './native.js';
+import { loadPacked } from './packed.js';
 
 type Wanted = CompiledProgram['tensors'][number];
 
@@ -69,7 +70,9 @@ export function loadWeights(
     if (code === -3) throw errors.fileMissing(file);
     check(code);
     for (const i of indexes) {
-      loadTensor(native, handle, i, shaped[i]!, file);
+      const { info, out } = shaped[i]!;
+      if (info.packed) loadPacked(native, handle, i, info, info.packed, out, file);
+      else loadTensor(native, handle, i, shaped[i]!, file);
       done += shaped[i]!.info.byteLength;
       onProgress?.(done, total);
     }
