@@ -1,9 +1,12 @@
 /**
  * Decode and prefill of Llama-3-8B and SmolLM2-135M shapes on a GPU, through the device alone: steps in flight, sampling and
  * host work included. Random weights (every tensor of a type reads the same numbers). The targets are those of docs/cuda.md.
- * npm run bench:gpu -- [--json] [--torch] [--only bf16,int8,Q4_K,Q8_0,smollm2]
+ * npm run bench:gpu -- [--json] [--torch] [--only bf16,int8,Q4_K,Q8_0,smollm2,llama70] [--tp N]
+ * --tp N: on one GPU and on N, with the ratios, and whether both gave the same bits. llama70 (70B shapes in 4 bits) needs it;
+ * meetings: products of next to no inputs, so that what is left is what sums and norms cost.
  * --torch: PyTorch beside it in the same call (bench/cuda/torch_baseline.py; python3 with torch and transformers).
  */
+import { createHash } from 'node:crypto';
 import { closeSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
@@ -18,6 +21,9 @@ const BLOCK = 64;
 type Shape = Pick<LlamaConfig, 'layers' | 'dim' | 'heads' | 'kvHeads' | 'headDim' | 'ffDim' | 'vocab'>;
 const LLAMA: Shape = { layers: 32, dim: 4096, heads: 32, kvHeads: 8, headDim: 128, ffDim: 14336, vocab: 128256 };
 const SMOLLM2: Shape = { layers: 30, dim: 576, heads: 9, kvHeads: 3, headDim: 64, ffDim: 1536, vocab: 49152 };
+const LLAMA70: Shape = { layers: 80, dim: 8192, heads: 64, kvHeads: 8, headDim: 128, ffDim: 28672, vocab: 128256 };
+/** Twice a layer the sums of a row of 16 KiB meet. */
+const MEETINGS: Shape = { layers: 64, dim: 4096, heads: 2, kvHeads: 2, headDim: 64, ffDim: 128, vocab: 1024 };
 
 const configOf = (shape: Shape): LlamaConfig => ({
   ...shape,
@@ -130,7 +136,7 @@ const GOALS: Record<string, [target: number, aim: number | null, floor: number |
 };
 
 const median = (x: number[]): number => x.sort((a, b) => a - b)[x.length >> 1]!;
-const rows: { work: string; baseline?: number | null }[] = [];
+const rows: { work: string; ours?: number; baseline?: number | null }[] = [];
 const json = process.argv.includes('--json');
 const note = (row: { work: string; ours?: number; unit?: string; [more: string]: unknown }): void => {
   const [target, aim, floor] = GOALS[row.work] ?? [null, null, null];
@@ -150,10 +156,18 @@ interface Plan {
   prefills: [number, number][];
 }
 
-function measure(file: string, { shape, type, bits, cases, prefills }: Plan): void {
-  const what = `${shape === SMOLLM2 ? 'SmolLM2 ' : ''}${type}${bits === 8 ? ' int8 KV' : ''}`;
+const NAMES = new Map([
+  [SMOLLM2, 'SmolLM2 '],
+  [LLAMA70, '70B '],
+  [MEETINGS, 'meetings '],
+]);
+
+/** Returns a digest of some logits. */
+function measure(file: string, { shape, type, bits, cases, prefills }: Plan, tp: number): string {
+  const name = NAMES.get(shape) ?? '';
+  const what = `${tp > 1 ? `${tp} GPUs: ` : ''}${name}${type}${bits === 8 ? ' int8 KV' : ''}`;
   const { vocab, layers, kvHeads, headDim } = shape;
-  const device = createCudaDevice({ onBuild: (what, done, total) => done === total && console.error(what, total) });
+  const device = createCudaDevice({ tp, onBuild: (what, done, total) => done === total && console.error(what, total) });
   const session = 8192;
   const limits: StepLimits = {
     maxTokens: 8192,
@@ -194,6 +208,22 @@ function measure(file: string, { shape, type, bits, cases, prefills }: Plan): vo
     s.logitCount = list.length;
     return s;
   };
+  /** Texts alone, and the token after them beside others; these have blocks of their own. */
+  const digest = (): string => {
+    const hash = createHash('sha256');
+    tables(16);
+    for (const count of [60, 120, 250, 300, 1000]) {
+      device.wait(device.submit(fill(steps[0]!, [[0, 0, count, false]])));
+      hash.update(device.logits(0));
+      for (const batch of [1, 7, 16, 32]) {
+        const rows = Array.from({ length: batch }, (_, r): [number, number, number, boolean] => [r, count, 1, false]);
+        device.wait(device.submit(fill(steps[0]!, rows)));
+        hash.update(device.logits(0));
+      }
+    }
+    return hash.digest('hex');
+  };
+  const bitsSeen = digest();
   for (const c of cases) {
     tables(per(c));
     for (let r = 0; r < c.batch; r += Math.floor(8192 / c.context)) {
@@ -229,7 +259,7 @@ function measure(file: string, { shape, type, bits, cases, prefills }: Plan): vo
       /** Of `submit` alone. */
       hostMs: median(host),
     });
-    if (shape === LLAMA && type === 'BF16' && bits === 16 && c.batch === 64 && c.context === 1024)
+    if (tp === 1 && shape === LLAMA && type === 'BF16' && bits === 16 && c.batch === 64 && c.context === 1024)
       besideTransfers(device, (i) => fill(steps[i % 2]!, at(i)), most).forEach(note);
   }
   for (const [count, length] of prefills) {
@@ -244,6 +274,32 @@ function measure(file: string, { shape, type, bits, cases, prefills }: Plan): vo
     note({ work: `${what} prefill ${count} x ${length}`, ours: (1000 * count * length) / ms, unit: 'tok/s', ms });
   }
   device.close();
+  return bitsSeen;
+}
+
+/** On one GPU and on several, in turn. */
+function compare(file: string, plan: Plan, tp: number): void {
+  const alone = rows.length;
+  const one = measure(file, plan, 1);
+  const together = rows.length;
+  const all = measure(file, plan, tp);
+  note({ work: `the same bits on 1 and ${tp} GPUs`, equal: one === all });
+  const speeds = (list: typeof rows) =>
+    new Map(list.flatMap((r) => (typeof r.ours === 'number' ? [[r.work.replace(/^\d+ GPUs: /, ''), r.ours]] : [])));
+  const before = speeds(rows.slice(alone, together));
+  const { shape } = plan;
+  for (const [work, ours] of speeds(rows.slice(together))) {
+    const other = before.get(work);
+    if (other === undefined) continue;
+    note({ work: `${tp} GPUs beside one: ${work}`, ratio: ours / other });
+    if (shape !== MEETINGS) continue;
+    const batch = Number(/decode (\d+)/.exec(work)![1]);
+    const more = (1e6 * batch * (1 / ours - 1 / other)) / (2 * shape.layers);
+    note({
+      work: `a meeting of ${tp} GPUs over ${16 * batch} KiB, beside residual and norm on one`,
+      microseconds: more,
+    });
+  }
 }
 
 const at = (context: number, ...batches: number[]) => batches.map((batch) => ({ batch, context }));
@@ -272,9 +328,14 @@ const all: Record<string, Plan[]> = {
     cases: [...at(256, 1), ...at(1024, 1, 64)],
     prefills: [[1, 2048]],
   })),
+  meetings: [{ shape: MEETINGS, type: 'BF16', bits: 16, cases: at(128, 1, 2, 4, 16, 64), prefills: [] }],
+  llama70: [{ shape: LLAMA70, type: 'Q4_K', bits: 16, cases: at(1024, 1, 8), prefills: [[1, 2048]] }],
 };
+const tpAt = process.argv.indexOf('--tp');
+const tp = tpAt < 0 ? 1 : Number(process.argv[tpAt + 1]);
 const only = process.argv.indexOf('--only');
-const names = only < 0 ? Object.keys(all) : process.argv[only + 1]!.split(',');
+const names =
+  only < 0 ? Object.keys(all).filter((n) => n !== 'llama70' && n !== 'meetings') : process.argv[only + 1]!.split(',');
 let pytorch: object | null = null;
 const folder = mkdtempSync(path.join(os.tmpdir(), 'longmind-gpu-'));
 try {
@@ -282,10 +343,13 @@ try {
   let written: string | null = null;
   for (const name of names)
     for (const plan of all[name]!) {
-      const key = `${plan.type} ${plan.shape.dim}`;
+      const key = `${plan.type} ${plan.shape.dim * plan.shape.vocab}`;
       if (written !== key) writeNumbers(file, plan.type, matrixBytes(plan.type, plan.shape.dim * plan.shape.vocab));
       written = key;
-      measure(file, plan);
+      const { heads, kvHeads } = plan.shape;
+      if (tp === 1 || heads % tp !== 0 || kvHeads % tp !== 0) measure(file, plan, 1);
+      else if (plan.shape === LLAMA70) measure(file, plan, tp);
+      else compare(file, plan, tp);
     }
   if (process.argv.includes('--torch')) pytorch = besidePyTorch(rows);
 } finally {

@@ -1,7 +1,7 @@
 /**
- * npm run bench:hit-miss -- MODEL.gguf [--sessions 32] [--turns 4] [--depth 1,2 | --device cuda[:N]] [--speculation auto,off]
+ * npm run bench:hit-miss -- MODEL.gguf [--sessions 32] [--turns 4] [--depth 1,2 | --device cuda[:N] [--tp N]] [--speculation auto,off]
  * [--disks 1,2,3] [--faults] [--only NAME] [--json]: the long form of test/promises/hit-miss.test.ts, with disks of more sizes (blocks); with --faults the one of
- * disk-faults.test.ts. What the engine gives in step with the device, with room for all and without guesses, is the measure.
+ * disk-faults.test.ts; with --tp N on so many GPUs, beside one. What the engine gives in step with the device, with room for all and without guesses, is the measure.
  */
 import './plain-errors.js';
 import { parseArgs } from 'node:util';
@@ -30,6 +30,7 @@ const { values: args, positionals } = parseArgs({
     disks: { type: 'string', default: '' },
     faults: { type: 'boolean', default: false },
     device: { type: 'string', default: 'cpu' },
+    tp: { type: 'string', default: '1' },
     only: { type: 'string', default: '' },
     json: { type: 'boolean', default: false },
   },
@@ -37,7 +38,7 @@ const { values: args, positionals } = parseArgs({
 const file = positionals[0];
 if (!file) {
   console.error(
-    'usage: npm run bench:hit-miss -- MODEL.gguf [--sessions 32] [--turns 4] [--depth 1,2 | --device cuda[:N]] [--speculation auto,off] [--disks 1,2,3] [--faults] [--only NAME] [--json]',
+    'usage: npm run bench:hit-miss -- MODEL.gguf [--sessions 32] [--turns 4] [--depth 1,2 | --device cuda[:N] [--tp N]] [--speculation auto,off] [--disks 1,2,3] [--faults] [--only NAME] [--json]',
   );
   process.exit(2);
 }
@@ -82,10 +83,11 @@ if (gpu !== null && args.depth !== '1') {
   console.error('--depth delays the CPU; a GPU has a depth of its own');
   process.exit(2);
 }
-const openAt = (depth: number) => (gpu === null ? openDelayed(depth) : () => createCudaDevice({ gpu }));
+const openAt = (depth: number, tp = Number(args.tp)) =>
+  gpu === null ? openDelayed(depth) : () => createCudaDevice({ gpu, tp });
 const rows: Row[] = [];
 // in step with the device, with room for all
-const base = await runVariant(model, variants(load)[0]!, load, openAt(1));
+const base = await runVariant(model, variants(load)[0]!, load, openAt(1, 1));
 for (const depth of args.depth.split(',').map(Number))
   for (const speculation of args.speculation.split(','))
     for (const v of played) {
@@ -104,6 +106,7 @@ if (args.json)
     JSON.stringify({
       model: file.replace(/^.*\//, ''),
       device: args.device,
+      tp: Number(args.tp),
       sessions: load.sessions,
       turns: load.turns,
       rows,

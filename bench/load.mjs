@@ -3,7 +3,7 @@
  * read slowly. The server has a process of its own; the clients are this process, at a lower priority, so that on a
  * machine with few cores it is the server that is measured.
  *
- *   node bench/load.mjs [--model REF] [--streams 200] [--seconds 60] [--aborts 0.3] [--abort-within MS] [--slow 0.15] [--batch 256]
+ *   node bench/load.mjs [--model REF] [--device cpu] [--streams 200] [--seconds 60] [--aborts 0.3] [--abort-within MS] [--slow 0.15] [--batch 256]
  *                       [--tokens 40,160] [--threads N] [--nice N] [--seed 1] [--cpu-prof FILE] [--json]
  *
  * Exit status 1: a stream was malformed, something was left over, or an abort took more than a step.
@@ -17,6 +17,7 @@ import { startServer, stream } from './load-client.mjs';
 const { values: args } = parseArgs({
   options: {
     model: { type: 'string', default: 'default' },
+    device: { type: 'string', default: 'cpu' },
     streams: { type: 'string', default: '200' },
     seconds: { type: 'string', default: '60' },
     aborts: { type: 'string', default: '0.3' },
@@ -52,6 +53,7 @@ function job() {
 const server = await startServer(
   {
     model: args.model,
+    device: args.device,
     maxBatchSize: Number(args.batch),
     sessionLen: 1024,
     cacheMaxEntryCount: '1GiB',
@@ -93,6 +95,7 @@ const at = (list, q) => [...list].sort((a, b) => a - b)[Math.min(list.length - 1
 const result = {
   model: server.info.modelName,
   quantisation: server.info.quantisation,
+  device: server.info.device.name,
   threads: server.info.device.threads,
   streams,
   ...measured,

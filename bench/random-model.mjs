@@ -3,11 +3,24 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 
-/** Shapes of published models: SmolLM2-135M, a Llama-3.2-1B with a small vocabulary, Llama-3-8B. */
+/** Shapes of published models: SmolLM2-135M, a Llama-3.2-1B with a small vocabulary, Llama-3-8B, 6 of Qwen3-30B-A3B's 48 layers; and one made at once. */
 const shapes = {
+  '10m': { dim: 512, layers: 3, heads: 8, kv: 4, ff: 1024, vocab: 4096, context: 4096, theta: 1e4 },
   '135m': { dim: 576, layers: 30, heads: 9, kv: 3, ff: 1536, vocab: 49152, context: 8192, theta: 1e5 },
   '8b': { dim: 4096, layers: 32, heads: 32, kv: 8, ff: 14336, vocab: 128256, context: 8192, theta: 5e5, output: true },
   '1b': { dim: 2048, layers: 16, heads: 32, kv: 8, ff: 8192, vocab: 49152, context: 16384, theta: 5e5 },
+  moe: {
+    dim: 2048,
+    layers: 6,
+    heads: 32,
+    kv: 8,
+    ff: 768,
+    experts: 128,
+    used: 8,
+    vocab: 49152,
+    context: 16384,
+    theta: 5e5,
+  },
 };
 
 /** GGML id, values a block, bytes a block, the f16 bits of a small block scale. */
@@ -47,6 +60,10 @@ function metadata(shape, type) {
   int('llama.embedding_length', shape.dim);
   int('llama.block_count', shape.layers);
   int('llama.feed_forward_length', shape.ff);
+  if (shape.experts) {
+    int('llama.expert_count', shape.experts);
+    int('llama.expert_used_count', shape.used);
+  }
   int('llama.attention.head_count', shape.heads);
   int('llama.attention.head_count_kv', shape.kv);
   add('llama.attention.layer_norm_rms_epsilon', 6, f32(1e-5));
@@ -88,9 +105,12 @@ function tensors(shape, type) {
     add(`${p}attn_k.weight`, [shape.dim, shape.kv * head], type);
     add(`${p}attn_v.weight`, [shape.dim, shape.kv * head], type);
     add(`${p}attn_output.weight`, [shape.dim, shape.dim], type);
-    add(`${p}ffn_gate.weight`, [shape.dim, shape.ff], type);
-    add(`${p}ffn_up.weight`, [shape.dim, shape.ff], type);
-    add(`${p}ffn_down.weight`, [shape.ff, shape.dim], type);
+    const [end, ...more] = shape.experts ? ['_exps', shape.experts] : [''];
+    // random, or all tokens would go to the same experts
+    if (shape.experts) add(`${p}ffn_gate_inp.weight`, [shape.dim, shape.experts], 'f16');
+    add(`${p}ffn_gate${end}.weight`, [shape.dim, shape.ff, ...more], type);
+    add(`${p}ffn_up${end}.weight`, [shape.dim, shape.ff, ...more], type);
+    add(`${p}ffn_down${end}.weight`, [shape.ff, shape.dim, ...more], type);
   }
   let offset = 0;
   for (const t of list) {
@@ -166,7 +186,7 @@ export function writeRandomModel(out, type, shapeName) {
 if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
   const [, , out, type = 'q8_0', shape = '135m'] = process.argv;
   if (!out) {
-    console.error('usage: node bench/random-model.mjs OUT q8_0|q4_0|q4_1|f16|bf16 135m|1b|8b');
+    console.error('usage: node bench/random-model.mjs OUT q8_0|q4_0|q4_1|f16|bf16 135m|1b|8b|moe');
     process.exit(2);
   }
   console.log(writeRandomModel(out, type, shape), fs.statSync(out).size);

@@ -97,8 +97,8 @@ function profile({ device, step }: Loaded, program: Program, count: number, quan
 const rows = [];
 for (const file of files) {
   const gguf = readGguf(file);
-  const { dims, rmsEps, rope, tiedOutput } = readModelConfig(gguf);
-  const program = llama({ ...dims, rmsEps, rope, tiedOutput });
+  const { dims, rmsEps, rope, tiedOutput, flags } = readModelConfig(gguf);
+  const program = llama({ ...dims, rmsEps, rope, tiedOutput, flags });
   const sides = [undefined, ...(args.library ? [args.library] : [])].map((l) => load(program, file, l));
   if (!args.json) console.log(`${file}, ${sides[0]!.device.info.isa}, ${sides[0]!.device.info.threads} threads`);
   let one = 0;
@@ -118,7 +118,7 @@ for (const file of files) {
     const than = other === undefined ? '' : `   other library: ${other.toFixed(2)} ms (${(other / ms).toFixed(2)}×)`;
     console.log(`${String(count).padStart(4)} rows ${ms.toFixed(2).padStart(8)} ms${cost}${than}`);
     if (!args.profile) continue;
-    const type = gguf.tensors.get('blk.0.ffn_down.weight')!.type;
+    const type = gguf.tensors.get('blk.0.attn_output.weight')!.type;
     for (const [name, t] of profile(sides[0]!, program, count, !/^B?F\d/.test(type)))
       console.log(`       ${name.padEnd(16)} ${t.toFixed(2).padStart(8)} ms`);
   }

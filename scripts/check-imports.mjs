@@ -6,7 +6,16 @@ import path from 'node:path';
 const root = path.resolve(import.meta.dirname ?? path.dirname(new URL(import.meta.url).pathname), '..');
 
 const base = ['src/base', 'src/types', 'src/config', 'src/errors'];
-const parts = ['src/cache', 'src/journal', 'src/model', 'src/device', 'src/weights', 'src/tokenizer', 'src/hub'];
+const parts = [
+  'src/cache',
+  'src/journal',
+  'src/model',
+  'src/device',
+  'src/weights',
+  'src/quantize',
+  'src/tokenizer',
+  'src/hub',
+];
 const devices = ['src/device/cpu', 'src/device/cuda', 'src/device/null'];
 /** Packages of this repository, which others import by their names alone. */
 const packages = { 'longmind-grammar': 'packages/grammar/src' };
@@ -26,6 +35,7 @@ const rule = {
   'src/base': { may: ['src/types', 'src/errors'], faces: 'all' },
   'src/hub': { may: base, faces: ['index', 'wheel'] },
   'src/weights': { may: base },
+  'src/quantize': { may: [...base, 'src/weights'] },
   'src/tokenizer': { may: base, faces: ['index', 'tokenizer'] },
   'src/device': { may: base, faces: ['device', 'step'] },
   // what a program is compiled to, bench/rows looks at

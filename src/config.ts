@@ -272,6 +272,11 @@ export const engineOptions = {
   maxSessions: integer(100_000, 1, 1e7, 'sessions kept; the least recently used are forgotten first'),
   maxSessionTokens: integer(100_000_000, 1, 2 ** 31 - 1, 'token ids kept, all sessions together'),
   sessionStore: text('', 'keep sessions on disk in this folder, so that they outlive the process', 'DIR'),
+  reasoningFormat: choice(
+    'auto',
+    ['auto', 'none'] as const,
+    'tell what a model thinks from what it answers, by the marks of its chat template (none = all is the answer)',
+  ),
   systemPrompt: text('', "system message for chats that bring none (default: the chat template's own)", 'TEXT'),
   threads: integer(0, 0, 256, 'CPU threads (0 = what the machine and its cgroup quota give)'),
   engineNice: integer(
@@ -281,6 +286,7 @@ export const engineOptions = {
     'how far the threads that compute give way to the one that serves (added to their nice value; Linux)',
   ),
   device,
+  tp: integer(1, 1, 64, 'GPUs that share the model, from the one that --device names on (tensor parallel)'),
   isa: choice('auto', ['auto', 'avx512', 'avx2', 'portable'] as const, 'CPU kernels'),
   weights: choice(
     'file',

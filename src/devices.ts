@@ -1,7 +1,7 @@
 /** Which devices this machine has, and which one an engine gets. */
 import { type EngineConfig, gpuOf, type HubConfig } from './config.js';
 import { checkNativeLibrary, defaultThreads, hostMemoryFree } from './device/cpu/index.js';
-import { type CudaFindings, findCuda, findNvrtc, nvrtcFolder } from './device/cuda/index.js';
+import { type CudaFindings, findCuda, findNvrtc, nvrtcFolder, usableGpu } from './device/cuda/index.js';
 import { errors, formatBytes, LongmindError } from './errors.js';
 import { fetchNvrtc, type HubOptions, nvrtcReference } from './hub/index.js';
 
@@ -17,23 +17,27 @@ export interface ChosenDevice {
  * @throws cuda_unavailable, invalid_option where CUDA was asked for by name
  */
 export async function chooseDevice(
-  config: Pick<EngineConfig, 'device'>,
+  { device, tp = 1, draftModel = '' }: Pick<EngineConfig, 'device'> & Partial<Pick<EngineConfig, 'tp' | 'draftModel'>>,
   cacheDir: string,
   hub: HubOptions,
   look: () => CudaFindings = findCuda,
 ): Promise<ChosenDevice> {
-  const gpu = gpuOf(config.device);
-  if (gpu === null) return { device: config.device, nvrtc: '' };
+  const gpu = gpuOf(device);
+  if (gpu === null) {
+    if (tp > 1)
+      throw errors.invalidOption('tp', tp, `1 on the device '${device}': only GPUs share a model (--device cuda)`);
+    return { device, nvrtc: '' };
+  }
+  if (tp > 1 && draftModel) throw errors.invalidOption('tp', tp, '1 with a draft model, which computes on one GPU');
   try {
     const found = look();
-    const its = found.gpus[gpu];
-    if (!its) throw errors.invalidOption('device', config.device, `one of the ${found.gpus.length} GPUs, from cuda:0`);
-    if (its.capability < 80) throw errors.gpuTooOld(its.name, its.capability);
+    usableGpu(found.gpus, gpu, tp);
     const nvrtc = nvrtcFolder(cacheDir, found.major);
     if (!findNvrtc(found.major, nvrtc, hub.env ?? process.env)) await fetchNvrtc(found.major, nvrtc, hub);
     return { device: `cuda:${gpu}`, nvrtc };
   } catch (e) {
-    if (config.device !== 'auto' || !(e instanceof LongmindError)) throw e;
+    // who asks for several GPUs does not want the CPU instead
+    if (device !== 'auto' || tp > 1 || !(e instanceof LongmindError)) throw e;
     if (e.code !== 'cuda_unavailable') throw e;
     hub.onNote?.(`${e.message}\nusing the CPU`);
     return { device: 'cpu', nvrtc: '' };

@@ -171,6 +171,14 @@ export const errors = {
       500,
       `${name} has compute capability ${(capability / 10).toFixed(1)}; 8.0 (Ampere) or newer is needed`,
     ),
+  unequalGpus: (gpus: string[]) =>
+    err('cuda_unavailable', 500, `GPUs that share a model (--tp) must be alike: ${gpus.join(', ')}`),
+  noPeerAccess: (from: string, to: string) =>
+    err(
+      'cuda_unavailable',
+      500,
+      `${from} cannot reach the memory of ${to}, which GPUs that share a model (--tp) need: leave --tp out, or choose others`,
+    ),
   gpuBits: (name: string) =>
     err(
       'cuda_unavailable',

@@ -44,13 +44,29 @@ import {
   toolTemplateOf,
   vocabularyDifference,
 } from './tokenizer/index.js';
-import type { ChatMessage, ChatRequest, CompletionRequest, Engine, EngineInfo, MemorySplit } from './types.js';
+import type {
+  ChatMessage,
+  ChatRequest,
+  CompletionRequest,
+  Engine,
+  EngineInfo,
+  ExpertFlags,
+  MemorySplit,
+} from './types.js';
 import { fingerprintOf, type ModelConfig, type ModelFiles, openModel, weightsKeyOf } from './weights/index.js';
 
 export * from './config.js';
 export { examineDevices, type Finding } from './devices.js';
 export * from './errors.js';
 export type { CachedModel, ResolvedModel } from './hub/index.js';
+export {
+  convert,
+  QUANTIZE_TYPES,
+  type Quantized,
+  type QuantizeOptions,
+  quantize,
+  type WriteOptions,
+} from './quantize/index.js';
 export * from './structured.js';
 export * from './types.js';
 
@@ -100,7 +116,10 @@ export async function createEngine(options: CreateOptions = {}): Promise<Engine>
   const files = openModel(path, config);
   const program = programOf(files.config);
   const draft = await openDraftModel(config, files, { ...pick(rest, hubOptions), ...watch });
-  const tokenizer = createTokenizerClient(files.metadata, { modelVocab: files.config.dims.vocab });
+  const tokenizer = createTokenizerClient(files.metadata, {
+    modelVocab: files.config.dims.vocab,
+    reasoningFormat: config.reasoningFormat,
+  });
   const data = {
     program,
     weights: files.source,
@@ -126,6 +145,7 @@ export async function createEngine(options: CreateOptions = {}): Promise<Engine>
     stepBudget,
     embeddings,
     toolCalls,
+    reasoning: text.reasoning,
     generationDefaults: files.generation,
     loadMs,
   };
@@ -152,7 +172,8 @@ function publicEngine(client: EngineClient, text: TokenizerClient, info: EngineI
     chat: (request: ChatRequest) => client.chat(advised(request), withSystem),
     embed: (request) => client.embed(request),
     checkpoints: client.checkpoints,
-    encodeChat: ({ messages, tools }) => text.encodeChat(withSystem(messages), { tools }),
+    encodeChat: ({ messages, tools, chatTemplateKwargs }) =>
+      text.encodeChat(withSystem(messages), { tools, variables: chatTemplateKwargs }),
     encode: (s, options) => text.encode(s, { special: options?.special ?? false }),
     decode: (ids, options) => text.decode(ids, { special: options?.special ?? false }),
     sessions: client.sessions,
@@ -215,6 +236,8 @@ export interface ModelInspection {
   path: string;
   architecture: string;
   dims: EngineInfo['dims'];
+  /** Mixtures of experts in place of feed-forward blocks; null: none. */
+  experts: ExpertFlags | null;
   contextLength: number;
   parameters: number;
   quantisation: ModelConfig['quantisation'];
@@ -246,6 +269,7 @@ export async function inspectModel(ref?: string, options: EngineOptions & Watch 
     path,
     architecture,
     dims,
+    experts: files.config.flags.experts ?? null,
     contextLength,
     parameters,
     quantisation: files.config.quantisation,
@@ -287,7 +311,7 @@ function roomOf(device: Device, onProblem?: Watch['onNote']): Room {
 function openDevice(config: EngineConfig, nvrtc: string): Device {
   if (config.device === 'null') return createNullDevice();
   const gpu = gpuOf(config.device);
-  if (gpu !== null) return createCudaDevice({ gpu, nvrtc });
+  if (gpu !== null) return createCudaDevice({ gpu, tp: config.tp, nvrtc });
   const { threads, isa, nativeLibrary } = config;
   return createCpuDevice({ threads: threads || undefined, isa, library: nativeLibrary || undefined });
 }

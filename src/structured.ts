@@ -2,7 +2,14 @@
 import * as grammar from 'longmind-grammar';
 import { LongmindError } from './errors.js';
 
-export { type Grammar, ToolCallParser, type ToolEvent, type ToolSpec } from 'longmind-grammar';
+export {
+  type Grammar,
+  ToolCallParser,
+  type ToolEvent,
+  type ToolSpec,
+  toolMarks,
+  writeToolCalls,
+} from 'longmind-grammar';
 
 /**
  * Documents that satisfy a JSON Schema.

@@ -16,8 +16,11 @@ export interface TensorInfo {
   byteLength: number;
   /** The file that it lies in, if it is another than the source's `path`. */
   file?: string;
-  /** The pieces of the file that its rows are in, one after another; each but the last has a multiple of 16 rows. */
-  runs?: { offset: number; rows: number /** Of a packed matrix: first row in the file. */; row?: number }[];
+  /**
+   * The pieces of the file (or of others) that its rows are in, one after another; each but the last has a multiple of 16 rows.
+   * Of a packed matrix they are rows of it, from `row` on.
+   */
+  runs?: { offset: number; rows: number; file?: string; row?: number }[];
   /** Type that a matrix of floats becomes while it is loaded. */
   as?: string;
   /** Added to each value of a vector while it is loaded (norms of Gemma are stored as what they differ from 1). */
@@ -113,6 +116,27 @@ export interface FamilyFlags {
   logitSoftcap: number;
   /** One for each layer; empty: all have the model's rope and no window. */
   perLayer: LayerFlags[];
+  /** Mixtures of experts in place of feed-forward blocks; null: none. */
+  experts: ExpertFlags | null;
+}
+
+/** A mixture of experts (Mixtral, Qwen MoE, OLMoE): a router chooses a few feed-forward blocks for each token. */
+export interface ExpertFlags {
+  /** Experts of a layer, and those of them that a token uses. */
+  count: number;
+  used: number;
+  /** Values between an expert's matrices (a layer's without experts: ModelDims.ffDim). */
+  width: number;
+  /** Weights are the softmax over the chosen experts alone, so that they sum to 1; else over all. */
+  normalise: boolean;
+  /** Multiplies the weights. */
+  scale: number;
+  /** Of an expert that every token uses; 0 = none. */
+  sharedWidth: number;
+  /** What that expert gives is multiplied by the sigmoid of a product of its own (Qwen2-MoE). */
+  sharedGate: boolean;
+  /** Layers that have a feed-forward block instead. */
+  denseLayers: number[];
 }
 
 export interface ModelDims {
@@ -137,9 +161,34 @@ export interface StreamDecoder {
 /** How a model writes function calls, as its chat template tells. */
 export interface ToolTemplate {
   format: ToolFormat;
-  /** The template itself describes tools, writes calls and shows results; otherwise messages must. */
+  /** The template itself writes calls and shows results; otherwise messages must. */
   known: boolean;
+  /** It describes tools to the model; otherwise the system message must. Default: as `known`. */
+  describes?: boolean;
+  /** It wants the arguments of calls as text; default: as JSON values. */
+  textArguments?: boolean;
+  /** It wants ids of nine letters and digits. */
+  shortIds?: boolean;
 }
+
+/** What stands around the thinking that a model writes before its answer. */
+export interface ReasoningFormat {
+  open: string;
+  close: string;
+  /** Around the answer after it (Granite 3.3): left out. */
+  answer?: { open: string; close: string };
+}
+
+/** How a model thinks, as its chat template tells. */
+export interface ReasoningTemplate extends ReasoningFormat {
+  /** The template's value that turns thinking on and off; null: it has none. */
+  switch: string | null;
+  /** The template takes `reasoning_effort`. */
+  effort: boolean;
+}
+
+/** What a prompt leaves to the model: it may begin to think, it is in its thinking, or it is past it. */
+export type ReasoningStart = 'before' | 'inside' | 'after';
 
 // ---------------------------------------------------------------- requests
 
@@ -198,6 +247,8 @@ export interface RequestOptions extends Partial<SamplingParams>, Partial<Generat
   grammar?: object;
   /** Given to the chat template: the functions that the model may call, as in the OpenAI API. */
   tools?: unknown[];
+  /** More values for the chat template, such as `{ enable_thinking: false }`; at most 64 names and 64 Ki characters. */
+  chatTemplateKwargs?: Record<string, unknown>;
   /** Higher goes first; default 0. Among requests of an owner a level is worth 10 s of waiting, between owners 2,048 tokens. */
   priority?: number;
   /** Sessions and, if prefixes are not shared, KV belong to their owner; default 0. */
@@ -272,7 +323,10 @@ export interface TokenLogprob {
 /** One generated token. `text` may be empty while a character or a possible stop string is incomplete. */
 export interface TokenEvent {
   tokenId: number;
+  /** Of the answer. */
   text: string;
+  /** Of the thinking before the answer; null: the token does not belong to it. */
+  reasoning: string | null;
   logprob: TokenLogprob | null;
 }
 
@@ -283,6 +337,8 @@ export interface Usage {
   /** Prompt tokens whose KV was still cached when the request was first admitted. */
   cachedTokens: number;
   completionTokens: number;
+  /** Of the completion's tokens, those of the thinking, its marks included. */
+  reasoningTokens: number;
   /** Of the completion's tokens, the ones that were guessed, and verified several in a step. */
   acceptedDraftTokens: number;
 }
@@ -307,7 +363,10 @@ export interface KvSources {
 }
 
 export interface GenerationResult {
+  /** The answer, without the thinking before it. */
   text: string;
+  /** What the model thought before it answered; null: it did not, or it is not split off. */
+  reasoning: string | null;
   tokenIds: number[];
   finishReason: FinishReason;
   /** The stop string that ended it, if one did. */
@@ -370,6 +429,8 @@ export interface MemorySplit {
   blockBytes: number;
   blockLen: number;
   bytesPerToken: number;
+  /** GPUs that have an equal share each of all of these; default: 1. */
+  gpus?: number;
   /** How cacheMaxEntryCount became kvBlocks, in words with the numbers. */
   arithmetic: string;
 }
@@ -406,6 +467,8 @@ export interface EngineInfo {
   embeddings?: boolean;
   /** Default: hermes, not known. */
   toolCalls?: ToolTemplate;
+  /** Null: the model does not think, or its thinking is not split off. Default: null. */
+  reasoning?: ReasoningTemplate | null;
   /** What the model's makers advise, where a request says nothing. */
   generationDefaults?: GenerationDefaults;
   loadMs: number;
@@ -540,7 +603,7 @@ export interface Engine extends AsyncDisposable {
     delete(name: string, owner?: number): Promise<void>;
   };
   /** The prompt that `chat` makes of a whole history. */
-  encodeChat(request: Pick<ChatRequest, 'messages' | 'tools'>): Promise<Int32Array>;
+  encodeChat(request: Pick<ChatRequest, 'messages' | 'tools' | 'chatTemplateKwargs'>): Promise<Int32Array>;
   /** Text → ids off this thread. `special`: spellings of special tokens become those tokens (default false). */
   encode(text: string, options?: { special?: boolean }): Promise<Int32Array>;
   decode(ids: ArrayLike<number>, options?: { special?: boolean }): string;

@@ -1,14 +1,10 @@
 """python3 agreement.py MODEL.gguf IDS.json: PyTorch's word on texts of token ids, teacher-forced, as JSON: by data type and text the
 likeliest token of every position, by how much it leads (natural logarithm), and the log-probability of the token that follows."""
 import json
-import os
 import sys
 
 import gguf_torch
-
-# this folder's profile.py would be taken for Python's own by what transformers imports
-sys.path[:] = [p for p in sys.path if os.path.abspath(p) != os.path.dirname(os.path.abspath(__file__))]
-import torch  # noqa: E402
+import torch
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ BLOCKS = {0: (1, 4), 1: (1, 2), 30: (1, 2), 2: (32, 18), 3: (32, 20), 8: (32, 34
 
 
 def read(path):
-    """(metadata, {name: (GGML type, shape with the rows first, bytes)})"""
+    """(metadata, {name: (GGML type, shape with the rows first, bytes)}, where the metadata ends in the file)"""
     data = np.memmap(path, dtype=np.uint8, mode="r")
     at = 0
 
@@ -39,6 +39,7 @@ def read(path):
     for _ in range(pairs):
         key = text()
         meta[key] = value(take("I"))
+    end = at
     infos = []
     for _ in range(tensors):
         name = text()
@@ -51,7 +52,7 @@ def read(path):
         values, size = BLOCKS[kind]
         n = int(np.prod(shape)) // values * size
         out[name] = (kind, shape, data[base + offset : base + offset + n])
-    return meta, out
+    return meta, out, end
 
 
 def to_float(tensor):
@@ -109,7 +110,7 @@ def model(path, dtype, device):
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    meta, tensors = read(path)
+    meta, tensors, _ = read(path)
     s = sizes(meta, tensors)
     config = LlamaConfig(
         vocab_size=s["vocab"],

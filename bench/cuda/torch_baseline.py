@@ -4,15 +4,12 @@
 place, F.rms_norm), a decode step as one CUDA graph, prefill without one; no torch.compile, no kernels from elsewhere.
 `transformers`: LlamaForCausalLM as it comes, with its dynamic cache, eager.   python3 bench/cuda/torch_baseline.py [--transformers]"""
 import json
-import os
 import statistics
 import sys
 import time
 
-# this folder's profile.py would be taken for Python's own by what transformers imports
-sys.path[:] = [p for p in sys.path if os.path.abspath(p) != os.path.dirname(os.path.abspath(__file__))]
-import torch  # noqa: E402
-import torch.nn.functional as F  # noqa: E402
+import torch
+import torch.nn.functional as F
 
 LAYERS, DIM, HEADS, KV_HEADS, HEAD, FF, VOCAB = 32, 4096, 32, 8, 128, 14336, 128256
 GRAPH_STEPS = 60

@@ -56,17 +56,6 @@ extern "C" void lm_destroy(Device *d) {
   free(d);
 }
 
-/** Hands out pieces of the workspace; with a null base it only measures. */
-struct Bump {
-  uint8_t *base;
-  int64_t used;
-  void *take(int64_t bytes) {
-    void *p = base ? base + used : nullptr;
-    used += (bytes + 4095) & ~(int64_t)4095;
-    return p;
-  }
-};
-
 static int32_t sizes_check(const int32_t *s) {
   for (int i = 0; i < LM_S_COUNT; i++)
     if (s[i] < (i == LM_S_ROPES || i == LM_S_LAYERS ? 0 : 1)) return LM_E_ARGUMENT;
@@ -107,6 +96,7 @@ static void place(Device *d, Bump *b, const int32_t *s, const int32_t *buffers, 
     d->panels[i].q8 = (uint8_t *)b->take(columns * (width[i] / 32 + 1) * 64);
     d->panels[i].f32 = (float *)b->take(columns * width[i] * 4);
   }
+  experts_place(&d->mixture, ops, s[LM_S_OPS], tokens, k->columns, b);
   for (int i = 0; i < s[LM_S_ROPES]; i++) {
     float *p = (float *)b->take(tokens * ropes[2 * i] * 4);
     if (d->ropes) d->ropes[i].angles = p;
@@ -138,6 +128,14 @@ static void place(Device *d, Bump *b, const int32_t *s, const int32_t *buffers, 
   d->remaining = (int32_t *)b->take((int64_t)d->maxSplit * s[LM_S_KV_HEADS] * 4);
 }
 
+/**
+ * The four operations of a mixture follow each other and agree: group, prepare, gate and up, down. `o` is one of them, not the
+ * first.
+ */
+static bool follows(const LmOp *o, int32_t i, int32_t kind) {
+  return i > 0 && o[-1].kind == kind && o[-1].experts == o->experts && o[-1].used == o->used;
+}
+
 static bool index_ok(int32_t i, int32_t count, bool optional) { return (optional && i == -1) || (i >= 0 && i < count); }
 
 /** Every index and width of the compiled program, so that no later access needs a check. */
@@ -159,6 +157,8 @@ static int32_t program_check(const Device *d, const int32_t *s, const int32_t *b
 #define VECTOR(x, w) \
   NEED(!withTensors || (index_ok(x, d->tensorCount, false) && d->tensors[x].isVector && d->tensors[x].t.in == (w)))
 #define MATRIX(x) NEED(!withTensors || (index_ok(x, d->tensorCount, false) && !d->tensors[x].isVector))
+#define EXPERTS(x, rows) \
+  NEED(!withTensors || (d->tensors[x].t.in == o->width && d->tensors[x].t.out == (int64_t)(rows) * o->experts))
     NEED(o->width > 0);
     switch (o->kind) {
       case LM_OP_EMBED:
@@ -223,6 +223,39 @@ static int32_t program_check(const Device *d, const int32_t *s, const int32_t *b
         BUFFER(o->in2, o->width, per);
         BUFFER(o->out, o->width, per);
         NEED(buffers[2 * o->in] == o->width && buffers[2 * o->in2] == o->width && buffers[2 * o->out] == o->width);
+        break;
+      case LM_OP_ROUTE:
+        BUFFER(o->in, o->experts, 0);
+        BUFFER(o->out, 2 * o->used, 0);
+        NEED(o->used > 0 && o->used <= o->experts && o->experts <= (1 << 20) && o->width == o->experts);
+        break;
+      case LM_OP_GROUP:
+        NEED(o->used > 0 && o->used <= o->experts && o->experts <= (1 << 20));
+        BUFFER(o->in, 2 * o->used, 0);
+        break;
+      case LM_OP_EXPERT_PREPARE:
+        NEED(follows(o, i, LM_OP_GROUP));
+        BUFFER(o->in, o->width, 0);
+        break;
+      case LM_OP_EXPERT_UP:
+        NEED(follows(o, i, LM_OP_EXPERT_PREPARE) && o[-1].width == o->width && o->outCount == 2);
+        NEED(o->outs[0].out == o->outs[1].out && o->outs[0].out > 0 && o->outs[0].out % 32 == 0);
+        for (int j = 0; j < 2; j++) {
+          MATRIX(o->outs[j].weight);
+          EXPERTS(o->outs[j].weight, o->outs[j].out);
+        }
+        break;
+      case LM_OP_EXPERT_DOWN:
+        NEED(follows(o, i, LM_OP_EXPERT_UP) && o[-1].outs[0].out == o->width && o->outCount == 1 && o[-3].in == o->in);
+        BUFFER(o->outs[0].out, 16, 0);
+        NEED(buffers[2 * o->outs[0].out] % 16 == 0);
+        MATRIX(o->outs[0].weight);
+        EXPERTS(o->outs[0].weight, buffers[2 * o->outs[0].out]);
+        break;
+      case LM_OP_ADD_GATED:
+        BUFFER(o->in, o->width, 0);
+        BUFFER(o->in2, 1, 0);
+        BUFFER(o->out, o->width, 0);
         break;
       case LM_OP_GATHER:
         BUFFER(o->in, o->width, 0);

@@ -1,5 +1,6 @@
 // The state of one CPU device.
 #pragma once
+#include "experts.h"
 #include "kernels.h"
 #include "pool.h"
 
@@ -57,6 +58,7 @@ struct Device {
   uint8_t *workspace;
   int64_t workspaceBytes;
   LmPanels panels[2];
+  Mixture mixture;
   float *scratch[LM_MAX_THREADS];
   Phase *phases;            // 0: before the first operation; i + 1: operation i
   int32_t *totals, *pieces;  // of the phases of the step being run

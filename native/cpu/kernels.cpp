@@ -10,6 +10,7 @@
 #include "ops/dot.h"
 #include "ops/silu_mul.h"
 #include "ops/linear.h"
+#include "ops/experts.h"
 #include "ops/rope_store.h"
 #include "ops/attention.h"
 #include "ops/sample.h"
@@ -25,7 +26,7 @@ static const LmKernels table = {
     "portable",
 #endif
     LM_COLUMNS,       tile_bytes, repack, convert, unpack, to_vector,         embed,
-    rms_norm,         prepare,    linear,     silu_mul, softcap, rope_store,
+    rms_norm,         prepare,    linear,     expert_add, add_gated, silu_mul, softcap, rope_store,
     attention_scratch, attention_tokens, attention, attention_merge, sample_scratch, sample,
     bench_read, bench_int8, bench_f32,
 };

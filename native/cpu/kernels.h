@@ -64,6 +64,16 @@ struct LmLinear {
   int32_t hiddenNeed;
 };
 
+/** Rows of one expert: stream[rows[i]] += weights[i] · w · (column i). */
+struct LmExpertAdd {
+  LmPanels x;
+  const LmTensor *w;
+  const int32_t *rows;
+  const float *weights;
+  float *stream;
+  int64_t stride;  // floats between rows of stream
+};
+
 struct LmPrepare {
   const float *x;  // rows of `width`
   int64_t stride;
@@ -153,6 +163,10 @@ struct LmKernels {
   /** Output tiles [from, to), counted through all outs (two of gate and two of up when silu). `after`: memory that this
    *  thread will read next; its beginning is prefetched. Any address will do. */
   void (*linear)(const LmLinear *l, int32_t from, int32_t to, float *scratch, const uint8_t *after);
+  /** Output tiles [from, to) of one expert. */
+  void (*expert_add)(const LmExpertAdd *x, int32_t from, int32_t to, float *scratch, const uint8_t *after);
+  /** x ← x + sigmoid(gate) · y */
+  void (*add_gated)(float *x, const float *y, float gate, int64_t n);
   void (*silu_mul)(const float *gate, const float *up, float *out, int64_t n, int32_t gelu);
   /** x ← cap · tanh(x / cap) */
   void (*softcap)(float *x, float cap, int64_t n);

@@ -166,6 +166,11 @@ void pool_stop(Pool *p) {
 
 void pool_set_phases(Pool *p, Phase *phases) { __atomic_store_n(&p->phases, phases, __ATOMIC_RELEASE); }
 
+void pool_set_total(Pool *p, int phase, int32_t total, int32_t piece) {
+  store(&p->phases[phase].total, total);
+  store(&p->phases[phase].piece, piece);
+}
+
 bool pool_run(Pool *p, int from, int to, const int32_t *totals, const int32_t *pieces, Work work, bool ahead) {
   int32_t epoch = (int32_t)((uint32_t)p->epoch + 1);
   Phase *phases = p->phases;

@@ -5,7 +5,8 @@
 // taken. So a member may be left behind by whole steps; what it takes is guarded by the step's number (epoch).
 // A phase's units are shared out in lanes, one for each member (or for several): a member works on its own lane first,
 // so that it knows what memory it will read next, and then on what is left of the others'.
-// A phase of one unit is run by the member that ends the phase before it; nobody is told.
+// A phase of one unit is run by the member that ends the phase before it; nobody is told. It may set the totals of later
+// ones.
 // Waiting members look ahead (Pool::idle), spin 20 µs, then sleep.
 #pragma once
 #include <pthread.h>
@@ -78,5 +79,7 @@ void pool_set_phases(Pool *p, Phase *phases);
  * Returns false if the cancel flag ended it early.
  */
 bool pool_run(Pool *p, int from, int to, const int32_t *totals, const int32_t *pieces, Work work, bool ahead = false);
+/** Total and piece of a later phase of the running step: for a phase of one unit, whose end lets nobody in before. */
+void pool_set_total(Pool *p, int phase, int32_t total, int32_t piece);
 /** First unit of a lane; lanes = the end. */
 static inline int pool_lane(const Pool *p, int total, int lane) { return (int)((int64_t)total * lane / p->lanes); }

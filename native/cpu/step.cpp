@@ -306,6 +306,18 @@ static void run_rows(Device *d, const StepArrays *s, const LmOp *o, int32_t n, i
     case LM_OP_NORM:
       for (int32_t t = from; t < to; t++) run_norm(d, o, w->t.vector, t, d->scratch[member]);
       break;
+    case LM_OP_ROUTE:
+      for (int32_t t = from; t < to; t++)
+        experts_route(in->data + (int64_t)t * in->width, o->experts, o->used, (o->flags & LM_NORMALISE) != 0, o->scale,
+                      out->data + (int64_t)t * out->width);
+      break;
+    case LM_OP_EXPERT_PREPARE:
+      for (int32_t i = from; i < to; i++) experts_prepare(&d->mixture, d->k, o, in->data, in->width, i, d->scratch[member]);
+      break;
+    case LM_OP_ADD_GATED:
+      for (int32_t t = from; t < to; t++)
+        d->k->add_gated(out->data + (int64_t)t * out->width, in->data + (int64_t)t * in->width, in2->data[(int64_t)t * in2->width], o->width);
+      break;
     case LM_OP_SOFTCAP:
       for (int32_t t = from; t < to; t++) d->k->softcap(in->data + (int64_t)t * in->width, o->cap, o->width);
       break;
@@ -340,6 +352,36 @@ static int32_t rows_of(const StepArrays *s, const LmOp *o) {
   return perLogit ? s->logitCount : s->tokenCount;
 }
 
+/** Units and piece of a mixture's products: of gate and up they are known when the step's rows are grouped. */
+static void plan_experts(const Device *d, const LmOp *o, int32_t n, int32_t *total, int32_t *piece) {
+  const LmTensor *w = &d->tensors[o->outs[0].weight].t;
+  const bool up = o->kind == LM_OP_EXPERT_UP;
+  const int64_t bytes = up ? 4 * w->tileBytes : w->tileBytes;
+  // rows of an expert that fill more than a panel read its weights again: they should stay in the L2 cache
+  const int64_t most = n * o->used > o->experts * d->k->columns ? (384 << 10) / (bytes + 1) : 1 << 20;
+  const int32_t tiles = w->out / o->experts / 16;
+  *total = n == 0 ? 0 : up ? d->mixture.activeCount * (int32_t)experts_up_units(o) : tiles;
+  *piece = (int32_t)(most < 1 ? 1 : most);
+}
+
+/** Groups the step's rows by the experts of operation i; now the product after next knows what it has to do. */
+static void run_group(Device *d, int i) {
+  const LmOp *o = d->ops + i;
+  const Buffer *choice = d->buffers + o->in;
+  experts_group(&d->mixture, o, choice->data, choice->width, d->step.tokenCount, d->k->columns);
+  int32_t total, piece;
+  plan_experts(d, o + 2, d->step.tokenCount, &total, &piece);
+  pool_set_total(&d->pool, i + 3, total, piece);
+}
+
+static void run_experts(Device *d, const LmOp *o, int32_t from, int32_t to, int member) {
+  const LmTensor *w = &d->tensors[o->outs[0].weight].t;
+  if (o->kind == LM_OP_EXPERT_UP)
+    return experts_up(&d->mixture, d->k, o, w, &d->tensors[o->outs[1].weight].t, from, to, d->scratch[member]);
+  const Buffer *stream = d->buffers + o->outs[0].out;
+  experts_down(&d->mixture, d->k, o, w, stream->data, stream->width, from, to, d->scratch[member]);
+}
+
 /** Units and piece of operation i, and what of it depends on the step. */
 static void plan_operation(Device *d, int i, int32_t *total, int32_t *piece) {
   const LmOp *o = d->ops + i;
@@ -350,6 +392,9 @@ static void plan_operation(Device *d, int i, int32_t *total, int32_t *piece) {
     *total = n ? d->taskCount * d->sizes[LM_S_KV_HEADS] : 0;
     *piece = 1;
   }
+  if (o->kind == LM_OP_GROUP) *total = n ? 1 : 0;
+  if (o->kind == LM_OP_EXPERT_PREPARE) *total = n * o->used;
+  if (o->kind == LM_OP_EXPERT_UP || o->kind == LM_OP_EXPERT_DOWN) plan_experts(d, o, n, total, piece);
   if (o->kind == LM_OP_LINEAR && n) {
     LmLinear *l = d->linears + i;
     int64_t bytes, units = linear_units(l, &bytes);
@@ -375,6 +420,8 @@ static void run_phase(void *context, int p, int from, int to, int member) {
   const LmOp *o = d->ops + p - 1;
   if (o->kind == LM_OP_LINEAR)
     return d->k->linear(d->linears + p - 1, from, to, d->scratch[member], ahead_after(d, p - 1, to, member));
+  if (o->kind == LM_OP_GROUP) return run_group(d, p - 1);
+  if (o->kind == LM_OP_EXPERT_UP || o->kind == LM_OP_EXPERT_DOWN) return run_experts(d, o, from, to, member);
   if (o->kind == LM_OP_ATTENTION) return run_attention(d, p - 1, from, to, member);
   run_rows(d, s, o, rows_of(s, o), from, to, member);
 }

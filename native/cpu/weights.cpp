@@ -14,7 +14,13 @@ static int64_t row_bytes(int type, int64_t in) {
     case LM_F32: return in * 4;
     case LM_F16: case LM_BF16: return in * 2;
     case LM_Q8_0: return in / 32 * 34;
-    case LM_Q4_0: return in / 32 * 18;
+    case LM_Q4_0: case LM_IQ4_NL: return in / 32 * 18;
+    case LM_Q5_0: return in / 32 * 22;
+    case LM_Q5_1: return in / 32 * 24;
+    case LM_MXFP4: return in / 32 * 17;
+    case LM_Q2_K: return in / 256 * 84;
+    case LM_Q3_K: return in / 256 * 110;
+    case LM_IQ4_XS: return in / 256 * 136;
     case LM_Q4_1: return in / 32 * 20;
     case LM_Q4_K: return in / 256 * 144;
     case LM_Q5_K: return in / 256 * 176;

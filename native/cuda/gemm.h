@@ -2,13 +2,13 @@
 //
 // out (tokens, features) = in (tokens, K) · weights (features, K)ᵀ. The weights are the M side of the tensor cores' product
 // and the tokens its N side, so that a single token wastes no more than 7 columns. Each output element is one accumulator
-// over ascending groups of 16 inputs, in every kernel: M, tile, warps and stages change no bit.
+// over ascending groups of 16 inputs, in every kernel: M, tile, warps and stages change no bit. LM_PARTS cuts it.
 //
 // LM_EPI: what happens to the sums.
 //   0 STORE     f16, row-major (saturating): q, k, v
 //   1 RESIDUAL  out (f32, row-major) += sum
 //   2 SILU      weights hold gate and up interleaved by 8 rows; silu(gate) · up in the activation type, tiled
-//   3 LOGITS    f32, row-major
+//   3 LOGITS    f32, row-major; also a rank's share of sums that reduce.cu adds (LM_RANKS)
 #pragma once
 #include "norm.h"
 
@@ -20,6 +20,17 @@
 //          sums of norm.cu, and reads no tiles of activations: a kernel less between two products of a small model
 #ifndef LM_NORM
 #define LM_NORM 0
+#endif
+
+// LM_PARTS  K is cut into so many equal parts, of whole stages' units each, with LM_EPI 1: out = (out + first part's sums) + second
+//           part's, what as many GPUs come to that have one part each
+#ifndef LM_PARTS
+#define LM_PARTS 1
+#endif
+
+// LM_RANKS  GPUs that all get the sums, with LM_EPI 3
+#ifndef LM_RANKS
+#define LM_RANKS 1
 #endif
 
 #ifndef LM_TILE_GROUP
@@ -40,7 +51,10 @@ struct LmGemm {
   const float *norm;  // weights of the norm
   int xStride;
   float eps;
+  const i64 *outs;    // LM_RANKS > 1: (ranks) addresses instead of out, one on each GPU
 };
+/** Tiles (units) of a part of K, in what they are counted by. */
+LM_DEVICE int part_of(int all) { return all / LM_PARTS; }
 
 #if LM_NORM
 /** The multiplying warps: rows → tiles of eight rows at `to`. Waits for the kernel before. */
@@ -63,16 +77,18 @@ LM_DEVICE float silu_mul(float gate, float up) {
   return gate * r * up;
 }
 
+LM_DEVICE float4 add_four(float4 a, float4 b) { return make_float4(a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w); }
+
 /** One token's four features (LM_EPI 2: of the hidden vector) from f32 to where they belong; `before`: what is there. */
-LM_DEVICE void store_four(const LmGemm &p, int token, int feature, float4 v, float4 before) {
+LM_DEVICE void store_four(const LmGemm &p, u8 *out, int token, int feature, float4 v, float4 before) {
 #if LM_EPI == 0
-  *(uint2 *)((u16 *)p.out + (i64)token * p.stride + feature) = make_uint2(pack_half(v.x, v.y), pack_half(v.z, v.w));
+  *(uint2 *)((u16 *)out + (i64)token * p.stride + feature) = make_uint2(pack_half(v.x, v.y), pack_half(v.z, v.w));
 #elif LM_EPI == 1
-  *(float4 *)((float *)p.out + (i64)token * p.stride + feature) = make_float4(before.x + v.x, before.y + v.y, before.z + v.z, before.w + v.w);
+  *(float4 *)((float *)out + (i64)token * p.stride + feature) = add_four(before, v);
 #elif LM_EPI == 2
-  *(uint2 *)(p.out + tiled_offset(token, feature, p.stride)) = make_uint2(pack_act(v.x, v.y), pack_act(v.z, v.w));
+  *(uint2 *)(out + tiled_offset(token, feature, p.stride)) = make_uint2(pack_act(v.x, v.y), pack_act(v.z, v.w));
 #else
-  *(float4 *)((float *)p.out + (i64)token * p.stride + feature) = v;
+  *(float4 *)((float *)out + (i64)token * p.stride + feature) = v;
 #endif
 }
 
@@ -93,6 +109,7 @@ struct Shape {
 template <int NT>
 struct Residual {
   float4 v[Shape<NT>::FETCHED];
+  u8 *outs[LM_RANKS];
 };
 
 /** The lane's token and first feature in a turn; false if there is none. */
@@ -119,6 +136,8 @@ LM_DEVICE void fetch_slice(const LmGemm &p, Residual<NT> &r, int feature, int to
 /** To be called before the sums are made. */
 template <int NT>
 LM_DEVICE void fetch(const LmGemm &p, Residual<NT> &r, int feature, int token, int lane) {
+#pragma unroll
+  for (int i = 0; i < LM_RANKS; i++) r.outs[i] = LM_RANKS == 1 ? p.out : (u8 *)p.outs[i];
   if (Shape<NT>::SLICES > 2) return;
   fetch_slice<NT>(p, r, feature, token, 0, lane);
   if (Shape<NT>::SLICES > 1) fetch_slice<NT>(p, r, feature, token, 1, lane);
@@ -126,14 +145,17 @@ LM_DEVICE void fetch(const LmGemm &p, Residual<NT> &r, int feature, int token, i
 
 /**
  * One warp's sums: features [feature, + 16) × tokens [token, + 8 · NT), in the tensor cores' order: lane (g, t) = (lane / 4,
- * lane % 4) holds features g (0, 1) and g + 8 (2, 3) of tokens 2t, 2t + 1 of each eight. They are turned in shared memory.
+ * lane % 4) holds features g (0, 1) and g + 8 (2, 3) of tokens 2t, 2t + 1 of each eight. They are turned in shared memory. Sums
+ * of all parts but the last join the residuals, where these wait in registers.
  */
 template <int NT>
-LM_DEVICE void epilogue(const LmGemm &p, float (*sum)[4], Residual<NT> &residual, int feature, int token, u32 staging, int lane) {
+LM_DEVICE void epilogue(const LmGemm &p, float (*sum)[4], Residual<NT> &residual, int feature, int token, u32 staging, int lane,
+                        int part = 0) {
   typedef Shape<NT> S;
   int g = lane >> 2, t = lane & 3;
   if (feature >= p.n) return;
-  float bias0 = p.bias ? p.bias[feature + g] : 0.0f, bias1 = p.bias ? p.bias[feature + g + 8] : 0.0f;
+  bool biased = p.bias && part == 0;
+  float bias0 = biased ? p.bias[feature + g] : 0.0f, bias1 = biased ? p.bias[feature + g + 8] : 0.0f;
   if (S::SLICES > 2) fetch_slice<NT>(p, residual, feature, token, 0, lane);
 #pragma unroll
   for (int slice = 0; slice < S::SLICES; slice++) {
@@ -144,7 +166,7 @@ LM_DEVICE void epilogue(const LmGemm &p, float (*sum)[4], Residual<NT> &residual
       for (int e = 0; e < 2; e++) {
         u32 at = staging + ((8 * j + 2 * t + e) * S::WIDTH + g) * 4;
         float a = s[e], b = s[2 + e];
-        if (p.bias) a += bias0, b += bias1;
+        if (biased) a += bias0, b += bias1;
         if (LM_EPI == 2) {
           shared_store_f32(at, silu_mul(a, b));
         } else {
@@ -159,14 +181,25 @@ LM_DEVICE void epilogue(const LmGemm &p, float (*sum)[4], Residual<NT> &residual
     for (int i = 0; i < S::TURNS; i++) {
       int row, quad;
       if (place<NT>(p, feature, token, slice, i, lane, &row, &quad)) {
-        uint4 v = shared_u128(staging + row * S::WIDTH * 4 + quad * 16);
-        store_four(p, token + 8 * S::SLICE * slice + row, (LM_EPI == 2 ? feature / 2 : feature) + 4 * quad,
-                   make_float4(__uint_as_float(v.x), __uint_as_float(v.y), __uint_as_float(v.z), __uint_as_float(v.w)),
-                   residual.v[LM_EPI == 1 ? (slice & 1) * S::TURNS + i : 0]);
+        uint4 u = shared_u128(staging + row * S::WIDTH * 4 + quad * 16);
+        float4 v = make_float4(__uint_as_float(u.x), __uint_as_float(u.y), __uint_as_float(u.z), __uint_as_float(u.w));
+        float4 &before = residual.v[LM_EPI == 1 ? (slice & 1) * S::TURNS + i : 0];
+        if (LM_PARTS > 1 && S::SLICES <= 2 && part + 1 < LM_PARTS) {
+          before = add_four(before, v);
+          continue;
+        }
+#pragma unroll
+        for (int r = 0; r < LM_RANKS; r++)
+          store_four(p, residual.outs[r], token + 8 * S::SLICE * slice + row, (LM_EPI == 2 ? feature / 2 : feature) + 4 * quad, v, before);
       }
     }
     __syncwarp();
   }
+}
+
+/** After the last tile: what went to other GPUs is there before the next kernel says so (ranks.h). */
+LM_DEVICE void pushed() {
+  if (LM_RANKS > 1) asm volatile("fence.acq_rel.sys;" ::: "memory");
 }
 
 /** Tile number → (weight tile, token tile): groups of token tiles, so that what is read together stays in the L2 cache. */

@@ -5,6 +5,7 @@
 // LM_BN  tokens of a tile: 8, 16, 32, 64, 128
 // LM_KT  tiles of 64 inputs in a stage
 // LM_STAGES
+// LM_PARTS, LM_RANKS: gemm.h
 // Block: 32 · (LM_MW · LM_NW + 1) threads, the last warp copies. Grid: any; a block takes tiles blockIdx.x, + gridDim.x, …
 // Shared memory: LM_STAGES · LM_KT · (LM_MW · 2,048 + LM_BN · 128) + LM_MW · LM_NW · LM_STAGING + 16 · LM_STAGES; with LM_NORM
 // no LM_BN · 128, but 16 · LM_NORM more.
@@ -20,11 +21,11 @@
 #define NT (LM_BN / LM_NW / 8)
 
 struct Tiles {
-  int weight, token, n64, stages;  // tiles of weights and of tokens; stages a tile
+  int weight, token, n64, stages;  // tiles of weights and of tokens; stages of a part of a tile
 };
 LM_DEVICE Tiles tiles_of(const LmGemm &p) {
   int n64 = ceil_div(p.n, 64);
-  return {ceil_div(p.n, 16 * LM_MW), ceil_div(p.rows, LM_BN), n64, ceil_div(p.k64, LM_KT)};
+  return {ceil_div(p.n, 16 * LM_MW), ceil_div(p.rows, LM_BN), n64, ceil_div(part_of(p.k64), LM_KT)};
 }
 
 /** Weights of one stage: k tiles [k, k + kts). */
@@ -75,8 +76,9 @@ LM_DEVICE void produce(const LmGemm &p, u32 ring, u32 full, u32 empty, int lane)
     for (int tile = blockIdx.x; tile < count; tile += gridDim.x) {
       int weight, token;
       tile_of(tile, n.weight, n.token, &weight, &token);
-      for (int s = 0; s < n.stages; s++, i++) {
-        int stage = i % LM_STAGES, k = s * LM_KT, kts = p.k64 - k < LM_KT ? p.k64 - k : LM_KT;
+      for (int s = 0; s < LM_PARTS * n.stages; s++, i++) {
+        int part = s / n.stages, from = (s - part * n.stages) * LM_KT, left = part_of(p.k64) - from;
+        int stage = i % LM_STAGES, k = part * part_of(p.k64) + from, kts = left < LM_KT ? left : LM_KT;
         u32 at = ring + stage * STAGE, bar = full + 8 * stage;
         if (pass == 0) {
           if (i >= LM_STAGES) goto next_pass;
@@ -165,23 +167,27 @@ LM_KERNEL __launch_bounds__(32 * (WARPS + 1), 1) gemm(const __grid_constant__ Lm
   for (int tile = blockIdx.x; tile < n.weight * n.token; tile += gridDim.x) {
     int weight, token;
     tile_of(tile, n.weight, n.token, &weight, &token);
-    float sum[NT][4];
-#pragma unroll
-    for (int j = 0; j < NT; j++) sum[j][0] = sum[j][1] = sum[j][2] = sum[j][3] = 0.0f;
     int feature = (weight * LM_MW + warp % LM_MW) * 16, first = warp / LM_MW * 8 * NT;
     Residual<NT> residual;
     fetch<NT>(p, residual, feature, token * LM_BN + first, lane);
-    for (int s = 0; s < n.stages; s++, i++) {
-      int stage = i % LM_STAGES, kts = p.k64 - s * LM_KT < LM_KT ? p.k64 - s * LM_KT : LM_KT;
-      barrier_wait(full + 8 * stage, (i / LM_STAGES) & 1);
+#pragma unroll 1
+    for (int part = 0; part < LM_PARTS; part++) {
+      float sum[NT][4];
+#pragma unroll
+      for (int j = 0; j < NT; j++) sum[j][0] = sum[j][1] = sum[j][2] = sum[j][3] = 0.0f;
+      for (int s = 0; s < n.stages; s++, i++) {
+        int stage = i % LM_STAGES, left = part_of(p.k64) - s * LM_KT, kts = left < LM_KT ? left : LM_KT;
+        barrier_wait(full + 8 * stage, (i / LM_STAGES) & 1);
 #if LM_NORM
-      u32 b = normed + s * LM_KT * 1024;
+        u32 b = normed + s * LM_KT * 1024;
 #else
-      u32 b = ring + stage * STAGE + STAGE_A + first * 128;
+        u32 b = ring + stage * STAGE + STAGE_A + first * 128;
 #endif
-      multiply(ring + stage * STAGE, b, kts, warp % LM_MW, lane, sum);
-      release_stage(empty + 8 * stage, lane);
+        multiply(ring + stage * STAGE, b, kts, warp % LM_MW, lane, sum);
+        release_stage(empty + 8 * stage, lane);
+      }
+      epilogue<NT>(p, sum, residual, feature, token * LM_BN + first, staging + warp * LM_STAGING, lane, part);
     }
-    epilogue<NT>(p, sum, residual, feature, token * LM_BN + first, staging + warp * LM_STAGING, lane);
   }
+  pushed();
 }

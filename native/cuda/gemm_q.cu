@@ -5,6 +5,7 @@
 // LM_BN       tokens of a tile: 8, 16, 32, 64, 128; wgmma 256 too
 // LM_KU       units of inputs (quant.h) in a stage
 // LM_STAGES
+// LM_PARTS, LM_RANKS: gemm.h
 // Block: 32 · (LM_MW + 1) threads, the last warp copies. Grid: any; a block takes tiles blockIdx.x, + gridDim.x, …
 // Shared memory: LM_STAGES · STAGE + LM_MW · LM_STAGING + 16 · LM_STAGES with STAGE = STAGE_B + LM_KU · LM_MW · unit bytes
 // rounded up to 1,024, STAGE_B = LM_KU · (QK / 64) · LM_BN · 128; with LM_NORM STAGE_B = 0, and 16 · LM_NORM more.
@@ -29,7 +30,7 @@ struct Tiles {
 };
 LM_DEVICE Tiles tiles_of(const LmGemm &p) {
   int units = p.k64 / SEGMENTS;
-  return {ceil_div(p.n, 16 * LM_MW), ceil_div(p.rows, LM_BN), ceil_div(p.n, 64) * 4, units, ceil_div(units, LM_KU)};
+  return {ceil_div(p.n, 16 * LM_MW), ceil_div(p.rows, LM_BN), ceil_div(p.n, 64) * 4, units, ceil_div(part_of(units), LM_KU)};
 }
 LM_DEVICE int strips_of(int weight, int strips) {
   int n = strips - weight * LM_MW;
@@ -66,8 +67,9 @@ LM_DEVICE void produce(const LmGemm &p, u32 ring, u32 full, u32 empty, int lane)
       tile_of(tile, n.weight, n.token, &weight, &token);
       int strips = strips_of(weight, n.strips), rows = p.rows - token * LM_BN;
       rows = rows < LM_BN ? rows : LM_BN;
-      for (int s = 0; s < n.stages; s++, i++) {
-        int stage = i % LM_STAGES, k = s * LM_KU, units = n.units - k < LM_KU ? n.units - k : LM_KU;
+      for (int s = 0; s < LM_PARTS * n.stages; s++, i++) {
+        int part = s / n.stages, from = (s - part * n.stages) * LM_KU, left = part_of(n.units) - from;
+        int stage = i % LM_STAGES, k = part * part_of(n.units) + from, units = left < LM_KU ? left : LM_KU;
         u32 at = ring + stage * STAGE, bar = full + 8 * stage;
         if (pass == 0 && i >= LM_STAGES) goto next_pass;
         if (pass == 1 && i >= ahead) barrier_wait(empty + 8 * stage, ((i / LM_STAGES) & 1) ^ 1);
@@ -147,46 +149,50 @@ LM_KERNEL __launch_bounds__(32 * (LM_MW + 1), 1) gemm(const __grid_constant__ Lm
   for (int tile = blockIdx.x; tile < n.weight * n.token; tile += gridDim.x) {
     int weight, token;
     tile_of(tile, n.weight, n.token, &weight, &token);
-    float sum[NT][4];
-#pragma unroll
-    for (int j = 0; j < NT; j++) sum[j][0] = sum[j][1] = sum[j][2] = sum[j][3] = 0.0f;
     int feature = (weight * LM_MW + warp) * 16;
     Residual<NT> residual;
     fetch<NT>(p, residual, feature, token * LM_BN, lane);
-    for (int s = 0; s < n.stages; s++, i++) {
-      int stage = i % LM_STAGES, units = n.units - s * LM_KU < LM_KU ? n.units - s * LM_KU : LM_KU;
-      u32 at = ring + stage * STAGE;
-      barrier_wait(full + 8 * stage, (i / LM_STAGES) & 1);
-      for (int u = 0; u < units; u++) {
-        u32 unit = at + STAGE_B + (warp * LM_KU + u) * LM_UNIT;
+#pragma unroll 1
+    for (int part = 0; part < LM_PARTS; part++) {
+      float sum[NT][4];
 #pragma unroll
-        for (int e = 0; e < SEGMENTS; e++) {
+      for (int j = 0; j < NT; j++) sum[j][0] = sum[j][1] = sum[j][2] = sum[j][3] = 0.0f;
+      for (int s = 0; s < n.stages; s++, i++) {
+        int stage = i % LM_STAGES, left = part_of(n.units) - s * LM_KU, units = left < LM_KU ? left : LM_KU;
+        u32 at = ring + stage * STAGE;
+        barrier_wait(full + 8 * stage, (i / LM_STAGES) & 1);
+        for (int u = 0; u < units; u++) {
+          u32 unit = at + STAGE_B + (warp * LM_KU + u) * LM_UNIT;
+#pragma unroll
+          for (int e = 0; e < SEGMENTS; e++) {
 #if LM_NORM
-          u32 b = normed + ((s * LM_KU + u) * SEGMENTS + e) * 1024;
+            u32 b = normed + ((s * LM_KU + u) * SEGMENTS + e) * 1024;
 #else
-          u32 b = at + (u * SEGMENTS + e) * LM_BN * 128;
+            u32 b = at + (u * SEGMENTS + e) * LM_BN * 128;
 #endif
 #if LM_WGMMA
-          // the values of one segment are made while the product of the one before may still run
-          SegmentQuants q = segment_quants(unit, e, lane);
-          SegmentScales sc = segment_scales(unit, e, lane >> 2);
-          u32 x[4][4];
+            // the values of one segment are made while the product of the one before may still run
+            SegmentQuants q = segment_quants(unit, e, lane);
+            SegmentScales sc = segment_scales(unit, e, lane >> 2);
+            u32 x[4][4];
 #pragma unroll
-          for (int k = 0; k < 4; k++) dequantise(q, sc, k, x[k]);
-          wgmma_hold<4 * NT>((float *)sum);
-          wgmma_fence();
+            for (int k = 0; k < 4; k++) dequantise(q, sc, k, x[k]);
+            wgmma_hold<4 * NT>((float *)sum);
+            wgmma_fence();
 #pragma unroll
-          for (int k = 0; k < 4; k++) Wgmma<LM_BN>::act((float *)sum, x[k], wgmma_descriptor(b, 1024, 16) + 2 * k);
-          wgmma_commit();
-          wgmma_wait<0>();
-          wgmma_hold<4 * NT>((float *)sum);
+            for (int k = 0; k < 4; k++) Wgmma<LM_BN>::act((float *)sum, x[k], wgmma_descriptor(b, 1024, 16) + 2 * k);
+            wgmma_commit();
+            wgmma_wait<0>();
+            wgmma_hold<4 * NT>((float *)sum);
 #else
-          multiply(unit, e, b, lane, sum);
+            multiply(unit, e, b, lane, sum);
 #endif
+          }
         }
+        release_stage(empty + 8 * stage, lane);
       }
-      release_stage(empty + 8 * stage, lane);
+      epilogue<NT>(p, sum, residual, feature, token * LM_BN, staging + warp * LM_STAGING, lane, part);
     }
-    epilogue<NT>(p, sum, residual, feature, token * LM_BN, staging + warp * LM_STAGING, lane);
   }
+  pushed();
 }

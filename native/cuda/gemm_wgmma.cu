@@ -4,7 +4,8 @@
 // LM_BN       tokens of a tile: 8, 16, 32, 64, 128, 256
 // LM_KT       tiles of 64 inputs in a stage
 // LM_STAGES
-// LM_WHOLE    1: inputs are a multiple of 64 · LM_KT (no branch between products)
+// LM_WHOLE    1: inputs of a part are a multiple of 64 · LM_KT (no branch between products)
+// LM_PARTS, LM_RANKS: gemm.h
 // Block: 128 · LM_WGS + 32 threads, the last warp copies; with LM_WGS 2 and LM_BN 256: 384 threads. Grid: any; a block takes tiles blockIdx.x, + gridDim.x, …
 // Shared memory: LM_STAGES · LM_KT · (LM_WGS · 8,192 + LM_BN · 128) + 4 · LM_WGS · LM_STAGING + 16 · LM_STAGES.
 #include "gemm.h"
@@ -27,7 +28,7 @@ struct Tiles {
 };
 LM_DEVICE Tiles tiles_of(const LmGemm &p) {
   int n64 = ceil_div(p.n, 64);
-  return {ceil_div(n64, LM_WGS), ceil_div(p.rows, LM_BN), n64, ceil_div(p.k64, LM_KT)};
+  return {ceil_div(n64, LM_WGS), ceil_div(p.rows, LM_BN), n64, ceil_div(part_of(p.k64), LM_KT)};
 }
 LM_DEVICE int strips_of(int first, int n64) {
   int n = n64 - first;
@@ -70,8 +71,9 @@ LM_DEVICE void produce(const LmGemm &p, u32 ring, u32 full, u32 empty) {
       int first = weight * LM_WGS, strips = strips_of(first, n.n64);
       int rows = p.rows - token * LM_BN;
       rows = rows < LM_BN ? rows : LM_BN;
-      for (int s = 0; s < n.stages; s++, i++) {
-        int stage = i % LM_STAGES, k = s * LM_KT, kts = p.k64 - k < LM_KT ? p.k64 - k : LM_KT;
+      for (int s = 0; s < LM_PARTS * n.stages; s++, i++) {
+        int part = s / n.stages, from = (s - part * n.stages) * LM_KT, left = part_of(p.k64) - from;
+        int stage = i % LM_STAGES, k = part * part_of(p.k64) + from, kts = left < LM_KT ? left : LM_KT;
         u32 at = ring + stage * STAGE, bar = full + 8 * stage;
         if (pass == 0 && i >= LM_STAGES) goto next_pass;
         if (pass == 1 && i >= ahead) barrier_wait(empty + 8 * stage, ((i / LM_STAGES) & 1) ^ 1);
@@ -113,36 +115,40 @@ LM_KERNEL __launch_bounds__(BLOCK, MOVE_REGISTERS ? 1 : 0) gemm(const __grid_con
     for (int tile = blockIdx.x; tile < n.weight * n.token; tile += gridDim.x) {
       int weight, token;
       tile_of(tile, n.weight, n.token, &weight, &token);
-      float sum[SUMS];
-#pragma unroll
-      for (int j = 0; j < SUMS; j++) sum[j] = 0.0f;
       int feature = (weight * LM_WGS + group) * 64 + (warp & 3) * 16;
       Residual<NT> residual;
       fetch<NT>(p, residual, feature, token * LM_BN, lane);
-      for (int s = 0; s < n.stages; s++, i++) {
-        int stage = i % LM_STAGES, kts = p.k64 - s * LM_KT < LM_KT ? p.k64 - s * LM_KT : LM_KT;
-        u32 at = ring + stage * STAGE;
-        barrier_wait(full + 8 * stage, (i / LM_STAGES) & 1);
+#pragma unroll 1
+      for (int part = 0; part < LM_PARTS; part++) {
+        float sum[SUMS];
 #pragma unroll
-        for (int kt = 0; kt < LM_KT; kt++) {
-          if (LM_KT == 1 || LM_WHOLE || kt < kts) {
-            wgmma_hold<SUMS>(sum);
-            wgmma_fence();
-            u64 a = wgmma_descriptor(at + (group * LM_KT + kt) * LM_TILE_BYTES, 1024, 16);
-            u64 b = wgmma_descriptor(at + STAGE_A + kt * LM_BN * 128, 1024, 16);
+        for (int j = 0; j < SUMS; j++) sum[j] = 0.0f;
+        for (int s = 0; s < n.stages; s++, i++) {
+          int stage = i % LM_STAGES, left = part_of(p.k64) - s * LM_KT, kts = left < LM_KT ? left : LM_KT;
+          u32 at = ring + stage * STAGE;
+          barrier_wait(full + 8 * stage, (i / LM_STAGES) & 1);
 #pragma unroll
-            for (int k = 0; k < 4; k++) Wgmma<LM_BN>::act(sum, a + 2 * k, b + 2 * k);
-            wgmma_hold<SUMS>(sum);
+          for (int kt = 0; kt < LM_KT; kt++) {
+            if (LM_KT == 1 || LM_WHOLE || kt < kts) {
+              wgmma_hold<SUMS>(sum);
+              wgmma_fence();
+              u64 a = wgmma_descriptor(at + (group * LM_KT + kt) * LM_TILE_BYTES, 1024, 16);
+              u64 b = wgmma_descriptor(at + STAGE_A + kt * LM_BN * 128, 1024, 16);
+#pragma unroll
+              for (int k = 0; k < 4; k++) Wgmma<LM_BN>::act(sum, a + 2 * k, b + 2 * k);
+              wgmma_hold<SUMS>(sum);
+            }
+            wgmma_commit();  // a group even if it is empty: the wait counts groups
           }
-          wgmma_commit();  // a group even if it is empty: the wait counts groups
+          wgmma_wait<LM_KT>();  // the stage before is used up
+          if (s > 0) release_stage(empty + 8 * ((i - 1) % LM_STAGES), lane);
         }
-        wgmma_wait<LM_KT>();  // the stage before is used up
-        if (s > 0) release_stage(empty + 8 * ((i - 1) % LM_STAGES), lane);
+        wgmma_wait<0>();
+        wgmma_hold<SUMS>(sum);
+        release_stage(empty + 8 * ((i - 1) % LM_STAGES), lane);
+        epilogue<NT>(p, (float(*)[4])sum, residual, feature, token * LM_BN, staging + warp * LM_STAGING, lane, part);
       }
-      wgmma_wait<0>();
-      wgmma_hold<SUMS>(sum);
-      release_stage(empty + 8 * ((i - 1) % LM_STAGES), lane);
-      epilogue<NT>(p, (float(*)[4])sum, residual, feature, token * LM_BN, staging + warp * LM_STAGING, lane);
     }
+    pushed();
   }
 }

@@ -12,6 +12,8 @@ import tempfile
 import torch
 import transformers
 from families import BASE, FAMILIES
+from safetensors import safe_open
+from safetensors.torch import save_file
 from weights import values_of
 
 OUT = pathlib.Path(__file__).parents[2] / 'test/fixtures/models'
@@ -38,6 +40,22 @@ def tensors_of(model):
     tied = model.config.tie_word_embeddings
     return {n: list(p.shape) for n, p in model.state_dict().items()
             if not (tied and n == 'lm_head.weight') and 'inv_freq' not in n}
+
+
+def published(model):
+    """Names and shapes as they are saved, where that is not how the model has them: a tensor for each expert."""
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        with safe_open(f'{folder}/model.safetensors', 'pt') as f:
+            return {n: list(f.get_slice(n).get_shape()) for n in f.keys()}
+
+
+def from_published(model, tensors):
+    """The model with weights by the names of its files, read as transformers reads them."""
+    with tempfile.TemporaryDirectory() as folder:
+        model.config.save_pretrained(folder)
+        save_file({n: values_of(n, s, False) for n, s in tensors.items()}, f'{folder}/model.safetensors', {'format': 'pt'})
+        return transformers.AutoModelForCausalLM.from_pretrained(folder, attn_implementation='eager', dtype=torch.float32).eval()
 
 
 def internlm2(tensors, config):
@@ -88,13 +106,18 @@ def generate(name):
     torch.manual_seed(0)
     model = make('Llama' if kind == 'InternLM2' else kind, changes)
     config = saved_config(model)
-    tensors = tensors_of(model)
+    has_experts = 'Moe' in kind or kind in ('Mixtral', 'Olmoe')
+    as_published = has_experts and not name.endswith('-fused')
+    tensors = published(model) if as_published else tensors_of(model)
     if kind == 'InternLM2':
         config = {**config, 'model_type': 'internlm2', 'architectures': ['InternLM2ForCausalLM'],
                   'auto_map': {'AutoModelForCausalLM': 'modeling_internlm2.InternLM2ForCausalLM'}}
         tensors, _ = internlm2(tensors, config)
     norms_from_one = kind.startswith('Gemma')
-    load(model, kind, tensors, config, norms_from_one)
+    if as_published:
+        model = from_published(model, tensors)
+    else:
+        load(model, kind, tensors, config, norms_from_one)
     vocab = config['vocab_size']
     ids = [1] + [(i * 7919 + 13 * i * i) % vocab for i in range(1, PROMPT)]
     for _ in range(GENERATED):

@@ -110,7 +110,7 @@ export async function readInput(
     const ids = await tokenizer.encode(text, { special: false });
     return {
       program: llama({ ...dims, rmsEps, rope, tiedOutput }),
-      weights: { path: o.model, tensors: gguf.tensors },
+      weights: { path: gguf.path, tensors: gguf.tensors },
       windows: cutWindows(ids, tokenizer.startTokens, o.window, o.limit),
       textSha256: createHash('sha256').update(text).digest('hex'),
     };

@@ -1,6 +1,16 @@
 /** The part of the library that the command line uses; tests give it another. */
 import type * as bench from '../bench/index.js';
-import type { Engine, EngineOptions, Finding, HubConfig, ModelInspection, ServerConfig } from '../index.js';
+import type {
+  Engine,
+  EngineOptions,
+  Finding,
+  HubConfig,
+  ModelInspection,
+  Quantized,
+  QuantizeOptions,
+  ServerConfig,
+  WriteOptions,
+} from '../index.js';
 
 export type OnProgress = (what: string, done: number, total: number) => void;
 
@@ -57,5 +67,7 @@ export interface Library {
   listModels(options: Partial<HubConfig>): Promise<ModelFile[]>;
   examineDevices(options: Partial<HubConfig> & { cacheDir: string }): Finding[];
   removeModel(ref: string, options: Partial<HubConfig>): Promise<ModelFile>;
+  quantize(input: string, output: string, options: QuantizeOptions): Promise<Quantized>;
+  convert(folder: string, output: string, options: WriteOptions): Promise<Quantized>;
   loadBench(): Promise<Bench>;
 }

@@ -7,6 +7,7 @@ import { chatCommand } from './commands/chat.js';
 import { doctorCommand } from './commands/doctor.js';
 import { generateCommand } from './commands/generate.js';
 import { inspectCommand, listCommand, pullCommand, rmCommand } from './commands/models.js';
+import { convertCommand, quantizeCommand } from './commands/quantize.js';
 import { serveCommand } from './commands/serve.js';
 import type { Context } from './context.js';
 import { Interrupt } from './interrupt.js';
@@ -59,7 +60,16 @@ function program(context: Context): Command {
     .version(context.version, '-v, --version')
     .addHelpText('after', "\nStart with 'longmind chat' or 'longmind serve'; each command has --help with examples.");
   const model = [pullCommand, listCommand, rmCommand, inspectCommand];
-  for (const make of [chatCommand, serveCommand, generateCommand, ...model, benchCommand, doctorCommand])
+  for (const make of [
+    chatCommand,
+    serveCommand,
+    generateCommand,
+    ...model,
+    quantizeCommand,
+    convertCommand,
+    benchCommand,
+    doctorCommand,
+  ])
     root.addCommand(make(context));
   for (const command of [root, ...root.commands, ...root.commands.flatMap((c) => c.commands)]) {
     command.exitOverride().configureOutput({

@@ -1,5 +1,5 @@
 /** How an engine describes itself on the terminal. */
-import { type EngineInfo, formatBytes, type MemorySplit, type ModelInspection } from '../index.js';
+import { type EngineInfo, type ExpertFlags, formatBytes, type MemorySplit, type ModelInspection } from '../index.js';
 import { table } from './terminal.js';
 
 function parameterCount(n: number): string {
@@ -9,15 +9,17 @@ function parameterCount(n: number): string {
 /** The three parts of memory; `verbose`: with the arithmetic behind the KV cache. */
 function memoryLines(m: MemorySplit, verbose: boolean): string {
   const sequences = Math.floor((m.kvBlocks * m.blockLen) / 1024);
+  const { gpus = 1 } = m;
+  const share = (bytes: number) => (gpus > 1 ? `${formatBytes(bytes / gpus)} on each of ${gpus} GPUs` : '');
   return `${table([
-    ['memory', formatBytes(m.freeBytes), 'free before loading'],
+    ['memory', formatBytes(m.freeBytes), [share(m.freeBytes), 'free before loading'].filter(Boolean).join(', ')],
     ...(m.promisedBytes > 0 ? [['  promised', formatBytes(m.promisedBytes), 'to other longmind processes']] : []),
-    ['  weights', formatBytes(m.weightBytes), ''],
-    ['  workspace', formatBytes(m.workspaceBytes), ''],
+    ['  weights', formatBytes(m.weightBytes), share(m.weightBytes)],
+    ['  workspace', formatBytes(m.workspaceBytes), share(m.workspaceBytes)],
     [
       '  KV cache',
       formatBytes(m.kvBytes),
-      `${m.kvBlocks} blocks of ${m.blockLen} tokens, ${formatBytes(m.bytesPerToken)} a token: ` +
+      `${gpus > 1 ? `${share(m.kvBytes)}; ` : ''}${m.kvBlocks} blocks of ${m.blockLen} tokens, ${formatBytes(m.bytesPerToken)} a token: ` +
         `${m.kvBlocks * m.blockLen} tokens${sequences >= 2 ? `, ${sequences} conversations of 1024` : ''}`,
     ],
   ])}${verbose ? `\n\n${m.arithmetic}` : ''}`;
@@ -59,6 +61,12 @@ export function engineLines(info: EngineInfo, verbose: boolean): string {
   ])}\n${memoryLines(info.memory, verbose)}${tierLines(info)}${draftLines(info)}`;
 }
 
+function expertsLine({ count, used, width, sharedWidth, denseLayers }: ExpertFlags): string {
+  const shared = sharedWidth > 0 ? `, and one of ${sharedWidth} for every token` : '';
+  const without = denseLayers.length > 0 ? `; ${denseLayers.length} layers have none` : '';
+  return `${count} of ${width} a layer, ${used} for each token${shared}${without}`;
+}
+
 /** What a model is and needs: its shape, its tensors by type, memory. */
 export function inspectionLines(m: ModelInspection, verbose: boolean): string {
   const { dims: d, quantisation: q } = m;
@@ -72,6 +80,7 @@ export function inspectionLines(m: ModelInspection, verbose: boolean): string {
       ['model', `${m.name}: ${m.architecture}, ${parameterCount(m.parameters)} parameters, ${q.name}`],
       ['file', m.path],
       ['shape', `${d.layers} layers of ${d.dim}, ${heads}, feed-forward ${d.ffDim}, vocabulary ${d.vocab}`],
+      ...(m.experts ? [['experts', expertsLine(m.experts)]] : []),
       ['length', `${m.contextLength} tokens of context, sessions of up to ${m.sessionLen}`],
       ['KV', `${formatBytes(m.kvBytesPerToken)} a token`],
     ]),

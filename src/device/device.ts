@@ -30,6 +30,17 @@ export interface LinearOutput {
   out: string;
 }
 
+/** Names of the matrices of a layer's experts, how many there are, and how many a token uses. */
+export interface ExpertWeights {
+  gate: string;
+  up: string;
+  down: string;
+  count: number;
+  used: number;
+  /** Values between an expert's matrices. */
+  width: number;
+}
+
 /**
  * The operations. Buffers hold one f32 row per token of the step (`gather` moves to one row per wanted logit).
  * K and V are stored first and attention reads only what is stored (ARCHITECTURE.md, "The same bits, hit or miss").
@@ -56,6 +67,18 @@ export type Op =
   | { op: 'attention'; layer: number; q: string; out: string; scale: number; window?: number; softcap?: number }
   /** out = activation(gate) · up; the activation is SiLU if none is named. */
   | { op: 'siluMul'; gate: string; up: string; out: string; activation?: Activation }
+  /**
+   * Chooses experts: the `used` highest of a row of scores (the lower index where two are equal), best first, and their
+   * weights, scale · softmax. `normalise`: the softmax is that of the chosen ones alone. out: (used, 2) index, weight.
+   */
+  | { op: 'route'; in: string; out: string; used: number; normalise: boolean; scale: number }
+  /**
+   * stream ← stream + Σ weight · down(activation(gate · in) · up · in) over the experts that `choice` (of a route) names.
+   * Matrices are (inFeatures, outFeatures, experts). A row's experts are added in an order that is the row's own.
+   */
+  | { op: 'experts'; in: string; choice: string; weights: ExpertWeights; stream: string; activation?: Activation }
+  /** stream ← stream + sigmoid(gate) · in; the gate is one value a row. */
+  | { op: 'addGated'; in: string; gate: string; stream: string }
   /** x ← cap · tanh(x / cap), in place. */
   | { op: 'softcap'; in: string; cap: number }
   /** Keeps the rows listed in Step.logitRows. */
@@ -105,6 +128,8 @@ export interface DeviceInfo {
   threads: number;
   /** Bytes that the device could give now, e.g. MemAvailable within the cgroup limit. */
   memoryFree: number;
+  /** GPUs that share the model; sizes are of all of them together. Default: 1. */
+  gpus?: number;
   /** Its memory is not the host's: KV may go there when there is no room on the device. */
   ownMemory: boolean;
   /** Steps that may be in flight: submitted and not yet waited for. */

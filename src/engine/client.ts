@@ -1,5 +1,6 @@
 /** The engine as the main thread sees it: requests go to the worker, token events come back, one message a step. */
 import { randomInt, randomUUID } from 'node:crypto';
+import type { Grammar } from 'longmind-grammar';
 import { promisesFolder, withdrawPromise } from '../base/memory-promises.js';
 import { WorkerClient } from '../base/worker.js';
 import { errors, LongmindError, reviveError } from '../errors.js';
@@ -134,7 +135,11 @@ export class EngineClient {
     if (signal?.aborted) this.#endUnsent(id);
     const encoded = encode();
     encoded.then(
-      ({ tokens, continuation }) =>
+      ({ tokens, continuation, reasoning }) => {
+        const grammar = options.grammar as Grammar | undefined;
+        // one that knows of no thinking covers the whole answer
+        const splits = reasoning !== undefined && (grammar === undefined || Boolean(grammar.thinking));
+        if (splits) generation.split(this.#text.reasoning!, reasoning, this.#text.tokenBytes);
         this.#outgoing.send({
           id,
           tokens,
@@ -146,12 +151,14 @@ export class EngineClient {
           continuation,
           priority: options.priority ?? 0,
           owner: options.owner ?? 0,
-          grammar: this.#outgoing.grammar(options.grammar),
+          grammar: this.#outgoing.grammar(grammar),
+          grammarStart: splits && reasoning !== 'after' ? reasoning : 'document',
           forkOf,
           after: options.after ?? null,
           keepAs: options.keepAs ? { ...options.keepAs, note: noteOf(options.keepAs, continuation ?? tokens) } : null,
           embed,
-        }),
+        });
+      },
       (e) => this.#fail(id, e),
     );
     return generation;

@@ -75,7 +75,8 @@ export function planModel(
   };
   const workspaceBytes = device.workspaceBytes(program, limits);
   const memory = splitMemory({ room, weightBytes, workspaceBytes, kv, size: config.cacheMaxEntryCount });
-  return { sessionLen, kv, limits, memory };
+  const { gpus = 1 } = device.info;
+  return { sessionLen, kv, limits, memory: gpus > 1 ? { ...memory, gpus } : memory };
 }
 
 /** Blocks to take at a time (CacheConfig.chunkSize). A device of its own memory takes all at start, so that others see it. */

@@ -1,9 +1,13 @@
 /** One request as its caller sees it: an async iterator of token events and a promise of the result. */
+import { ReasoningSplitter, reasoningMarks } from '../base/reasoning.js';
 import type {
   Generation,
   GenerationLimits,
   GenerationResult,
+  ReasoningFormat,
+  ReasoningStart,
   StreamDecoder,
+  TokenBytes,
   TokenEvent,
   TokenLogprob,
 } from '../types.js';
@@ -34,6 +38,12 @@ export class RunningGeneration implements Generation {
   #firstAt = 0;
   #lastAt = 0;
   #text = '';
+  #reasoning = '';
+  #reasoningTokens = 0;
+  /** Null: all of it is the answer. */
+  #splitter: { parts: ReasoningSplitter; marks: ReadonlySet<string>; table: TokenBytes } | null = null;
+  /** What comes from now on is past the thinking. */
+  #answering = false;
   #ended = false;
   #error: unknown = null;
   #wake: (() => void) | null = null;
@@ -106,24 +116,64 @@ export class RunningGeneration implements Generation {
     this.#tokenIds.push(tokenId);
     if (logprob) this.#logprobs.push(logprob);
     const text = this.#scanner.push(this.decoder.push(tokenId), this.#tokenIds.length < this.#minTokens);
-    this.#text += text;
-    this.#tell({ tokenId, text, logprob });
+    this.#tell({ tokenId, ...this.#take(tokenId, text), logprob });
+  }
+
+  /** Thinking and answer come apart; before the first token. */
+  split(format: ReasoningFormat, start: ReasoningStart, table: TokenBytes): void {
+    this.#splitter = { parts: new ReasoningSplitter(format, start), marks: new Set(reasoningMarks(format)), table };
+  }
+
+  #take(tokenId: number, text: string): Pick<TokenEvent, 'text' | 'reasoning'> {
+    if (!this.#splitter) {
+      this.#text += text;
+      return { text, reasoning: null };
+    }
+    const { parts, marks, table } = this.#splitter;
+    const wasThinking = parts.thinking;
+    // decoding leaves special tokens out
+    const special = table.special[tokenId]
+      ? Buffer.from(table.bytes.subarray(table.offsets[tokenId], table.offsets[tokenId + 1])).toString()
+      : '';
+    const said = parts.push(marks.has(special) ? text + special : text);
+    const other = special !== '' && !marks.has(special);
+    if (other) said.text += parts.interrupt().text;
+    this.#text += said.text;
+    this.#reasoning += said.reasoning;
+    const thinking = wasThinking || parts.thinking;
+    if (parts.began && !thinking && (other || said.text !== '')) this.#answering = true;
+    const belongs = parts.began && !this.#answering;
+    if (belongs) this.#reasoningTokens = this.#tokenIds.length;
+    return { text: said.text, reasoning: belongs ? said.reasoning : null };
+  }
+
+  /** What was held back. */
+  #rest(): Pick<TokenEvent, 'text' | 'reasoning'> {
+    const text = this.#scanner.push(this.decoder.flush()) + this.#scanner.flush();
+    if (!this.#splitter) return { text, reasoning: null };
+    const { parts } = this.#splitter;
+    const [said, last] = [parts.push(text), parts.end()];
+    return { text: said.text + last.text, reasoning: said.reasoning + last.reasoning || null };
   }
 
   finish(f: FinishedRequest): void {
-    const rest = this.#scanner.push(this.decoder.flush()) + this.#scanner.flush();
+    const rest = this.#rest();
     const last = this.#queue[this.#queue.length - 1];
-    if (rest !== '') {
-      this.#text += rest;
+    if (rest.text !== '' || rest.reasoning !== null) {
+      this.#text += rest.text;
+      this.#reasoning += rest.reasoning ?? '';
       // the end of the text belongs to the last token
-      if (last) last.text += rest;
-      else this.#tell({ tokenId: this.#tokenIds[this.#tokenIds.length - 1] ?? -1, text: rest, logprob: null });
+      if (last) {
+        last.text += rest.text;
+        if (rest.reasoning !== null) last.reasoning = (last.reasoning ?? '') + rest.reasoning;
+      } else this.#tell({ tokenId: this.#tokenIds[this.#tokenIds.length - 1] ?? -1, ...rest, logprob: null });
     }
     const n = this.#tokenIds.length;
     this.embedding = f.embedding ?? null;
     this.#ended = true;
     this.#resolve({
       text: this.#text,
+      reasoning: this.#splitter?.parts.began ? this.#reasoning : null,
       tokenIds: this.#tokenIds,
       finishReason: f.reason,
       stopString: f.stopString,
@@ -131,6 +181,7 @@ export class RunningGeneration implements Generation {
         promptTokens: f.promptTokens,
         cachedTokens: f.cachedTokens,
         completionTokens: n,
+        reasoningTokens: this.#reasoningTokens,
         acceptedDraftTokens: f.acceptedDraftTokens,
       },
       kv: { restoredTokens: f.restoredTokens, recomputedTokens: f.recomputedTokens },

@@ -7,11 +7,11 @@ import type { EngineRequest } from './request.js';
 
 /** Null for a request that may say anything. */
 export function openMatcher(
-  { limits }: EngineRequest,
+  { limits, grammarStart }: EngineRequest,
   grammar: Grammar | null,
   { tokenBytes, endOfTurn }: Pick<Admission, 'tokenBytes' | 'endOfTurn'>,
 ): Matcher | null {
   if (!grammar) return null;
   if (limits.ignoreEos) throw errors.invalidRequest('a constrained answer ends by itself: ignoreEos must be off');
-  return createMatcher(grammar, tokenBytes, [...endOfTurn]);
+  return createMatcher(grammar, tokenBytes, [...endOfTurn], grammarStart);
 }

@@ -11,6 +11,7 @@ const REQUEST_FIELDS = [
   'signal',
   'grammar',
   'tools',
+  'chatTemplateKwargs',
   'after',
   'keepAs',
 ] as const;

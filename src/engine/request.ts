@@ -1,6 +1,6 @@
 /** A request inside the engine: what was asked (plain data) and how far it is. */
 
-import type { Matcher } from 'longmind-grammar';
+import type { GrammarStart, Matcher } from 'longmind-grammar';
 import type { CacheManager, SequenceId } from '../cache/types.js';
 import type { FinishReason, GenerationLimits, KeepAs, Pooling, SamplingParams } from '../types.js';
 import { PooledStates } from './pooled-states.js';
@@ -26,6 +26,8 @@ export interface EngineRequest {
   owner: number;
   /** Number of the grammar that limits what may be drawn; the grammar itself was sent before, once. */
   grammar: number | null;
+  /** Where the grammar begins; default: in its document. */
+  grammarStart?: GrammarStart;
   /** A request in the engine with the same prompt, which is computed once for both; null or gone: computed for this one. */
   forkOf: number | null;
   /** Not null: `continuation` follows what was kept under this name. */

@@ -70,12 +70,12 @@ class Outbox implements BatchEvents {
 }
 
 function createDevice(data: WorkerData, say: (m: FromWorker) => void): Device {
-  const { device, threads, isa, nativeLibrary } = data.config;
+  const { device, tp, threads, isa, nativeLibrary } = data.config;
   if (device === 'null') return createNullDevice();
   const gpu = gpuOf(device);
   if (gpu !== null) {
     const onBuild = (what: string, done: number, total: number) => say({ type: 'progress', what, done, total });
-    return createCudaDevice({ gpu, nvrtc: data.nvrtc, onBuild });
+    return createCudaDevice({ gpu, tp, nvrtc: data.nvrtc, onBuild });
   }
   return createCpuDevice({
     threads: threads || undefined,

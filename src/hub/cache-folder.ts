@@ -16,6 +16,7 @@ import {
 } from 'node:fs';
 import path from 'node:path';
 import { earlierTemporaryCache, makeFolder, temporaryCache, userCache, writable } from '../base/folders.js';
+import { partNames } from '../base/split-names.js';
 import { errors } from '../errors.js';
 import { RECORD as FOLDER_RECORD, readFolder, removeFolder } from './folder.js';
 import { messageOf } from './http.js';
@@ -95,7 +96,8 @@ export function readRecord(file: string): CachedModel | null {
   try {
     const { ref, bytes, sha256 } = JSON.parse(readFileSync(file + RECORD, 'utf8')) as Partial<CachedModel>;
     if (typeof ref !== 'string' || typeof bytes !== 'number' || typeof sha256 !== 'string') return null;
-    return statSync(file).size === bytes ? { ref, path: file, bytes, sha256 } : null;
+    const present = partNames(file).reduce((sum, part) => sum + statSync(part).size, 0);
+    return present === bytes ? { ref, path: file, bytes, sha256 } : null;
   } catch {
     return null;
   }
@@ -105,11 +107,16 @@ export function readRecord(file: string): CachedModel | null {
 export function adopt(part: string, model: CachedModel): void {
   makeFolder(path.dirname(model.path));
   renameSync(part, model.path);
+  writeRecord(model);
+  rmSync(part + RECORD, { force: true });
+}
+
+/** Makes files that are all there a model: of one that is split, the first part has the record. */
+export function writeRecord(model: CachedModel): void {
   const { ref, bytes, sha256 } = model;
   const record = model.path + RECORD;
   writeFileSync(`${record}.part`, `${JSON.stringify({ ref, bytes, sha256 }, null, 2)}\n`);
   renameSync(`${record}.part`, record);
-  rmSync(part + RECORD, { force: true });
 }
 
 /** Removes a model, what is left of attempts to fetch it, and folders that become empty. */
@@ -118,7 +125,8 @@ export function removeFiles(folder: string, file: string): void {
     removeFolder(folder, file);
     return;
   }
-  for (const suffix of [RECORD, '', '.part', '.part.json']) rmSync(file + suffix, { force: true });
+  for (const part of partNames(file))
+    for (const suffix of [RECORD, '', '.part', '.part.json']) rmSync(part + suffix, { force: true });
   for (let dir = path.dirname(file); dir.startsWith(folder + path.sep); dir = path.dirname(dir)) {
     if (readdirSync(dir).length > 0) break;
     rmdirSync(dir);

@@ -2,7 +2,8 @@
 import { existsSync, readdirSync, readFileSync, realpathSync, renameSync, rmSync, statSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { adopt, placeOf } from './cache-folder.js';
+import { partNames } from '../base/split-names.js';
+import { adopt, placeOf, writeRecord } from './cache-folder.js';
 import { download, Refused } from './download.js';
 import { completeFolder, FOLDER, recordFolder, selectFolder } from './folder.js';
 import { readText, request } from './http.js';
@@ -30,6 +31,8 @@ export async function fetchFromHub(ref: HfReference, folder: string, options: Hu
   const names = listed.map((f) => f.path);
   const selection = selectFile(names, ref.select);
   const remote: Remote = { endpoint, repo: ref.repo, token };
+  if ('file' in selection && partNames(selection.file).length > 1)
+    return fetchSplit(remote, listed, selection.file, placeOf(folder, ref, ''), options);
   if ('file' in selection) {
     const { path: name } = listed.find((f) => f.path === selection.file)!;
     const file = placeOf(folder, ref, name);
@@ -71,7 +74,25 @@ async function fetchFile(
   return download({ url, token, file, bytes, sha256 }, options);
 }
 
-/** File after file; those that are here already are kept. */
+/** All parts of a model, whose record the first one has. */
+async function fetchSplit(
+  remote: Remote,
+  listed: readonly RemoteFile[],
+  first: string,
+  folder: string,
+  options: HubOptions,
+): Promise<CachedModel> {
+  const names = partNames(first);
+  const missing = names.find((name) => !listed.some((f) => f.path === name));
+  if (missing) throw new Refused(`it has no '${missing}', a part of '${first}'`);
+  await fetchFiles(remote, listed, names, folder, options);
+  const file = path.join(folder, first);
+  const bytes = names.reduce((sum, name) => sum + statSync(path.join(folder, name)).size, 0);
+  const model = { ref: `hf:${remote.repo}:${first}`, path: file, bytes, sha256: '' };
+  writeRecord(model);
+  return model;
+}
+
 async function fetchFolder(
   remote: Remote,
   listed: readonly RemoteFile[],
@@ -79,6 +100,18 @@ async function fetchFolder(
   folder: string,
   options: HubOptions,
 ): Promise<CachedModel> {
+  await fetchFiles(remote, listed, names, folder, options);
+  return recordFolder(folder, `hf:${remote.repo}:${FOLDER}`, names);
+}
+
+/** File after file; those that are here already are kept. */
+async function fetchFiles(
+  remote: Remote,
+  listed: readonly RemoteFile[],
+  names: readonly string[],
+  folder: string,
+  options: HubOptions,
+): Promise<void> {
   const bytesOf = (name: string): number => listed.find((f) => f.path === name)!.bytes ?? 0;
   const here = (name: string): boolean =>
     statSync(path.join(folder, name), { throwIfNoEntry: false })?.size === bytesOf(name);
@@ -93,7 +126,6 @@ async function fetchFolder(
     rmSync(`${got.part}.json`, { force: true });
     options.signal?.throwIfAborted();
   }
-  return recordFolder(folder, `hf:${remote.repo}:${FOLDER}`, names);
 }
 
 async function list(endpoint: string, repo: string, token: string | null, options: HubOptions): Promise<RemoteFile[]> {
@@ -165,9 +197,11 @@ export function findInHubCache(ref: HfReference, env: NodeJS.ProcessEnv): Cached
       continue;
     }
     const file = path.join(snapshot, selection.file);
-    if (!existsSync(file)) continue; // a link to a blob that is not complete
-    const blob = path.basename(realpathSync(file));
-    return { ref: `hf:${ref.repo}:${selection.file}`, path: file, bytes: statSync(file).size, sha256: sha(blob) ?? '' };
+    const parts = partNames(file);
+    if (!parts.every((part) => existsSync(part))) continue; // a link to a blob that is not complete
+    const bytes = parts.reduce((sum, part) => sum + statSync(part).size, 0);
+    const sha256 = parts.length > 1 ? null : sha(path.basename(realpathSync(file)));
+    return { ref: `hf:${ref.repo}:${selection.file}`, path: file, bytes, sha256: sha256 ?? '' };
   }
   return null;
 }

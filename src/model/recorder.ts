@@ -1,5 +1,5 @@
 /** Records a forward pass as plain data (a Program): the model's code reads like the paper, a device compiles the list. */
-import type { LinearOutput, Op, Program } from '../device/device.js';
+import type { ExpertWeights, LinearOutput, Op, Program } from '../device/device.js';
 import type { Activation, ModelDims, RopeConfig } from '../types.js';
 
 /** A named activation buffer: `width` f32 values for each token (or for each wanted logit). */
@@ -57,6 +57,19 @@ export class Recorder {
   siluMul(gate: Buffer, up: Buffer, out: Buffer, activation: Activation = 'silu'): void {
     const more = activation === 'silu' ? {} : { activation };
     this.#ops.push({ op: 'siluMul', gate: gate.name, up: up.name, out: out.name, ...more });
+  }
+
+  route(scores: Buffer, choice: Buffer, used: number, normalise: boolean, scale: number): void {
+    this.#ops.push({ op: 'route', in: scores.name, out: choice.name, used, normalise, scale });
+  }
+
+  experts(input: Buffer, choice: Buffer, weights: ExpertWeights, stream: Buffer, activation: Activation): void {
+    const more = activation === 'silu' ? {} : { activation };
+    this.#ops.push({ op: 'experts', in: input.name, choice: choice.name, weights, stream: stream.name, ...more });
+  }
+
+  addGated(input: Buffer, gate: Buffer, stream: Buffer): void {
+    this.#ops.push({ op: 'addGated', in: input.name, gate: gate.name, stream: stream.name });
   }
 
   softcap(values: Buffer, cap: number): void {

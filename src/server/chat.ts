@@ -11,8 +11,10 @@ import {
 } from '../index.js';
 import type { ServerContext } from './context.js';
 import { optionFields, optionOf } from './fields.js';
+import type { GrammarReasoning } from './grammar-source.js';
 import { type ApiMessage, chatMessages } from './messages.js';
 import { checkConstrained, formatSource, type ResponseFormat } from './structured.js';
+import { grammarReasoning, type ThinkingFields, thinkingValues } from './thinking.js';
 import { planTools, type ToolFields, type ToolPlan, withToolPrompt } from './tools.js';
 
 /** Bodies as the schemas of fields.ts let them through. */
@@ -29,7 +31,7 @@ export interface CommonBody {
   [field: string]: unknown;
 }
 
-export interface ChatBody extends CommonBody, ToolFields {
+export interface ChatBody extends CommonBody, ToolFields, ThinkingFields {
   messages: ApiMessage[];
   max_completion_tokens?: number | null;
   logprobs?: boolean | null;
@@ -92,8 +94,13 @@ export function chatLimits(body: Limits): RequestOptions {
   return { maxTokens: given ?? old ?? null, logprobs: logprobs ? (top ?? 0) : null };
 }
 
-export async function formatGrammar(ctx: ServerContext, body: CommonBody): Promise<object | null> {
-  const source = formatSource(body.response_format);
+/** `reasoning`: of a chat, whose answer may be thought of first. */
+export async function formatGrammar(
+  ctx: ServerContext,
+  body: CommonBody,
+  reasoning: GrammarReasoning = null,
+): Promise<object | null> {
+  const source = formatSource(body.response_format, reasoning);
   if (!source) return null;
   checkConstrained(body, 'response_format');
   return ctx.grammars.get(source);
@@ -150,13 +157,20 @@ function renamed({ code, status, message, param }: LongmindError, names: Readonl
 
 async function prepare(ctx: ServerContext, body: ChatBody, owner: number, goesOn: boolean): Promise<Prepared> {
   const { toolStyle: style } = ctx;
+  const template = ctx.engine.info.reasoning ?? null;
+  const reasoning = grammarReasoning(template);
   const options = { ...commonOptions(ctx, body, owner), ...chatLimits(body) };
-  const plan = planTools(body, style);
-  const grammar = plan ? await toolGrammar(ctx, body, plan) : await formatGrammar(ctx, body);
+  const values = thinkingValues(body, template);
+  const plan = planTools(body, style, reasoning);
+  const grammar = plan ? await toolGrammar(ctx, body, plan) : await formatGrammar(ctx, body, reasoning);
   const messages = chatMessages(body.messages, style);
-  const chat: ChatRequest = { messages, ...options, ...(grammar ? { grammar } : {}) };
+  const chat: ChatRequest = {
+    ...{ messages, ...options },
+    ...(values ? { chatTemplateKwargs: values } : {}),
+    ...(grammar ? { grammar } : {}),
+  };
   if (!plan) return { chat, tools: false };
-  if (style.known) return { chat: { ...chat, tools: plan.described }, tools: true };
+  if (style.describes ?? style.known) return { chat: { ...chat, tools: plan.described }, tools: true };
   const told = goesOn || (await continues(ctx, body, owner));
   return { chat: told ? chat : { ...chat, messages: withToolPrompt(messages, plan, style) }, tools: true };
 }

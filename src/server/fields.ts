@@ -188,23 +188,31 @@ const message: Schema = {
     tool_calls: nullable({ type: 'array', maxItems: 128, items: toolCall, description: "the assistant's" }),
     tool_call_id: nullable({ type: 'string', minLength: 1, maxLength: 256, description: "of the role 'tool'" }),
     annotations: nullable({ type: 'array', maxItems: 0 }),
+    reasoning_content: nullable({
+      type: 'string',
+      description: "what the assistant thought before; whether it is shown again, the model's chat template decides",
+    }),
   },
   additionalProperties: false,
 };
 
 export const isNull: Schema = { type: 'null' };
 
-/** Hints that change nothing here, whatever they say: one tier, one cache, no storing, no thinking to be spent. */
+/** How much a model thinks: `none` turns it off, where its chat template can. */
+export const effortField: Schema = nullable({
+  enum: ['none', 'minimal', 'low', 'medium', 'high', 'xhigh'],
+  description:
+    'none: the model does not think before it answers; anything else: it does, and is told how much if its template has a place ' +
+    'for it. A model that never thinks takes any value',
+});
+
+/** Hints that change nothing here, whatever they say: one tier, one cache, no storing. */
 export const hintFields: Record<string, Schema> = {
   metadata: nullable({
     type: 'object',
     maxProperties: 64,
     additionalProperties: { type: 'string' },
     description: 'accepted; kept nowhere',
-  }),
-  reasoning_effort: nullable({
-    enum: ['none', 'minimal', 'low', 'medium', 'high', 'xhigh'],
-    description: 'accepted; this model has no effort to set',
   }),
   service_tier: nullable({ enum: ['auto', 'default', 'flex'], description: 'accepted; there is one tier' }),
   cache_prompt: nullable({ type: 'boolean', description: 'accepted; what is cached gives the same bits' }),
@@ -302,6 +310,12 @@ export const chatBody: Schema = {
     top_logprobs: nullable({ type: 'integer', minimum: 0, maximum: 20, description: 'alternatives for each token' }),
     safety_identifier: nullable({ type: 'string', maxLength: 512, description: 'as user' }),
     prompt_cache_key: nullable({ type: 'string', maxLength: 512, description: 'equal beginnings are always shared' }),
+    reasoning_effort: effortField,
+    chat_template_kwargs: nullable({
+      type: 'object',
+      maxProperties: 64,
+      description: 'more values for the chat template, such as {"enable_thinking": false}',
+    }),
     ...toolFields,
     ...hintFields,
     ...neutralChatFields,
@@ -329,6 +343,7 @@ export const completionBody = (vocab: number): Schema => ({
     },
     ...commonFields,
     logprobs: nullable({ type: 'integer', minimum: 0, maximum: 20, description: 'alternatives for each token' }),
+    reasoning_effort: effortField,
     ...hintFields,
     ...neutralCompletionFields,
     ...neutralFieldsOfBoth,

@@ -15,6 +15,8 @@ export interface Answer {
 /** One finished choice. */
 export interface Finished {
   text: string;
+  /** null: it did not think, or that is not split off. */
+  reasoning: string | null;
   /** null: no tools were offered. */
   calls: ApiCall[] | null;
   reason: string;
@@ -30,6 +32,8 @@ export interface Format {
   /** Opens a choice of a stream; '' if this endpoint has nothing to say before the first token. `prompt`: what is known of it. */
   open(index: number, prompt: Generation['prompt']): string;
   delta(index: number, text: string, logprobs: TokenLogprob[] | null): string;
+  /** A piece of the thinking before the answer. */
+  think(index: number, text: string, logprobs: TokenLogprob[] | null): string;
   /** A piece of a function call. */
   call(index: number, call: CallDelta, logprobs: TokenLogprob[] | null): string;
   finish(index: number, reason: string, result: GenerationResult): string;
@@ -58,15 +62,19 @@ function usageJson(u: Usage): Record<string, unknown> {
     completion_tokens: u.completionTokens,
     total_tokens: u.promptTokens + u.completionTokens,
     prompt_tokens_details: { cached_tokens: u.cachedTokens },
-    completion_tokens_details: { accepted_prediction_tokens: u.acceptedDraftTokens },
+    completion_tokens_details: {
+      reasoning_tokens: u.reasoningTokens,
+      accepted_prediction_tokens: u.acceptedDraftTokens,
+    },
   };
 }
 
 /** Of the choices of one request, `n` for each prompt in a row: a prompt counts once, however many choices it has. */
 export function sumUsage(all: readonly Usage[], n: number): Usage {
-  const total = { promptTokens: 0, cachedTokens: 0, completionTokens: 0, acceptedDraftTokens: 0 };
+  const total = { promptTokens: 0, cachedTokens: 0, completionTokens: 0, reasoningTokens: 0, acceptedDraftTokens: 0 };
   all.forEach((u, i) => {
     total.completionTokens += u.completionTokens;
+    total.reasoningTokens += u.reasoningTokens;
     if (i % n !== 0) return;
     total.promptTokens += u.promptTokens;
     total.cachedTokens += u.cachedTokens;
@@ -93,6 +101,13 @@ export function chatFormat(a: Answer, decode: Decode, includeUsage: boolean, too
     open: (index) => chunk(index, `{"role":"assistant","content":${tools ? 'null' : '""'}}`, 'null', 'null'),
     delta: (index, text, logprobs) =>
       chunk(index, `{"content":${JSON.stringify(text)}}`, JSON.stringify(chatLogprobs(logprobs, decode)), 'null'),
+    think: (index, text, logprobs) =>
+      chunk(
+        index,
+        `{"reasoning_content":${JSON.stringify(text)}}`,
+        JSON.stringify(chatLogprobs(logprobs, decode)),
+        'null',
+      ),
     call: (index, call, logprobs) =>
       chunk(index, `{"tool_calls":[${JSON.stringify(call)}]}`, JSON.stringify(chatLogprobs(logprobs, decode)), 'null'),
     finish: (index, reason) => chunk(index, '{}', 'null', JSON.stringify(reason)),
@@ -114,8 +129,9 @@ export function chatFormat(a: Answer, decode: Decode, includeUsage: boolean, too
   };
 }
 
-function chatMessageJson({ text, calls }: Finished): Record<string, unknown> {
-  const message = { role: 'assistant', content: text, refusal: null };
+function chatMessageJson({ text, reasoning, calls }: Finished): Record<string, unknown> {
+  const thought = reasoning === null ? {} : { reasoning_content: reasoning };
+  const message = { role: 'assistant', content: text, refusal: null, ...thought };
   if (!calls?.length) return message;
   return { ...message, content: text.trim() === '' ? null : text, tool_calls: calls };
 }
@@ -133,6 +149,8 @@ export function completionFormat(a: Answer, decode: Decode, includeUsage: boolea
       offsets[index] = (offsets[index] ?? 0) + text.length;
       return chunk(index, text, JSON.stringify(lp), 'null');
     },
+    // a text that is gone on with is not split
+    think: () => '',
     call: () => '',
     finish: (index, reason) => chunk(index, '', 'null', JSON.stringify(reason)),
     ...ending(a, 'text_completion', includeUsage),

@@ -83,8 +83,8 @@ async function wholeAnswer(
 }
 
 function finished(ctx: ServerContext, job: Job, result: GenerationResult): Finished {
-  const { text, finishReason: reason, logprobs, stopString, timings } = result;
-  const rest = { logprobs, stopString, timings };
+  const { text, reasoning, finishReason: reason, logprobs, stopString, timings } = result;
+  const rest = { reasoning, logprobs, stopString, timings };
   if (!job.tools) return { text, calls: null, reason, ...rest };
   const said = toolMessage(result, ctx, job.callId);
   return { ...said, reason: reasonOf(reason, said.calls.length > 0), ...rest };
@@ -143,6 +143,7 @@ async function streamAnswer(
 /** One choice of a stream. While the reader is behind, its text is joined into one chunk instead of queueing chunks. */
 class Choice {
   #text = '';
+  #reasoning = '';
   #logprobs: TokenLogprob[] | null = null;
   #opened = false;
   #last = 0;
@@ -183,7 +184,8 @@ class Choice {
     const now = performance.now();
     if (this.#last > 0) this.ctx.metrics.interToken.observe((now - this.#last) / 1000);
     this.#last = now;
-    if (this.#tools) this.#tools.push(event.tokenId, event.text);
+    if (event.reasoning !== null) this.#reasoning += event.reasoning;
+    if (this.#tools) this.#tools.push(event.tokenId, event.text, event.reasoning !== null);
     else this.#text += event.text;
     if (event.logprob) {
       this.#logprobs ??= [];
@@ -209,8 +211,15 @@ class Choice {
     const said = this.#tools?.take();
     const text = said ? said.text : this.#text;
     let logprobs = this.#logprobs;
+    const reasoning = this.#reasoning;
     this.#text = '';
+    this.#reasoning = '';
     this.#logprobs = null;
+    if (reasoning !== '') {
+      this.#open();
+      this.writer.write(this.format.think(this.index, reasoning, logprobs));
+      logprobs = null;
+    }
     if (text !== '' || (logprobs !== null && !said?.calls.length)) {
       this.#open();
       this.writer.write(this.format.delta(this.index, text, logprobs));
@@ -233,7 +242,7 @@ class Choice {
   /** Roughly what the held-back text and log-probabilities will take. */
   #waitingBytes(): number {
     const perToken = 200;
-    const chars = this.#text.length + (this.#tools?.waiting ?? 0);
+    const chars = this.#text.length + this.#reasoning.length + (this.#tools?.waiting ?? 0);
     return chars * 2 + (this.#logprobs?.reduce((sum, t) => sum + perToken * (1 + t.top.length), 0) ?? 0);
   }
 }

@@ -4,10 +4,11 @@ import { compileJsonObject, compileJsonSchema, compileToolCalls, type Grammar } 
 import type { Calls, GrammarSource } from './grammar-source.js';
 
 function compile(source: GrammarSource): Grammar {
-  if (source.kind === 'object') return compileJsonObject();
-  if (source.kind === 'schema') return compileJsonSchema(source.schema);
+  const { reasoning } = source;
+  if (source.kind === 'object') return compileJsonObject({ reasoning });
+  if (source.kind === 'schema') return compileJsonSchema(source.schema, { reasoning });
   const { tools, choice, format, parallel } = source;
-  return compileToolCalls(tools, { choice, format, parallel });
+  return compileToolCalls(tools, { choice, format, parallel, reasoning });
 }
 
 const answers: Answers<Calls, null> = { compile: (source) => compile(JSON.parse(source) as GrammarSource) };

@@ -84,6 +84,7 @@ export async function createServer(engine: Engine, options: ServerOptions = {}):
   const { timing, version = '0' } = options;
   const { config, keys } = checkServerOptions(options);
   const { info } = engine;
+  const toolStyle = info.toolCalls ?? { format: 'hermes', known: false };
   const ctx: ServerContext = {
     engine,
     models: new ServedNames(config.servedModelName, info.modelName),
@@ -98,8 +99,8 @@ export async function createServer(engine: Engine, options: ServerOptions = {}):
     maxPriority: config.maxPriority,
     turns: new Turns(),
     grammars: new Grammars(),
-    toolStyle: info.toolCalls ?? { format: 'hermes', known: false },
-    toolTags: await tagTokens(engine),
+    toolStyle,
+    toolTags: await tagTokens(engine, toolStyle.format),
     reserved: new ReservedNames(),
     draining: false,
     onDrain: [],

@@ -1,5 +1,6 @@
 /** Messages of the OpenAI API → messages for a chat template, calls and their results included. */
-import { type ChatMessage, errors, type ToolFormat } from '../index.js';
+import { createHash } from 'node:crypto';
+import { type ChatMessage, errors, type ToolFormat, type ToolTemplate, writeToolCalls } from '../index.js';
 
 export interface ApiMessage {
   role: 'system' | 'developer' | 'user' | 'assistant' | 'tool';
@@ -7,6 +8,8 @@ export interface ApiMessage {
   name?: string | null;
   tool_call_id?: string | null;
   tool_calls?: ApiCall[] | null;
+  /** What it thought before it said so. */
+  reasoning_content?: string | null;
   /** Where its caller wrote it, for messages of errors; default: its place in `messages`. */
   at?: string;
 }
@@ -21,11 +24,7 @@ interface ApiCall {
 }
 
 /** How calls and results reach the model. */
-export interface ToolStyle {
-  format: ToolFormat;
-  /** The chat template renders `tool_calls` and the role 'tool' itself. */
-  known: boolean;
-}
+export type ToolStyle = ToolTemplate;
 
 /** @throws LongmindError 400 that names the message */
 export function chatMessages(messages: readonly ApiMessage[], style: ToolStyle): ChatMessage[] {
@@ -44,7 +43,7 @@ export function chatMessages(messages: readonly ApiMessage[], style: ToolStyle):
     }
     flush();
     if (message.role === 'assistant' && message.tool_calls?.length) out.push(callMessage(message, plain, style, at));
-    else out.push(message.role === 'tool' ? { ...plain, tool_call_id: message.tool_call_id } : plain);
+    else out.push(message.role === 'tool' ? { ...plain, tool_call_id: idFor(style, message.tool_call_id!) } : plain);
   });
   flush();
   return out;
@@ -64,21 +63,43 @@ function checked(m: ApiMessage, at: string): ChatMessage {
   const content = typeof m.content === 'string' ? m.content : (m.content ?? []).map((part) => part.text).join('\n');
   // 'developer' is OpenAI's newer name of 'system'; templates know the older one
   const role = m.role === 'developer' ? 'system' : m.role;
-  return m.name ? { role, content, name: m.name } : { role, content };
+  if (m.role !== 'assistant' && m.reasoning_content)
+    throw refuse('reasoning_content', "is for messages of the role 'assistant'");
+  return {
+    ...{ role, content },
+    ...(m.name ? { name: m.name } : {}),
+    // whether it is shown again, the template decides
+    ...(m.reasoning_content ? { reasoning_content: m.reasoning_content } : {}),
+  };
 }
 
 function callMessage(m: ApiMessage, plain: ChatMessage, style: ToolStyle, at: string): ChatMessage {
   const calls = m.tool_calls!.map(({ id, type, function: f }, i) => ({
-    id,
+    id: idFor(style, id),
     type,
     function: { name: f.name, arguments: argumentsOf(f.arguments, `${at}.tool_calls[${i}].function.arguments`) },
   }));
-  if (style.known) return { ...plain, tool_calls: calls };
-  const written = writeCalls(
+  if (style.known) {
+    const asText = (c: (typeof calls)[number]) => ({
+      ...c,
+      function: { ...c.function, arguments: JSON.stringify(c.function.arguments) },
+    });
+    if (!style.textArguments) return { ...plain, tool_calls: calls };
+    // such a template writes a second answer for a content that is there, though empty
+    const content = plain.content === '' ? (null as unknown as string) : plain.content;
+    return { ...plain, content, tool_calls: calls.map(asText) };
+  }
+  const written = writeToolCalls(
     calls.map((c) => c.function),
     style.format,
   );
   return { ...plain, content: plain.content ? `${plain.content}\n${written}` : written };
+}
+
+/** The same id of nine letters and digits for the same id, where the template takes no other. */
+function idFor({ shortIds }: ToolStyle, id: string): string {
+  if (!shortIds || /^[A-Za-z0-9]{9}$/.test(id)) return id;
+  return createHash('sha256').update(id).digest('hex').slice(0, 9);
 }
 
 /** Templates write them as JSON again, so they must be read first. */
@@ -105,15 +126,8 @@ function depthOf(text: string): number {
   return deepest;
 }
 
-/** As the grammar of that format has them written. */
-function writeCalls(calls: { name: string; arguments: unknown }[], format: ToolFormat): string {
-  if (format === 'llama3')
-    return calls.map((c) => JSON.stringify({ name: c.name, parameters: c.arguments })).join('\n');
-  if (format === 'smollm2') return `<tool_call>${JSON.stringify(calls)}</tool_call>`;
-  return calls.map((c) => `<tool_call>\n${JSON.stringify(c)}\n</tool_call>`).join('\n');
-}
-
 function resultMessage(results: string[], format: ToolFormat): ChatMessage {
-  if (format === 'llama3') return { role: 'ipython', content: results.join('\n') };
+  if (format === 'llama3' || format === 'pythonic') return { role: 'ipython', content: results.join('\n') };
+  if (format === 'granite') return { role: 'tool', content: results.join('\n') };
   return { role: 'user', content: results.map((r) => `<tool_response>\n${r}\n</tool_response>`).join('\n') };
 }

@@ -24,7 +24,7 @@ export const components: Record<string, Schema> = {
     completion_tokens: count,
     total_tokens: count,
     prompt_tokens_details: object({ cached_tokens: count }),
-    completion_tokens_details: object({ accepted_prediction_tokens: count }),
+    completion_tokens_details: object({ reasoning_tokens: count, accepted_prediction_tokens: count }),
   }),
   ChatCompletion: object({
     id: string,
@@ -39,6 +39,7 @@ export const components: Record<string, Schema> = {
             role: { const: 'assistant' },
             content: orNull(string),
             refusal: { type: 'null' },
+            reasoning_content: string,
             tool_calls: list(
               object({
                 id: string,
@@ -47,7 +48,7 @@ export const components: Record<string, Schema> = {
               }),
             ),
           },
-          ['tool_calls'],
+          ['reasoning_content', 'tool_calls'],
         ),
         logprobs: orNull(
           object({
@@ -114,6 +115,13 @@ export const components: Record<string, Schema> = {
   OutputItem: {
     anyOf: [
       object({
+        type: { const: 'reasoning' },
+        id: string,
+        status: string,
+        summary: list({}),
+        content: list(object({ type: { const: 'reasoning_text' }, text: string })),
+      }),
+      object({
         type: { const: 'message' },
         id: string,
         status: string,
@@ -153,6 +161,7 @@ export const components: Record<string, Schema> = {
     model: string,
     content: list({
       anyOf: [
+        object({ type: { const: 'thinking' }, thinking: string, signature: string }),
         object({ type: { const: 'text' }, text: string }),
         object({ type: { const: 'tool_use' }, id: string, name: string, input: { type: 'object' } }),
       ],
@@ -189,10 +198,12 @@ export const components: Record<string, Schema> = {
     {
       model: string,
       created_at: string,
-      message: object({ role: { const: 'assistant' }, content: string, tool_calls: list({ type: 'object' }) }, [
-        'tool_calls',
-      ]),
+      message: object(
+        { role: { const: 'assistant' }, content: string, thinking: string, tool_calls: list({ type: 'object' }) },
+        ['thinking', 'tool_calls'],
+      ),
       response: string,
+      thinking: string,
       done: { const: true },
       done_reason: string,
       total_duration: count,
@@ -204,7 +215,15 @@ export const components: Record<string, Schema> = {
       logprobs: list({ type: 'object' }),
     },
     [
-      ...['message', 'response', 'total_duration', 'load_duration', 'prompt_eval_count', 'prompt_eval_duration'],
+      ...[
+        'message',
+        'response',
+        'thinking',
+        'total_duration',
+        'load_duration',
+        'prompt_eval_count',
+        'prompt_eval_duration',
+      ],
       ...['eval_count', 'eval_duration', 'logprobs'],
     ],
   ),

@@ -1,6 +1,6 @@
 /** `response_format`, `tools` and what they forbid: from the fields of a request to a grammar. */
 import { errors } from '../index.js';
-import type { GrammarSource } from './grammar-source.js';
+import type { GrammarReasoning, GrammarSource } from './grammar-source.js';
 
 export interface ResponseFormat {
   type: 'text' | 'json_object' | 'json_schema';
@@ -8,15 +8,18 @@ export interface ResponseFormat {
 }
 
 /** null: free text. */
-export function formatSource(format: ResponseFormat | null | undefined): GrammarSource | null {
+export function formatSource(
+  format: ResponseFormat | null | undefined,
+  reasoning: GrammarReasoning = null,
+): GrammarSource | null {
   if (!format || format.type === 'text') return null;
-  if (format.type === 'json_object') return { kind: 'object' };
+  if (format.type === 'json_object') return { kind: 'object', reasoning };
   const schema = format.json_schema?.schema;
   if (schema === undefined) {
     const field = `response_format.json_schema${format.json_schema ? '.schema' : ''}`;
     throw errors.invalidRequest(`field '${field}' is missing`, field);
   }
-  return { kind: 'schema', schema };
+  return { kind: 'schema', schema, reasoning };
 }
 
 /** What could end a constrained answer before it is whole, or leave it no way on. */

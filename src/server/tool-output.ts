@@ -1,6 +1,7 @@
 /** What a model with tools has written: text and calls, whole or as it streams. */
 import { randomBytes } from 'node:crypto';
-import { type Engine, type GenerationResult, ToolCallParser, type ToolFormat } from '../index.js';
+import { PROMPT_TAIL, ReasoningSplitter, reasoningMarks, reasoningStart } from '../base/reasoning.js';
+import { type Engine, type GenerationResult, ToolCallParser, type ToolFormat, toolMarks } from '../index.js';
 
 export interface ApiCall {
   id: string;
@@ -16,13 +17,14 @@ export interface CallDelta {
   function: { name?: string; arguments: string };
 }
 
-/** Tokens that are tags of calls in this vocabulary, by id: decoding leaves them out, so they are spelled here. */
+/** Tokens that are marks of calls or of thinking in this vocabulary, by id: decoding leaves them out, so they are spelled here. */
 export type TagTokens = ReadonlyMap<number, string>;
 
 /** Empty where tags are spelled with ordinary tokens. */
-export async function tagTokens(engine: Engine): Promise<TagTokens> {
+export async function tagTokens(engine: Engine, format: ToolFormat): Promise<TagTokens> {
   const tags = new Map<number, string>();
-  for (const tag of ['<tool_call>', '</tool_call>']) {
+  const { reasoning } = engine.info;
+  for (const tag of [...toolMarks(format), ...(reasoning ? reasoningMarks(reasoning) : [])]) {
     const ids = await engine.encode(tag, { special: true });
     if (ids.length === 1 && engine.decode(ids) === '') tags.set(ids[0]!, tag);
   }
@@ -33,7 +35,7 @@ export async function tagTokens(engine: Engine): Promise<TagTokens> {
 interface CallReading {
   toolStyle: { format: ToolFormat };
   toolTags: TagTokens;
-  engine: Pick<Engine, 'decode'>;
+  engine: Pick<Engine, 'decode' | 'info'>;
 }
 
 export class ToolOutput {
@@ -50,9 +52,9 @@ export class ToolOutput {
     this.#parser = new ToolCallParser(format);
   }
 
-  /** One token with the text that became complete by it. */
-  push(tokenId: number, text: string): void {
-    this.pushText(text + (this.tags.get(tokenId) ?? ''));
+  /** One token with the text of the answer that became complete by it. `thinking`: the token itself belongs to the thinking. */
+  push(tokenId: number, text: string, thinking: boolean): void {
+    this.pushText(thinking ? text : text + (this.tags.get(tokenId) ?? ''));
   }
 
   pushText(text: string): void {
@@ -112,15 +114,65 @@ const callId = (): string => `call_${randomBytes(12).toString('hex')}`;
 
 /** The message of a whole answer. A call that was cut off is left out: its arguments satisfy no schema. */
 export function toolMessage(
-  result: Pick<GenerationResult, 'text' | 'tokenIds'>,
-  { toolStyle, toolTags: tags, engine }: CallReading,
+  result: Pick<GenerationResult, 'text' | 'reasoning' | 'tokenIds'>,
+  reading: CallReading,
   idOf?: (index: number) => string,
 ): { text: string; calls: ApiCall[] } {
-  const output = new ToolOutput(toolStyle.format, tags, idOf);
-  if (tags.size === 0) output.pushText(result.text);
-  else
-    for (const part of splitAtTags(result.tokenIds, tags))
-      output.pushText(typeof part === 'string' ? part : engine.decode(part));
+  const { toolStyle, toolTags: tags } = reading;
+  if (tags.size === 0) return messageOf(result.text, toolStyle.format, tags, idOf);
+  const whole = spelled(result.tokenIds, reading);
+  return messageOf(answerIn(whole, result.reasoning !== null, reading), toolStyle.format, tags, idOf);
+}
+
+/** The answer in a text that has its thinking before it. */
+function answerIn(whole: string, thought: boolean, { engine: { info } }: CallReading): string {
+  if (!info.reasoning || !thought) return whole;
+  const begun = whole.trimStart().startsWith(info.reasoning.open);
+  const splitter = new ReasoningSplitter(info.reasoning, begun ? 'before' : 'inside');
+  return splitter.push(whole).text + splitter.end().text;
+}
+
+/** What was said in these tokens, which follow `prompt`, when nothing but them was kept. `calls`: there may be some. */
+export function keptMessage(
+  prompt: Int32Array,
+  tokenIds: number[],
+  calls: boolean,
+  reading: CallReading,
+  idOf: (index: number) => string,
+): { text: string; reasoning: string | null; reasoningTokens: number; calls: ApiCall[] } {
+  const { engine, toolStyle, toolTags: tags } = reading;
+  const { reasoning: format } = engine.info;
+  const read = (text: string) => (calls ? messageOf(text, toolStyle.format, tags, idOf) : { text, calls: [] });
+  const plain = () => (calls ? spelled(tokenIds, reading) : engine.decode(tokenIds));
+  if (!format) return { ...read(plain()), reasoning: null, reasoningTokens: 0 };
+  const start = reasoningStart(format, engine.decode(prompt.slice(-PROMPT_TAIL), { special: true }));
+  const splitter = new ReasoningSplitter(format, start);
+  const [said, rest] = [splitter.push(spelled(tokenIds, reading)), splitter.end()];
+  if (!splitter.began) return { ...read(plain()), reasoning: null, reasoningTokens: 0 };
+  // marks are ASCII: that characters are broken between tokens does not matter
+  const counter = new ReasoningSplitter(format, start);
+  const first = tokenIds.findIndex((id) => counter.push(tags.get(id) ?? engine.decode([id])).text !== '');
+  return {
+    ...read(said.text + rest.text),
+    reasoning: said.reasoning + rest.reasoning,
+    reasoningTokens: first < 0 ? tokenIds.length : first,
+  };
+}
+
+function spelled(tokenIds: readonly number[], { toolTags, engine }: CallReading): string {
+  let text = '';
+  for (const part of splitAtTags(tokenIds, toolTags)) text += typeof part === 'string' ? part : engine.decode(part);
+  return text;
+}
+
+function messageOf(
+  content: string,
+  format: ToolFormat,
+  tags: TagTokens,
+  idOf?: (index: number) => string,
+): { text: string; calls: ApiCall[] } {
+  const output = new ToolOutput(format, tags, idOf);
+  output.pushText(content);
   output.end();
   const { text, calls } = output.take();
   const whole: ApiCall[] = [];

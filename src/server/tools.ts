@@ -1,6 +1,6 @@
 /** Tools of a request: what is asked of the model, how it hears of them, and what its grammar is made of. */
-import { type ChatMessage, errors, type ToolSpec } from '../index.js';
-import type { GrammarSource } from './grammar-source.js';
+import { type ChatMessage, errors, type ToolSpec, writeToolCalls } from '../index.js';
+import type { GrammarReasoning, GrammarSource } from './grammar-source.js';
 import type { ToolStyle } from './messages.js';
 
 export interface ApiTool {
@@ -22,7 +22,7 @@ export interface ToolPlan {
 }
 
 /** @throws LongmindError 400 for a choice that the tools do not offer */
-export function planTools(body: ToolFields, style: ToolStyle): ToolPlan | null {
+export function planTools(body: ToolFields, style: ToolStyle, reasoning: GrammarReasoning): ToolPlan | null {
   const tools = body.tools ?? [];
   const given = body.tool_choice ?? (tools.length > 0 ? 'auto' : 'none');
   if (tools.length === 0) {
@@ -41,13 +41,13 @@ export function planTools(body: ToolFields, style: ToolStyle): ToolPlan | null {
       type: 'function',
       function: { name, description: description ?? '', parameters: parameters ?? { type: 'object', properties: {} } },
     })),
-    source: { kind: 'tools', tools: specs, choice, format: style.format, parallel },
+    source: { kind: 'tools', tools: specs, choice, format: style.format, parallel, reasoning },
   };
 }
 
 /** Tells a model whose template knows no tools what it may call, in the system message. */
 export function withToolPrompt(messages: ChatMessage[], plan: ToolPlan, style: ToolStyle): ChatMessage[] {
-  if (style.known) return messages;
+  if (style.describes ?? style.known) return messages;
   const [first, ...rest] = messages;
   const prompt = toolPrompt(plan, style);
   if (first?.role !== 'system') return [{ role: 'system', content: prompt }, ...messages];
@@ -63,8 +63,9 @@ function toolPrompt({ described, source }: ToolPlan, { format }: ToolStyle): str
       list.join('\n')
     );
   }
-  const one = '{"name": "function name", "arguments": {"argument": "value"}}';
-  const form = format === 'smollm2' ? `<tool_call>[${one}]</tool_call>` : `<tool_call>\n${one}\n</tool_call>`;
+  const example = writeToolCalls([{ name: 'function name', arguments: { argument: 'value' } }], format);
+  // spaced as models write JSON
+  const form = example.replaceAll('":', '": ').replaceAll('","', '", "');
   const more = source.parallel && format === 'smollm2' ? ', with more calls in the list if you need them' : '';
   const tools = format === 'smollm2' ? `<tools>[${list.join(', ')}]</tools>` : `<tools>\n${list.join('\n')}\n</tools>`;
   return (

@@ -107,6 +107,8 @@ class JinjaChatTemplate implements ChatTemplate {
       if (content !== null && content !== undefined && typeof content !== 'string')
         throw errors.invalidRequest(`messages[${i}].content must be a string`, 'messages');
       const guarded = this.#guard.protectAll(extra, mark) as Record<string, unknown>;
+      // some templates tell a message of calls alone by this
+      if (content === null && extra.tool_calls) return { ...guarded, role, content };
       return { ...guarded, role, content: this.#guard.protect(content ?? '', mark) };
     });
   }

@@ -2,11 +2,12 @@
 import { type JobFailure, JobQueue } from '../base/jobs.js';
 import { WorkerProcess } from '../base/process.js';
 import { errors, type LongmindError } from '../errors.js';
-import type { ChatMessage, StreamDecoder, TokenBytes } from '../types.js';
+import type { ChatMessage, ReasoningTemplate, StreamDecoder, TokenBytes } from '../types.js';
 import type { ChatOptions, RenderedChat } from './chat-template.js';
 import { decodeTokens, TokenDecoder } from './decoder.js';
 import { packMetadata } from './packed.js';
 import type { Calls, TokenizerInfo, WorkerData } from './protocol.js';
+import { checkTemplateValues } from './template-values.js';
 import type { DecodeOptions, EncodeOptions, Metadata } from './types.js';
 
 interface TokenizerClientOptions {
@@ -14,6 +15,8 @@ interface TokenizerClientOptions {
   modelVocab?: number;
   /** Milliseconds a chat template may take; then its process is stopped and another is started (default 5,000). */
   templateTimeout?: number;
+  /** Whether what a model thinks is told from what it answers (default 'auto'). */
+  reasoningFormat?: 'auto' | 'none';
   /** Jobs that may wait (default 1,024). */
   maxPending?: number;
   /** Characters of all jobs that may wait (default 64 Mi). */
@@ -47,7 +50,13 @@ export class TokenizerClient {
     // copies: what came lies in the middle of a larger buffer
     const { bytes, offsets, special } = info.tokenBytes;
     const tokenBytes = { bytes: bytes.slice(), offsets: offsets.slice(), special: special.slice() };
-    return new TokenizerClient(queue, { ...info, tokenBytes }, options.templateTimeout ?? 5000, () => current);
+    const reasoning = options.reasoningFormat === 'none' ? null : info.reasoning;
+    return new TokenizerClient(
+      queue,
+      { ...info, tokenBytes, reasoning },
+      options.templateTimeout ?? 5000,
+      () => current,
+    );
   }
 
   /** Of the process that was started last. */
@@ -61,6 +70,11 @@ export class TokenizerClient {
 
   get endTokens(): readonly number[] {
     return this.info.endTokens;
+  }
+
+  /** Null: there is nothing to tell apart. */
+  get reasoning(): ReasoningTemplate | null {
+    return this.info.reasoning;
   }
 
   get startTokens(): readonly number[] {
@@ -88,6 +102,7 @@ export class TokenizerClient {
   }
 
   async #chat(messages: readonly ChatMessage[], options: ChatOptions, continued: boolean): Promise<RenderedChat> {
+    if (options.variables !== undefined) checkTemplateValues(options.variables);
     const { ids, text } = await this.queue.run(
       'chat',
       { messages, options, continued },
@@ -122,7 +137,8 @@ function explainChat({ kind, detail }: JobFailure): LongmindError {
 function sizeOf(messages: readonly ChatMessage[], options: ChatOptions): number {
   let chars = 0;
   for (const m of messages) chars += 16 + (typeof m?.content === 'string' ? m.content.length : 0);
-  return chars + (options.tools ? JSON.stringify(options.tools).length : 0);
+  const { tools, variables } = options;
+  return chars + (tools ? JSON.stringify(tools).length : 0) + (variables ? JSON.stringify(variables).length : 0);
 }
 
 /** Starts a tokenizer's process. @throws LongmindError bad_tokenizer */

@@ -1,5 +1,5 @@
 /** What a tokenizer's worker is made of, and what it can be asked. */
-import type { ChatMessage, TokenBytes } from '../types.js';
+import type { ChatMessage, ReasoningTemplate, TokenBytes } from '../types.js';
 import type { ChatOptions, RenderedChat } from './chat-template.js';
 import type { PackedMetadata } from './packed.js';
 import type { EncodeOptions, SpecialIds } from './types.js';
@@ -25,4 +25,6 @@ export interface TokenizerInfo {
   warnings: string[];
   /** null: the file's own chat template; else what was taken instead. */
   templateInstead: string | null;
+  /** How the file's own template has the model think; null: it does not. */
+  reasoning: ReasoningTemplate | null;
 }

@@ -5,8 +5,10 @@
 import { beginProcess } from '../base/process.js';
 import { type Answers, answer, type CallMessage } from '../base/worker.js';
 import { type ChatTemplate, createChatTemplate } from './chat-template.js';
+import { metadataString } from './metadata.js';
 import { unpackMetadata } from './packed.js';
 import type { Calls, TokenizerInfo, WorkerData } from './protocol.js';
+import { reasoningTemplateOf } from './reasoning-template.js';
 import { createTokenizer } from './tokenizer.js';
 import type { Tokenizer } from './types.js';
 
@@ -23,11 +25,12 @@ const answers: Answers<Calls, Made> = {
 
 function make({ metadata, modelVocab }: WorkerData): { made: Made; info: TokenizerInfo } {
   const tokenizer = createTokenizer(unpackMetadata(metadata), { modelVocab });
+  const own = metadataString(unpackMetadata(metadata), 'tokenizer.chat_template');
   const template = createChatTemplate(unpackMetadata(metadata), tokenizer);
-  return { made: { tokenizer, template }, info: infoOf(tokenizer, template) };
+  return { made: { tokenizer, template }, info: infoOf(tokenizer, template, own) };
 }
 
-function infoOf(tokenizer: Tokenizer, template: ChatTemplate): TokenizerInfo {
+function infoOf(tokenizer: Tokenizer, template: ChatTemplate, own: string | null): TokenizerInfo {
   const { model, vocabSize, special, endTokens, startTokens, tokenBytes, warnings } = tokenizer;
   return {
     model,
@@ -38,6 +41,7 @@ function infoOf(tokenizer: Tokenizer, template: ChatTemplate): TokenizerInfo {
     tokenBytes,
     warnings: [...warnings],
     templateInstead: template.instead,
+    reasoning: reasoningTemplateOf(own),
   };
 }
 

@@ -1,6 +1,7 @@
 /** What each architecture of GGUF files does otherwise than LLaMA (llama.cpp, `llama-arch` and `llama-model`). */
 import { errors } from '../errors.js';
-import type { FamilyFlags, LayerFlags, ModelDims, TensorInfo } from '../types.js';
+import type { ExpertFlags, FamilyFlags, LayerFlags, ModelDims, TensorInfo } from '../types.js';
+import { type ExpertRole, ExpertTensors } from './experts.js';
 import type { GgufFile } from './gguf.js';
 import type { Keys } from './keys.js';
 import { makeRope, type Rope } from './rope.js';
@@ -22,6 +23,8 @@ export interface GgufFamily {
   ropeOf?: (layer: number, c: GgufContext) => Rope | null;
   /** q, k, v lie in one tensor, gate and up in another. */
   fused?: boolean;
+  /** It may have experts; with `must` a file that has none is refused. `normalise`: see ExpertFlags. */
+  experts?: { normalise: boolean; must: boolean };
 }
 
 const everyLayer = () => true;
@@ -35,23 +38,27 @@ const gemma = ({ dims }: GgufContext): Partial<FamilyFlags> => ({
 const gemmaScale = ({ dims }: GgufContext): number =>
   dims.layers === 46 || dims.layers === 62 ? 1 / Math.sqrt(dims.dim / dims.heads) : 1 / Math.sqrt(dims.headDim);
 
+const graniteScales = ({ keys }: GgufContext): Partial<FamilyFlags> => ({
+  embeddingScale: keys.positive('embedding_scale', 1),
+  residualScale: keys.positive('residual_scale', 1),
+  logitScale: 1 / keys.positive('logit_scale', 1),
+  attentionScale: keys.number('attention.scale', 0),
+});
+
 export const GGUF_FAMILIES: Readonly<Record<string, GgufFamily>> = {
-  llama: { neox: false, windowed: everyLayer },
+  // Mixtral is a LLaMA with experts
+  llama: { neox: false, windowed: everyLayer, experts: { normalise: true, must: false } },
   qwen2: { neox: true },
   qwen3: { neox: true, flags: () => ({ qkNorm: 'head' }) },
+  qwen2moe: { neox: true, experts: { normalise: false, must: true } },
+  qwen3moe: { neox: true, flags: () => ({ qkNorm: 'head' }), experts: { normalise: true, must: true } },
+  olmoe: { neox: true, flags: () => ({ qkNorm: 'all' }), experts: { normalise: false, must: true } },
   internlm2: { neox: false },
   phi3: { neox: true, windowed: everyLayer, fused: true },
   olmo2: { neox: true, flags: () => ({ norms: 'post', qkNorm: 'all' }) },
   smollm3: { neox: false, ropeOf: (layer, { rope }) => ((layer + 1) % 4 === 0 ? null : rope) },
-  granite: {
-    neox: false,
-    flags: ({ keys }) => ({
-      embeddingScale: keys.positive('embedding_scale', 1),
-      residualScale: keys.positive('residual_scale', 1),
-      logitScale: 1 / keys.positive('logit_scale', 1),
-      attentionScale: keys.number('attention.scale', 0),
-    }),
-  },
+  granite: { neox: false, flags: graniteScales },
+  granitemoe: { neox: false, flags: graniteScales, experts: { normalise: true, must: true } },
   gemma: { neox: true, flags: gemma },
   gemma2: {
     neox: true,
@@ -101,6 +108,48 @@ export function readLayers(family: GgufFamily, c: GgufContext): LayerFlags[] {
     rope: family.ropeOf ? family.ropeOf(layer, c) : c.rope,
     window: family.windowed?.(layer, c) ? window : 0,
   }));
+}
+
+/** llama.cpp's `gating_func` for a softmax. */
+const SOFTMAX = 1;
+
+/** Experts as the file's keys have them; null: none. @throws bad_gguf, unsupported_model */
+export function readExperts(family: GgufFamily, { gguf, keys, dims }: GgufContext): ExpertFlags | null {
+  const rules = family.experts;
+  if (!rules && keys.number('expert_count', 0) !== 0) throw errors.unsupportedModel('it uses mixture of experts');
+  if (!rules || (!rules.must && keys.number('expert_count', 0) === 0)) return null;
+  const count = keys.integer('expert_count', undefined, 1, 65_536);
+  if (keys.number('expert_gating_func', SOFTMAX) !== SOFTMAX || keys.number('expert_group_count', 1) > 1)
+    throw errors.unsupportedModel('its router is not a softmax over all experts');
+  if (keys.number('leading_dense_block_count', 0) !== 0)
+    throw errors.unsupportedModel('its first layers have no experts');
+  const gated = gguf.tensors.has('blk.0.ffn_gate_inp_shexp.weight');
+  const shared = gated || gguf.tensors.has('blk.0.ffn_gate_shexp.weight');
+  return {
+    count,
+    used: keys.integer('expert_used_count', undefined, 1, count),
+    width: keys.integer('expert_feed_forward_length', dims.ffDim),
+    normalise: rules.normalise,
+    scale: keys.number('expert_weights_scale', 0) || 1,
+    sharedWidth: shared ? keys.integer('expert_shared_feed_forward_length', dims.ffDim) : 0,
+    sharedGate: gated,
+    denseLayers: [],
+  };
+}
+
+const ONE_EXPERT = /^blk\.(\d+)\.(ffn_gate|ffn_up|ffn_down)\.(\d+)\.weight$/;
+
+/** The first files of Mixtral have a tensor for each expert. */
+export function mergeExperts(path: string, tensors: ReadonlyMap<string, TensorInfo>): Map<string, TensorInfo> {
+  const experts = new ExpertTensors();
+  const out = new Map<string, TensorInfo>();
+  for (const [name, t] of tensors) {
+    const [, layer, role, expert] = ONE_EXPERT.exec(name) ?? [];
+    if (layer === undefined) out.set(name, t);
+    else experts.add(layer, role as ExpertRole, expert!, t);
+  }
+  for (const [role, t] of experts.merged(path)) out.set(role, t);
+  return out;
 }
 
 /** Tensors by their roles: those that hold several matrices are taken apart. */

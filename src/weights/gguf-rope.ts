@@ -85,7 +85,7 @@ function readF32(gguf: GgufFile, tensor: TensorInfo, count: number): Float32Arra
     );
   }
   const bytes = Buffer.alloc(tensor.byteLength);
-  const fd = openSync(gguf.path, 'r');
+  const fd = openSync(tensor.file ?? gguf.path, 'r');
   try {
     readSync(fd, bytes, 0, bytes.length, tensor.offset);
   } finally {

@@ -23,6 +23,8 @@ export interface GgufFile {
   alignment: number;
   /** First byte of the tensors' data. */
   dataOffset: number;
+  /** The files of a model that is split, in their order; its tensors say in which of them they lie. */
+  parts?: readonly GgufFile[];
 }
 
 const MAGIC = 0x46554747; // 'GGUF', little-endian
@@ -33,8 +35,8 @@ const MAX_DIMS = 4;
 const MIN_KEY_VALUE = 8 + 4 + 1;
 const MIN_TENSOR = 8 + 4 + 4 + 8;
 
-/** @throws LongmindError file_missing, bad_gguf, io_error */
-export function readGguf(path: string): GgufFile {
+/** One file, be it a part or whole. @throws LongmindError file_missing, bad_gguf, io_error */
+export function readGgufPart(path: string): GgufFile {
   const bad = (what: string) => errors.badGguf(path, what);
   return readModelFile(path, bad, (fd, size) => {
     try {

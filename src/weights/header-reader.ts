@@ -8,7 +8,7 @@ import { readSync } from 'node:fs';
 const MAX_HEADER = 512 * 2 ** 20;
 const FIRST_READ = 256 * 2 ** 10;
 
-/** What is wrong with the file; `readGguf` makes it a LongmindError with the path. */
+/** What is wrong with the file; `readGgufPart` makes it a LongmindError with the path. */
 export class HeaderError extends Error {}
 
 export class HeaderReader {

@@ -1,5 +1,8 @@
 export { GGML_TYPES } from './ggml-types.js';
-export { type GgufFile, readGguf } from './gguf.js';
+export type { GgufFile } from './gguf.js';
+export { readGguf } from './gguf-split.js';
+export { HeaderReader } from './header-reader.js';
+export { readValue } from './metadata.js';
 export {
   checkTensorTypes,
   type ModelConfig,

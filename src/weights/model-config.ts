@@ -4,7 +4,7 @@ import { errors } from '../errors.js';
 import type { FamilyFlags, ModelDims, TensorInfo } from '../types.js';
 import { FILE_TYPES } from './ggml-types.js';
 import type { GgufFile } from './gguf.js';
-import { GGUF_FAMILIES, readLayers, splitFused } from './gguf-families.js';
+import { GGUF_FAMILIES, mergeExperts, readExperts, readLayers, splitFused } from './gguf-families.js';
 import { readRope } from './gguf-rope.js';
 import { Keys } from './keys.js';
 import type { Rope } from './rope.js';
@@ -49,13 +49,18 @@ export function readModelConfig(gguf: GgufFile, sessionLen = 0): ModelConfig {
   const keys = new Keys(gguf, architecture);
   refuseExtras(keys, architecture);
   const dims = readDims(gguf, keys);
-  const tensors = family.fused ? splitFused(gguf, dims) : gguf.tensors;
+  const tensors = family.fused ? splitFused(gguf, dims) : mergeExperts(gguf.path, gguf.tensors);
   const rope = readRope(gguf, keys, dims.headDim, {
     neox: family.neox,
     sessionLen: sessionLen || dims.contextLength,
   });
   const context = { gguf, keys, dims, rope };
-  const flags = { ...family.flags?.(context), biases: biasesOf(tensors), perLayer: readLayers(family, context) };
+  const flags = {
+    ...family.flags?.(context),
+    biases: biasesOf(tensors),
+    perLayer: readLayers(family, context),
+    experts: readExperts(family, context),
+  };
   const tiedOutput = !gguf.tensors.has('output.weight');
   checkTensors(gguf.path, tensors, neededTensors(dims, tiedOutput, flags), IGNORED);
   const quantisation = summarise(gguf.tensors.values(), fileType(gguf));
@@ -86,11 +91,8 @@ function refuseExtras(keys: Keys, architecture: string): void {
     ['residual_scale', 'scaled residuals'],
     ['attention.scale', 'its own attention scale'],
   ];
-  const off: [key: string, what: string][] = [
-    ['expert_count', 'mixture of experts'],
-    ...(architecture === 'granite' ? [] : scales),
-  ];
-  for (const [key, what] of off) {
+  if (architecture.startsWith('granite')) return;
+  for (const [key, what] of scales) {
     if (keys.number(key, 0) !== 0) throw errors.unsupportedModel(`it uses ${what}`);
   }
 }

@@ -6,7 +6,7 @@ import type { WeightsChoice } from '../config.js';
 import type { GenerationDefaults, TensorInfo, TensorSource } from '../types.js';
 import { readFolderConfig } from './folder/config.js';
 import { readGenerationDefaults, readTokenizerFiles } from './folder/extras.js';
-import { readGguf } from './gguf.js';
+import { readGguf } from './gguf-split.js';
 import { type ModelConfig, readModelConfig } from './model-config.js';
 
 export interface ModelFiles {
@@ -42,14 +42,15 @@ function isFolder(file: string): boolean {
 function openGguf(file: string, sessionLen: number): ModelFiles {
   const gguf = readGguf(file);
   const config = readModelConfig(gguf, sessionLen);
-  const { metadata, dataOffset } = gguf;
-  const source = { path: file, tensors: config.tensors };
-  return { path: file, config, source, metadata, generation: {}, headers: [{ file, bytes: dataOffset }] };
+  const source = { path: gguf.path, tensors: config.tensors };
+  const headers = (gguf.parts ?? [gguf]).map((part) => ({ file: part.path, bytes: part.dataOffset }));
+  return { path: file, config, source, metadata: gguf.metadata, generation: {}, headers };
 }
 
 function openFolder(folder: string, sessionLen: number): ModelFiles {
   const config = readFolderConfig(folder, sessionLen);
-  const shards = [...new Set([...config.tensors.values()].map((t) => t.file!))].sort();
+  const files = [...config.tensors.values()].flatMap((t) => extentsOf(t).map((e) => e.file ?? t.file!));
+  const shards = [...new Set(files)].sort();
   return {
     path: folder,
     config,
@@ -79,7 +80,8 @@ const FLOATS = ['F32', 'F16', 'BF16'];
 function become(name: string, { type, shape }: TensorInfo, weights: WeightsChoice): { as?: string } {
   if (weights === 'file' || shape.length < 2 || !FLOATS.includes(type)) return {};
   if (weights === 'bf16') return type === 'F32' ? { as: 'BF16' } : {};
-  if (shape[0]! % 32 !== 0) return {};
+  // what chooses experts decides much and weighs nothing
+  if (shape[0]! % 32 !== 0 || name.includes('.ffn_gate_inp')) return {};
   const outer = name === 'token_embd.weight' || name === 'output.weight';
   return { as: weights === 'q8' || outer ? 'Q8_0' : 'Q4_0' };
 }
@@ -106,16 +108,29 @@ const PIECE = 4096;
 export function weightsKeyOf(model: ModelFiles, weights: WeightsChoice): string {
   const hash = createHash('sha256').update(fingerprintOf(model));
   if (weights !== 'file') hash.update(weights);
-  const byFile = new Map<string, TensorInfo[]>();
+  const byFile = new Map<string, Extent[]>();
   for (const t of model.source.tensors.values()) {
-    const file = t.file ?? model.source.path;
-    byFile.set(file, [...(byFile.get(file) ?? []), t]);
+    for (const run of extentsOf(t)) {
+      const file = run.file ?? t.file ?? model.source.path;
+      const list = byFile.get(file) ?? [];
+      if (list.length === 0) byFile.set(file, list);
+      list.push(run);
+    }
   }
   for (const [file, tensors] of byFile) withFile(file, (fd) => hashPieces(hash, fd, tensors));
   return hash.digest('hex');
 }
 
-function hashPieces(hash: Hash, fd: number, tensors: readonly TensorInfo[]): void {
+type Extent = Pick<TensorInfo, 'offset' | 'byteLength' | 'file'>;
+
+/** Where a tensor's bytes lie. */
+function extentsOf(t: TensorInfo): Extent[] {
+  if (!t.runs) return [t];
+  const rows = t.runs.reduce((n, run) => n + run.rows, 0);
+  return t.runs.map((run) => ({ ...run, byteLength: (t.byteLength / rows) * run.rows }));
+}
+
+function hashPieces(hash: Hash, fd: number, tensors: readonly Extent[]): void {
   const piece = Buffer.alloc(PIECE);
   const { size, mtimeMs } = fstatSync(fd);
   hash.update(`${size} ${mtimeMs}`);

@@ -1,6 +1,6 @@
 /** The tensors that a model of these dimensions and flags is made of, by their roles; names are GGUF's. */
 import { errors } from '../errors.js';
-import type { FamilyFlags, ModelDims, TensorInfo } from '../types.js';
+import type { ExpertFlags, FamilyFlags, ModelDims, TensorInfo } from '../types.js';
 
 /** Name → shape, `shape[0]` contiguous. */
 export function neededTensors(d: ModelDims, tiedOutput: boolean, flags: Partial<FamilyFlags>): Map<string, number[]> {
@@ -27,12 +27,34 @@ export function neededTensors(d: ModelDims, tiedOutput: boolean, flags: Partial<
     matrix('attn_output', q, d.dim, biases?.output);
     if (norms !== 'pre') norm('post_attention_norm', d.dim);
     if (norms !== 'post') norm('ffn_norm', d.dim);
-    matrix('ffn_gate', d.dim, d.ffDim, biases?.gateUp);
-    matrix('ffn_up', d.dim, d.ffDim, biases?.gateUp);
-    matrix('ffn_down', d.ffDim, d.dim, biases?.down);
+    if (flags.experts && !flags.experts.denseLayers.includes(layer)) {
+      for (const [name, shape] of expertTensors(d.dim, flags.experts)) wanted.set(`blk.${layer}.${name}.weight`, shape);
+    } else {
+      matrix('ffn_gate', d.dim, d.ffDim, biases?.gateUp);
+      matrix('ffn_up', d.dim, d.ffDim, biases?.gateUp);
+      matrix('ffn_down', d.ffDim, d.dim, biases?.down);
+    }
     if (norms !== 'pre') norm('post_ffw_norm', d.dim);
   }
   return wanted;
+}
+
+function expertTensors(dim: number, e: ExpertFlags): [name: string, shape: number[]][] {
+  const { count, width, sharedWidth, sharedGate } = e;
+  return [
+    ['ffn_gate_inp', [dim, count]],
+    ['ffn_gate_exps', [dim, width, count]],
+    ['ffn_up_exps', [dim, width, count]],
+    ['ffn_down_exps', [width, dim, count]],
+    ...(sharedGate ? ([['ffn_gate_inp_shexp', [dim]]] as [string, number[]][]) : []),
+    ...(sharedWidth > 0
+      ? ([
+          ['ffn_gate_shexp', [dim, sharedWidth]],
+          ['ffn_up_shexp', [dim, sharedWidth]],
+          ['ffn_down_shexp', [sharedWidth, dim]],
+        ] as [string, number[]][])
+      : []),
+  ];
 }
 
 /**

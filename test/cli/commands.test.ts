@@ -8,7 +8,7 @@ import { FakeEngine } from '../support/fake-engine.js';
 const benchNames = ['trace', 'cache', 'sessions', 'recall', 'perplexity'];
 
 test('every command has help with examples, and its options come from the tables', async () => {
-  for (const name of ['chat', 'serve', 'generate', 'pull', 'list', 'rm', 'inspect']) {
+  for (const name of ['chat', 'serve', 'generate', 'pull', 'list', 'rm', 'inspect', 'quantize', 'convert']) {
     const { code, stdout } = await longmind([name, '--help']);
     assert.equal(code, 0);
     assert.match(stdout, /^Usage: longmind /);
@@ -23,7 +23,8 @@ test('every command has help with examples, and its options come from the tables
 
 test('every example of every help is a command line that is taken', async () => {
   const seen = new Set<string>();
-  for (const name of ['chat', 'generate', 'pull', 'list', 'rm', 'inspect', ...benchNames.map((b) => `bench ${b}`)]) {
+  const others = ['chat', 'generate', 'pull', 'list', 'rm', 'inspect', 'quantize', 'convert'];
+  for (const name of [...others, ...benchNames.map((b) => `bench ${b}`)]) {
     const { stdout } = await longmind([...name.split(' '), '--help']);
     const examples = stdout.slice(stdout.indexOf('Examples:')).match(/^ {2}\$ .*$/gm)!;
     for (const example of examples) {
@@ -35,7 +36,7 @@ test('every example of every help is a command line that is taken', async () => 
       assert.equal(code, 0, `${example}\n${stderr}`);
     }
   }
-  assert.deepEqual([...seen].sort(), ['bench', 'chat', 'generate', 'inspect', 'list', 'pull', 'rm']);
+  assert.deepEqual([...seen].sort(), ['bench', ...others].sort());
 });
 
 test('--version is that of the package; no command at all shows the help as an error', async () => {
@@ -134,8 +135,9 @@ test('generate --json prints one object with text, ids, reason, usage and timing
     text: 'abc',
     tokenIds: [97, 98, 99],
     finishReason: 'length',
+    reasoning: null,
     stopString: null,
-    usage: { promptTokens: 2, cachedTokens: 0, completionTokens: 3, acceptedDraftTokens: 0 },
+    usage: { promptTokens: 2, cachedTokens: 0, completionTokens: 3, reasoningTokens: 0, acceptedDraftTokens: 0 },
   });
   assert.deepEqual(Object.keys(timings), ['loadMs', 'ttftMs', 'perTokenMs', 'totalMs']);
   assert.equal(logprobs.length, 3);

@@ -141,7 +141,7 @@ describe("/v1/messages with Anthropic's client", { skip: withoutModel }, () => {
     const bad: [Partial<Params> & { priority?: number }, number, RegExp][] = [
       [{ model: 'claude' }, 404, /'claude' is not served here/],
       [{ messages: [{ role: 'user', content: [image] }] }, 400, /images are not supported/],
-      [{ thinking: { type: 'enabled', budget_tokens: 2000 } }, 400, /'thinking' with this value/],
+      [{ max_tokens: 4000, thinking: { type: 'enabled', budget_tokens: 2000 } }, 400, /'thinking' asks for thinking/],
       [{ tools: [weather], stop_sequences: ['x'] }, 400, /'stop_sequences' cannot be used/],
       [{ priority: 2 }, 400, /priority/],
       [{ messages: [{ role: 'user', content: 'a b '.repeat(9000) }] }, 400, /tokens/],

@@ -27,6 +27,18 @@ test('an answer streams in, with its numbers, and the session is the conversatio
   assert.match(first!.request.sessionId!, /^chat-/);
 });
 
+test('what was thought is folded above the answer, and opens', { skip }, async (t) => {
+  const reasoning = { open: '<think>', close: '</think>', switch: null, effort: false };
+  const engine = new FakeEngine({ info: { reasoning }, answer: () => '<think>\nHm, hm.\n</think>\n\nYes.' });
+  const { page } = await openPage(t, engine);
+  await say(page, 'well?');
+  assert.equal(await answered(page), 'Yes.');
+  const thought = page.locator('.thought p');
+  assert.equal(await thought.isVisible(), false);
+  await page.locator('.thought summary').click();
+  assert.equal(await textOf(thought), 'Hm, hm.');
+});
+
 test('stop ends the generation at the server and keeps what came', { skip }, async (t) => {
   const engine = new FakeEngine({ answer: () => 'word '.repeat(500), delayMs: 10 });
   const { page } = await openPage(t, engine);

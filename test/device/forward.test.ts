@@ -7,6 +7,7 @@ import { loadNative } from '../../src/device/cpu/native.js';
 import type { FamilyFlags } from '../../src/types.js';
 import { Reference } from '../reference/forward.js';
 import {
+  MIXTURES,
   type ModelOptions,
   type Row,
   Runner,
@@ -86,10 +87,10 @@ for (const isa of isas) {
     for (const type of ['F32', 'F16', 'BF16']) {
       it(`${type} weights`, () => agrees({ type }, { isa }, 1e-3));
     }
-    for (const type of ['Q8_0', 'Q4_0', 'Q4_1']) {
+    for (const type of ['Q8_0', 'Q4_0', 'Q4_1', 'Q5_0', 'Q5_1', 'IQ4_NL', 'MXFP4']) {
       it(`${type} weights`, () => agrees({ type }, { isa }, 0.05));
     }
-    for (const type of ['Q4_K', 'Q5_K', 'Q6_K']) {
+    for (const type of ['Q2_K', 'Q3_K', 'Q4_K', 'Q5_K', 'Q6_K', 'IQ4_XS']) {
       it(`${type} weights`, () => agrees({ type, heads: 8, kvHeads: 2, ffDim: 512 }, { isa }, 0.05));
     }
     for (const bits of [8, 4] as const) {
@@ -106,6 +107,14 @@ for (const isa of isas) {
       it(name, () => agrees({ type: 'F32', flags }, { isa }, 1e-3));
       it(`${name}, Q8_0`, () => agrees({ type: 'Q8_0', flags }, { isa }, 0.06));
     }
+    for (const [name, experts] of Object.entries(MIXTURES)) {
+      it(`experts: ${name}`, () => agrees({ type: 'F32', flags: { experts } }, { isa }, 1e-3));
+      it(`experts: ${name}, Q8_0`, () => agrees({ type: 'Q8_0', flags: { experts } }, { isa }, 0.06));
+    }
+    it('experts of K-quants', () => {
+      const experts = { ...MIXTURES['two of eight'], width: 256 };
+      agrees({ type: 'Q4_K', heads: 8, kvHeads: 2, ffDim: 512, flags: { experts } }, { isa }, 0.06);
+    });
     it('a window and bounds of scores with quantised KV', () =>
       agrees({ type: 'F32', flags: { ...FLAGS.window, attentionSoftcap: 2 } }, { isa, bits: 8 }, 0.01));
     it('rotation of half-dimension pairs, part of the head, scaled', () => {

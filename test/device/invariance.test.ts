@@ -5,6 +5,7 @@ import { buildNativeLibrary } from '../../src/device/cpu/build.js';
 import { availableIsas } from '../../src/device/cpu/index.js';
 import { loadNative } from '../../src/device/cpu/native.js';
 import {
+  MIXTURES,
   type ModelOptions,
   type Row,
   Runner,
@@ -97,7 +98,7 @@ for (const isa of isas) {
     describe(`the same bits on ${isa}, ${type}`, () => checks({ type, layers: 1 }, { isa }));
   }
 }
-for (const type of ['Q4_0', 'Q4_K', 'Q5_K', 'Q6_K']) {
+for (const type of ['Q4_0', 'Q4_K', 'Q5_K', 'Q6_K', 'Q2_K', 'Q3_K', 'IQ4_XS', 'MXFP4']) {
   describe(`the same bits, ${type}`, () => checks({ type, layers: 1, heads: 8, kvHeads: 2, ffDim: 256 }, {}));
 }
 for (const bits of [8, 4] as const) {
@@ -117,6 +118,16 @@ for (const bits of [16, 8] as const) {
     checks({ type: 'Q8_0', layers: 3, flags: { ...flags, activation: 'geluTanh', residualScale: 0.3 } }, { bits });
   });
 }
+for (const isa of isas) {
+  describe(`the same bits, experts, on ${isa}`, () => {
+    const experts = MIXTURES['six of forty, weights over all, and one for every token'];
+    checks({ type: 'Q8_0', layers: 2, flags: { experts } }, { isa });
+  });
+}
+for (const type of ['F16', 'Q4_0'])
+  describe(`the same bits, experts, ${type}`, () => {
+    checks({ type, layers: 2, flags: { experts: MIXTURES['two of eight'] } }, {});
+  });
 describe('the same bits, other head shapes', () => {
   checks({ type: 'Q8_0', layers: 1, heads: 9, kvHeads: 3, headDim: 64 }, {});
 });

@@ -13,7 +13,7 @@ import {
   type StepResult,
 } from '../../src/device/device.js';
 import { type LlamaConfig, llama } from '../../src/model/llama.js';
-import type { TensorInfo, TensorSource } from '../../src/types.js';
+import type { ExpertFlags, TensorInfo, TensorSource } from '../../src/types.js';
 import { decodeTensor, FORMATS, numberToHalf } from '../reference/formats.js';
 import type { ReferenceTensor } from '../reference/forward.js';
 
@@ -32,6 +32,8 @@ export function random(seed: number): Random {
 
 export const normal = (r: Random) => Math.sqrt(-2 * Math.log(1 - r())) * Math.cos(2 * Math.PI * r());
 
+const word = new DataView(new ArrayBuffer(4));
+
 /**
  * Bytes of a random tensor whose values have about the given spread; `extreme` fills quants with their end points: blocks all
  * of the highest, all of the lowest and of both, so that sums of neighbours are as large as they can be.
@@ -47,19 +49,21 @@ export function randomTensor(type: string, count: number, r: Random, spread: num
       if (type === 'F32') view.setFloat32(at, x, true);
       else if (type === 'F16') view.setUint16(at, numberToHalf(x), true);
       else {
-        const f = new DataView(new ArrayBuffer(4));
-        f.setFloat32(0, x);
-        view.setUint16(at, f.getUint16(0), true);
+        word.setFloat32(0, x);
+        view.setUint16(at, word.getUint16(0), true);
       }
       continue;
     }
-    const [low, high] = type === 'Q8_0' ? [0x80, 0x7f] : [0x00, 0xff];
+    const [low, high] = END_POINTS[type] ?? [0x00, 0xff];
     const share = [0, 1, 0.5][Math.floor(r() * 3)];
     for (let i = 0; i < bytes; i++) out[at + i] = extreme ? (r() < share ? high : low) : Math.floor(r() * 256);
     setScales(type, view, at, spread * (0.5 + r()));
   }
   return out;
 }
+
+/** Bytes whose quants are the least and the greatest, where they are not all zeros and all ones. */
+const END_POINTS: Readonly<Record<string, [number, number]>> = { Q8_0: [0x80, 0x7f], MXFP4: [0xff, 0x77] };
 
 function setScales(type: string, view: DataView, at: number, spread: number): void {
   const put = (offset: number, x: number) => view.setUint16(at + offset, numberToHalf(x), true);
@@ -75,6 +79,19 @@ function setScales(type: string, view: DataView, at: number, spread: number): vo
     put(2, spread / 20);
   }
   if (type === 'Q6_K') put(208, spread / (18 * 74));
+  if (type === 'Q5_0') put(0, spread / 9.2);
+  if (type === 'Q5_1') {
+    put(0, spread / 9.2);
+    put(2, -1.6 * spread);
+  }
+  if (type === 'Q2_K') {
+    put(80, spread / 14);
+    put(82, spread / 9.3);
+  }
+  if (type === 'Q3_K') put(108, spread / (18 * 2.3));
+  if (type === 'IQ4_NL') put(0, spread / 70);
+  if (type === 'IQ4_XS') put(0, spread / (18 * 70));
+  if (type === 'MXFP4') view.setUint8(at, 127 + Math.round(Math.log2(spread / 2.8)));
 }
 
 export interface TestModel {
@@ -153,7 +170,7 @@ export function randomModel(options: ModelOptions = {}): TestModel {
       const bytes = new Uint8Array(Float32Array.from({ length: count }, () => 0.5 + r()).buffer);
       return { name, type: 'F32', shape, bytes };
     }
-    const type = typeOf(name);
+    const type = name.includes('gate_inp') ? 'F32' : typeOf(name);
     return { name, type, shape, bytes: randomTensor(type, count, r, 1.3 / Math.sqrt(shape[0])) };
   });
   const { reference, ...source } = writeTensors(list);
@@ -174,9 +191,23 @@ function tensorShapes(c: LlamaConfig): { name: string; shape: number[] }[] {
     add('attn_v', c.dim, c.kvHeads * c.headDim);
     add('attn_output', c.heads * c.headDim, c.dim);
     add('ffn_norm', c.dim);
-    add('ffn_gate', c.dim, c.ffDim);
-    add('ffn_up', c.dim, c.ffDim);
-    add('ffn_down', c.ffDim, c.dim);
+    const e = c.flags?.experts;
+    if (e && !e.denseLayers.includes(l)) {
+      add('ffn_gate_inp', c.dim, e.count);
+      add('ffn_gate_exps', c.dim, e.width, e.count);
+      add('ffn_up_exps', c.dim, e.width, e.count);
+      add('ffn_down_exps', e.width, c.dim, e.count);
+      if (e.sharedGate) add('ffn_gate_inp_shexp', c.dim, 1);
+      if (e.sharedWidth > 0) {
+        add('ffn_gate_shexp', c.dim, e.sharedWidth);
+        add('ffn_up_shexp', c.dim, e.sharedWidth);
+        add('ffn_down_shexp', e.sharedWidth, c.dim);
+      }
+    } else {
+      add('ffn_gate', c.dim, c.ffDim);
+      add('ffn_up', c.dim, c.ffDim);
+      add('ffn_down', c.ffDim, c.dim);
+    }
     addFlagged(c, shapes, l);
   }
   return shapes;
@@ -207,6 +238,21 @@ function addFlagged(c: LlamaConfig, shapes: { name: string; shape: number[] }[],
   if (biases?.output) add('attn_output.bias', c.dim);
   if (biases?.gateUp) for (const name of ['gate', 'up']) add(`ffn_${name}.bias`, c.ffDim);
   if (biases?.down) add('ffn_down.bias', c.dim);
+}
+
+/** Mixtures as the families have them. */
+export const MIXTURES: Record<string, ExpertFlags> = {
+  'two of eight': mixture({ count: 8, used: 2, width: 96, normalise: true }),
+  'six of forty, weights over all, and one for every token': mixture({
+    ...{ count: 40, used: 6, width: 64, scale: 1.5, sharedWidth: 128, sharedGate: true, denseLayers: [0] },
+  }),
+  'one of three, all of them beside it': mixture({ count: 3, used: 1, width: 32, sharedWidth: 64 }),
+  'all of five': mixture({ count: 5, used: 5, width: 32, normalise: true }),
+};
+
+function mixture(given: Partial<ExpertFlags>): ExpertFlags {
+  const usual = { normalise: false, scale: 1, sharedWidth: 0, sharedGate: false, denseLayers: [] };
+  return { ...usual, count: 8, used: 2, width: 32, ...given };
 }
 
 export interface RunnerOptions extends Partial<Omit<LoadOptions, 'limits' | 'kv'>> {

@@ -126,11 +126,30 @@ test('the token goes to the hub and never to where it redirects', async () => {
   assert.ok(files.length > 0 && files.every((l) => l.endsWith('auth=')));
 });
 
+test('a model in parts is fetched whole, listed once, found again by any part, and removed whole', async () => {
+  const [first, second] = ['big-F16-00001-of-00002.gguf', 'big-F16-00002-of-00002.gguf'];
+  const got = await resolveModel('hf:org/repo:F16', options);
+  assert.equal(path.basename(got.path), first);
+  assert.equal(got.bytes, 2 * other.length);
+  assert.deepEqual(readFileSync(path.join(path.dirname(got.path), second)), other);
+  assert.deepEqual(
+    listModels(options).map((m) => [m.ref, m.bytes]),
+    [[`hf:org/repo:${first}`, got.bytes]],
+  );
+  const again = await resolveModel(`hf:org/repo:${second}`, { ...options, offline: true });
+  assert.equal(again.path, got.path);
+  assert.equal((await resolveModel(got.path, options)).bytes, got.bytes);
+  removeModel('hf:org/repo:F16', options);
+  assert.equal(existsSync(path.join(cacheDir, 'hf')), false);
+});
+
 test('what is not there, is ambiguous or split says so', async () => {
   await fails(resolveModel('hf:org/none', options), 'model_unavailable', /404.*no such repository.*Give a local file/s);
   await fails(resolveModel('hf:org/repo:Q2_K', options), 'model_unavailable', /no 'Q2_K' \(it has m-Q8_0.gguf/);
   await fails(resolveModel('hf:org/repo:x.gguf', options), 'model_unavailable', /no file 'x.gguf'/);
-  await fails(resolveModel('hf:org/repo:F16', options), 'model_unavailable', /split into several files/);
+  delete hub.files['big-F16-00002-of-00002.gguf'];
+  const missing = /no 'big-F16-00002-of-00002.gguf', a part of/;
+  await fails(resolveModel('hf:org/repo:F16', options), 'model_unavailable', missing);
   hub.files['n-Q4_0.gguf'] = { bytes: other };
   await fails(
     resolveModel('hf:org/repo:Q4_0', options),

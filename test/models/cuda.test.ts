@@ -33,6 +33,9 @@ describe('the CUDA device', () => {
     ['granite', /scale of the embeddings/],
     ['mistral', /sliding window/],
     ['smollm3', /without rotary positions/],
+    ['mixtral', /sliding window/],
+    ['qwen3-moe', /norm of each head/],
+    ['qwen2-moe', /mixtures of experts/],
     ['internlm2', /pieces of a file/],
     ['llama', /make weights Q8_0/, 'q8'],
   ];

@@ -36,7 +36,18 @@ async function evictedHalfway(folder: string, f: Fixture, blocks: number) {
   }
 }
 
-for (const name of ['llama3-scaled', 'qwen3', 'gemma3', 'olmo2', 'phi3-longrope', 'smollm3']) {
+for (const name of [
+  'llama3-scaled',
+  'qwen3',
+  'gemma3',
+  'olmo2',
+  'phi3-longrope',
+  'smollm3',
+  'mixtral',
+  'qwen2-moe',
+  'qwen3-moe',
+  'olmoe',
+]) {
   describe(name, () => {
     const f = readFixture(name);
     const folder = writeFolder(f);

@@ -14,6 +14,11 @@ const ARCHITECTURES: Readonly<Record<string, { name: string; interleaved: boolea
   llama: { name: 'llama', interleaved: true },
   mistral: { name: 'llama', interleaved: true },
   internlm3: { name: 'llama', interleaved: true },
+  mixtral: { name: 'llama', interleaved: true },
+  qwen2_moe: { name: 'qwen2moe', interleaved: false },
+  qwen3_moe: { name: 'qwen3moe', interleaved: false },
+  olmoe: { name: 'olmoe', interleaved: false },
+  granitemoe: { name: 'granitemoe', interleaved: true },
   internlm2: { name: 'internlm2', interleaved: true },
   granite: { name: 'granite', interleaved: true },
   smollm3: { name: 'smollm3', interleaved: true },
@@ -26,8 +31,11 @@ const ARCHITECTURES: Readonly<Record<string, { name: string; interleaved: boolea
   gemma3_text: { name: 'gemma3', interleaved: false },
 };
 
-/** What GGUF cannot say: windows of Qwen2, a scale of scores of its own in Gemma 2. */
-const WITHOUT = ['qwen2-windows', 'gemma2-scaled'];
+/**
+ * What GGUF cannot say: windows of Qwen2, a scale of scores of its own in Gemma 2, layers without experts. And what it would
+ * say twice.
+ */
+const WITHOUT = ['qwen2-windows', 'gemma2-scaled', 'qwen2-moe-mixed', 'qwen3-moe-sparse', 'qwen3-moe-fused'];
 
 export const hasGguf = (f: Fixture): boolean =>
   !WITHOUT.includes(f.name) && Object.hasOwn(ARCHITECTURES, f.config.model_type as string);
@@ -42,6 +50,10 @@ const NAMES: readonly [RegExp, string][] = [
   [/self_attn\.qkv_proj/, 'attn_qkv'],
   [/(self_attn\.o_proj|attention\.wo)/, 'attn_output'],
   [/mlp\.gate_up_proj/, 'ffn_up'],
+  [/(mlp\.gate|block_sparse_moe\.gate|block_sparse_moe\.router\.layer)\./, 'ffn_gate_inp.'],
+  [/mlp\.shared_expert_gate/, 'ffn_gate_inp_shexp'],
+  [/mlp\.shared_expert\.(gate|up|down)_proj/, 'ffn_$1_shexp'],
+  [/block_sparse_moe\.output_linear/, 'ffn_down_exps'],
   [/mlp\.(gate|up|down)_proj/, 'ffn_$1'],
   [/feed_forward\.w1/, 'ffn_gate'],
   [/feed_forward\.w3/, 'ffn_up'],
@@ -86,7 +98,51 @@ function ungroup(m: Matrix, heads: number, kvHeads: number, headDim: number): Re
   return { q: pick((i) => i < perGroup - 2), k: pick((i) => i === perGroup - 2), v: pick((i) => i === perGroup - 1) };
 }
 
-export function writeGgufOf(f: Fixture): string {
+const EXPERT = /^model\.layers\.(\d+)\..*\.experts\.(\d+)\.(w1|w2|w3|gate_proj|up_proj|down_proj)\.weight$/;
+const PARTS: Record<string, string> = { w1: 'gate', w2: 'down', w3: 'up' };
+
+/** Matrices of a layer's experts one after another, as the converter stacks them. */
+function stackExperts(given: Map<string, Matrix>, stacked: boolean): Map<string, Matrix> {
+  const out = new Map<string, Matrix>();
+  const stacks = new Map<string, Matrix[]>();
+  for (const [name, m] of given) {
+    const [, layer, expert, what] = EXPERT.exec(name) ?? [];
+    const [, ofLayer] = /^model\.layers\.(\d+)\.block_sparse_moe\.input_linear/.exec(name) ?? [];
+    if (layer !== undefined) {
+      const key = `blk.${layer}.ffn_${PARTS[what!] ?? what!.split('_')[0]}_exps.weight`;
+      const list = stacks.get(key) ?? [];
+      list[Number(expert)] = m;
+      stacks.set(key, list);
+    } else if (ofLayer !== undefined) {
+      const [experts, rows, width] = m.shape as [number, number, number];
+      const half = (first: number): Matrix[] =>
+        Array.from({ length: experts }, (_, e) => {
+          const from = (e * rows + first) * width;
+          return { shape: [rows / 2, width], values: m.values.subarray(from, from + (rows / 2) * width) };
+        });
+      stacks.set(`blk.${ofLayer}.ffn_gate_exps.weight`, half(0));
+      stacks.set(`blk.${ofLayer}.ffn_up_exps.weight`, half(rows / 2));
+    } else out.set(name, m);
+  }
+  for (const [key, list] of stacks) {
+    if (!stacked) {
+      list.forEach((m, e) => {
+        out.set(key.replace('_exps', `.${e}`), m);
+      });
+      continue;
+    }
+    const size = list[0]!.values.length;
+    const values = new Float32Array(size * list.length);
+    list.forEach((m, e) => {
+      values.set(m.values, e * size);
+    });
+    out.set(key, { shape: [list.length, ...list[0]!.shape], values });
+  }
+  return out;
+}
+
+/** `stacked`: experts of a layer in one tensor; else each in its own, as in the first files of Mixtral. */
+export function writeGgufOf(f: Fixture, { stacked = true } = {}): string {
   const c = f.config as Record<string, number>;
   const type = f.config.model_type as string;
   const { name, interleaved } = ARCHITECTURES[type]!;
@@ -95,8 +151,8 @@ export function writeGgufOf(f: Fixture): string {
   const headDim = c.head_dim ?? c.hidden_size! / heads;
   const normsAfter = /^(olmo2|gemma2|gemma3)/.test(type);
   const matrices = new Map<string, Matrix>();
-  for (const [given, shape] of Object.entries(f.tensors)) {
-    const m = { shape, values: valuesOf(f, given) };
+  const all = new Map(Object.entries(f.tensors).map(([n, shape]) => [n, { shape, values: valuesOf(f, n) }]));
+  for (const [given, m] of stackExperts(all, stacked)) {
     const layer = /^model\.layers\.(\d+)\.attention\.wqkv/.exec(given)?.[1];
     if (layer === undefined) matrices.set(rename(given, normsAfter), m);
     else
@@ -114,7 +170,10 @@ export function writeGgufOf(f: Fixture): string {
 function specsOf(f: Fixture, matrices: ReadonlyMap<string, Matrix>): TensorSpec[] {
   let offset = 0;
   return [...matrices].map(([name, { shape, values }]) => {
-    const type = shape.length === 1 ? 'F32' : ({ bfloat16: 'BF16', float16: 'F16', float32: 'F32' } as const)[f.dtype];
+    const type =
+      shape.length === 1 || name.includes('ffn_gate_inp')
+        ? 'F32'
+        : ({ bfloat16: 'BF16', float16: 'F16', float32: 'F32' } as const)[f.dtype];
     const data = encode(values, type);
     const spec = { name, shape: [...shape].reverse(), type: { F32: 0, F16: 1, BF16: 30 }[type], offset, data };
     offset += Math.ceil(data.length / 32) * 32;
@@ -138,7 +197,14 @@ function keysOf(f: Fixture, name: string, headDim: number, matrices: Map<string,
   u32('context_length', c.max_position_embeddings!);
   f32('attention.layer_norm_rms_epsilon', c.rms_norm_eps!);
   if (typeof c.sliding_window === 'number') u32('attention.sliding_window', c.sliding_window);
-  if (name === 'granite') {
+  const experts = c.num_experts ?? c.num_local_experts;
+  if (experts !== undefined) {
+    u32('expert_count', experts);
+    u32('expert_used_count', c.num_experts_per_tok!);
+    if (c.moe_intermediate_size) u32('expert_feed_forward_length', c.moe_intermediate_size);
+    if (c.shared_expert_intermediate_size) u32('expert_shared_feed_forward_length', c.shared_expert_intermediate_size);
+  }
+  if (name.startsWith('granite')) {
     f32('embedding_scale', c.embedding_multiplier!);
     f32('residual_scale', c.residual_multiplier!);
     f32('logit_scale', c.logits_scaling!);

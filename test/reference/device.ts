@@ -19,7 +19,7 @@ import {
 import { errors, invariant } from '../../src/errors.js';
 import type { TensorSource } from '../../src/types.js';
 import { decodeTensor } from './formats.js';
-import { type Arithmetic, Reference, type ReferenceTensor } from './forward.js';
+import { type Arithmetic, Reference, type ReferenceTensor, toHalf } from './forward.js';
 import { decodePacked } from './packed.js';
 import { drawToken, logSoftmax } from './sample.js';
 
@@ -197,6 +197,7 @@ export function readTensors(program: Program, source: TensorSource): Map<string,
   const names = new Set(
     program.ops.flatMap((op) => {
       if (op.op === 'linear') return op.outputs.flatMap((o) => (o.bias === null ? [o.weight] : [o.weight, o.bias]));
+      if (op.op === 'experts') return [op.weights.gate, op.weights.up, op.weights.down];
       return 'weight' in op ? [op.weight] : [];
     }),
   );
@@ -208,23 +209,21 @@ function readTensor(source: TensorSource, name: string): ReferenceTensor {
   const { type, shape, offset, byteLength, file, runs, packed, add = 0 } = info;
   // weights of a quantised checkpoint have their own values, not those that a device rounds them to
   if (packed) return { type, shape, values: decodePacked(info, packed) };
-  const rows = shape.length > 1 ? shape[1]! : 1;
+  const rows = shape.slice(1).reduce((a, b) => a * b, 1);
   const bytes = new Uint8Array(byteLength);
-  const fd = fs.openSync(file ?? source.path, 'r');
-  try {
-    let at = 0;
-    for (const run of runs ?? [{ offset, rows }]) {
-      const length = (byteLength / rows) * run.rows;
+  let at = 0;
+  for (const run of runs ?? [{ offset, rows }]) {
+    const length = (byteLength / rows) * run.rows;
+    const fd = fs.openSync(run.file ?? file ?? source.path, 'r');
+    try {
       fs.readSync(fd, bytes, at, length, run.offset);
-      at += length;
+    } finally {
+      fs.closeSync(fd);
     }
-  } finally {
-    fs.closeSync(fd);
+    at += length;
   }
-  const values = decodeTensor(
-    type,
-    bytes,
-    shape.reduce((a, b) => a * b, 1),
-  );
-  return { type, shape, values: add === 0 ? values : values.map((v) => v + add) };
+  const count = shape.reduce((a, b) => a * b, 1);
+  const values = decodeTensor(type, bytes, count);
+  const inHalf = type.endsWith('_K') ? () => decodeTensor(type, bytes, count, toHalf) : undefined;
+  return { type, shape, inHalf, values: add === 0 ? values : values.map((v) => v + add) };
 }

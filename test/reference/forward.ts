@@ -4,7 +4,7 @@
  * (if asked) activations and weights as a device's products meet them.
  */
 import type { Activation, KvLayout, Op, Program, RopeConfig, Step } from '../../src/device/device.js';
-import { halfToNumber, numberToHalf } from './formats.js';
+import { halfToNumber, isQuantised, numberToHalf } from './formats.js';
 
 /**
  * What products read: int8 activations where weights are quantised (the CPU device), everything as it is, or activations and
@@ -18,6 +18,8 @@ export interface ReferenceTensor {
   /** (in, out) as in GGUF. */
   shape: number[];
   values: Float32Array;
+  /** Of K-quants: the values when scales and minima are rounded to f16 first, as products in f16 have them. */
+  inHalf?: () => Float32Array;
 }
 
 export class Reference {
@@ -58,7 +60,7 @@ export class Reference {
     switch (op.op) {
       case 'embed': {
         const { type, shape, values: exact } = this.tensors.get(op.weight)!;
-        const values = type.startsWith('Q') ? exact : this.#rounded(op.weight);
+        const values = isQuantised(type) ? exact : this.#rounded(op.weight);
         const tokens = [...step.tokens.subarray(0, step.tokenCount)];
         buffers.set(
           op.out,
@@ -96,6 +98,21 @@ export class Reference {
           rows(op.gate).map((g, t) => g.map((x, i) => activate(x, op.activation) * rows(op.up)[t][i])),
         );
         break;
+      case 'route':
+        buffers.set(
+          op.out,
+          rows(op.in).map((scores) => route(scores, op)),
+        );
+        break;
+      case 'experts':
+        this.#experts(op, buffers);
+        break;
+      case 'addGated':
+        buffers.set(
+          op.stream,
+          rows(op.stream).map((x, t) => x.map((v, i) => v + rows(op.in)[t][i] / (1 + Math.exp(-rows(op.gate)[t][0])))),
+        );
+        break;
       case 'softcap':
         buffers.set(
           op.in,
@@ -119,9 +136,9 @@ export class Reference {
       const bias = o.bias === null ? null : this.tensors.get(o.bias)!.values;
       // products that make logits have finer activations on every device
       const fine = this.program.buffers.find((b) => b.name === op.in)!.perLogit;
-      const integer = this.arithmetic === 'int8' && !fine && w.type.startsWith('Q');
+      const integer = this.arithmetic === 'int8' && !fine && isQuantised(w.type);
       const weights = this.#rounded(o.weight);
-      const products = inputs.map((x) => product(w.shape, weights, integer ? quantised(x) : x.map(this.#round)));
+      const products = inputs.map((x) => multiply(w.shape, weights, integer ? quantised(x) : x.map(this.#round)));
       buffers.set(
         o.out,
         products.map((y, t) => y.map((v, i) => (v + (bias?.[i] ?? 0)) * (op.scale ?? 1) + (residual?.[t][i] ?? 0))),
@@ -129,11 +146,42 @@ export class Reference {
     }
   }
 
+  #experts(op: Extract<Op, { op: 'experts' }>, buffers: Map<string, Float64Array[]>): void {
+    const { gate, up, down, count, used, width } = op.weights;
+    const product = (name: string, e: number, x: Float64Array): Float64Array => {
+      const { shape, type } = this.tensors.get(name)!;
+      const all = this.#rounded(name);
+      const size = all.length / count;
+      const integer = this.arithmetic === 'int8' && type.startsWith('Q');
+      const input = integer ? quantised(x) : x.map(this.#round);
+      return multiply([shape[0], size / shape[0]], all.subarray(e * size, (e + 1) * size), input);
+    };
+    buffers.set(
+      op.stream,
+      buffers.get(op.stream)!.map((stream, t) => {
+        const x = buffers.get(op.in)![t];
+        const choice = buffers.get(op.choice)![t];
+        const out = stream.slice();
+        for (let k = 0; k < used; k++) {
+          const [e, weight] = choice.subarray(2 * k, 2 * k + 2);
+          const ups = product(up, e, x);
+          const hidden = product(gate, e, x).map((g, i) => activate(g, op.activation) * ups[i]);
+          if (hidden.length !== width) throw new Error(`an expert is ${hidden.length} wide, not ${width}`);
+          product(down, e, hidden).forEach((y, i) => {
+            out[i] += weight * y;
+          });
+        }
+        return out;
+      }),
+    );
+  }
+
   #rounded(name: string): Float32Array {
     const known = this.#weights.get(name);
     if (known) return known;
-    const { values } = this.tensors.get(name)!;
-    const rounded = this.#keep === toHalf ? values.map(this.#round) : values;
+    const { values, inHalf } = this.tensors.get(name)!;
+    const made = this.arithmetic === 'f16' && inHalf ? inHalf() : values;
+    const rounded = this.#keep === toHalf ? made.map(this.#round) : values;
     this.#weights.set(name, rounded);
     return rounded;
   }
@@ -207,19 +255,29 @@ export class Reference {
   }
 }
 
-const toHalf = (x: number) => halfToNumber(numberToHalf(x));
-const word = new DataView(new ArrayBuffer(4));
+export const toHalf = (x: number) => halfToNumber(numberToHalf(x));
+const single = new Float32Array(1);
+const word = new Uint32Array(single.buffer);
 function toBf16(x: number): number {
-  word.setFloat32(0, x);
-  const bits = word.getUint32(0);
-  word.setUint32(0, (bits + 0x7fff + ((bits >>> 16) & 1)) & 0xffff0000);
-  return word.getFloat32(0);
+  single[0] = x;
+  const bits = word[0]!;
+  word[0] = (bits + 0x7fff + ((bits >>> 16) & 1)) & 0xffff0000;
+  return single[0]!;
 }
 
 function rowOf(step: Step, token: number): number {
   let row = 0;
   while (step.rowStart[row + 1] <= token) row++;
   return row;
+}
+
+/** The best experts, each with its weight. */
+function route(scores: Float64Array, op: Extract<Op, { op: 'route' }>): Float64Array {
+  const chosen = [...scores.keys()].sort((a, b) => scores[b] - scores[a] || a - b).slice(0, op.used);
+  const over = op.normalise ? chosen : [...scores.keys()];
+  const top = scores[chosen[0]];
+  const sum = over.reduce((n, e) => n + Math.exp(scores[e] - top), 0);
+  return Float64Array.from(chosen.flatMap((e) => [e, (op.scale * Math.exp(scores[e] - top)) / sum]));
 }
 
 /** SiLU, or GELU by its tanh approximation. */
@@ -273,7 +331,7 @@ function roundEven(x: number): number {
   return rest > 0.5 || (rest === 0.5 && floor % 2 !== 0) ? floor + 1 : floor;
 }
 
-function product([inputs, outputs]: number[], w: Float32Array, x: Float64Array): Float64Array {
+function multiply([inputs, outputs]: number[], w: Float32Array, x: Float64Array): Float64Array {
   const out = new Float64Array(outputs);
   for (let o = 0; o < outputs; o++) {
     let sum = 0;

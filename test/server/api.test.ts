@@ -30,7 +30,7 @@ test('a chat completion has the shape that clients of the OpenAI API know', asyn
         completion_tokens: 21,
         total_tokens: 33,
         prompt_tokens_details: { cached_tokens: 0 },
-        completion_tokens_details: { accepted_prediction_tokens: 0 },
+        completion_tokens_details: { reasoning_tokens: 0, accepted_prediction_tokens: 0 },
       },
       system_fingerprint: 'longmind-Q8_0-fake',
     },

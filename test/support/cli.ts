@@ -116,6 +116,8 @@ function fakeLibrary(fake: FakeOptions, asked: Record<string, unknown>[], engine
     resolveModel: async (ref) => file(ref),
     listModels: async () => [file('a'), file('longer')],
     removeModel: async (ref) => file(ref),
+    convert: async (_folder, output) => ({ path: output, from: 1000, bytes: 1000, types: { F16: 2 } }),
+    quantize: async (_input, output) => ({ path: output, from: 1000, bytes: 500, types: { Q4_K: 2 } }),
     inspectModel: async (ref, options) => {
       asked.push({ ...options });
       const { info } = new FakeEngine();
@@ -129,6 +131,7 @@ function fakeLibrary(fake: FakeOptions, asked: Record<string, unknown>[], engine
         ...shape,
         quantisation,
         kvBytesPerToken: 4096,
+        experts: null,
         draftModel: null,
       };
     },

@@ -3,6 +3,7 @@
  * cached tokens, limits, aborts and failures behave as the interface promises.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
+import { ReasoningSplitter } from '../../src/base/reasoning.js';
 import { errors } from '../../src/errors.js';
 import type {
   ChatRequest,
@@ -40,6 +41,8 @@ export interface FakeOptions {
   info?: Partial<EngineInfo>;
   /** The tags of tool calls are special tokens; in `answer`, U+E000 opens and U+E001 closes. */
   tags?: boolean;
+  /** Of a model that thinks: what the prompt leaves to it (default: it may begin to think). */
+  thinking?: 'before' | 'inside';
   /** Where it says that KV came from. */
   kv?: Partial<KvSources>;
   /** More requests at a time are refused. */
@@ -72,6 +75,7 @@ class FakeGeneration implements Generation {
     private readonly options: FakeOptions,
     private readonly done: (text: string | null) => void,
     private readonly again: (more: RequestOptions) => Generation,
+    private readonly splits: boolean,
   ) {
     request.signal?.addEventListener('abort', () => this.abort(), { once: true });
     this.#result = this.#run();
@@ -109,6 +113,11 @@ class FakeGeneration implements Generation {
     const answer = (this.options.answer ?? defaultAnswer)(this.text, this.request);
     const ids: number[] = [];
     let text = '';
+    let raw = '';
+    let reasoning = '';
+    let reasoningTokens = 0;
+    const { info, thinking = 'before' } = this.options;
+    const splits = info?.reasoning && this.splits ? new ReasoningSplitter(info.reasoning, thinking) : null;
     let finishReason: FinishReason = 'stop';
     let stopString: string | null = null;
     let first = 0;
@@ -128,22 +137,38 @@ class FakeGeneration implements Generation {
         this.prompt ??= { promptTokens: this.text.length, cachedTokens: this.cachedTokens };
         const id = char.charCodeAt(0);
         ids.push(id);
-        text += char;
+        raw += char;
+        const was = splits?.thinking;
+        const said = splits?.push(isTag(id) ? '' : char) ?? { reasoning: '', text: char };
+        const belongs =
+          splits !== null &&
+          (was || splits.thinking || (splits.began && text === '' && said.text === '' && !isTag(id)));
+        if (belongs) reasoningTokens = ids.length;
+        reasoning += said.reasoning;
+        text += said.text;
         stopString = stop.find((s) => text.endsWith(s)) ?? null;
         if (stopString) {
           text = text.slice(0, -stopString.length);
+          raw = raw.slice(0, -stopString.length);
           break;
         }
         this.produced++;
         this.#push({
           tokenId: id,
-          text: isTag(id) ? '' : char,
+          text: isTag(id) ? '' : said.text,
+          reasoning: belongs ? said.reasoning : null,
           logprob: logprobs === null ? null : logprobOf(id, logprobs),
         });
       }
       if (this.aborted) finishReason = 'abort';
+      const rest = splits?.end() ?? { reasoning: '', text: '' };
+      text += rest.text;
+      reasoning += rest.reasoning;
+      if (rest.text + rest.reasoning !== '')
+        this.#push({ tokenId: -1, text: rest.text, reasoning: rest.reasoning || null, logprob: null });
       return {
         text,
+        reasoning: splits?.began ? reasoning : null,
         tokenIds: ids,
         finishReason,
         stopString,
@@ -151,6 +176,7 @@ class FakeGeneration implements Generation {
           promptTokens: this.text.length,
           cachedTokens: this.cachedTokens,
           completionTokens: ids.length,
+          reasoningTokens,
           acceptedDraftTokens: 0,
         },
         kv: { restoredTokens: 0, recomputedTokens: 0, ...this.options.kv },
@@ -167,7 +193,7 @@ class FakeGeneration implements Generation {
       throw error;
     } finally {
       this.#over = true;
-      this.done(this.#error ? null : text);
+      this.done(this.#error ? null : raw);
       this.#wake?.();
     }
   }
@@ -273,7 +299,16 @@ export class FakeEngine implements Engine {
       this.forks++;
       return this.#start(kind, { ...request, ...more }, text);
     };
-    const generation = new FakeGeneration(`g${this.calls.length}`, prompt, cached, request, this.options, done, again);
+    const generation = new FakeGeneration(
+      `g${this.calls.length}`,
+      prompt,
+      cached,
+      request,
+      this.options,
+      done,
+      again,
+      kind === 'chat',
+    );
     this.calls.push({ kind, request, generation });
     return generation;
   }
@@ -299,7 +334,13 @@ export class FakeEngine implements Engine {
   /** Two numbers: how long the text is, and what its first token is. */
   async embed({ prompt }: EmbeddingRequest): Promise<EmbeddingResult> {
     const ids = typeof prompt === 'string' ? await this.encode(prompt) : Array.from(prompt);
-    const usage = { promptTokens: ids.length, cachedTokens: 0, completionTokens: 0, acceptedDraftTokens: 0 };
+    const usage = {
+      promptTokens: ids.length,
+      cachedTokens: 0,
+      completionTokens: 0,
+      reasoningTokens: 0,
+      acceptedDraftTokens: 0,
+    };
     return { embedding: Float32Array.of(ids.length, ids[0] ?? 0), usage };
   }
 

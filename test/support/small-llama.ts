@@ -5,18 +5,27 @@ interface Shape {
   headDim: number;
   heads?: number;
   layers?: number;
+  /** Longest sequence; default 256. */
+  context?: number;
+  chatTemplate?: string;
+  /** Tokens of these texts instead of words, the last of the vocabulary. */
+  texts?: readonly string[];
 }
 
 const VOCAB = 320;
 const FF = 64;
 
-function metadata(dim: number, heads: number, layers: number): Record<string, Value> {
+function metadata(
+  dim: number,
+  { heads = 2, layers = 1, context = 256, chatTemplate, texts = [] }: Shape,
+): Record<string, Value> {
   const word = (i: number) => (i < 259 ? `<0x${(i - 3).toString(16).toUpperCase().padStart(2, '0')}>` : `▁w${i}`);
-  const tokens = Array.from({ length: VOCAB }, (_, i) => ['<unk>', '<s>', '</s>'][i] ?? word(i));
+  const own = VOCAB - texts.length;
+  const tokens = Array.from({ length: VOCAB }, (_, i) => ['<unk>', '<s>', '</s>'][i] ?? texts[i - own] ?? word(i));
   return {
     'general.architecture': { string: 'llama' },
     'general.name': { string: 'small' },
-    'llama.context_length': { u32: 256 },
+    'llama.context_length': { u32: context },
     'llama.embedding_length': { u32: dim },
     'llama.block_count': { u32: layers },
     'llama.feed_forward_length': { u32: FF },
@@ -27,9 +36,14 @@ function metadata(dim: number, heads: number, layers: number): Record<string, Va
     'tokenizer.ggml.model': { string: 'llama' },
     'tokenizer.ggml.tokens': { strings: tokens },
     'tokenizer.ggml.scores': { f32s: tokens.map((_, i) => -i) },
-    'tokenizer.ggml.token_type': { i32s: tokens.map((_, i) => (i === 0 ? 2 : i < 3 ? 3 : i < 259 ? 6 : 1)) },
+    'tokenizer.ggml.token_type': {
+      i32s: tokens.map((_, i) => (i === 0 ? 2 : i < 3 ? 3 : i < 259 ? 6 : i < own ? 1 : 4)),
+    },
     'tokenizer.ggml.bos_token_id': { u32: 1 },
     'tokenizer.ggml.eos_token_id': { u32: 2 },
+    ...(chatTemplate === undefined
+      ? {}
+      : { 'tokenizer.chat_template': { string: chatTemplate }, 'tokenizer.ggml.add_space_prefix': { bool: false } }),
   };
 }
 
@@ -62,7 +76,8 @@ function tensors(dim: number, headDim: number, layers: number): TensorSpec[] {
   return list;
 }
 
-export function writeSmallLlama(file: string, { headDim, heads = 2, layers = 1 }: Shape): string {
+export function writeSmallLlama(file: string, shape: Shape): string {
+  const { headDim, heads = 2, layers = 1 } = shape;
   const dim = headDim * heads;
-  return writeGguf(file, { metadata: metadata(dim, heads, layers), tensors: tensors(dim, headDim, layers) });
+  return writeGguf(file, { metadata: metadata(dim, shape), tensors: tensors(dim, headDim, layers) });
 }

@@ -150,7 +150,7 @@ test('positions: plain, linear and llama3 scaling', () => {
 test('other architectures and variations that would compute something else are refused', () => {
   fails({ keys: { 'general.architecture': { string: 'mamba' } } }, 'unsupported_architecture', /'mamba'/);
   fails({ keys: { 'general.architecture': null } }, 'bad_gguf', /general.architecture/);
-  fails({ keys: { 'llama.expert_count': { u32: 8 } } }, 'unsupported_model', /mixture of experts/);
+  fails({ keys: { 'llama.expert_count': { u32: 8 } } }, 'bad_gguf', /llama.expert_used_count' is missing/);
   assert.deepEqual(
     read({ keys: { 'llama.attention.sliding_window': { u32: 32 } } }).flags.perLayer?.map((l) => l.window),
     [32, 32],

@@ -76,6 +76,38 @@ LM_INLINE void dot_q6(I *a, I *b, const u8 *w, const Block &x) {
     for (int c = 0; c < NC; c++) b[c] = i_dot(b[c], hi, x.q + 32 * c + 16 + 4 * j);
   }
 }
+/** Nibbles are indexes of a table of values + 128. */
+template <int NC>
+LM_INLINE void dot_table(I *a, const u8 *w, const Block &x, const u8 *table) {
+  I t = _mm512_broadcast_i32x4(_mm_load_si128((const __m128i *)table));
+  for (int c = 0; c < NC; c++) a[c] = i_set(x.n128[c]);
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; j++) {
+    I v = i_load(w + 64 * j), lo = _mm512_shuffle_epi8(t, low_nibbles(v)), hi = _mm512_shuffle_epi8(t, high_nibbles(v));
+    for (int c = 0; c < NC; c++) a[c] = i_dot(a[c], lo, x.q + 32 * c + 4 * j);
+    for (int c = 0; c < NC; c++) a[c] = i_dot(a[c], hi, x.q + 32 * c + 16 + 4 * j);
+  }
+}
+/** Bit `j` of each byte of h as bit 2. */
+LM_INLINE I third_bit(I h, int j) {
+  I b = j < 2 ? _mm512_slli_epi16(h, 2 - j) : _mm512_srli_epi16(h, j - 2);
+  return _mm512_and_si512(b, _mm512_set1_epi8(4));
+}
+/** a, b += the halves of a block of two bits each, with THIRD of three. */
+template <int NC, int THIRD>
+LM_INLINE void dot_q23(I *a, I *b, const u8 *w, const Block &x) {
+  I v0 = i_load(w), v1 = i_load(w + 64), h = THIRD ? i_load(w + 128) : v0, two = _mm512_set1_epi8(3);
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; j++) {
+    I lo = _mm512_and_si512(_mm512_srli_epi16(v0, 2 * j), two), hi = _mm512_and_si512(_mm512_srli_epi16(v1, 2 * j), two);
+    if (THIRD) {
+      lo = _mm512_or_si512(lo, third_bit(h, j));
+      hi = _mm512_or_si512(hi, third_bit(h, j + 4));
+    }
+    for (int c = 0; c < NC; c++) a[c] = i_dot(a[c], lo, x.q + 32 * c + 4 * j);
+    for (int c = 0; c < NC; c++) b[c] = i_dot(b[c], hi, x.q + 32 * c + 16 + 4 * j);
+  }
+}
 #elif defined(LM_BUILD_AVX2)
 // Sixteen registers hold the sums of 16 rows × 4 columns in i16 (of 8 vectors), the weights and an activation; so more columns
 // go in groups, and what does not fit waits in the first cache. Integers are exact in any order.
@@ -133,9 +165,19 @@ LM_INLINE void add_chunks(I *a, const u8 *u, const s8 *q) {
   }
 }
 
+/** a += one chunk of signed weights · q. u8 · s8 pairs would saturate at 255 · 127 · 2; |w| ≤ 128 times ±q does not (32,512). */
+template <int NC>
+LM_INLINE void add_signed(I *a, I v, const s8 *q) {
+  I m = {_mm256_abs_epi8(v.a), _mm256_abs_epi8(v.b)};
+  for (int c = 0; c < NC; c++) {
+    H x = q_set(q + 32 * c);
+    a[c] = i_widen(a[c], {_mm256_maddubs_epi16(m.a, _mm256_sign_epi8(x, v.a)), _mm256_maddubs_epi16(m.b, _mm256_sign_epi8(x, v.b))});
+    i_pin(a[c]);
+  }
+}
+
 template <int NC>
 LM_INLINE void dot_q8(I *a, const u8 *w, const Block &x) {
-  // u8 · s8 pairs would saturate at 255 · 127 · 2; |w| ≤ 128 times ±q does not (32,512)
   if constexpr (NC > 4) {
     Block y = x;
     y.q += 32 * (NC / 2);
@@ -147,15 +189,43 @@ LM_INLINE void dot_q8(I *a, const u8 *w, const Block &x) {
 #pragma GCC unroll 8
     for (int j = 0; j < 8; j++) {
       I v = i_load(w + 64 * j);
-      v = {_mm256_xor_si256(v.a, flip), _mm256_xor_si256(v.b, flip)};
-      I m = {_mm256_abs_epi8(v.a), _mm256_abs_epi8(v.b)};
-      for (int c = 0; c < NC; c++) {
-        H q = q_set(x.q + 32 * c + 4 * j);
-        a[c] = i_widen(a[c], {_mm256_maddubs_epi16(m.a, _mm256_sign_epi8(q, v.a)), _mm256_maddubs_epi16(m.b, _mm256_sign_epi8(q, v.b))});
-        i_pin(a[c]);
-      }
+      add_signed<NC>(a, {_mm256_xor_si256(v.a, flip), _mm256_xor_si256(v.b, flip)}, x.q + 4 * j);
     }
   }
+}
+/** Nibbles are indexes of a table of values + 128. */
+template <int NC>
+LM_INLINE void dot_table(I *a, const u8 *w, const Block &x, const u8 *table) {
+  if constexpr (NC > 4) {
+    Block y = x;
+    y.q += 32 * (NC / 2);
+    dot_table<NC / 2>(a, w, x, table);
+    dot_table<NC - NC / 2>(a + NC / 2, w, y, table);
+  } else {
+    H t = _mm256_xor_si256(_mm256_broadcastsi128_si256(_mm_load_si128((const __m128i *)table)), _mm256_set1_epi8((char)0x80));
+    for (int c = 0; c < NC; c++) a[c] = i_set(0);
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; j++) {
+      I v = i_load(w + 64 * j), lo = low_nibbles(v), hi = high_nibbles(v);
+      add_signed<NC>(a, {_mm256_shuffle_epi8(t, lo.a), _mm256_shuffle_epi8(t, lo.b)}, x.q + 4 * j);
+      add_signed<NC>(a, {_mm256_shuffle_epi8(t, hi.a), _mm256_shuffle_epi8(t, hi.b)}, x.q + 4 * j + 16);
+    }
+  }
+}
+template <int J, int THIRD>
+LM_INLINE void unpack_q23(u8 *u, const u8 *w) {
+  I v = i_and(i_shift<-2 * (J & 3)>(i_load(w + 64 * (J / 4))), 3);
+  if (THIRD) v = i_or(v, i_and(i_shift<2 - J>(i_load(w + 128)), 4));
+  i_store(u + 64 * J, v);
+  if constexpr (J > 0) unpack_q23<J - 1, THIRD>(u, w);
+}
+/** a, b += the halves of a block of two bits each, with THIRD of three. */
+template <int NC, int THIRD>
+LM_INLINE void dot_q23(I *a, I *b, const u8 *w, const Block &x) {  // 4 pairs: at most 7,112
+  alignas(32) u8 u[512];
+  unpack_q23<7, THIRD>(u, w);
+  add_chunks<NC, 4, 0, 4>(a, u, x.q);
+  add_chunks<NC, 4, 4, 8>(b, u, x.q);
 }
 template <int NC>
 LM_INLINE void dot_q4(I *a, const u8 *w, const Block &x) {  // 8 pairs: at most 30,480
@@ -263,6 +333,28 @@ LM_INLINE void dot_q6(I *a, I *b, const u8 *w, const Block &x) {
     for (int c = 0; c < NC; c++) i_dot((j < 4 ? a : b) + c, t, x.q + 32 * c + 4 * j);
   }
 }
+/** Nibbles are indexes of a table of values + 128. */
+template <int NC>
+LM_INLINE void dot_table(I *a, const u8 *w, const Block &x, const u8 *table) {
+  u8 t[64];
+  for (int c = 0; c < NC; c++) a[c] = i_set(x.n128[c]);
+  for (int j = 0; j < 8; j++) {
+    for (int i = 0; i < 64; i++) t[i] = table[(w[64 * (j & 3) + i] >> (j & 4)) & 15];
+    for (int c = 0; c < NC; c++) i_dot(a + c, t, x.q + 32 * c + 4 * j);
+  }
+}
+/** a, b += the halves of a block of two bits each, with THIRD of three. */
+template <int NC, int THIRD>
+LM_INLINE void dot_q23(I *a, I *b, const u8 *w, const Block &x) {
+  u8 t[64];
+  for (int j = 0; j < 8; j++) {
+    for (int i = 0; i < 64; i++) {
+      t[i] = (u8)((w[64 * (j / 4) + i] >> (2 * (j & 3))) & 3);
+      if (THIRD) t[i] = (u8)(t[i] | ((w[128 + i] >> j) & 1) << 2);
+    }
+    for (int c = 0; c < NC; c++) i_dot((j < 4 ? a : b) + c, t, x.q + 32 * c + 4 * j);
+  }
+}
 #endif
 
 /** acc += d · dx · dot, for each column. */
@@ -338,6 +430,98 @@ struct Q6_K {
   LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const Block &x) {
     I a[NC], h[NC];
     dot_q6<NC>(a, h, w, x);
+    s += 288 * (b / 8);
+    V d = v_half(s);
+    add_scaled<NC>(f, a, v_mul(d, v_s8(s + 32 + 32 * (b % 8))), x.d);
+    add_scaled<NC>(f, h, v_mul(d, v_s8(s + 48 + 32 * (b % 8))), x.d);
+  }
+};
+
+struct Q5_0 {
+  enum { QB = 320, SB = 32 };
+  template <int NC>
+  LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const Block &x) {
+    I a[NC];
+    for (int c = 0; c < NC; c++) a[c] = i_set(2 * x.n8[c]);
+    dot_q5<NC>(a, w, x);
+    add_scaled<NC>(f, a, v_half(s + 32 * b), x.d);
+  }
+};
+struct Q5_1 {
+  enum { QB = 320, SB = 64 };
+  template <int NC>
+  LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const Block &x) {
+    I a[NC];
+    for (int c = 0; c < NC; c++) a[c] = i_set(0);
+    dot_q5<NC>(a, w, x);
+    add_scaled<NC>(f, a, v_half(s + 64 * b), x.d);
+    add_minimum<NC>(f, v_half(s + 64 * b + 32), x.ds);
+  }
+};
+struct IQ4_NL {
+  enum { QB = 256, SB = 32 };
+  template <int NC>
+  LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const Block &x) {
+    I a[NC];
+    dot_table<NC>(a, w, x, IQ4_TABLE);
+    add_scaled<NC>(f, a, v_half(s + 32 * b), x.d);
+  }
+};
+struct MXFP4 {
+  enum { QB = 256, SB = 32 };
+  template <int NC>
+  LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const Block &x) {
+    I a[NC];
+    dot_table<NC>(a, w, x, FP4_TABLE);
+    add_scaled<NC>(f, a, v_bf16(s + 32 * b), x.d);
+  }
+};
+struct IQ4_XS {
+  enum { QB = 256, SB = 20 };
+  template <int NC>
+  LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const Block &x) {
+    I a[NC];
+    dot_table<NC>(a, w, x, IQ4_TABLE);
+    s += 160 * (b / 8);
+    add_scaled<NC>(f, a, v_mul(v_half(s), v_s8(s + 32 + 16 * (b % 8))), x.d);
+  }
+};
+/** acc -= d · dx · (m of the nibbles) · Σq of a half; h = -32·Σq. */
+template <int NC>
+LM_INLINE void add_half_minimum(V *f, V m, const float *dx, const i32 *h) {
+  for (int c = 0; c < NC; c++) f[c] = v_fma(m, v_set(dx[c] * ((float)h[c] * (1.0f / 32))), f[c]);
+}
+struct Q2_K {
+  enum { QB = 128, SB = 40 };
+  template <int NC>
+  LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const Block &x) {
+    I a[NC], h[NC];
+    for (int c = 0; c < NC; c++) a[c] = h[c] = i_set(0);
+    dot_q23<NC, 0>(a, h, w, x);
+    s += 320 * (b / 8);
+    V d = v_half(s), m = v_half(s + 32);
+    u8 sc[32], mn[32];
+    for (int i = 0; i < 32; i++) {
+      u8 both = s[64 + 32 * (b % 8) + i];
+      sc[i] = both & 15;
+      mn[i] = both >> 4;
+    }
+    add_scaled<NC>(f, a, v_mul(d, v_u8(sc)), x.d);
+    add_scaled<NC>(f, h, v_mul(d, v_u8(sc + 16)), x.d);
+    add_half_minimum<NC>(f, v_mul(m, v_u8(mn)), x.d, x.h0);
+    add_half_minimum<NC>(f, v_mul(m, v_u8(mn + 16)), x.d, x.h1);
+  }
+};
+struct Q3_K {
+  enum { QB = 192, SB = 36 };
+  template <int NC>
+  LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const Block &x) {
+    I a[NC], h[NC];
+    for (int c = 0; c < NC; c++) {  // -4 · Σq
+      a[c] = i_set(x.h0[c] / 8);
+      h[c] = i_set(x.h1[c] / 8);
+    }
+    dot_q23<NC, 1>(a, h, w, x);
     s += 288 * (b / 8);
     V d = v_half(s);
     add_scaled<NC>(f, a, v_mul(d, v_s8(s + 32 + 32 * (b % 8))), x.d);

@@ -15,6 +15,13 @@ static void tile_product(const LmTensor *w, i32 tile, const LmPanels *x, i32 pan
     case LM_Q4_K: tile_any<Q4_K, LM_COLUMNS>(t, nb, q, P, columns, out, next); break;
     case LM_Q5_K: tile_any<Q5_K, LM_COLUMNS>(t, nb, q, P, columns, out, next); break;
     case LM_Q6_K: tile_any<Q6_K, LM_COLUMNS>(t, nb, q, P, columns, out, next); break;
+    case LM_Q5_0: tile_any<Q5_0, LM_COLUMNS>(t, nb, q, P, columns, out, next); break;
+    case LM_Q5_1: tile_any<Q5_1, LM_COLUMNS>(t, nb, q, P, columns, out, next); break;
+    case LM_Q2_K: tile_any<Q2_K, LM_COLUMNS>(t, nb, q, P, columns, out, next); break;
+    case LM_Q3_K: tile_any<Q3_K, LM_COLUMNS>(t, nb, q, P, columns, out, next); break;
+    case LM_IQ4_NL: tile_any<IQ4_NL, LM_COLUMNS>(t, nb, q, P, columns, out, next); break;
+    case LM_IQ4_XS: tile_any<IQ4_XS, LM_COLUMNS>(t, nb, q, P, columns, out, next); break;
+    case LM_MXFP4: tile_any<MXFP4, LM_COLUMNS>(t, nb, q, P, columns, out, next); break;
     case LM_F32: float_any<LM_F32, LM_COLUMNS>(t, w->in, f, P, nc, out); break;
     case LM_F16: float_any<LM_F16, LM_COLUMNS>(t, w->in, f, P, nc, out); break;
     case LM_BF16: float_any<LM_BF16, LM_COLUMNS>(t, w->in, f, P, nc, out); break;

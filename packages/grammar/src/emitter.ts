@@ -16,7 +16,7 @@ import { isWellFormed, stringOf } from './lower.js';
 import { numberStates } from './numbers.js';
 import { objectStates, type Values } from './object.js';
 import type { SchemaReader } from './reader.js';
-import { buildShared, type Shared } from './shared.js';
+import { buildShared, JSON_LITERALS, type Literals, type Shared } from './shared.js';
 import type { CompileOptions } from './types.js';
 
 export class Emitter implements Values {
@@ -36,9 +36,11 @@ export class Emitter implements Values {
     readonly reader: SchemaReader,
     readonly budget: Budget,
     readonly options: CompileOptions,
+    literals: Literals = JSON_LITERALS,
   ) {
-    this.shared = buildShared(b);
-    this.sharedStates = b.states;
+    this.shared = buildShared(b, literals);
+    // what is learned about states holds for grammars whose states spell the same
+    this.sharedStates = literals === JSON_LITERALS ? b.states : 0;
     this.any = b.rule();
     this.rules.set('', this.any);
     this.alternatives(this.any, [anything()], '');

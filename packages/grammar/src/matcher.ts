@@ -5,7 +5,7 @@ import { invariant } from './errors.js';
 import type { Place } from './level.js';
 import { type Masker, maskerOf } from './masks.js';
 import { trieOf } from './trie.js';
-import type { Grammar, Tag, TokenBytes } from './types.js';
+import type { Grammar, GrammarStart, Tag, TokenBytes } from './types.js';
 
 /** Not thread-safe, like everything that runs in the engine worker. */
 export interface Matcher {
@@ -27,12 +27,18 @@ export interface Matcher {
 
 /**
  * A matcher at the beginning of a document. The first one of a vocabulary builds its trie (see `prepareVocabulary`); the
- * first one of a grammar builds nothing: states are made as they are met.
+ * first one of a grammar builds nothing: states are made as they are met. `start`: for grammars that were compiled with `reasoning`.
  */
-export function createMatcher(grammar: Grammar, vocabulary: TokenBytes, endTokens: readonly number[]): Matcher {
+export function createMatcher(
+  grammar: Grammar,
+  vocabulary: TokenBytes,
+  endTokens: readonly number[],
+  start: GrammarStart = 'document',
+): Matcher {
   const masker = maskerOf(grammar, vocabulary);
+  const state = start === 'document' ? grammar.root : (grammar.thinking?.[start] ?? grammar.root);
   const tags = grammar.tags.length > 0 ? tagTokens(vocabulary, grammar.tags) : [];
-  return new TokenMatcher({ masker, table: vocabulary, endTokens, tags }, masker.network.start, false);
+  return new TokenMatcher({ masker, table: vocabulary, endTokens, tags }, masker.network.begin(state), false);
 }
 
 /**
@@ -45,7 +51,7 @@ export function prepareVocabulary(vocabulary: TokenBytes): void {
   const counted = compileJsonSchema({ type: 'object', additionalProperties: { type: 'string', maxLength: 1_000_000 } });
   for (const grammar of [free, counted]) {
     const masker = maskerOf(grammar, vocabulary);
-    let place: Place | null = masker.network.start;
+    let place: Place | null = masker.network.begin(grammar.root);
     for (const byte of Buffer.from('{"a":"b\\u')) {
       masker.or(place, out, 0);
       place = masker.network.step(place, byte);

@@ -10,11 +10,18 @@ import { DOCUMENT_END, EDGE_CHAR, EDGE_CLOSE, type Grammar, RULE_END, UNCOUNTED 
 
 export class Network {
   readonly memory: Memory = { generation: 0, levels: new Map(), places: 0 };
-  readonly start: Place;
+  private readonly starts = new Map<number, Place>();
 
-  constructor(readonly grammar: Grammar) {
-    const bottom = new Place(null, null, []);
-    this.start = bottom.push(this.canonical([grammar.root, 0, 0, UNCOUNTED, 0]).level, this.memory);
+  constructor(readonly grammar: Grammar) {}
+
+  /** Where a document is that has just begun in this state. */
+  begin(state: number): Place {
+    let start = this.starts.get(state);
+    if (!start) {
+      start = new Place(null, null, []).push(this.canonical([state, 0, 0, UNCOUNTED, 0]).level, this.memory);
+      this.starts.set(state, start);
+    }
+    return start;
   }
 
   /** Place after one byte, or null if it is not allowed (or only known to what is below a hole). */

@@ -38,7 +38,16 @@ interface Extra {
 /** More sets of patterns than this that a name may match at once are refused. */
 const MAX_PATTERNS = 4;
 
-export function objectStates(e: Values, f: ObjectFacet): number {
+/** What stands around the properties, as bytes, and whether undeclared ones may come. */
+export interface ObjectStyle {
+  open: number;
+  close: number;
+  extras: boolean;
+}
+
+const JSON_OBJECT: ObjectStyle = { open: 0x7b, close: 0x7d, extras: true };
+
+export function objectStates(e: Values, f: ObjectFacet, style: ObjectStyle = JSON_OBJECT): number {
   const { b } = e;
   const start = b.state();
   const declared: Property[] = [];
@@ -50,9 +59,9 @@ export function objectStates(e: Values, f: ObjectFacet): number {
       declared.push({ name, value: e.value(schemas), required });
     } else if (required) return start; // leads nowhere
   }
-  const writer = new ObjectWriter(e, f, declared, extras(e, f));
+  const writer = new ObjectWriter(e, f, declared, style.extras ? extras(e, f) : [], style.close);
   const inside = writer.inside();
-  b.edge(start, 0x7b, 0x7b, e.space(inside));
+  b.edge(start, style.open, style.open, e.space(inside));
   return start;
 }
 
@@ -112,6 +121,7 @@ class ObjectWriter {
     private readonly f: ObjectFacet,
     private readonly props: readonly Property[],
     private readonly extras: readonly Extra[],
+    private readonly close: number,
   ) {
     this.freeFrom = props.reduce((n, p, i) => (p.required ? i + 1 : n), 0);
     const required = props.filter((p) => p.required).length;
@@ -124,7 +134,7 @@ class ObjectWriter {
     const { b, shared } = this.e;
     const begin = { next: 0, declared: 0, extra: 0 };
     const s = b.state(false, this.choose(begin));
-    if (this.mayClose(begin)) b.edge(s, 0x7d, 0x7d, shared.end);
+    if (this.mayClose(begin)) b.edge(s, this.close, this.close, shared.end);
     for (let task = this.todo.pop(); task; task = this.todo.pop()) task();
     return s;
   }
@@ -175,7 +185,7 @@ class ObjectWriter {
       if (p.next < this.props.length || this.extras.length > 0) {
         this.e.b.edge(s, 0x2c, 0x2c, this.e.space(this.choose(p)));
       }
-      if (this.mayClose(p)) this.e.closing(s, 0x7d);
+      if (this.mayClose(p)) this.e.closing(s, this.close);
     });
   }
 }

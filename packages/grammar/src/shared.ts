@@ -28,7 +28,16 @@ export interface Shared {
   stringStart: number;
 }
 
-export function buildShared(b: GrammarBuilder): Shared {
+/** How the three literals are spelled. */
+export interface Literals {
+  nothing: string;
+  truthy: string;
+  falsy: string;
+}
+
+export const JSON_LITERALS: Literals = { nothing: 'null', truthy: 'true', falsy: 'false' };
+
+export function buildShared(b: GrammarBuilder, literals: Literals): Shared {
   const end = b.state(true);
   const free = stringStates(b, end, false);
   const counted = stringStates(b, end, true);
@@ -59,9 +68,9 @@ export function buildShared(b: GrammarBuilder): Shared {
     string: rule(free.start),
     indent: rule(indentStart),
     counted: counted.start,
-    nothing: literal('null'),
-    truthy: literal('true'),
-    falsy: literal('false'),
+    nothing: literal(literals.nothing),
+    truthy: literal(literals.truthy),
+    falsy: literal(literals.falsy),
     numberStart,
     integerStart,
     stringStart: free.start,
@@ -89,12 +98,16 @@ function stringStates(b: GrammarBuilder, end: number, counted: boolean): { start
   return { start, body };
 }
 
-/** Characters above 0x7f, well-formed (Unicode table 3-7), from each of `from` to `to`; `flag` on their first byte. */
+/**
+ * Characters above 0x7f, well-formed (Unicode table 3-7), from each of `from` to `to`; `flag` on their first byte. Those whose
+ * first byte is `except` are left out.
+ */
 export function wideCharacters(
   b: GrammarBuilder,
   from: readonly number[],
   to: number,
   flag: number = EDGE_PLAIN,
+  except = -1,
 ): void {
   const tail = [to];
   for (let i = 1; i < 4; i++) {
@@ -102,7 +115,10 @@ export function wideCharacters(
     b.edge(tail[i], 0x80, 0xbf, tail[i - 1]);
   }
   const lead = (lo: number, hi: number, next: number) => {
-    for (const s of from) b.edge(s, lo, hi, next, flag);
+    if (lo <= except && except <= hi) {
+      if (lo < except) lead(lo, except - 1, next);
+      if (except < hi) lead(except + 1, hi, next);
+    } else for (const s of from) b.edge(s, lo, hi, next, flag);
   };
   const second = (lo: number, hi: number, next: number) => {
     const s = b.state();

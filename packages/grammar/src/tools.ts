@@ -1,66 +1,46 @@
-/** Grammars for messages that may call functions, as the chat templates of three model families write them. */
+/** Grammars for messages that may call functions, from the table of formats. */
+import type { GrammarBuilder } from './builder.js';
 import { beginCompilation, type Compilation, finishCompilation } from './compile.js';
 import { limits } from './errors.js';
+import { settle } from './exclude.js';
 import { anyObject, type Conjunction, type ObjectFacet } from './facets.js';
-import { objectStates } from './object.js';
+import { gap, textUntil } from './free-text.js';
+import { type ObjectStyle, objectStates, type Values } from './object.js';
 import { isRecord } from './schema.js';
 import { wideCharacters } from './shared.js';
+import { type CallSyntax, TOOL_FORMATS } from './tool-formats.js';
 import type { Grammar, Tag, ToolOptions, ToolSpec } from './types.js';
 
-const OPEN = '<tool_call>';
-const CLOSE = '</tool_call>';
+const PYTHON_LITERALS = { nothing: 'None', truthy: 'True', falsy: 'False' };
+const PYTHON_NAME = /^[A-Za-z_][A-Za-z0-9_]*$/;
+/** Keywords of a call; what the schema does not declare has no name to be given. */
+const PARENTHESES: ObjectStyle = { open: 0x28, close: 0x29, extras: false };
 
 /**
  * Messages that may or must call these functions. Arguments satisfy the function's schema; free text never holds a call.
  * With 'auto' the message is text until a call opens, and after the calls nothing follows. Errors as `compileJsonSchema`.
  */
 export function compileToolCalls(tools: readonly ToolSpec[], options: ToolOptions): Grammar {
-  const c = beginCompilation({ ...options, param: options.param ?? 'tools' });
+  const format: CallSyntax = TOOL_FORMATS[options.format];
+  const python = format.call.kind === 'python';
+  const c = beginCompilation({ ...options, param: options.param ?? 'tools' }, python ? PYTHON_LITERALS : undefined);
   const wanted = choose(c, tools, options);
+  const marks = new Marks(c.builder, format.marks);
   const call = c.builder.rule();
   const rules = wanted.map((tool) => {
-    const state = objectStates(c.emitter, callObject(c, tool, options));
+    const state = oneCall(c, marks, tool, format);
     const rule = c.builder.rule();
     c.builder.begin(rule, state);
     c.builder.begin(call, state);
     return rule;
   });
-  const message = writeMessage(c, call, options);
+  const writer = new MessageWriter(c.builder, marks, format, call, options.parallel ?? true);
+  const root = writer.message(options.choice === 'auto');
   c.emitter.run();
   rules.forEach((rule, i) => {
     if (!c.builder.canEnd(rule)) throw c.budget.invalid(`${wanted[i].name}#`, 'no document can satisfy it');
   });
-  return finishCompilation(c, message.root, message.tags);
-}
-
-interface Message {
-  root: number;
-  tags: Tag[];
-}
-
-function writeMessage(c: Compilation, call: number, options: ToolOptions): Message {
-  const auto = options.choice === 'auto';
-  if (options.format === 'llama3') return { root: llama3(c, call, auto), tags: [] };
-  const parallel = options.parallel ?? true;
-  const opened = c.builder.state();
-  const calls = options.format === 'hermes' ? hermes(c, call, opened) : smollm2(c, call, opened, parallel);
-  const opens: number[] = [];
-  if (options.format === 'hermes' && parallel) opens.push(again(c, calls.closed, opened));
-  let root: number;
-  if (auto) {
-    const text = freeText(c, opened);
-    opens.push(...text);
-    root = text[0];
-  } else {
-    root = c.builder.state();
-    c.builder.spell(root, OPEN, opened);
-    opens.push(root);
-  }
-  const tags = [
-    { text: OPEN, states: opens },
-    { text: CLOSE, states: [calls.close] },
-  ];
-  return { root, tags };
+  return finishCompilation(c, root, marks.tags);
 }
 
 function choose(c: Compilation, tools: readonly ToolSpec[], options: ToolOptions): readonly ToolSpec[] {
@@ -78,135 +58,234 @@ function choose(c: Compilation, tools: readonly ToolSpec[], options: ToolOptions
   return tools.filter((t) => t.name === name);
 }
 
-/** `{"name": NAME, "arguments": {…}}`. */
-function callObject(c: Compilation, tool: ToolSpec, options: ToolOptions): ObjectFacet {
-  const { reader } = c;
-  const name = { const: tool.name };
+// ---------------------------------------------------------------- one call
+
+/** Start state of a rule that is a call of this function, without the marks around it. */
+function oneCall(c: Compilation, marks: Marks, tool: ToolSpec, { call }: CallSyntax): number {
+  const b = c.builder;
+  const args = argumentsOf(c, tool);
+  if (call.kind === 'json') return objectStates(c.emitter, callObject(c, tool, args, call));
+  const start = b.state();
+  if (call.kind === 'named') {
+    const value = marks.spell(start, `${tool.name}${call.middle}`);
+    b.call(value, c.emitter.value(args), c.emitter.shared.end);
+    return start;
+  }
+  const inside = b.rule();
+  const values = pythonValues(c);
+  for (const { object } of settle(c.reader, c.reader.expand(args), c.options))
+    if (object) b.begin(inside, objectStates(values, object, PARENTHESES));
+  b.call(b.spell(start, tool.name), inside, c.emitter.shared.end);
+  return start;
+}
+
+/** Schemas of the arguments: an object, even where the schema does not say so. */
+function argumentsOf({ reader }: Compilation, tool: ToolSpec): Conjunction {
   const parameters = tool.parameters ?? { type: 'object', properties: {} };
   const path = `${tool.name}#`;
   const schema = reader.add(parameters, path, parameters);
-  // arguments are an object even where the schema does not say so
-  const object = { type: 'object', properties: {} };
-  const anyArguments = { type: 'object' };
   const empty = isRecord(parameters) && Object.keys(parameters).length === 0;
-  const shape = reader.add(empty ? object : anyArguments, path, empty ? object : anyArguments);
-  const args: Conjunction = [...new Set([...schema, ...(empty || !isObject(parameters) ? shape : [])])].sort(
-    (a, b) => a - b,
-  );
+  const shape = empty ? { type: 'object', properties: {} } : { type: 'object' };
+  const more = empty || !isObject(parameters) ? reader.add(shape, path, shape) : [];
+  return [...new Set([...schema, ...more])].sort((a, b) => a - b);
+}
+
+/** `{"name": NAME, "arguments": {…}}`. */
+function callObject(
+  { reader }: Compilation,
+  tool: ToolSpec,
+  args: Conjunction,
+  call: { arguments: string; id?: boolean },
+): ObjectFacet {
+  const path = `${tool.name}#`;
+  const name = { const: tool.name };
   const props = new Map<string, Conjunction>([
     ['name', reader.add(name, path, name)],
-    [options.format === 'llama3' ? 'parameters' : 'arguments', args],
+    [call.arguments, args],
   ]);
+  const required = new Set(props.keys());
+  const id = { type: 'string', pattern: '^[A-Za-z0-9]{9}$' };
+  if (call.id) props.set('id', reader.add(id, path, id));
   const spec = { props, patterns: [], additional: null, additionalImplied: false, declares: true };
-  return { ...anyObject(), specs: [spec], required: new Set(props.keys()) };
+  return { ...anyObject(), specs: [spec], required };
 }
 
 function isObject(parameters: unknown): boolean {
   return isRecord(parameters) && parameters.type === 'object';
 }
 
-/** A state that allows at most one line break or space before `to`. */
-function gap(c: Compilation, to: number): number {
-  const s = c.builder.state(false, to);
-  c.builder.edge(s, 0x0a, 0x0a, to);
-  c.builder.edge(s, 0x20, 0x20, to);
-  return s;
+/** `key=value` instead of `"key": value`. */
+function pythonValues(c: Compilation): Values {
+  const { emitter: e, builder: b } = c;
+  const key = (name: string): number => {
+    if (!PYTHON_NAME.test(name))
+      throw c.budget.unsupported(
+        'properties',
+        '',
+        `the model writes calls in Python, where '${name}' names no argument`,
+      );
+    const start = b.state();
+    b.spell(start, name, e.shared.end);
+    const rule = b.rule();
+    b.begin(rule, start);
+    return rule;
+  };
+  const colon = (value: number, after: number): number => {
+    const v = b.state();
+    b.call(v, value, after);
+    const s = b.state();
+    b.edge(s, 0x3d, 0x3d, v);
+    return s;
+  };
+  return {
+    ...{ b, reader: c.reader, budget: c.budget, options: c.options, shared: e.shared, key, colon },
+    value: (schemas) => e.value(schemas),
+    space: (to) => e.space(to),
+    closing: (s, bracket) => e.closing(s, bracket),
+    stringIn: (d) => e.stringIn(d),
+  };
 }
 
-/** Makes `s` behave as `to` with a gap before it. */
-function gapFrom(c: Compilation, s: number, to: number): void {
-  c.builder.also(s, gap(c, to));
+// ---------------------------------------------------------------- the message around the calls
+
+/** Spells text in which marks may come as tokens of their own. */
+class Marks {
+  readonly #states: Map<string, number[]>;
+
+  constructor(
+    private readonly b: GrammarBuilder,
+    marks: readonly string[],
+  ) {
+    this.#states = new Map(marks.map((m) => [m, []]));
+  }
+
+  get tags(): Tag[] {
+    return [...this.#states].map(([text, states]) => ({ text, states }));
+  }
+
+  /** The mark may come in these states. */
+  at(mark: string, states: readonly number[]): void {
+    this.#states.get(mark)?.push(...states);
+  }
+
+  /** As the builder's. */
+  spell(from: number, text: string, to?: number): number {
+    let at = from;
+    let rest = text;
+    while (rest !== '') {
+      const marks = [...this.#states.keys()];
+      const mark = marks.find((m) => rest.startsWith(m));
+      const next = marks.map((m) => rest.indexOf(m, 1)).filter((i) => i > 0);
+      const piece = mark ?? rest.slice(0, Math.min(rest.length, ...next));
+      if (mark) this.at(mark, [at]);
+      rest = rest.slice(piece.length);
+      at = this.b.spell(at, piece, rest === '' ? to : undefined);
+    }
+    return at;
+  }
 }
 
-/** What both tagged formats end with: the state before the closing tag, and the one after it. */
-interface Calls {
-  close: number;
-  closed: number;
-}
+class MessageWriter {
+  constructor(
+    private readonly b: GrammarBuilder,
+    private readonly marks: Marks,
+    private readonly format: CallSyntax,
+    private readonly call: number,
+    private readonly parallel: boolean,
+  ) {}
 
-function hermes(c: Compilation, call: number, opened: number): Calls {
-  const b = c.builder;
-  const called = b.state();
-  const value = b.state();
-  b.call(value, call, called);
-  gapFrom(c, opened, value);
-  const close = b.state();
-  const closed = b.spell(close, CLOSE, b.documentEnd());
-  gapFrom(c, called, close);
-  return { close, closed };
-}
+  /** The state in which the message begins. */
+  message(auto: boolean): number {
+    const { b, format } = this;
+    const opened = b.state();
+    this.#calls(opened);
+    if (format.open === '') return this.#untagged(opened, auto);
+    if (auto) {
+      const text = textUntil(b, format.open, opened, () => b.documentEnd());
+      this.marks.at(format.open, text);
+      return text[0];
+    }
+    const root = b.state();
+    this.marks.spell(root, format.open, opened);
+    return root;
+  }
 
-/** After a call: another one, perhaps after a line break. */
-function again(c: Compilation, closed: number, opened: number): number {
-  const next = c.builder.state();
-  c.builder.spell(next, OPEN, opened);
-  gapFrom(c, closed, next);
-  return next;
-}
+  /** What follows the opening mark. */
+  #calls(opened: number): void {
+    const { b, format, marks } = this;
+    const { more, close, open } = format;
+    const last = close === '' ? b.documentEnd() : b.state();
+    const first = more?.kind === 'list' ? this.#list(last) : this.#one(last);
+    b.also(opened, open === '' ? first : this.#spaced(first));
+    let closed = last;
+    if (close !== '') {
+      closed = b.documentEnd();
+      const end = b.state();
+      marks.spell(end, close, closed);
+      b.also(last, this.#spaced(end));
+    }
+    if (!this.parallel) return;
+    if (more?.kind === 'after') this.#write(last, more.text, last);
+    if (more?.kind === 'anew') {
+      const next = b.state();
+      marks.spell(next, open, opened);
+      b.also(closed, this.#spaced(next));
+    }
+  }
 
-function smollm2(c: Compilation, call: number, opened: number, parallel: boolean): Calls {
-  const b = c.builder;
-  const value = b.state();
-  const called = b.state();
-  b.call(value, call, called);
-  const list = b.state();
-  b.edge(list, 0x5b, 0x5b, gap(c, value));
-  gapFrom(c, opened, list);
-  if (parallel) b.edge(called, 0x2c, 0x2c, gap(c, value));
-  const bracket = b.state();
-  const listed = b.state();
-  b.edge(bracket, 0x5d, 0x5d, listed);
-  gapFrom(c, called, bracket);
-  const close = b.state();
-  gapFrom(c, listed, close);
-  return { close, closed: b.spell(close, CLOSE, b.documentEnd()) };
-}
+  /** Start of `[call, call]`, then `to`. */
+  #list(to: number): number {
+    const { b } = this;
+    const listed = b.state();
+    const value = this.#one(listed);
+    const list = b.state();
+    b.edge(list, 0x5b, 0x5b, gap(b, value));
+    if (this.parallel) b.edge(listed, 0x2c, 0x2c, gap(b, value));
+    const bracket = b.state();
+    b.edge(bracket, 0x5d, 0x5d, to);
+    b.also(listed, gap(b, bracket));
+    return list;
+  }
 
-/** The whole message is one call; with `auto`, any text that does not begin with a brace is a message too. */
-function llama3(c: Compilation, call: number, auto: boolean): number {
-  const b = c.builder;
-  const root = auto ? b.documentEnd() : b.state();
-  b.call(root, call, b.documentEnd());
-  if (auto) {
+  /** Start of a call with the marks that each call has, then `to`. */
+  #one(to: number): number {
+    const s = this.b.state();
+    this.#write(s, '', to);
+    return s;
+  }
+
+  /** From `from`: this text, a call with its marks, then `to`. */
+  #write(from: number, text: string, to: number): void {
+    const { b, marks, format } = this;
+    const { before, after } = format.call.kind === 'named' ? format.call : { before: '', after: '' };
+    const called = after === '' ? to : b.state();
+    b.call(marks.spell(from, text + before), this.call, called);
+    if (after !== '') marks.spell(called, after, to);
+  }
+
+  /** JSON may have space around it; marks stand as they are. */
+  #spaced(to: number): number {
+    return this.format.call.kind === 'json' ? gap(this.b, to) : to;
+  }
+
+  /** The whole message is calls; with `auto`, any text that does not begin as they do is a message too. */
+  #untagged(opened: number, auto: boolean): number {
+    const { b, format } = this;
+    const begin = auto ? b.documentEnd() : b.state();
+    b.also(begin, opened);
+    if (!auto) return begin;
+    const bracket = format.more?.kind === 'list' ? 0x5b : 0x7b;
     const text = b.documentEnd();
     b.edge(text, 0, 0x7f, text);
-    // whitespace before a brace would make it a call to those who trim
+    // whitespace before a bracket would make it a call to those who trim
     const blank = b.documentEnd();
-    for (const s of [root, blank]) {
-      b.edge(s, 0, 8, text);
-      b.edge(s, 9, 10, blank);
-      b.edge(s, 11, 12, text);
-      b.edge(s, 13, 13, blank);
-      b.edge(s, 14, 31, text);
-      b.edge(s, 32, 32, blank);
-      b.edge(s, 33, 0x7a, text);
-      b.edge(s, 0x7c, 0x7f, text);
+    for (const s of [begin, blank]) {
+      for (let byte = 0; byte < 0x80; byte++) {
+        const space = byte === 0x20 || byte === 0x09 || byte === 0x0a || byte === 0x0d;
+        if (byte !== bracket) b.edge(s, byte, byte, space ? blank : text);
+      }
     }
-    wideCharacters(b, [root, blank, text], text);
+    wideCharacters(b, [begin, blank, text], text);
+    return begin;
   }
-  return root;
-}
-
-/** Text in which the opening tag is found wherever it appears; the message may end anywhere before.
- * Returns its states, the first one first. */
-function freeText(c: Compilation, opened: number): number[] {
-  const b = c.builder;
-  // matched[i]: the last i bytes are the beginning of the tag; only its first byte is '<', so a mismatch falls back to 0 or 1
-  const matched = Array.from({ length: OPEN.length }, () => b.documentEnd());
-  matched.forEach((s, i) => {
-    const want = OPEN.charCodeAt(i);
-    const to = i + 1 === OPEN.length ? opened : matched[i + 1];
-    b.edge(s, want, want, to);
-    const fallback = (lo: number, hi: number, target: number) => {
-      if (lo <= hi) b.edge(s, lo, hi, target);
-    };
-    const lt = 0x3c;
-    const [first, second] = want < lt ? [want, lt] : [lt, want];
-    fallback(0, first - 1, matched[0]);
-    if (first !== second) fallback(first + 1, second - 1, matched[0]);
-    fallback(second + 1, 0x7f, matched[0]);
-    if (want !== lt) b.edge(s, lt, lt, matched[1]);
-  });
-  wideCharacters(b, matched, matched[0]);
-  return matched;
 }

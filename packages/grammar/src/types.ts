@@ -1,4 +1,5 @@
 /** Plain data of the grammar layer. */
+import type { ToolFormat } from './tool-formats.js';
 
 /** What each token stands for; the same table that aligns histories. Token t's bytes are bytes[offsets[t]] … bytes[offsets[t+1]-1]. */
 export interface TokenBytes {
@@ -23,6 +24,8 @@ export interface Grammar {
   readonly tags: readonly Tag[];
   /** State in which the document starts. */
   readonly root: number;
+  /** States in which an answer starts that may think first (`before`), or is in its thinking already; null: it must not think. */
+  readonly thinking?: { before: number; inside: number } | null;
   /** (states + 1) into edgeLo, edgeHi, edgeTo, edgeFlag. */
   readonly edgeStart: Int32Array;
   readonly edgeLo: Uint8Array;
@@ -82,7 +85,12 @@ export interface CompileOptions {
   undeclared?: 'closed' | 'open';
   /** The request field that errors name; default 'response_format'. */
   param?: string;
+  /** Marks of a thinking that may come before the document and is free text; see `GrammarStart`. */
+  reasoning?: { open: string; close: string } | null;
 }
+
+/** Where a matcher begins: in the document, before a thinking that may come first, or inside of one. */
+export type GrammarStart = 'document' | 'before' | 'inside';
 
 /** A function that a model may call, as in the OpenAI API. */
 export interface ToolSpec {
@@ -91,18 +99,10 @@ export interface ToolSpec {
   parameters?: unknown;
 }
 
-/**
- * How a chat template writes calls.
- * 'hermes' (Qwen): `<tool_call>\n{"name": …, "arguments": {…}}\n</tool_call>`, repeated for parallel calls.
- * 'smollm2': `<tool_call>[{"name": …, "arguments": {…}}, …]</tool_call>`.
- * 'llama3': the whole message is `{"name": …, "parameters": {…}}`.
- */
-export type ToolFormat = 'hermes' | 'smollm2' | 'llama3';
-
 export interface ToolOptions extends CompileOptions {
   /** 'auto': text that may turn into calls; 'required': at least one call, nothing else; a name: that function. */
   choice: 'auto' | 'required' | { name: string };
   format: ToolFormat;
-  /** More than one call in a message; default true. Llama 3 has no way to write them. */
+  /** More than one call in a message, where the format has a way to write them; default true. */
   parallel?: boolean;
 }

@@ -1,7 +1,7 @@
 /** A small vocabulary with everything that makes tokens awkward, and helpers to follow documents. */
 import { Ajv2020 } from 'ajv/dist/2020.js';
 import addFormats from 'ajv-formats';
-import { createMatcher, type Grammar, type Matcher, type TokenBytes } from '../src/index.js';
+import { createMatcher, type Grammar, type GrammarStart, type Matcher, type TokenBytes } from '../src/index.js';
 
 const PIECES = [
   '{"',
@@ -116,8 +116,8 @@ function testVocabulary(): TestVocabulary {
 
 export const vocabulary = testVocabulary();
 
-export function matcherOf(grammar: Grammar): Matcher {
-  return createMatcher(grammar, vocabulary.table, [vocabulary.end]);
+export function matcherOf(grammar: Grammar, start: GrammarStart = 'document'): Matcher {
+  return createMatcher(grammar, vocabulary.table, [vocabulary.end], start);
 }
 
 /** True if the grammar accepts exactly this document, byte by byte. */

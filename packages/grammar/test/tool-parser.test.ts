@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { compileToolCalls, ToolCallParser, type ToolFormat } from '../src/index.js';
-import { randomDocument, randomStream } from './support.js';
+import { compileToolCalls, TOOL_FORMATS, ToolCallParser, type ToolFormat, writeToolCalls } from '../src/index.js';
+import { accepts, randomDocument, randomStream } from './support.js';
 
 interface Parsed {
   text: string;
@@ -60,24 +60,73 @@ test('a message that is cut off keeps what there was', () => {
   });
 });
 
-test('whatever the grammar lets through, the parser takes apart into valid arguments', () => {
-  const parameters = { type: 'object', properties: { s: { type: 'string' }, n: { type: 'array', items: {} } } };
-  const tools = [
-    { name: 'one', parameters },
-    { name: 'two', parameters: {} },
-  ];
-  for (const format of ['hermes', 'smollm2', 'llama3'] as const) {
+const formats = Object.keys(TOOL_FORMATS) as ToolFormat[];
+
+for (const format of formats) {
+  test(`${format}: whatever the grammar lets through, the parser takes apart into the same calls`, () => {
+    const properties = { s: { type: 'string' }, n: { type: 'array', items: {} }, b: { type: ['boolean', 'null'] } };
+    const tools = [
+      { name: 'one', parameters: { type: 'object', properties } },
+      { name: 'two.2', parameters: {} },
+    ];
     for (const choice of ['auto', 'required'] as const) {
       const grammar = compileToolCalls(tools, { choice, format });
       for (let seed = 1; seed <= 12; seed++) {
         const message = randomDocument(grammar, randomStream(seed), 60);
-        const { calls } = parse(format, [...message]);
-        if (choice === 'required') assert.ok(calls.length > 0, message);
-        for (const c of calls) {
-          assert.ok(c.ended && ['one', 'two'].includes(c.name), message);
-          assert.equal(typeof JSON.parse(c.arguments), 'object');
-        }
+        const { calls, text } = parseAllWays(format, message);
+        if (choice === 'required') assert.ok(calls.length > 0 && text === '', message);
+        const read = calls.map((c) => {
+          assert.ok(c.ended && ['one', 'two.2'].includes(c.name), message);
+          // JSON knows no -0 when it is written
+          const given = JSON.parse(JSON.stringify(JSON.parse(c.arguments))) as Record<string, unknown>;
+          return { name: c.name, arguments: given };
+        });
+        for (const c of read)
+          assert.ok(
+            Object.keys(c.arguments).every((key) => key in properties),
+            message,
+          );
+        if (read.length === 0 || (format === 'llama3' && read.length > 1)) continue;
+        // what is written of them for a later turn is read as the same
+        const again = writeToolCalls(read, format);
+        const { calls: back } = parseAllWays(format, again);
+        assert.deepEqual(
+          back.map((c) => ({ name: c.name, arguments: JSON.parse(c.arguments) })),
+          read,
+          again,
+        );
       }
     }
-  }
-});
+  });
+
+  test(`${format}: awkward arguments that are written are let through and read as the same`, () => {
+    const awkward = [
+      ...[
+        '',
+        '"',
+        '\\',
+        '</tool_call>',
+        '<tool_call>',
+        '[TOOL_CALLS]',
+        '[ARGS]',
+        ')',
+        ']',
+        '}',
+        "'",
+        'True',
+        '\n```',
+        '<｜tool▁call▁end｜>',
+      ],
+      ...['é🏙', '\u0000\u001f', '{"name": "x", "arguments": {', 'f(a=1)', '<think>', '\ufffd\u2028'],
+    ];
+    const parameters = { type: 'object', properties: { s: { type: 'string' }, n: { type: 'array', items: {} } } };
+    const grammar = compileToolCalls([{ name: 'f', parameters }], { choice: 'required', format });
+    for (const s of awkward) {
+      const call = { name: 'f', arguments: { s, n: [s, { [s]: [true, null, -1.5, false] }] } };
+      const message = writeToolCalls([call], format);
+      assert.ok(accepts(grammar, message), message);
+      const [read] = parseAllWays(format, message).calls;
+      assert.deepEqual([read.name, JSON.parse(read.arguments), read.ended], ['f', call.arguments, true], message);
+    }
+  });
+}

@@ -1,6 +1,15 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { compileToolCalls, GrammarError, type ToolOptions } from '../src/index.js';
+import {
+  compileJsonSchema,
+  compileToolCalls,
+  type Grammar,
+  GrammarError,
+  type GrammarStart,
+  TOOL_FORMATS,
+  type ToolFormat,
+  type ToolOptions,
+} from '../src/index.js';
 import { accepts, allowed, matcherOf, randomDocument, randomStream, vocabulary } from './support.js';
 
 const tools = [
@@ -131,6 +140,106 @@ test('bad tools are refused by name', () => {
   refused(tools, { choice: { name: 'b' }, format: 'hermes' }, /'b'/);
   refused([{ name: 'a', parameters: { contains: {} } }], options, /'contains'.*'a#'/);
   refused([{ name: 'a', parameters: { type: 'string' } }], options, /no document/);
+});
+
+test('a thinking before the document is free, and its end is where the masks begin', () => {
+  const reasoning = { open: '<think>', close: '</think>' };
+  const required = compileToolCalls(tools, { choice: 'required', format: 'hermes', reasoning });
+  const schema = compileJsonSchema({ type: 'integer' }, { reasoning });
+  const follows = (g: Grammar, start: GrammarStart, text: string): boolean => {
+    const m = matcherOf(g, start);
+    return [...Buffer.from(text)].every((b) => m.accept(b)) && m.isComplete();
+  };
+  const call = tagged(now);
+  const thinking = 'Hm < </thin <tool_call>{"a": </tool_call> é🏙\n';
+  for (const [g, document] of [
+    [required, call],
+    [schema, '12'],
+  ] as const) {
+    assert.ok(follows(g, 'document', document));
+    assert.ok(!follows(g, 'document', `<think>x</think>${document}`));
+    for (const text of [document, `<think>${thinking}</think>\n\n${document}`, `\n<think></think>${document}`])
+      assert.ok(follows(g, 'before', text), text);
+    assert.ok(follows(g, 'inside', `${thinking}</think>\n\n${document}`));
+    // it must end, and be followed by the document
+    for (const text of [thinking, `${thinking}</think>`, document, `${thinking}</think>words`])
+      assert.ok(!follows(g, 'inside', text), text);
+    assert.ok(!follows(compileJsonSchema({ type: 'integer' }), 'inside', `x</think>${document}`));
+  }
+  const auto = compileToolCalls(tools, { choice: 'auto', format: 'hermes', reasoning });
+  assert.ok(follows(auto, 'inside', `${thinking}</think>\n\nWords. ${call}`));
+  assert.ok(!follows(auto, 'inside', `${thinking}</think>\n\n<tool_call>x`));
+});
+
+/** One message of two calls for each format, as the families' chat templates show them. */
+const spelled: [ToolFormat, string][] = [
+  ['llama3', '{"name": "now", "parameters": {}}'],
+  ['pythonic', '[get_weather(city="Łódź", unit="C"), now()]'],
+  [
+    'mistral',
+    '[TOOL_CALLS] [{"name": "get_weather", "arguments": {"city": "x"}, "id": "aB3aB3aB3"}, {"name": "now", "arguments": {}}]',
+  ],
+  ['mistral-v11', '[TOOL_CALLS]get_weather[ARGS]{"city": "x"}[TOOL_CALLS]now[ARGS]{}'],
+  [
+    'deepseek-v3',
+    '<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>get_weather\n```json\n{"city": "x"}\n```<｜tool▁call▁end｜>\n' +
+      '<｜tool▁call▁begin｜>function<｜tool▁sep｜>now\n```json\n{}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>',
+  ],
+  [
+    'deepseek-v3.1',
+    '<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>get_weather<｜tool▁sep｜>{"city": "x"}<｜tool▁call▁end｜>' +
+      '<｜tool▁call▁begin｜>now<｜tool▁sep｜>{}<｜tool▁call▁end｜><｜tool▁calls▁end｜>',
+  ],
+  ['granite', '<|tool_call|>[{"name": "get_weather", "arguments": {"city": "x"}}, {"name": "now", "arguments": {}}]'],
+  [
+    'phi4',
+    '<|tool_call|>[{"name": "get_weather", "arguments": {"city": "x"}}, {"name": "now", "arguments": {}}]<|/tool_call|>',
+  ],
+];
+
+for (const [format, message] of spelled) {
+  test(`${format}: calls as its templates write them, and nothing else`, () => {
+    const bad = [
+      message.slice(0, -1),
+      `${message}!`,
+      message.replace('now', 'then'),
+      message.replace(/city[=":\s]*"[^"]*"/, 'city'),
+    ].filter((m) => m !== message);
+    const texts = ['words', 'a < b, [1] and {2} <｜x <| — …', ''];
+    const many = format !== 'llama3';
+    assert.deepEqual(accepted({ choice: 'required', format }, [message, ...bad, ...texts]), [message]);
+    assert.deepEqual(accepted({ choice: 'required', format, parallel: false }, [message]), many ? [] : [message]);
+    assert.deepEqual(accepted({ choice: { name: 'get_weather' }, format }, [message]), []);
+    const auto = accepted({ choice: 'auto', format }, [message, ...texts, ...bad]);
+    assert.deepEqual(auto.slice(0, 4), [message, ...texts]);
+    const { open } = TOOL_FORMATS[format];
+    if (open !== '') {
+      assert.deepEqual(auto.length, 4);
+      assert.deepEqual(accepted({ choice: 'auto', format }, [`Well. ${message}`, `Well. ${open}x`]), [
+        `Well. ${message}`,
+      ]);
+    }
+  });
+}
+
+test('pythonic: values are spelled as Python does, and names must be names there', () => {
+  const parameters = {
+    type: 'object',
+    properties: { a: { type: ['boolean', 'null'] }, b: { type: 'array', items: {} }, 'c-d': { type: 'string' } },
+  };
+  const options: ToolOptions = { choice: 'required', format: 'pythonic' };
+  assert.throws(() => compileToolCalls([{ name: 'f', parameters }], options), /'c-d' names no argument/);
+  const { 'c-d': _, ...properties } = parameters.properties;
+  const g = compileToolCalls([{ name: 'f', parameters: { ...parameters, properties } }], options);
+  for (const good of [
+    '[f()]',
+    '[f(a=True)]',
+    '[f(a=None, b=[False, {"x": None}, 1.5, "True"])]',
+    '[f(b=[]), f(a=False)]',
+  ])
+    assert.ok(accepts(g, good), good);
+  for (const bad of ['[f(a=true)]', '[f(b=[null])]', '[f(a=True,)]', '[f(b="x")]', 'f()', '[f(c=1)]'])
+    assert.ok(!accepts(g, bad), bad);
 });
 
 test('random walks through required calls always end in calls', () => {

@@ -112,9 +112,19 @@ export class Chat {
     const { generation, finish } = await this.#conversation.say(text, this.settings.request);
     this.#running = generation;
     const waiting = new Waiting(terminal, () => this.#conversation.info());
+    let thought = false;
     try {
       for await (const event of generation) {
-        if (event.text !== '') waiting.end();
+        if (event.text !== '' || event.reasoning) waiting.end();
+        // a pipe gets the answer alone
+        if (event.reasoning && terminal.interactive) {
+          terminal.out(terminal.dim(event.reasoning));
+          thought = true;
+        }
+        if (event.text !== '' && thought) {
+          terminal.out('\n\n');
+          thought = false;
+        }
         terminal.out(event.text);
       }
       const result = await generation.result();

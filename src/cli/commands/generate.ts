@@ -82,6 +82,7 @@ function resultJson(engine: Engine, r: GenerationResult): Record<string, unknown
   return {
     model: engine.info.modelName,
     text: r.text,
+    reasoning: r.reasoning,
     tokenIds: r.tokenIds,
     finishReason: r.finishReason,
     stopString: r.stopString,

@@ -46,6 +46,9 @@ export function TurnView({ chat, turn, index, last, busy }: Props) {
       )}
       {answer && (
         <div class="answer" data-state={answer.state}>
+          {answer.reasoning && (
+            <Thinking text={answer.reasoning} running={answer.state === 'running' && answer.text === ''} />
+          )}
           <AnswerText answer={answer} />
           <div class="foot">
             <Numbers answer={answer} />
@@ -59,6 +62,16 @@ export function TurnView({ chat, turn, index, last, busy }: Props) {
         </div>
       )}
     </article>
+  );
+}
+
+/** What was thought before the answer: folded, since the answer is what was asked for. */
+function Thinking({ text, running }: { text: string; running: boolean }) {
+  return (
+    <details class="thought">
+      <summary>{running ? 'Thinking …' : 'Thought before it answered'}</summary>
+      <p>{text}</p>
+    </details>
   );
 }
 

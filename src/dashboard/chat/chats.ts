@@ -288,11 +288,14 @@ async function answer(id: string, index: number, session: string, before?: () =>
     // one that the server has forgotten would begin anew, without what came before
     if (resumed) await (before ?? (() => call(`/v1/sessions/${encodeURIComponent(session)}`)))();
     else await before?.().catch(() => {});
-    const got = await ask({ messages, session, append: resumed !== undefined, ...sampling }, stopper.signal, (text) =>
-      grow({ text }),
+    const got = await ask(
+      { messages, session, append: resumed !== undefined, ...sampling },
+      stopper.signal,
+      (text, reasoning) => grow(reasoning === '' ? { text } : { text, reasoning }),
     );
     grow({
       text: got.text,
+      ...(got.reasoning === '' ? {} : { reasoning: got.reasoning }),
       state: got.reason === 'abort' ? 'stopped' : got.reason === 'length' ? 'limit' : 'done',
       usage: got.usage ?? undefined,
       ttftMs: got.ttftMs ?? undefined,

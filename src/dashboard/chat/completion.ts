@@ -18,6 +18,8 @@ interface Ask {
 
 export interface Outcome {
   text: string;
+  /** '' for a model that does not think. */
+  reasoning: string;
   reason: 'stop' | 'length' | 'abort';
   usage: { prompt: number; cached: number; completion: number } | null;
   /** Milliseconds from sending to the first text. */
@@ -28,7 +30,7 @@ export interface Outcome {
 
 interface Chunk {
   id: string;
-  choices: { delta?: { content?: string }; finish_reason: Outcome['reason'] | null }[];
+  choices: { delta?: { content?: string; reasoning_content?: string }; finish_reason: Outcome['reason'] | null }[];
   usage?: { prompt_tokens: number; completion_tokens: number; prompt_tokens_details: { cached_tokens: number } } | null;
   error?: { message: string; code: string };
 }
@@ -40,7 +42,11 @@ const ABORT_MS = 3_000;
  * Asks and reads. `stop` ends it early: politely where the request's id is known, so that the last words and the counts
  * still come. Rejects with what the server said was wrong.
  */
-export async function ask(what: Ask, stop: AbortSignal, onText: (text: string) => void): Promise<Outcome> {
+export async function ask(
+  what: Ask,
+  stop: AbortSignal,
+  onText: (text: string, reasoning: string) => void,
+): Promise<Outcome> {
   const cut = new AbortController();
   let id: string | null = null;
   let late: ReturnType<typeof setTimeout> | undefined;
@@ -50,7 +56,7 @@ export async function ask(what: Ask, stop: AbortSignal, onText: (text: string) =
     call('/abort_request', { body: { id } }).catch(() => cut.abort());
   };
   stop.addEventListener('abort', onStop, { once: true });
-  const out: Outcome = { text: '', reason: 'abort', usage: null, ttftMs: null, speed: null };
+  const out: Outcome = { text: '', reasoning: '', reason: 'abort', usage: null, ttftMs: null, speed: null };
   const started = performance.now();
   let [first, last] = [0, 0];
   try {
@@ -62,12 +68,14 @@ export async function ask(what: Ask, stop: AbortSignal, onText: (text: string) =
       if (chunk.error) throw new ApiError(500, chunk.error.code, chunk.error.message);
       id = chunk.id;
       const choice = chunk.choices[0];
-      const text = choice?.delta?.content;
-      if (text) {
+      const content = choice?.delta?.content ?? '';
+      const reasoning = choice?.delta?.reasoning_content ?? '';
+      if (content || reasoning) {
         last = performance.now();
         first ||= last;
-        out.text += text;
-        onText(out.text);
+        out.text += content;
+        out.reasoning += reasoning;
+        onText(out.text, out.reasoning);
       }
       if (choice?.finish_reason) out.reason = choice.finish_reason;
       if (chunk.usage) out.usage = usageOf(chunk.usage);

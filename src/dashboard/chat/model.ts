@@ -2,6 +2,8 @@
 
 export interface Answer {
   text: string;
+  /** What the model thought before it. */
+  reasoning?: string;
   /** The session on the server that holds this answer's branch. */
   session: string;
   /** stopped: by the reader; limit: by the token limit; cut: the page was closed meanwhile. */

@@ -15,17 +15,21 @@ const OWN_LIBRARY = 'or name a library that was built elsewhere with --native-li
 /** A lock that did not change for so long was left by a thread that ended. */
 const PATIENCE_MS = 30_000;
 const FLAGS =
-  '-std=c++20 -O3 -ffp-contract=off -fno-math-errno -fno-exceptions -fno-rtti -fPIC -fvisibility=hidden ' +
+  '-std=c++20 -ffp-contract=off -fno-math-errno -fno-exceptions -fno-rtti -fPIC -fvisibility=hidden ' +
   '-Wno-psabi -Wno-maybe-uninitialized -Wno-uninitialized';
-const CORE = ['device', 'pool', 'step', 'ahead', 'weights', 'bench'];
-/** The kernels are compiled once for each instruction set; `define` picks the code, `flags` the instructions. */
+const CORE = ['device', 'pool', 'step', 'experts', 'ahead', 'weights', 'bench'];
+/**
+ * The kernels are compiled once for each instruction set. On x64 the portable ones serve processors without AVX2 and are
+ * not worth the 20 s that -O3 takes longer.
+ */
 const KERNELS = [
-  { name: 'portable', flags: '', x64: false },
-  { name: 'avx2', flags: '-DLM_BUILD_AVX2 -mavx2 -mfma -mf16c', x64: true },
+  { name: 'portable', flags: process.arch === 'x64' ? '-O2' : '-O3', x64: false },
+  { name: 'avx2', flags: '-O3 -DLM_BUILD_AVX2 -mavx2 -mfma -mf16c', x64: true },
   {
     name: 'avx512',
     flags:
-      '-DLM_BUILD_AVX512 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx2 -mfma -mf16c -mprefer-vector-width=512',
+      '-O3 -DLM_BUILD_AVX512 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx2 -mfma -mf16c ' +
+      '-mprefer-vector-width=512',
     x64: true,
   },
 ];
@@ -100,25 +104,25 @@ function cacheFolder(sources: string, tell?: (line: string) => void): string {
 const quote = (s: string) => `'${s.replaceAll("'", `'\\''`)}'`;
 
 /**
- * Two shell jobs side by side: the slow portable kernels alone, everything else in the other. A third keeps the lock young,
- * however long the compiler takes.
+ * Shell jobs side by side: the kernels of each instruction set (up to 20 s each), and everything else. One more keeps the
+ * lock young, however long the compiler takes.
  */
 function script(sources: string, temporary: string, compiler: string, lock: string): string {
-  const cc = `${quote(compiler)} ${FLAGS} -I ${quote(temporary)}`;
-  const kernels = KERNELS.filter((k) => !k.x64 || process.arch === 'x64').map(
-    (k) =>
-      `${cc} ${k.flags} -c ${quote(path.join(sources, 'kernels.cpp'))} -o ${quote(path.join(temporary, `${k.name}.o`))}`,
-  );
-  const core = CORE.map(
-    (f) => `${cc} -c ${quote(path.join(sources, `${f}.cpp`))} -o ${quote(path.join(temporary, `${f}.o`))}`,
-  );
-  const [slow, ...rest] = kernels;
+  const object = (file: string, name: string, flags: string) =>
+    `${quote(compiler)} ${FLAGS} ${flags} -I ${quote(temporary)} -c ${quote(path.join(sources, `${file}.cpp`))} ` +
+    `-o ${quote(path.join(temporary, `${name}.o`))}`;
+  const kernels = KERNELS.filter((k) => !k.x64 || process.arch === 'x64');
+  const jobs = [
+    ...kernels.map((k) => object('kernels', k.name, k.flags)),
+    CORE.map((f) => object(f, f, '-O3')).join(' && '),
+  ];
   const output = quote(path.join(temporary, 'library.so'));
   return `(while [ -f ${quote(lock)} ] && touch -c ${quote(lock)} && sleep 1; do :; done) >/dev/null 2>&1 & beat=$!
-(${slow}) & first=$!
-(${[...rest, ...core].join(' && ')}) & second=$!
-wait $first; a=$?; wait $second; b=$?
-[ $a = 0 ] && [ $b = 0 ] && ${quote(compiler)} -shared -o ${output} ${quote(temporary)}/*.o -lm -lpthread
+jobs=
+${jobs.map((job) => `(${job}) & jobs="$jobs $!"`).join('\n')}
+failed=0
+for job in $jobs; do wait $job || failed=1; done
+[ $failed = 0 ] && ${quote(compiler)} -shared -o ${output} ${quote(temporary)}/*.o -lm -lpthread
 c=$?; kill $beat 2>/dev/null; exit $c`;
 }
 
@@ -154,8 +158,8 @@ function compile(sources: string, folder: string, target: string, compiler: Comp
 }
 
 /**
- * Path of the compiled library; compiles it if it is not there yet (about 15 s, once).
- * @param into folder instead of the usual cache
+ * Path of the compiled library; compiles it if it is not there yet (about half a minute on two cores, once).
+ * @param into folder instead of the usual cache; made if it is not there
  * @throws native_unavailable if there is no compiler, no writable folder, or the compiler fails
  */
 export function buildNativeLibrary(onBuild?: (line: string) => void, into?: string): string {
@@ -168,13 +172,14 @@ export function buildNativeLibrary(onBuild?: (line: string) => void, into?: stri
     throw errors.nativeUnavailable([...compiler, OWN_LIBRARY]);
   }
   const folder = into ?? cacheFolder(sources, onBuild);
+  fs.mkdirSync(folder, { recursive: true });
   const target = path.join(folder, `${prefix}${digest(compiler.version)}.so`);
   const ready = () => fs.existsSync(target);
   if (ready()) return target;
   const lock = `${target}.lock`;
   withLockSync(lock, { patienceMs: PATIENCE_MS, mustBeat: true }, ready, () => {
     if (ready()) return;
-    onBuild?.(`building the native library with ${compiler.command} (once, about 20 s) …`);
+    onBuild?.(`building the native library with ${compiler.command} (once, about half a minute) …`);
     compile(sources, folder, target, compiler, lock);
   });
   return target;

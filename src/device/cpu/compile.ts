@@ -23,13 +23,14 @@ export type NeedOf = (weight: string) => number;
 
 type Linear = Extract<Op, { op: 'linear' }>;
 type SiluMul = Extract<Op, { op: 'siluMul' }>;
+type Experts = Extract<Op, { op: 'experts' }>;
 type RmsNorm = Extract<Op, { op: 'rmsNorm' }>;
 
 export function compileProgram(program: Program, needOf: NeedOf, fuse: boolean): CompiledProgram {
   return new Compiler(program, needOf, fuse).run();
 }
 
-const geluFlag = (op: SiluMul): number => (op.activation === 'geluTanh' ? Flag.gelu : 0);
+const geluFlag = (op: SiluMul | Experts): number => (op.activation === 'geluTanh' ? Flag.gelu : 0);
 
 function reads(op: Op): string[] {
   switch (op.op) {
@@ -49,6 +50,12 @@ function reads(op: Op): string[] {
       return [op.q];
     case 'siluMul':
       return [op.gate, op.up];
+    case 'route':
+      return [op.in];
+    case 'experts':
+      return [op.in, op.choice, op.stream];
+    case 'addGated':
+      return [op.in, op.gate, op.stream];
   }
 }
 
@@ -62,6 +69,9 @@ function writes(op: Op): string[] {
       return [op.in];
     case 'sample':
       return [];
+    case 'experts':
+    case 'addGated':
+      return [op.stream];
     default:
       return [op.out];
   }
@@ -270,6 +280,28 @@ class Compiler {
           flags: this.#perLogit(op.out) | geluFlag(op),
         });
         break;
+      case 'route':
+        this.#emit(i, Kind.route, {
+          in: this.#buffer(op.in),
+          out: this.#buffer(op.out),
+          experts: this.#width(op.in),
+          used: op.used,
+          scale: op.scale,
+          width: this.#width(op.in),
+          flags: op.normalise ? Flag.normalise : 0,
+        });
+        break;
+      case 'experts':
+        this.#experts(i, op);
+        break;
+      case 'addGated':
+        this.#emit(i, Kind.addGated, {
+          in: this.#buffer(op.in),
+          in2: this.#buffer(op.gate),
+          out: this.#buffer(op.stream),
+          width: this.#width(op.in),
+        });
+        break;
       case 'softcap':
         this.#emit(i, Kind.softcap, {
           in: this.#buffer(op.in),
@@ -285,6 +317,36 @@ class Compiler {
         this.#emit(i, Kind.sample, { in: this.#buffer(op.in), width: this.#width(op.in), flags: Flag.perLogit });
         break;
     }
+  }
+
+  /** Who has which expert; their inputs, expert by expert; gate and up; down, which adds to the stream. */
+  #experts(i: number, op: Experts): void {
+    const { gate, up, down, count: experts, used, width } = op.weights;
+    const dim = this.#width(op.in);
+    const features = this.#width(op.stream);
+    if (width % 32 !== 0 || features % 16 !== 0)
+      throw errors.unsupportedModel(
+        `its experts are ${width} wide and the model ${features}: on the CPU device these must be multiples of 32 and of 16`,
+      );
+    const both = { experts, used };
+    this.#emit(i, Kind.group, { in: this.#buffer(op.choice), width: 2 * used, ...both });
+    const needs = this.needOf(gate) | this.needOf(up);
+    this.#emit(i, Kind.expertPrepare, { in: this.#buffer(op.in), panel: 0, width: dim, flags: needs, ...both });
+    const flags = Flag.siluMul | geluFlag(op) | this.needOf(down);
+    const hidden = this.#emit(i, Kind.expertUp, { panel: 0, panelOut: 1, width: dim, flags, outCount: 2, ...both });
+    [gate, up].forEach((name, j) => {
+      hidden[Word.outs + 3 * j] = this.#tensor(name, false, dim, width * experts);
+      hidden[Word.outs + 3 * j + 2] = width;
+    });
+    const words = this.#emit(i, Kind.expertDown, {
+      panel: 1,
+      in: this.#buffer(op.choice),
+      width,
+      outCount: 1,
+      ...both,
+    });
+    words[Word.outs] = this.#tensor(down, false, width, features * experts);
+    words[Word.outs + 2] = this.#buffer(op.stream);
   }
 
   #emit(source: number, kind: number, fields: Partial<Record<keyof typeof Word, number>>): number[] {

@@ -10,11 +10,18 @@ export const GGML_TYPES: Readonly<Record<string, number>> = {
   F16: 1,
   Q4_0: 2,
   Q4_1: 3,
+  Q5_0: 6,
+  Q5_1: 7,
   Q8_0: 8,
+  Q2_K: 10,
+  Q3_K: 11,
   Q4_K: 12,
   Q5_K: 13,
   Q6_K: 14,
+  IQ4_NL: 20,
+  IQ4_XS: 23,
   BF16: 30,
+  MXFP4: 39,
 };
 
 /** What describes a matrix of a quantised checkpoint to the library, in this order (src/types.ts, `PackedMatrix`). */
@@ -62,6 +69,18 @@ export const Kind = {
   sample: 9,
   /** in → in */
   softcap: 10,
+  /** in = scores → out = choice */
+  route: 11,
+  /** in = choice: which rows each expert has; the next three follow it */
+  group: 12,
+  /** in → panel, by experts */
+  expertPrepare: 13,
+  /** panel → panelOut; outs are (gate, up) */
+  expertUp: 14,
+  /** panelOut of the last → out, added */
+  expertDown: 15,
+  /** in, in2 → out, added */
+  addGated: 16,
 } as const;
 
 export const Flag = {
@@ -77,6 +96,8 @@ export const Flag = {
   fine: 16,
   /** siluMul: GELU (tanh approximation) instead of SiLU */
   gelu: 32,
+  /** route: the weights of the chosen experts sum to 1 */
+  normalise: 64,
 } as const;
 
 export const MAX_OUTS = 8;
@@ -100,6 +121,9 @@ const OP_FIELDS = [
   'outCount',
   // norm: equal pieces of a row, each normed by itself
   'parts',
+  // route, group, expert*: experts of a layer, and those of a token
+  'experts',
+  'used',
   // attention: the last so many tokens; 0 = all
   'window',
   'eps',
@@ -192,6 +216,7 @@ const TABLES = [
     ['perLogit', Flag.perLogit],
     ['fine', Flag.fine],
     ['gelu', Flag.gelu],
+    ['normalise', Flag.normalise],
   ]),
   enumOf(
     'LmCode',

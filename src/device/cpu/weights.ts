@@ -35,13 +35,14 @@ export function shapeOf(native: Native, t: Wanted, source: TensorSource): Shaped
   if (!info) throw errors.badModelFile(source.path, `tensor '${t.name}' is missing`);
   const name = typeInMemory(info);
   const [type, from] = [GGML_TYPES[name], GGML_TYPES[info.type]];
-  const out = t.isVector ? 1 : (info.shape[1] ?? 1);
+  // matrices of experts lie one after another
+  const out = t.isVector ? 1 : info.shape.slice(1).reduce((a, b) => a * b, 1);
   if (type === undefined || from === undefined || (t.isVector && !isFloat(name)))
     throw errors.unsupportedTensorType(t.name, info.type, Object.keys(GGML_TYPES));
   const shape = `(${info.shape.join(', ')})`;
   const wrongOut = t.outFeatures !== null && out < t.outFeatures;
   const inputs = info.shape[0]!;
-  if (inputs !== t.width || wrongOut || info.shape.slice(t.isVector ? 1 : 2).some((n) => n !== 1))
+  if (inputs !== t.width || wrongOut || (t.isVector && info.shape.slice(1).some((n) => n !== 1)))
     throw errors.badModelFile(
       source.path,
       `tensor '${t.name}' has shape ${shape}, the model needs (${t.width}, ${t.outFeatures ?? 1})`,
@@ -65,15 +66,15 @@ export function loadWeights(
   check(native.openWeights(handle, shaped.length, Float64Array.from(table)));
   const total = shaped.reduce((sum, s) => sum + s.info.byteLength, 0);
   let done = 0;
-  for (const [file, indexes] of byFile(shaped, source.path)) {
+  for (const [file, pieces] of byFile(shaped, source.path)) {
     const code = native.openFile(handle, file);
     if (code === -3) throw errors.fileMissing(file);
     check(code);
-    for (const i of indexes) {
-      const { info, out } = shaped[i]!;
-      if (info.packed) loadPacked(native, handle, i, info, info.packed, out, file);
-      else loadTensor(native, handle, i, shaped[i]!, file);
-      done += shaped[i]!.info.byteLength;
+    for (const piece of pieces) {
+      const { info, out } = shaped[piece.tensor]!;
+      if (info.packed) loadPacked(native, handle, piece.tensor, info, info.packed, out, file);
+      else loadPiece(native, handle, piece, shaped[piece.tensor]!, file);
+      done += piece.bytes;
       onProgress?.(done, total);
     }
   }
@@ -81,30 +82,41 @@ export function loadWeights(
   return shaped.reduce((sum, s) => sum + s.bytes, 0);
 }
 
-/** Indexes of the tensors of each file, in the order in which they lie there: the file is read once, from its beginning. */
-function byFile(shaped: readonly Shaped[], path: string): Map<string, number[]> {
-  const files = new Map<string, number[]>();
-  shaped.forEach(({ info }, i) => {
-    const file = info.file ?? path;
-    files.set(file, [...(files.get(file) ?? []), i]);
+/** Rows [first, first + rows) of a tensor, somewhere in a file. */
+interface Piece {
+  tensor: number;
+  offset: number;
+  bytes: number;
+  first: number;
+  rows: number;
+}
+
+/** The pieces of each file, in the order in which they lie there: the file is read once, from its beginning. */
+function byFile(shaped: readonly Shaped[], path: string): Map<string, Piece[]> {
+  const files = new Map<string, Piece[]>();
+  shaped.forEach(({ info, out }, tensor) => {
+    let first = 0;
+    // a packed matrix is loaded as a whole (loadPacked goes through its runs)
+    const whole: NonNullable<TensorInfo['runs']> = [{ offset: info.offset, rows: out }];
+    for (const run of (!info.packed && info.runs) || whole) {
+      const file = run.file ?? info.file ?? path;
+      const pieces = files.get(file) ?? [];
+      if (pieces.length === 0) files.set(file, pieces);
+      const bytes = (info.byteLength / out) * run.rows;
+      pieces.push({ tensor, offset: run.offset, bytes, first, rows: run.rows });
+      first += run.rows;
+    }
   });
-  const start = (i: number): number => shaped[i]!.info.runs?.[0]?.offset ?? shaped[i]!.info.offset;
-  for (const list of files.values()) list.sort((a, b) => start(a) - start(b));
+  for (const list of files.values()) list.sort((a, b) => a.offset - b.offset);
   return files;
 }
 
-function loadTensor(native: Native, handle: Handle, i: number, { info, out, wanted }: Shaped, file: string): void {
-  const runs = info.runs ?? [{ offset: info.offset, rows: out }];
+function loadPiece(native: Native, handle: Handle, p: Piece, { info, wanted }: Shaped, file: string): void {
   const add = wanted.isVector ? (info.add ?? 0) : 0;
-  let first = 0;
-  for (const { offset, rows } of runs) {
-    const bytes = (info.byteLength / out) * rows;
-    const code = native.loadRows(handle, i, offset, bytes, first, rows, add);
-    if (code === -1)
-      throw errors.badModelFile(file, `tensor '${info.name}' lies outside the file or is shorter than its shape says`);
-    check(code);
-    first += rows;
-  }
+  const code = native.loadRows(handle, p.tensor, p.offset, p.bytes, p.first, p.rows, add);
+  if (code === -1)
+    throw errors.badModelFile(file, `tensor '${info.name}' lies outside the file or is shorter than its shape says`);
+  check(code);
 }
 
 function check(code: number): void {

@@ -1,17 +1,18 @@
 /** The launches of a step: the plan's operations with grids for so many rows. */
-import type { ModelDims } from '../../types.js';
+import { invariant } from '../../errors.js';
 import type { KvLayout, StepResult } from '../device.js';
 import type { Address } from './driver.js';
 import type { KernelSet } from './kernel-set.js';
 import type { KernelKey } from './kernels.js';
+import type { Meeting } from './meeting.js';
 import type { KvPool } from './memory.js';
-import { type NormOp, Norms, type ProductOp } from './norms.js';
-import { isFloat, type Matrix, type Plan, type PlanOp, up } from './plan.js';
+import { Norms, type ProductOp } from './norms.js';
+import { Epilogue, isFloat, type Matrix, type NormOp, type Plan, type PlanOp, up } from './plan.js';
 import { type Gpu, type ProductKernel, productKernel, ROW_CLASSES, rowClass } from './products.js';
 import type { Tasks } from './tasks.js';
 import type { UploadLayout, UploadName } from './upload.js';
 import type { Weights } from './weights.js';
-import { splitLen, strideOf, type Workspace } from './workspace.js';
+import { strideOf, type Workspace } from './workspace.js';
 
 /** What one launch of the chain is made for; everything else is read on the device. */
 export interface ChainShape {
@@ -19,6 +20,14 @@ export interface ChainShape {
   logits: number;
   tasks: Tasks;
   copies: number;
+}
+/** What a GPU holds of a model. */
+export interface OnGpu {
+  weights: Weights;
+  work: Workspace;
+  pool: KvPool;
+  /** Null: it is the only GPU. */
+  meeting: Meeting | null;
 }
 /** Where a step lies on the device. */
 export interface StepPlace {
@@ -30,11 +39,10 @@ export interface StepPlace {
 }
 
 const LOG2_E = Math.LOG2E;
-/** Words of a step's header (step.ts). */
-const COUNTS = { tokens: 8, logits: 12, copies: 16 };
+/** Bytes before words of a step's header (step.ts); the first word is the step's number here. */
+const COUNTS = { step: 0, tokens: 8, logits: 12, copies: 16 };
 
 interface Model {
-  dims: ModelDims;
   plan: Plan;
   kv: KvLayout;
   act: 0 | 1;
@@ -61,8 +69,8 @@ export class Chain {
     private readonly model: Model,
     private readonly kernels: KernelSet,
   ) {
-    const { dims, kv, gpu, act, plan } = model;
-    const { headDim, heads, kvHeads } = dims;
+    const { kv, gpu, act, plan } = model;
+    const { headDim, heads, kvHeads } = plan.dims;
     this.norms = new Norms(plan, act, gpu);
     this.#group = heads / kvHeads;
     this.#rowBytes = (headDim * kv.bits) / 8;
@@ -76,7 +84,7 @@ export class Chain {
     const more = wgmma ? units * 256 * headDim : 64 * units * headDim;
     this.#prefill = { block: wgmma ? 128 * 3 : 32 * 5, shared: stages * tile + 16 * stages + more };
     this.#decodeShared = 2 * tile + 32 + 2320;
-    const attention = { ...geometry, ACT: act, STAGES: stages, SPLIT_LEN: splitLen(dims) };
+    const attention = { ...geometry, ACT: act, STAGES: stages, SPLIT_LEN: plan.splitLen };
     this.#keys = {
       copy: { kernel: 'copy_blocks', macros: geometry },
       rope: { kernel: 'rope_store', macros: { ...geometry, ROPE_DIMS: plan.rope.dims, NEOX: plan.rope.neox ? 1 : 0 } },
@@ -131,6 +139,15 @@ export class Chain {
       }
       case 'norm':
         return { kernel: 'rms_norm', macros: { WIDTH: plan.buffers.get(op.out)!.width, ACT: act } };
+      case 'reduce': {
+        const { width } = plan.buffers.get(op.x)!;
+        return {
+          kernel: 'reduce',
+          macros: { WIDTH: width, ACT: act, RANKS: plan.shard.ranks, NORM: op.norm ? 1 : 0 },
+        };
+      }
+      case 'meet':
+        return { kernel: 'meet', macros: { RANKS: plan.shard.ranks } };
       case 'silu':
         return { kernel: 'silu_mul', macros: { ACT: act } };
       case 'gather':
@@ -141,13 +158,14 @@ export class Chain {
     }
   }
 
-  /** Launches everything of a step into the stream. */
-  run(shape: ChainShape, place: StepPlace, result: StepResult, weights: Weights, work: Workspace, pool: KvPool): void {
-    new Launcher(this.model, this.kernels, shape, place, result, weights, work, pool).run(this);
+  /** What launches a step's operations [from, to) into the stream. */
+  begin(shape: ChainShape, place: StepPlace, result: StepResult, on: OnGpu): (from: number, to: number) => void {
+    const launcher = new Launcher(this.model, this.kernels, shape, place, result, on);
+    return (from, to) => launcher.run(this, from, to);
   }
 
   copyBlocks(l: Launcher): void {
-    const { dims } = this.model;
+    const { dims } = this.model.plan;
     const values = {
       kv: l.pool.base,
       blockBytes: l.pool.blockBytes,
@@ -158,7 +176,7 @@ export class Chain {
   }
 
   rope(l: Launcher, op: Extract<PlanOp, { op: 'rope' }>): void {
-    const { dims } = this.model;
+    const { dims } = this.model.plan;
     l.launch(this.#keys.rope, [l.shape.tokens, Math.ceil((dims.heads + 2 * dims.kvHeads) / 8), 1], 256, 0, {
       qkv: l.buffer(op.qkv),
       angles: l.work.angles,
@@ -174,7 +192,7 @@ export class Chain {
   }
 
   attention(l: Launcher, op: Extract<PlanOp, { op: 'attention' }>): void {
-    const { dims } = this.model;
+    const { dims } = this.model.plan;
     const { tasks } = l.shape;
     const skipped = tasks.firstToken * dims.heads * tasks.splits;
     const values = {
@@ -215,7 +233,7 @@ export class Chain {
   }
 
   #layer(l: Launcher, layer: number): Address {
-    return l.pool.base + layer * this.model.dims.kvHeads * this.#headBytes;
+    return l.pool.base + layer * this.model.plan.dims.kvHeads * this.#headBytes;
   }
 }
 
@@ -227,15 +245,28 @@ class Launcher {
     readonly shape: ChainShape,
     readonly place: StepPlace,
     readonly result: StepResult,
-    readonly weights: Weights,
-    readonly work: Workspace,
-    readonly pool: KvPool,
+    readonly on: OnGpu,
   ) {}
 
-  run(chain: Chain): void {
-    if (this.shape.copies > 0) chain.copyBlocks(this);
+  run(chain: Chain, from: number, to: number): void {
+    if (from === 0 && this.shape.copies > 0) chain.copyBlocks(this);
     if (this.shape.tokens === 0) return;
-    for (const op of this.model.plan.ops) this.#op(chain, op);
+    for (const op of this.model.plan.ops.slice(from, to)) this.#op(chain, op);
+  }
+
+  get weights(): Weights {
+    return this.on.weights;
+  }
+  get work(): Workspace {
+    return this.on.work;
+  }
+  get pool(): KvPool {
+    return this.on.pool;
+  }
+  /** What the ranks have for each other. */
+  get meeting(): Meeting {
+    invariant(this.on.meeting, 'one GPU alone meets nobody');
+    return this.on.meeting;
   }
 
   launch(
@@ -282,6 +313,12 @@ class Launcher {
       case 'product':
         this.#product(chain, op);
         break;
+      case 'reduce':
+        this.#reduce(chain.plain(op), op);
+        break;
+      case 'meet':
+        if (this.shape.logits > 0) this.launch(chain.plain(op), [1, 1, 1], 32, 0, this.#meet(op.slot));
+        break;
       case 'rope':
         chain.rope(this, op);
         break;
@@ -316,8 +353,30 @@ class Launcher {
     }
   }
 
+  #meet(slot: number): Record<string, number> {
+    const { peers, flags } = this.meeting;
+    const { rank } = this.model.plan.shard;
+    return { peers, flags, step: this.count('step'), slot, rank };
+  }
+
+  #reduce(key: KernelKey, { x, slot, norm }: Extract<PlanOp, { op: 'reduce' }>): void {
+    const rows = this.rows(x);
+    this.launch(key, [rows, 1, 1], 256, 0, {
+      ...this.#meet(slot),
+      x: this.buffer(x),
+      shares: this.meeting.turn(slot).shares,
+      weight: norm ? this.weights.vectors.get(norm.weight)! : 0,
+      out: norm ? this.buffer(norm.out) : 0,
+      rows,
+      stride: this.stride(x),
+      k64: norm ? this.stride(norm.out) : 0,
+      eps: norm?.eps ?? 0,
+      shareStride: this.meeting.shareBytes / 4,
+    });
+  }
+
   #embed(key: KernelKey, op: Extract<PlanOp, { op: 'embed' }>): void {
-    const { plan, dims } = this.model;
+    const { plan } = this.model;
     const rows = this.shape.tokens;
     this.launch(key, [rows, 1, 1], 256, 0, {
       table: this.weights.matrices[op.matrix]!.address,
@@ -331,7 +390,7 @@ class Launcher {
       dim: plan.buffers.get(op.out)!.width,
       k64: plan.matrices[op.matrix]!.k64,
       stride: this.stride(op.out),
-      vocab: dims.vocab,
+      vocab: plan.dims.vocab,
       half: plan.rope.dims / 2,
       magnitude: plan.rope.magnitude,
     });
@@ -373,7 +432,17 @@ class Launcher {
       norm: norm ? this.weights.vectors.get(norm.weight)! : 0,
       xStride: norm ? this.stride(norm.in) : 0,
       eps: norm?.eps ?? 0,
+      outs: matrix.ranks > 1 ? this.#outs(op) : 0,
     });
+  }
+
+  /** Where the sums go on all GPUs. */
+  #outs(op: ProductOp): Address {
+    if (op.epilogue === Epilogue.logits) return this.meeting.logitsOuts;
+    const { ops } = this.model.plan;
+    const next = ops[ops.indexOf(op) + 1];
+    invariant(next?.op === 'reduce', 'nobody adds the shares of a product');
+    return this.meeting.turn(next.slot).outs;
   }
 
   #dequantise(chain: Chain, matrix: Matrix, from: Address): void {
@@ -403,7 +472,7 @@ class Launcher {
       logits: this.buffer(logits),
       scratch: this.work.scratch.address,
       count: this.count('logits'),
-      vocab: this.model.dims.vocab,
+      vocab: this.model.plan.dims.vocab,
       stride: this.stride(logits),
     };
     for (const name of names) values[name] = this.field(name);

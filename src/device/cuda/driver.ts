@@ -32,6 +32,13 @@ export interface Driver {
   /** Makes this thread's calls mean a GPU. */
   open(gpu: number): void;
   close(): void;
+  /** Another GPU through the same library, opened: this thread may use both in turn. */
+  another(gpu: number): Driver;
+  /**
+   * From now on kernels of this GPU may read and write what is allocated on the other; false: they cannot.
+   * @throws cuda_unavailable: the driver might load a kernel at its first launch, which waits for one that waits for another GPU
+   */
+  reach(other: Driver): boolean;
 
   memory(): { free: number; total: number };
   /** null if there is not so much. Aligned to 256. */
@@ -48,7 +55,7 @@ export interface Driver {
   map(address: Address, bytes: number): boolean;
   unmap(address: Address, bytes: number): void;
 
-  /** Pins host memory, so that copies of it run beside everything else; false if the system does not have so much. */
+  /** Pins host memory for all GPUs, so that copies of it run beside everything else; false if the system does not have so much. */
   pin(host: Uint8Array): boolean;
   unpin(host: Uint8Array): void;
   upload(to: Address, from: Uint8Array, stream: Address): void;

@@ -26,7 +26,7 @@ export class KernelSet {
   #first = true;
 
   constructor(
-    private readonly driver: Driver,
+    readonly driver: Driver,
     readonly table: Table,
   ) {}
 

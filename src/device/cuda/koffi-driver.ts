@@ -5,6 +5,9 @@ import type { Address, Driver, GpuInfo, LaunchConfig } from './driver.js';
 
 const OUT_OF_MEMORY = 2;
 const NOT_READY = 600;
+const PEER_ACCESS_ALREADY = 704;
+/** Pinned for all contexts. */
+const PORTABLE = 1;
 const Attribute = { multiprocessors: 16, major: 75, minor: 76, sharedBytes: 97 };
 const DYNAMIC_SHARED = 8;
 const PROGRAMMATIC = 6;
@@ -31,6 +34,8 @@ const SIGNATURES = {
   cuDevicePrimaryCtxRetain: [out, i],
   cuDevicePrimaryCtxRelease_v2: [i],
   cuCtxSetCurrent: [u],
+  cuDeviceCanAccessPeer: [outInt, i, i],
+  cuCtxEnablePeerAccess: [u, 'uint32_t'],
   cuMemGetInfo_v2: [out, out],
   cuMemAlloc_v2: [out, u],
   cuMemFree_v2: [u],
@@ -59,6 +64,7 @@ const SIGNATURES = {
   cuModuleLoadData: [out, p],
   cuModuleGetFunction: [out, u, 'const char *'],
   cuModuleUnload: [u],
+  cuFuncLoad: [u],
   cuFuncSetAttribute: [u, i, i],
   cuLaunchKernelEx: [u, u, u, u],
   cuStreamBeginCapture_v2: [u, i],
@@ -69,6 +75,9 @@ const SIGNATURES = {
   cuGraphLaunch: [u, u],
 } as const;
 type Name = keyof typeof SIGNATURES;
+/** Of CUDA 12.4: older drivers may load a kernel when it is first launched. */
+const MAY_LACK: Name = 'cuFuncLoad';
+type Calls = Record<Exclude<Name, typeof MAY_LACK>, Call> & Partial<Record<Name, Call>>;
 
 /** @throws cuda_unavailable: no driver, or one that is too old */
 export function openDriver(name = 'libcuda.so.1'): Driver {
@@ -78,15 +87,15 @@ export function openDriver(name = 'libcuda.so.1'): Driver {
   } catch {
     throw errors.noCudaDriver();
   }
-  const calls = {} as Record<Name, Call>;
+  const calls = {} as Calls;
   for (const [name, args] of Object.entries(SIGNATURES)) {
     try {
       calls[name as Name] = library.func(name, 'int', [...args]) as unknown as Call;
     } catch {
-      throw errors.cudaDriverTooOld(`it has no ${name}`);
+      if (name !== MAY_LACK) throw errors.cudaDriverTooOld(`it has no ${name}`);
     }
   }
-  return new KoffiDriver(calls);
+  return new KoffiDriver(calls, { context: 0 });
 }
 
 class KoffiDriver implements Driver {
@@ -98,8 +107,13 @@ class KoffiDriver implements Driver {
   readonly #bytes = new Uint8Array(koffi.view(this.#arena, 256 + MAX_PARAMS));
   readonly #view = new DataView(this.#bytes.buffer);
   #gpu = -1;
+  #context = 0;
 
-  constructor(private readonly calls: Record<Name, Call>) {
+  constructor(
+    private readonly calls: Calls,
+    /** Of this thread, as all drivers of one library left it. */
+    private readonly current: { context: number },
+  ) {
     const code = calls.cuInit(0);
     if (code !== 0) throw errors.noCudaGpu(this.#name(code));
     this.version = this.#int('cuDriverGetVersion');
@@ -129,7 +143,7 @@ class KoffiDriver implements Driver {
 
   open(gpu: number): void {
     this.#gpu = this.#int('cuDeviceGet', gpu);
-    this.#call('cuCtxSetCurrent', this.#out('cuDevicePrimaryCtxRetain', this.#gpu));
+    this.#context = this.#out('cuDevicePrimaryCtxRetain', this.#gpu);
   }
 
   close(): void {
@@ -137,6 +151,22 @@ class KoffiDriver implements Driver {
     this.#modules.length = 0;
     if (this.#gpu >= 0) this.#call('cuDevicePrimaryCtxRelease_v2', this.#gpu);
     this.#gpu = -1;
+    this.#context = this.current.context = 0;
+  }
+
+  another(gpu: number): Driver {
+    const driver = new KoffiDriver(this.calls, this.current);
+    driver.open(gpu);
+    return driver;
+  }
+
+  reach(other: Driver): boolean {
+    invariant(other instanceof KoffiDriver, 'a GPU of another driver');
+    if (!this.calls.cuFuncLoad) throw errors.cudaDriverTooOld('several GPUs need cuFuncLoad of CUDA 12.4');
+    if (this.#int('cuDeviceCanAccessPeer', this.#gpu, other.#gpu) === 0) return false;
+    const code = this.#raw('cuCtxEnablePeerAccess', other.#context, 0);
+    if (code !== PEER_ACCESS_ALREADY) this.#good('cuCtxEnablePeerAccess', code);
+    return true;
   }
 
   memory(): { free: number; total: number } {
@@ -148,7 +178,7 @@ class KoffiDriver implements Driver {
 
   allocate(bytes: number): Address | null {
     const address = [0];
-    const code = this.calls.cuMemAlloc_v2(address, bytes);
+    const code = this.#raw('cuMemAlloc_v2', address, bytes);
     if (code === OUT_OF_MEMORY) return null;
     this.#good('cuMemAlloc_v2', code);
     return Number(address[0]);
@@ -176,7 +206,7 @@ class KoffiDriver implements Driver {
 
   map(address: Address, bytes: number): boolean {
     const handle = [0];
-    const code = this.calls.cuMemCreate(handle, bytes, this.#allocation(), 0);
+    const code = this.#raw('cuMemCreate', handle, bytes, this.#allocation(), 0);
     if (code === OUT_OF_MEMORY) return false;
     this.#good('cuMemCreate', code);
     this.#call('cuMemMap', address, bytes, 0, handle[0], 0);
@@ -194,7 +224,7 @@ class KoffiDriver implements Driver {
   }
 
   pin(host: Uint8Array): boolean {
-    const code = this.calls.cuMemHostRegister_v2(host, host.length, 0);
+    const code = this.#raw('cuMemHostRegister_v2', host, host.length, PORTABLE);
     if (code === OUT_OF_MEMORY) return false;
     this.#good('cuMemHostRegister_v2', code);
     return true;
@@ -241,7 +271,7 @@ class KoffiDriver implements Driver {
   }
 
   eventDone(event: Address): boolean {
-    const code = this.calls.cuEventQuery(event);
+    const code = this.#raw('cuEventQuery', event);
     if (code === NOT_READY) return false;
     this.#good('cuEventQuery', code);
     return true;
@@ -256,6 +286,7 @@ class KoffiDriver implements Driver {
     this.#modules.push(module);
     const kernel = this.#out('cuModuleGetFunction', module, entry);
     if (shared > 0) this.#call('cuFuncSetAttribute', kernel, DYNAMIC_SHARED, shared);
+    if (this.calls.cuFuncLoad) this.#call('cuFuncLoad', kernel);
     return kernel;
   }
 
@@ -302,7 +333,17 @@ class KoffiDriver implements Driver {
   }
 
   #call(name: Name, ...args: unknown[]): void {
-    this.#good(name, this.calls[name](...args));
+    this.#good(name, this.#raw(name, ...args));
+  }
+
+  /** In this GPU's context. */
+  #raw(name: Name, ...args: unknown[]): number {
+    const { calls, current } = this;
+    if (this.#context !== current.context && this.#context !== 0) {
+      this.#good('cuCtxSetCurrent', calls.cuCtxSetCurrent(this.#context));
+      current.context = this.#context;
+    }
+    return calls[name]!(...args);
   }
 
   /** Calls that give one number, by their first argument. */

@@ -83,6 +83,17 @@ export class KvPool {
     return true;
   }
 
+  /** Gives back what blocks from `total` on have for themselves: another GPU had no memory for them. */
+  shrink(total: number): void {
+    const keep = this.#round(total * this.blockBytes);
+    for (let last = this.#chunks.at(-1); last && this.#mapped - last.bytes >= keep; last = this.#chunks.at(-1)) {
+      this.driver.unmap(last.address, last.bytes);
+      this.#chunks.pop();
+      this.#mapped -= last.bytes;
+    }
+    this.#blocks = total;
+  }
+
   addressOf(block: number): Address {
     return this.base + block * this.blockBytes;
   }

@@ -1,12 +1,14 @@
 /** Norms that are no kernels of their own: with few rows of a small model the products that read them make them. The same bits. */
-import type { Plan, PlanOp } from './plan.js';
+import type { NormOp, Plan, PlanOp } from './plan.js';
 import { type Gpu, productKernel } from './products.js';
 
 export type ProductOp = Extract<PlanOp, { op: 'product' }>;
-export type NormOp = Extract<PlanOp, { op: 'norm' }>;
 
 const MOST_ROWS = 8;
 const MOST_WIDTH = 1024;
+
+/** The norm that an operation makes. */
+const normOf = (op: PlanOp): NormOp | null => (op.op === 'norm' ? op : op.op === 'reduce' ? op.norm : null);
 
 export class Norms {
   readonly #readers = new Map<ProductOp, NormOp>();
@@ -17,7 +19,7 @@ export class Norms {
       if (op.op !== 'norm' || op.indexed) return;
       const { width } = buffers.get(op.out)!;
       if (width % 64 !== 0 || width > MOST_WIDTH) return;
-      const next = ops.findIndex((other, j) => j > i && other.op === 'norm' && other.out === op.out);
+      const next = ops.findIndex((other, j) => j > i && normOf(other)?.out === op.out);
       const readers = ops
         .slice(i, next < 0 ? undefined : next)
         .filter((other): other is ProductOp => other.op === 'product' && other.in === op.out);

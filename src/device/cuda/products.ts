@@ -178,7 +178,7 @@ function roleOf(epilogue: number, matrix: Matrix): Role {
   if (epilogue === Epilogue.store) return 'qkv';
   if (epilogue === Epilogue.silu) return 'gateUp';
   if (epilogue === Epilogue.logits) return 'logits';
-  return 64 * matrix.k64 > 2 * matrix.features ? 'down' : 'o';
+  return matrix.rowInputs > 2 * matrix.features ? 'down' : 'o';
 }
 
 const isSmall = ({ features, k64 }: Matrix): boolean => features * k64 * 64 < SMALL_WEIGHTS;
@@ -234,7 +234,7 @@ export function productKernel(
   const most = 'most' in c && c.most === ALL ? gpu.multiprocessors : 0;
   const scratch = usesScratch(matrix, rows, gpu);
   const tokens = norm > 0 ? 0 : c.bn * 128;
-  const common = { ACT: act, EPI: epilogue, BN: c.bn };
+  const common = { ACT: act, BN: c.bn, ...sumsOf(matrix, epilogue) };
   if (c.kind === 'mma') {
     const nw = c.nw ?? 1;
     const { shared, stages } = ring(c.stages, c.kt * (c.mw * 2048 + tokens), c.mw * nw, gpu, 16 * norm);
@@ -252,7 +252,7 @@ export function productKernel(
   if (c.kind === 'wgmma') {
     const wgs = c.wgs ?? 1;
     const { shared, stages } = ring(c.stages, c.kt * (wgs * 8192 + c.bn * 128), 4 * wgs, gpu);
-    const whole = matrix.k64 % c.kt === 0 && c.kt > 1 ? 1 : 0;
+    const whole = (matrix.k64 / matrix.cuts) % c.kt === 0 && c.kt > 1 ? 1 : 0;
     const macros = { ...common, WGS: wgs, KT: c.kt, STAGES: stages, WHOLE: whole };
     const block = wgs === 2 && c.bn === 256 ? 384 : 128 * wgs + 32;
     return { key: { kernel: 'gemm_wgmma', macros }, block, shared, features: 64 * wgs, rows: c.bn, most, scratch };
@@ -263,6 +263,12 @@ export function productKernel(
   const macros = { ...common, TYPE: matrix.type, MW: c.mw, KU: c.ku, STAGES: stages, WGMMA: c.wgmma ?? 0, NORM: norm };
   const key = { kernel: 'gemm_q', macros };
   return { key, block: 32 * (c.mw + 1), shared, features: 16 * c.mw, rows: c.bn, most, scratch };
+}
+
+/** What a product does with its sums: shares of them are pushed to all GPUs as logits are. */
+function sumsOf({ cuts, ranks }: Matrix, epilogue: number): Record<string, number> {
+  if (ranks > 1) return { EPI: Epilogue.logits, RANKS: ranks };
+  return epilogue === Epilogue.residual && cuts > 1 ? { EPI: epilogue, PARTS: cuts } : { EPI: epilogue };
 }
 
 /** As many stages as wanted, or as shared memory holds. */

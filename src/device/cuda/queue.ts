@@ -3,7 +3,6 @@
  * kernels. Steps of few tokens are graphs, kept by their rounded sizes: rows that only fill up touch nothing.
  */
 import { errors, invariant } from '../../errors.js';
-import type { ModelDims } from '../../types.js';
 import {
   createResult,
   type MutableResult,
@@ -12,28 +11,21 @@ import {
   type StepResult,
   type Ticket,
 } from '../device.js';
-import type { Chain, ChainShape } from './chain.js';
+import type { ChainShape } from './chain.js';
 import { checkStep } from './check-step.js';
-import type { Address, Driver } from './driver.js';
-import type { KernelSet } from './kernel-set.js';
-import type { DeviceMemory, KvPool } from './memory.js';
-import { up } from './plan.js';
+import type { Address } from './driver.js';
+import type { Ranks } from './load-ranks.js';
+import { type Plan, up } from './plan.js';
 import { createTaskLists, planTasks, type TaskLists, type TaskRules, type Tasks } from './tasks.js';
 import { sizesOf, type Upload, UploadLayout, type UploadSizes, writeUpload } from './upload.js';
-import type { Weights } from './weights.js';
-import { splitLen, stepBytes, type Workspace } from './workspace.js';
+import { stepBytes } from './workspace.js';
 
 export interface QueueParts {
-  driver: Driver;
-  memory: DeviceMemory;
-  kernels: KernelSet;
-  chain: Chain;
-  weights: Weights;
-  work: Workspace;
-  pool: KvPool;
-  stream: Address;
+  /** GPUs that run each step together; results are the first one's. */
+  ranks: Ranks;
   limits: StepLimits;
-  dims: ModelDims;
+  /** Of the first rank. */
+  plan: Plan;
   blockLen: number;
   /** Name of the buffer of logits. */
   logits: string;
@@ -44,10 +36,9 @@ export interface QueueParts {
 /** Where a step in flight lies. */
 interface Place {
   upload: Upload;
-  device: Address;
   result: MutableResult;
-  resultDevice: Address;
-  event: Address;
+  /** On each GPU. */
+  on: { upload: Address; result: Address; event: Address }[];
   graphs: Map<string, Graph>;
   /** False: it was cancelled before it was launched. */
   launched: boolean;
@@ -57,12 +48,17 @@ interface Place {
 /** A step of these rounded sizes, ready to run. */
 interface Graph {
   layout: UploadLayout;
-  graph: Address;
+  /** One for each GPU. */
+  graphs: Address[];
 }
 
 /** Sizes that graphs are made for. */
 const BUCKETS = [1, 2, 4, 8, 16, 24, 32, 48, 64, 80, 96, 112, 128, 160, 192, 224, 256];
 const MOST_GRAPHS = 64;
+/** Operations that are launched on one GPU before the next gets them: a stream that is full waits for those that others have to do. */
+const OPS_AT_ONCE = 16;
+/** Of the step's header, the word that its number goes into: the hash of the layout means nothing on the device. */
+const STEP_WORD = 0;
 
 export class StepQueue {
   readonly #places: Place[];
@@ -76,16 +72,18 @@ export class StepQueue {
   #broken = false;
 
   constructor(private readonly parts: QueueParts) {
-    const { limits, dims, depth, chain, work, blockLen } = parts;
+    const { limits, plan, depth, ranks, blockLen } = parts;
+    const { chain, work } = ranks[0];
     const { prefillTokens } = chain;
-    const group = dims.heads / dims.kvHeads;
-    this.#rules = { blockLen, group, prefillTokens, partialRows: work.partialRows, splitLen: splitLen(dims) };
+    const group = plan.dims.heads / plan.dims.kvHeads;
+    this.#rules = { blockLen, group, prefillTokens, partialRows: work.partialRows, splitLen: plan.splitLen };
     this.#lists = createTaskLists(limits.maxTokens, limits.maxRows);
     this.#places = Array.from({ length: depth }, () => this.#makePlace(stepBytes(limits)));
   }
 
   submit(step: Step): Ticket {
-    const { depth, cancel, limits, blockLen, pool } = this.parts;
+    const { depth, cancel, limits, blockLen, ranks } = this.parts;
+    const { pool } = ranks[0];
     const inFlight = this.#submitted - this.#ended;
     invariant(inFlight < depth, `${depth} steps are in flight already`);
     invariant(!this.#places.some((p) => p.step === step), 'the buffer of a step in flight is submitted again');
@@ -113,13 +111,17 @@ export class StepQueue {
     place.step = null;
     result.completed = place.launched;
     result.logitCount = step!.logitCount;
-    if (place.launched) this.parts.driver.eventWait(place.event);
+    if (!place.launched) return result;
+    this.parts.ranks.forEach(({ driver }, i) => {
+      driver.eventWait(place.on[i]!.event);
+    });
     return result;
   }
 
   /** Of the last step that ended, while none is in flight. */
   logits(i: number): Float32Array {
-    const { driver, work, logits, limits, stream } = this.parts;
+    const { ranks, logits, limits } = this.parts;
+    const { driver, work, stream } = ranks[0];
     if (!(i >= 0 && i < limits.maxLogits)) throw errors.native(-1, `there is no row ${i} of logits`);
     const out = new Float32Array(limits.vocab);
     const from = work.buffers.get(logits)! + 4 * i * up(limits.vocab, 4);
@@ -129,24 +131,33 @@ export class StepQueue {
   }
 
   close(): void {
-    const { driver, stream } = this.parts;
-    driver.synchronize(stream);
-    for (const { graphs, event } of this.#places) {
-      for (const { graph } of graphs.values()) driver.destroyGraph(graph);
-      driver.destroyEvent(event);
+    const { ranks } = this.parts;
+    for (const { driver, stream } of ranks) driver.synchronize(stream);
+    for (const { graphs, on } of this.#places) {
+      for (const graph of graphs.values()) this.#destroy(graph);
+      ranks.forEach(({ driver }, i) => {
+        driver.destroyEvent(on[i]!.event);
+      });
     }
   }
 
+  #destroy({ graphs }: Graph): void {
+    this.parts.ranks.forEach(({ driver }, i) => {
+      driver.destroyGraph(graphs[i]!);
+    });
+  }
+
   #makePlace(bytes: number): Place {
-    const { driver, memory, limits } = this.parts;
-    const result = createResult(limits, (n) => memory.host(n).buffer);
-    const resultDevice = memory.take(result.bytes.length, 'the results');
+    const { ranks, limits } = this.parts;
+    const result = createResult(limits, (n) => ranks[0].memory.host(n).buffer);
     return {
       upload: this.#makeUpload(bytes),
-      device: memory.take(bytes, 'the steps'),
       result,
-      resultDevice,
-      event: driver.event(),
+      on: ranks.map(({ driver, memory }) => ({
+        upload: memory.take(bytes, 'the steps'),
+        result: memory.take(result.bytes.length, 'the results'),
+        event: driver.event(),
+      })),
       graphs: new Map(),
       launched: false,
       step: null,
@@ -155,52 +166,72 @@ export class StepQueue {
 
   /** More room for steps whose lists have grown. */
   #enlarge(place: Place, bytes: number): void {
-    const { driver, memory, stream } = this.parts;
-    driver.synchronize(stream);
-    for (const { graph } of place.graphs.values()) driver.destroyGraph(graph);
+    const { ranks } = this.parts;
+    for (const { driver, stream } of ranks) driver.synchronize(stream);
+    for (const graph of place.graphs.values()) this.#destroy(graph);
     place.graphs.clear();
-    memory.releaseHost(place.upload.bytes);
-    memory.release(place.device);
+    ranks[0].memory.releaseHost(place.upload.bytes);
     place.upload = this.#makeUpload(bytes);
-    place.device = memory.take(bytes, 'the steps');
+    ranks.forEach(({ memory }, i) => {
+      const on = place.on[i]!;
+      memory.release(on.upload);
+      on.upload = memory.take(bytes, 'the steps');
+    });
   }
 
   #makeUpload(length: number): Upload {
-    const bytes = this.parts.memory.host(length);
+    const bytes = this.parts.ranks[0].memory.host(length);
     return { bytes, words: new Int32Array(bytes.buffer) };
   }
 
   #launch(step: Step, place: Place): void {
-    const { driver, stream, limits, kernels } = this.parts;
+    const { ranks, limits } = this.parts;
     const tasks = planTasks(step, this.#rules, this.#lists);
     const sizes = sizesOf(step, tasks, limits);
-    const rounded = kernels.debug ? null : this.#rounded(sizes, tasks);
+    const rounded = ranks[0].kernels.debug ? null : this.#rounded(sizes, tasks);
     const known = rounded && this.#known(place, rounded, tasks.splits);
     const layout = known?.layout ?? new UploadLayout(rounded ?? sizes);
     if (layout.bytes > place.upload.bytes.length) this.#enlarge(place, up(2 * layout.bytes, 4096));
     writeUpload(step, tasks, this.#lists, layout, place.upload);
-    driver.upload(place.device, place.upload.bytes.subarray(0, layout.bytes), stream);
-    kernels.restart();
-    if (!rounded) this.#run(place, layout, { ...sizes, tasks });
-    else {
-      const graph = known ?? this.#capture(place, layout, { ...rounded, tasks: { ...tasks, decode: rounded.decode } });
-      driver.launchGraph(graph.graph, stream);
-    }
+    place.upload.words[STEP_WORD] = (this.#submitted + 1) | 0;
+    // what could take its time comes before the first GPU begins and waits for the others
+    const graph =
+      rounded && (known ?? this.#capture(place, layout, { ...rounded, tasks: { ...tasks, decode: rounded.decode } }));
+    ranks.forEach(({ driver, stream, kernels }, i) => {
+      driver.upload(place.on[i]!.upload, place.upload.bytes.subarray(0, layout.bytes), stream);
+      kernels.restart();
+      if (graph) driver.launchGraph(graph.graphs[i]!, stream);
+    });
+    if (!graph) this.#runInTurn(place, layout, { ...sizes, tasks });
     const from = place.result.tokens.byteOffset;
-    driver.download(place.result.bytes.subarray(from), place.resultDevice + from, stream);
-    driver.record(place.event, stream);
+    ranks.forEach(({ driver, stream }, i) => {
+      const { result, event } = place.on[i]!;
+      if (i === 0) driver.download(place.result.bytes.subarray(from), result + from, stream);
+      driver.record(event, stream);
+    });
   }
 
-  #run(place: Place, layout: UploadLayout, shape: ChainShape): void {
-    const { chain, weights, work, pool, depth } = this.parts;
-    const before = this.#places[(this.#submitted + depth - 1) % depth]!;
-    const where = { upload: place.device, layout, result: place.resultDevice, before: before.resultDevice };
-    chain.run(shape, where, place.result, weights, work, pool);
+  /** On all GPUs, some operations on each in turn. */
+  #runInTurn(place: Place, layout: UploadLayout, shape: ChainShape): void {
+    const { ranks, plan } = this.parts;
+    const runs = ranks.map((_, i) => this.#begin(place, i, layout, shape));
+    for (let from = 0; from < plan.ops.length; from += OPS_AT_ONCE)
+      for (const run of runs) run(from, from + OPS_AT_ONCE);
+  }
+
+  #begin(place: Place, i: number, layout: UploadLayout, shape: ChainShape): (from: number, to: number) => void {
+    const { ranks, depth } = this.parts;
+    const rank = ranks[i]!;
+    const before = this.#places[(this.#submitted + depth - 1) % depth]!.on[i]!;
+    const { upload, result } = place.on[i]!;
+    const where = { upload, layout, result, before: before.result };
+    return rank.chain.begin(shape, where, place.result, rank);
   }
 
   /** Sizes of the graph for a step; null if it is none that comes again. */
   #rounded(sizes: UploadSizes, { prefill, firstToken, splits }: Tasks): UploadSizes | null {
-    const { limits, work, blockLen } = this.parts;
+    const { limits, ranks, blockLen } = this.parts;
+    const { work } = ranks[0];
     const { tokens, logits, copies, columns } = sizes;
     if (prefill > 0 || copies > 0 || tokens === 0 || firstToken > 0) return null;
     const t = BUCKETS.find((n) => n >= tokens);
@@ -216,13 +247,18 @@ export class StepQueue {
   }
 
   #capture(place: Place, layout: UploadLayout, shape: ChainShape): Graph {
-    const { driver, stream } = this.parts;
     if (place.graphs.size >= MOST_GRAPHS) {
-      const [oldest, { graph }] = place.graphs.entries().next().value!;
-      driver.destroyGraph(graph);
+      const [oldest, graph] = place.graphs.entries().next().value!;
+      this.#destroy(graph);
       place.graphs.delete(oldest);
     }
-    const graph = { layout, graph: driver.capture(stream, () => this.#run(place, layout, shape)) };
+    const { ranks, plan } = this.parts;
+    const graphs = ranks.map(({ driver, stream, kernels }, i) => {
+      kernels.restart();
+      const run = this.#begin(place, i, layout, shape);
+      return driver.capture(stream, () => run(0, plan.ops.length));
+    });
+    const graph = { layout, graphs };
     place.graphs.set(keyOf(layout.sizes, shape.tasks.splits), graph);
     return graph;
   }

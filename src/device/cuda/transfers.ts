@@ -113,3 +113,50 @@ export class CudaTransfers implements KvTransfers {
       );
   }
 }
+
+/** Blocks that several GPUs have shares of: in host memory they lie one after another. */
+export class SharedTransfers implements KvTransfers {
+  readonly blockBytes: number;
+
+  constructor(
+    /** They begin and end together, so their transfers have the same numbers. */
+    private readonly parts: readonly [CudaTransfers, ...CudaTransfers[]],
+  ) {
+    this.blockBytes = parts.reduce((sum, part) => sum + part.blockBytes, 0);
+  }
+
+  /** Each GPU has a way of its own. */
+  get writeRate(): number {
+    return this.parts.length * Math.min(...this.parts.map((part) => part.writeRate));
+  }
+
+  allocateHost(bytes: number): Uint8Array {
+    return this.parts[0].allocateHost(bytes);
+  }
+
+  read(block: number, host: Uint8Array): Transfer {
+    return this.#each(host, (part, share) => part.read(block, share));
+  }
+
+  write(block: number, host: Uint8Array): Transfer {
+    return this.#each(host, (part, share) => part.write(block, share));
+  }
+
+  done(transfer: Transfer): boolean {
+    return this.parts.every((part) => part.done(transfer));
+  }
+
+  close(): void {
+    for (const part of this.parts) part.close();
+  }
+
+  #each(host: Uint8Array, start: (part: CudaTransfers, share: Uint8Array) => Transfer): Transfer {
+    const { parts, blockBytes } = this;
+    const bytes = blockBytes / parts.length;
+    // what is wrong is found by the first: all have the same blocks
+    const transfers = parts.map((part, i) =>
+      start(part, host.subarray(i * bytes, i + 1 < parts.length ? (i + 1) * bytes : host.length)),
+    );
+    return transfers[0]!;
+  }
+}

@@ -81,8 +81,12 @@ class Loader {
     }));
   }
 
-  /** The tensor's bytes in pieces of whole rows, each on the device while `use` is called. */
-  pieces(info: TensorInfo, rows: number, use: (device: Address, first: number, count: number) => void): void {
+  /** Rows of the tensor in pieces, each on the device while `use` is called. */
+  pieces(
+    info: TensorInfo,
+    { first: from, rows }: Pick<MatrixPart, 'first' | 'rows'>,
+    use: (device: Address, first: number, count: number) => void,
+  ): void {
     const rowBytes = info.byteLength / (info.shape[1] ?? 1);
     const most = Math.floor(PIECE_BYTES / rowBytes);
     if (most < 1) throw errors.badGguf(this.source.path, `a row of tensor '${info.name}' has ${rowBytes} bytes`);
@@ -92,7 +96,7 @@ class Loader {
       this.#next ^= 1;
       this.driver.eventWait(buffer.event);
       const piece = buffer.host.subarray(0, count * rowBytes);
-      this.read(info, piece, info.offset + first * rowBytes);
+      this.read(info, piece, info.offset + (from + first) * rowBytes);
       this.driver.upload(buffer.device, piece, this.stream);
       use(buffer.device, first, count);
       this.driver.record(buffer.event, this.stream);
@@ -125,11 +129,11 @@ class Loader {
     }
   }
 
-  /** A vector as f32, padded with zeros. */
-  vector(name: string, width: number): Float32Array {
+  /** A vector of `of` values from the `first` on as f32, padded with zeros. */
+  vector(name: string, width: number, first = 0, of = width): Float32Array {
     const info = this.source.tensors.get(name);
-    if (!info || !isFloat(typeOf(this.source, name)) || info.shape[0] !== width)
-      throw errors.badGguf(this.source.path, `tensor '${name}' must be ${width} floats`);
+    if (!info || !isFloat(typeOf(this.source, name)) || info.shape[0] !== of)
+      throw errors.badGguf(this.source.path, `tensor '${name}' must be ${of} floats`);
     const bytes = new Uint8Array(info.byteLength);
     this.read(info, bytes, info.offset);
     const view = new DataView(bytes.buffer);
@@ -140,7 +144,7 @@ class Loader {
     const bf16 = (i: number) => new Float32Array(Uint32Array.of(view.getUint16(2 * i, true) << 16).buffer)[0]!;
     const value = info.type === 'F32' ? at.F32 : info.type === 'F16' ? at.F16 : bf16;
     const out = new Float32Array(up(width, 64));
-    for (let i = 0; i < width; i++) out[i] = value(i);
+    for (let i = 0; i < width; i++) out[i] = value(first + i);
     return out;
   }
 
@@ -169,10 +173,9 @@ export function loadWeights(
   driver: Driver,
   memory: DeviceMemory,
   kernels: KernelSet,
-  onProgress?: (done: number, total: number) => void,
+  onProgress: (done: number) => void,
 ): Weights {
-  const total = plan.matrices.reduce((sum, m) => sum + partBytes(m, source), 0);
-  const loader = new Loader(source, driver, memory, kernels.stream, (done) => onProgress?.(done, total));
+  const loader = new Loader(source, driver, memory, kernels.stream, onProgress);
   try {
     const matrices = plan.matrices.map((m) => loadMatrix(m, act, loader, kernels));
     const vectors = new Map<string, Address>();
@@ -189,8 +192,11 @@ export function loadWeights(
   }
 }
 
+/** What is read from the file for a plan. */
+export const readBytes = ({ matrices }: Plan, source: TensorSource): number =>
+  matrices.reduce((sum, m) => sum + partBytes(m, source), 0);
 const partBytes = (m: Matrix, source: TensorSource): number =>
-  m.parts.reduce((sum, p) => sum + (source.tensors.get(p.weight)?.byteLength ?? 0), 0);
+  m.parts.reduce((sum, p) => sum + ((source.tensors.get(p.weight)?.byteLength ?? 0) * p.rows) / p.of, 0);
 
 function loadMatrix(m: Matrix, act: number, loader: Loader, kernels: KernelSet): { address: Address; bias: Address } {
   const { driver, memory, source } = loader;
@@ -201,13 +207,14 @@ function loadMatrix(m: Matrix, act: number, loader: Loader, kernels: KernelSet):
   for (const part of m.parts) {
     const info = shaped(part, m, source);
     const rowBytes = info.byteLength / info.shape[1]!;
-    loader.pieces(info, part.rows, (device, first, count) => {
+    const column = (rowBytes * m.column) / m.rowInputs;
+    loader.pieces(info, part, (device, first, count) => {
       const items = count * (isFloat(m.type) ? Math.ceil(m.inputs / 8) : 4 * m.k64);
       kernels.launch(
         key,
         { grid: [Math.ceil(items / 256), 1, 1], block: 256, shared: 0 },
         {
-          src: device,
+          src: device + column,
           dst: address,
           rowBytes,
           rows: count,
@@ -225,7 +232,7 @@ function loadMatrix(m: Matrix, act: number, loader: Loader, kernels: KernelSet):
   const values = new Float32Array(up(m.features, 64));
   for (const part of m.parts) {
     if (part.bias === null) continue;
-    const bias = loader.vector(part.bias, part.rows);
+    const bias = loader.vector(part.bias, part.rows, part.first, part.of);
     for (let r = 0; r < part.rows; r++) values[Math.floor(r / 8) * part.step + (r % 8) + part.offset] = bias[r]!;
   }
   const bias = memory.take(4 * values.length, `bias '${m.parts[0]!.bias}'`);
@@ -237,10 +244,10 @@ function loadMatrix(m: Matrix, act: number, loader: Loader, kernels: KernelSet):
 function shaped(part: MatrixPart, m: Matrix, source: TensorSource): TensorInfo {
   const info = source.tensors.get(part.weight)!;
   const shape = info.shape;
-  if (shape[0] !== m.inputs || (shape[1] ?? 1) < part.rows || shape.slice(2).some((n) => n !== 1))
+  if (shape[0] !== m.rowInputs || (shape[1] ?? 1) < part.of || shape.slice(2).some((n) => n !== 1))
     throw errors.badGguf(
       source.path,
-      `tensor '${part.weight}' has shape (${shape.join(', ')}), the model needs (${m.inputs}, ${part.rows})`,
+      `tensor '${part.weight}' has shape (${shape.join(', ')}), the model needs (${m.rowInputs}, ${part.of})`,
     );
   return info;
 }

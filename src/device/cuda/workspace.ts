@@ -1,16 +1,11 @@
 /** Activations and what else a step needs on the device: sizes first, then addresses. */
-import type { ModelDims } from '../../types.js';
 import { createResult, type StepLimits } from '../device.js';
 import type { Address } from './driver.js';
+import { meetingBytes } from './meeting.js';
 import type { DeviceMemory } from './memory.js';
 import { type Plan, type PlanBuffer, up } from './plan.js';
 import { uploadBytes } from './upload.js';
 
-/**
- * Positions that attention sums alone before it joins them: the same in every kernel of a model. Shorter where a token's K and
- * V are few, so that one sequence has enough blocks; more cost large batches more than they give.
- */
-export const splitLen = ({ kvHeads, headDim }: ModelDims): number => (kvHeads * headDim <= 512 ? 256 : 512);
 /** Sums of split attention; what needs more takes the kernel that keeps them to itself: the same bits. */
 const MOST_PARTIAL_BYTES = 256 * 2 ** 20;
 const MIB = 2 ** 20;
@@ -38,8 +33,9 @@ interface Sizes {
   result: number;
 }
 
-function sizesOf(plan: Plan, dims: ModelDims, limits: StepLimits): Sizes {
-  const splits = Math.ceil(dims.contextLength / splitLen(dims));
+function sizesOf(plan: Plan, limits: StepLimits): Sizes {
+  const { dims } = plan;
+  const splits = Math.ceil(dims.contextLength / plan.splitLen);
   const row = dims.heads * (dims.headDim + 2) * 4;
   const most = Math.max(1, Math.floor(MOST_PARTIAL_BYTES / row));
   const parts = Math.ceil(dims.heads / dims.kvHeads / 16);
@@ -54,8 +50,9 @@ function sizesOf(plan: Plan, dims: ModelDims, limits: StepLimits): Sizes {
   };
 }
 
-export function workspaceBytes(plan: Plan, dims: ModelDims, limits: StepLimits): number {
-  const s = sizesOf(plan, dims, limits);
+export function workspaceBytes(plan: Plan, limits: StepLimits): number {
+  const { dims } = plan;
+  const s = sizesOf(plan, limits);
   const buffers = [...plan.buffers.values()].reduce((sum, b) => sum + bufferBytes(b, limits), 0);
   return (
     buffers +
@@ -63,7 +60,8 @@ export function workspaceBytes(plan: Plan, dims: ModelDims, limits: StepLimits):
     s.scratch +
     s.angles +
     s.arrived +
-    2 * (s.step + s.result)
+    2 * (s.step + s.result) +
+    meetingBytes(plan, limits)
   );
 }
 
@@ -78,8 +76,9 @@ export class Workspace {
   readonly angles: Address;
   readonly inverse: Address;
 
-  constructor(memory: DeviceMemory, plan: Plan, dims: ModelDims, limits: StepLimits, stream: Address) {
-    const s = sizesOf(plan, dims, limits);
+  constructor(memory: DeviceMemory, plan: Plan, limits: StepLimits, stream: Address) {
+    const { dims } = plan;
+    const s = sizesOf(plan, limits);
     const take = (bytes: number): Address => {
       const address = memory.take(bytes, 'the workspace');
       // columns that no kernel writes count as zeros

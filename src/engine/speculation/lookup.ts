@@ -1,6 +1,5 @@
 /**
- * Guesses the next tokens of a sequence from its own earlier ones: where the text repeats what stands before it (code that
- * is edited, facts copied from a document, JSON of the same shape), what followed then is likely to follow now.
+ * A text's tokens, and where its end stood before: what followed there is likely to follow now.
  *
  * Found as deflate finds matches: hash chains over all runs of MIN_MATCH tokens, the longest match among the latest
  * candidates wins, the later one of two equals. 8 bytes a token and O(1) for each token added.
@@ -11,7 +10,7 @@ export const MIN_MATCH = 2;
 /** Longer ones say no more. */
 export const MAX_MATCH = 32;
 /** Earlier occurrences that are compared. */
-const CANDIDATES = 8;
+const CANDIDATES = 16;
 
 export class Lookup {
   #tokens = new Int32Array(256);
@@ -27,13 +26,22 @@ export class Lookup {
     return this.#length;
   }
 
+  /** Where the text went on after the match that `find` found last, or -1. */
+  get at(): number {
+    return this.#at;
+  }
+
+  token(index: number): number {
+    return this.#tokens[index]!;
+  }
+
   /** Adds tokens[from … to). */
   append(tokens: ArrayLike<number>, from = 0, to = tokens.length): void {
     this.#ensure(this.#length + to - from);
     for (let i = from; i < to; i++) this.#add(tokens[i]!);
   }
 
-  /** Tokens that the end of the text shares with an earlier place, 0 if it is new: how far the guess can be trusted. */
+  /** Tokens that the end of the text shares with an earlier place (`at`), 0 if it is new: how far it can be trusted. */
   find(): number {
     this.#at = -1;
     const end = this.#length;
@@ -51,12 +59,16 @@ export class Lookup {
     return best;
   }
 
-  /** Writes the guess to out[at …), at most `count` tokens; a text that repeats itself goes on repeating. Returns how many. */
-  propose(count: number, out: Int32Array, at: number): number {
-    if (this.#at < 0) return 0;
-    const period = this.#length - this.#at;
-    for (let i = 0; i < count; i++) out[at + i] = this.#tokens[this.#at + (i % period)]!;
-    return count;
+  /** The first place in [from, to) with the token that the text ends with, or -1. */
+  findLast(from: number, to: number): number {
+    const token = this.#tokens[this.#length - 1]!;
+    for (let i = from; i < to; i++) if (this.#tokens[i] === token) return i;
+    return -1;
+  }
+
+  /** The place that a guess takes its token `k` from: a text that repeats itself goes on repeating. */
+  place(at: number, k: number): number {
+    return at + (k % (this.#length - at));
   }
 
   /** Both texts that end at a and b (inclusive) agree in so many tokens. */

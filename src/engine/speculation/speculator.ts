@@ -7,8 +7,8 @@ import type { CacheManager } from '../../cache/types.js';
 import type { LiveRequest } from '../request.js';
 import type { Budget } from '../step-budget.js';
 import { type Drafter, MAX_DRAFTING, type Want } from './drafter.js';
-import { Lookup } from './lookup.js';
 import { MAX_DRAFT, Pace } from './pace.js';
+import { Repetition } from './repetition.js';
 
 /** With more sequences in the batch a row costs about what it can save, and looking for guesses costs more than that. */
 const MAX_SEQUENCES = 16;
@@ -22,8 +22,7 @@ const PROBE = 4;
 
 /** Of one request. */
 interface Guessing {
-  lookup: Lookup;
-  pace: Pace;
+  text: Repetition;
   /** Of the draft model's guesses. */
   draftPace: Pace;
   /** The draft model's guess for this moment or one before it; no token of it was wrong yet. */
@@ -32,18 +31,16 @@ interface Guessing {
   quiet: number;
   /** The last guess given out was the draft model's. */
   byModel: boolean;
-  /** Length of the match that the guess was made with, 0: there is none. */
-  match: number;
-  /** Its first token. */
-  next: number;
 }
+
+/** The draft model's guesses are all of one class. */
+const ONE_CLASS = () => 0;
 
 export class Speculator {
   readonly #counters = { verified: 0, accepted: 0, byModel: { verified: 0, accepted: 0 } };
   #draftMs = 0;
   readonly #guessing = new WeakMap<LiveRequest, Guessing>();
   readonly #draft = new Int32Array(MAX_DRAFT);
-  readonly #first = new Int32Array(1);
 
   constructor(
     private readonly cache: CacheManager,
@@ -110,10 +107,10 @@ export class Speculator {
   drawn(r: LiveRequest, token: number): void {
     const g = this.#guessing.get(r);
     // one that fell behind (the batch was too large to guess) begins anew when it is asked for a guess
-    if (!g || g.lookup.length !== r.known - 1) return;
+    if (!g || g.text.length !== r.known - 1) return;
     g.quiet++;
     this.#learnDraft(g, r.known - 1, token);
-    this.#follow(g, token);
+    g.text.follow(token);
   }
 
   #fill(r: LiveRequest, g: Guessing, decoding: number, max: number): number {
@@ -124,8 +121,7 @@ export class Speculator {
       for (let i = 0; i < count; i++) this.#draft[i] = tokens[i]!;
       return count;
     }
-    if (g.match === 0) return 0;
-    return g.lookup.propose(Math.min(g.pace.length(g.match, this.#msOf(r, decoding)), max), this.#draft, 0);
+    return g.text.propose(Math.min(g.text.worth(this.#msOf(r, decoding)), max), this.#draft);
   }
 
   /** Tokens that the draft model should guess: 0 where it does not pay, or what stands in the text promises more. */
@@ -133,9 +129,9 @@ export class Speculator {
     const { tokenMs } = this.model!;
     const ms = this.#msOf(r, decoding);
     const drafted = (guesses: number) => ms(guesses) + guesses * tokenMs;
-    const count = g.draftPace.length(1, drafted);
-    const found = g.match === 0 ? 0 : g.pace.length(g.match, ms);
-    if (count > 0 && g.draftPace.rate(1, count, drafted) > g.pace.rate(g.match, found, ms))
+    const count = g.draftPace.length(ONE_CLASS, drafted);
+    const found = g.text.worth(ms);
+    if (count > 0 && g.draftPace.rate(ONE_CLASS, count, drafted) > g.text.rate(found, ms))
       return tokenMs === 0 ? Math.min(count, PROBE) : count;
     return found === 0 && g.quiet >= RETRY ? PROBE : 0;
   }
@@ -150,7 +146,7 @@ export class Speculator {
     const said = g.draft?.tokens[index - g.draft.known];
     if (said === undefined) return;
     const right = said === token;
-    g.draftPace.learn(1, right);
+    g.draftPace.learn(0, right);
     this.model!.learn(right);
     if (!right) g.draft = null;
   }
@@ -166,32 +162,15 @@ export class Speculator {
     let g = this.#guessing.get(r);
     if (!g) {
       const draftPace = new Pace([this.model?.chance ?? 0]);
-      const nothing = { match: 0, next: -1, draft: null, quiet: 0, byModel: false };
-      g = { lookup: new Lookup(), pace: new Pace(), draftPace, ...nothing };
+      g = { text: new Repetition(), draftPace, draft: null, quiet: 0, byModel: false };
       this.#guessing.set(r, g);
     }
-    const from = g.lookup.length;
+    const from = g.text.length;
     if (from < r.known) {
       const tokens = this.#read(r, from);
-      const begin = from === 0 ? Math.max(0, tokens.length - REHEARSED) : tokens.length;
-      g.lookup.append(tokens, 0, begin);
-      this.#look(g);
-      for (let i = begin; i < tokens.length; i++) this.#follow(g, tokens[i]!);
+      g.text.append(tokens, from === 0 ? Math.max(0, tokens.length - REHEARSED) : tokens.length);
     }
     return g;
-  }
-
-  /** The text goes on with this token: what would have been guessed was right or wrong. */
-  #follow(g: Guessing, token: number): void {
-    if (g.match > 0) g.pace.learn(g.match, g.next === token);
-    g.lookup.append([token]);
-    this.#look(g);
-  }
-
-  #look(g: Guessing): void {
-    g.match = g.lookup.find();
-    if (g.match > 0) g.lookup.propose(1, this.#first, 0);
-    g.next = this.#first[0]!;
   }
 }
 

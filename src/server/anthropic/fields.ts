@@ -50,7 +50,7 @@ const block: Schema = {
     }),
     {
       ...object(['type', 'thinking'], { type: of('thinking'), thinking: text, signature: nullable(text) }),
-      description: 'accepted; models are not told of earlier thinking',
+      description: "earlier thinking; whether it is shown again, the model's chat template decides",
     },
     object(['type', 'data'], { type: of('redacted_thinking'), data: text }),
   ],
@@ -99,9 +99,20 @@ const promptFields: Record<string, Schema> = {
   thinking: nullable({
     anyOf: [
       object(['type'], { type: of('disabled') }),
+      object(['type', 'budget_tokens'], {
+        type: of('enabled'),
+        budget_tokens: {
+          type: 'integer',
+          minimum: 1024,
+          maximum: 2 ** 24,
+          description: 'less than max_tokens; accepted: nothing but max_tokens ends a thinking',
+        },
+        display: nullable({ enum: ['summarized', 'omitted'] }),
+      }),
       object(['type'], { type: of('adaptive'), display: nullable({ enum: ['summarized', 'omitted'] }) }),
     ],
-    description: 'models here do not think apart from their answer: enabled is refused',
+    description:
+      'left out: as the model does by itself; enabled is refused for one that does not think, disabled for one that always does',
   }),
   output_config: nullable(
     object([], {

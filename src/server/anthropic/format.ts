@@ -25,8 +25,12 @@ const event = (data: { type: string } & Record<string, unknown>): string =>
 
 const shell = (a: Answer) => ({ id: a.id, type: 'message', role: 'assistant', model: a.model });
 
-function contentOf({ text, calls }: Finished): object[] {
-  const blocks: object[] = text === '' || (calls?.length && text.trim() === '') ? [] : [{ type: 'text', text }];
+/** Clients send thinking back only with a signature; nothing is checked by it. */
+const SIGNATURE = 'longmind';
+
+function contentOf({ text, reasoning, calls }: Finished): object[] {
+  const blocks: object[] = reasoning ? [{ type: 'thinking', thinking: reasoning, signature: SIGNATURE }] : [];
+  if (text !== '' && !(calls?.length && text.trim() === '')) blocks.push({ type: 'text', text });
   for (const { id, function: f } of calls ?? [])
     blocks.push({ type: 'tool_use', id, name: f.name, input: JSON.parse(f.arguments) });
   return blocks;
@@ -35,9 +39,15 @@ function contentOf({ text, calls }: Finished): object[] {
 /** One message that streams: its blocks come one after another. */
 class Blocks {
   #count = 0;
-  #open: 'text' | 'tool_use' | null = null;
+  #open: 'thinking' | 'text' | 'tool_use' | null = null;
   /** What came before the first word: before calls it is no text. */
   #space = '';
+
+  think(thinking: string): string {
+    const block = { type: 'thinking', thinking: '', signature: '' };
+    const started = this.#open === 'thinking' ? '' : this.#start('thinking', block);
+    return started + this.#delta({ type: 'thinking_delta', thinking });
+  }
 
   text(text: string): string {
     if (this.#open === 'text') return this.#delta({ type: 'text_delta', text });
@@ -53,13 +63,13 @@ class Blocks {
 
   end(): string {
     const rest =
-      this.#count === 0 && this.#space !== ''
+      (this.#count === 0 || this.#open === 'thinking') && this.#space !== ''
         ? this.#start('text', { type: 'text', text: '' }) + this.#delta({ type: 'text_delta', text: this.#space })
         : '';
     return rest + this.#stop();
   }
 
-  #start(kind: 'text' | 'tool_use', block: object): string {
+  #start(kind: 'thinking' | 'text' | 'tool_use', block: object): string {
     const stopped = this.#stop();
     this.#open = kind;
     return stopped + event({ type: 'content_block_start', index: this.#count++, content_block: block });
@@ -71,8 +81,9 @@ class Blocks {
 
   #stop(): string {
     if (this.#open === null) return '';
+    const signed = this.#open === 'thinking' ? this.#delta({ type: 'signature_delta', signature: SIGNATURE }) : '';
     this.#open = null;
-    return event({ type: 'content_block_stop', index: this.#count - 1 });
+    return signed + event({ type: 'content_block_stop', index: this.#count - 1 });
   }
 }
 
@@ -86,6 +97,7 @@ export function messagesFormat(a: Answer): Format {
       return event({ type: 'message_start', message });
     },
     delta: (_, text) => blocks.text(text),
+    think: (_, text) => blocks.think(text),
     call: (_, call) => blocks.call(call),
     finish: () => blocks.end(),
     end: ([r], usage) =>

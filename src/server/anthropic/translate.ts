@@ -6,6 +6,7 @@ import type { ApiMessage } from '../messages.js';
 interface Block {
   type: string;
   text?: string;
+  thinking?: string;
   id?: string;
   name?: string;
   input?: object;
@@ -31,6 +32,7 @@ export interface MessagesBody {
   max_tokens?: number;
   stop_sequences?: string[] | null;
   stream?: boolean | null;
+  thinking?: { type: 'enabled' | 'disabled' | 'adaptive'; budget_tokens?: number } | null;
   output_config?: { format?: Format | null } | null;
   output_format?: Format | null;
   [field: string]: unknown;
@@ -60,8 +62,20 @@ export function chatBodyOf(body: MessagesBody): ChatBody {
     })),
     tool_choice: choiceOf(choice),
     parallel_tool_calls: !choice?.disable_parallel_tool_use,
+    thinking: thinkingOf(body),
     response_format: format && { type: 'json_schema', json_schema: { schema: format.schema } },
   };
+}
+
+/** @throws LongmindError 400 for a budget that leaves nothing for the answer */
+function thinkingOf({ thinking, max_tokens: most }: MessagesBody): boolean | null {
+  if (!thinking || thinking.type === 'adaptive') return null;
+  if (thinking.budget_tokens !== undefined && most !== undefined && thinking.budget_tokens >= most)
+    throw errors.invalidRequest(
+      `'thinking.budget_tokens' (${thinking.budget_tokens}) must be less than max_tokens (${most})`,
+      'thinking.budget_tokens',
+    );
+  return thinking.type === 'enabled';
 }
 
 /** The names of its fields, for messages of errors. */
@@ -92,6 +106,8 @@ function messagesOf({ role, content }: MessagesBody['messages'][number], at: str
   const calls = content.filter((b) => b.type === 'tool_use');
   const wrong = role === 'user' ? calls[0] : results[0];
   if (wrong) throw errors.invalidRequest(`'${at}' of the ${role} may not hold a block of the type '${wrong.type}'`, at);
+  const thought = content.filter((b) => b.type === 'thinking' && b.thinking).map((b) => b.thinking!);
+  const thinking = role === 'assistant' && thought.length > 0 ? { reasoning_content: thought.join('\n') } : {};
   const texts = content.filter((b) => b.type === 'text').map((b) => b.text!);
   const told = results.map(
     (b): ApiMessage => ({ role: 'tool', tool_call_id: b.tool_use_id, content: joined(b.content ?? ''), at }),
@@ -102,9 +118,9 @@ function messagesOf({ role, content }: MessagesBody['messages'][number], at: str
       type: 'function' as const,
       function: { name: b.name!, arguments: JSON.stringify(b.input) },
     }));
-    return [{ role, content: texts.join('\n'), tool_calls, at }];
+    return [{ role, content: texts.join('\n'), tool_calls, ...thinking, at }];
   }
-  return texts.length > 0 || told.length === 0 ? [...told, { role, content: texts.join('\n'), at }] : told;
+  return texts.length > 0 || told.length === 0 ? [...told, { role, content: texts.join('\n'), ...thinking, at }] : told;
 }
 
 const ERROR_TYPES: Record<number, string> = {

@@ -68,7 +68,10 @@ const common: Record<string, Schema> = {
       { type: 'object', description: 'JSON Schema; enforced while the answer is written' },
     ],
   }),
-  think: nullable({ type: 'boolean', enum: [false] }),
+  think: nullable({
+    anyOf: [{ type: 'boolean' }, { enum: ['low', 'medium', 'high'] }],
+    description: 'whether the model thinks before it answers; left out: as it does by itself',
+  }),
   logprobs: nullable({ type: 'boolean', description: 'return the log-probability of each token' }),
   top_logprobs: nullable({ type: 'integer', minimum: 0, maximum: 20, description: 'alternatives for each token' }),
   keep_alive: keepAlive,

@@ -6,16 +6,23 @@ type Json = Record<string, unknown>;
 
 /** How an endpoint carries what was said. */
 export interface Spelling {
-  said(text: string, calls: Json[]): Json;
+  said(text: string, calls: Json[], thinking?: string | null): Json;
 }
 
 export const chatSpelling: Spelling = {
-  said: (content, calls) => ({
-    message: { role: 'assistant', content, ...(calls.length > 0 ? { tool_calls: calls } : {}) },
+  said: (content, calls, thinking) => ({
+    message: {
+      role: 'assistant',
+      content,
+      ...(thinking ? { thinking } : {}),
+      ...(calls.length > 0 ? { tool_calls: calls } : {}),
+    },
   }),
 };
 
-export const generateSpelling: Spelling = { said: (response) => ({ response }) };
+export const generateSpelling: Spelling = {
+  said: (response, _calls, thinking) => ({ response, ...(thinking ? { thinking } : {}) }),
+};
 
 export const ollamaError = ({ message }: LongmindError): Json => ({ error: message });
 
@@ -67,6 +74,7 @@ export function ollamaFormat(model: string, spelling: Spelling, decode: Engine['
     style: { contentType: 'application/x-ndjson', ping: null },
     open: () => '',
     delta: (_, text, list) => line({ ...head(), ...spelling.said(text, []), ...logprobs(list), done: false }),
+    think: (_, text, list) => line({ ...head(), ...spelling.said('', [], text), ...logprobs(list), done: false }),
     call: (_, { id, function: f }) => {
       const before = id === undefined ? '' : callLine();
       if (id !== undefined) open = { id, name: f.name!, args: f.arguments };
@@ -82,7 +90,12 @@ export function ollamaFormat(model: string, spelling: Spelling, decode: Engine['
         callJson({ id: c.id, name: c.function.name, args: c.function.arguments }),
       );
       const text = calls.length > 0 && r!.text.trim() === '' ? '' : r!.text;
-      return { ...head(), ...spelling.said(text, calls), ...logprobs(r!.logprobs), ...doneJson(r!, usage) };
+      return {
+        ...head(),
+        ...spelling.said(text, calls, r!.reasoning),
+        ...logprobs(r!.logprobs),
+        ...doneJson(r!, usage),
+      };
     },
   };
 }

@@ -11,6 +11,7 @@ interface CommonBody {
   logprobs?: boolean | null;
   top_logprobs?: number | null;
   priority?: number | null;
+  think?: boolean | string | null;
   options?: ({ num_predict?: number | null } & Record<string, unknown>) | null;
 }
 
@@ -19,6 +20,7 @@ export interface OllamaChat extends CommonBody {
   messages: {
     role: 'system' | 'user' | 'assistant' | 'tool';
     content?: string | null;
+    thinking?: string | null;
     tool_calls?: { id?: string | null; function: { name: string; arguments: object } }[] | null;
     tool_call_id?: string | null;
   }[];
@@ -32,15 +34,22 @@ export interface OllamaGenerate extends CommonBody {
 }
 
 /** The names of its fields, for messages of errors. */
-export const FIELD_NAMES = { response_format: 'format', repetition_penalty: 'repeat_penalty' };
+export const FIELD_NAMES = {
+  response_format: 'format',
+  repetition_penalty: 'repeat_penalty',
+  thinking: 'think',
+  reasoning_effort: 'think',
+};
 
-export function commonFieldsOf({ format, logprobs, top_logprobs, priority, options }: CommonBody) {
+export function commonFieldsOf({ format, logprobs, top_logprobs, priority, think, options }: CommonBody) {
   const { num_predict: most, ...given } = options ?? {};
   const fields: Omit<ChatBody, 'messages'> = {
     max_completion_tokens: most && most > 0 ? most : null,
     logprobs: logprobs ?? false,
     top_logprobs: logprobs ? top_logprobs : null,
     priority,
+    thinking: think == null ? null : think !== false,
+    reasoning_effort: typeof think === 'string' ? think : null,
     response_format: formatOf(format),
   };
   for (const [name, field] of Object.entries(OPTION_FIELDS)) fields[field] = given[name];
@@ -65,7 +74,8 @@ export function chatBodyOf(body: OllamaChat): ChatBody {
       type: 'function' as const,
       function: { name: f.name, arguments: JSON.stringify(f.arguments) },
     }));
-    return { role, content: content ?? '', ...(tool_calls?.length ? { tool_calls } : {}) };
+    const thought = role === 'assistant' && m.thinking ? { reasoning_content: m.thinking } : {};
+    return { role, content: content ?? '', ...thought, ...(tool_calls?.length ? { tool_calls } : {}) };
   });
   return { ...commonFieldsOf(body), messages, tools: body.tools?.map((t) => ({ ...t, type: 'function' })) };
 }

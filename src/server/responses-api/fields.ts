@@ -1,5 +1,14 @@
 /** The body of POST /v1/responses. */
-import { commonFields, functionName, hintFields, isNull, nullable, type Schema, tokenCount } from '../fields.js';
+import {
+  commonFields,
+  effortField,
+  functionName,
+  hintFields,
+  isNull,
+  nullable,
+  type Schema,
+  tokenCount,
+} from '../fields.js';
 
 const text = { type: 'string' };
 const ignored = (description: string): Schema => nullable({ description, ...text, maxLength: 512 });
@@ -55,12 +64,12 @@ const inputItem: Schema = {
     {
       ...object(['type'], {
         type: of('reasoning'),
-        summary: anyList,
-        content: anyList,
+        summary: nullable(textParts(['summary_text'])),
+        content: nullable(textParts(['reasoning_text'])),
         encrypted_content: nullable(text),
         ...sentBack,
       }),
-      description: 'accepted; models are not told of earlier reasoning',
+      description: "earlier thinking; whether it is shown again, the model's chat template decides",
     },
     {
       ...object(['type', 'id'], { type: of('item_reference'), id: { type: 'string', minLength: 1, maxLength: 256 } }),
@@ -131,11 +140,11 @@ export const responsesBody: Schema = {
     max_tool_calls: nullable({ type: 'integer', minimum: 1, description: 'accepted; there are no built-in tools' }),
     reasoning: nullable({
       ...object([], {
-        effort: hintFields.reasoning_effort!,
+        effort: effortField,
         summary: nullable({ enum: ['auto', 'concise', 'detailed'] }),
         generate_summary: nullable({ enum: ['auto', 'concise', 'detailed'] }),
       }),
-      description: 'accepted; this model has no effort to set',
+      description: 'how much the model thinks; summaries are not made, thinking comes whole',
     }),
     include: nullable({
       type: 'array',

@@ -4,7 +4,7 @@ import { errorBody } from '../errors.js';
 import { optionOf } from '../fields.js';
 import { chatLogprobs, type Finished, type Format } from '../format.js';
 import type { CallDelta } from '../tool-output.js';
-import { type ItemIds, type ItemJson, outputCall, outputJson, outputMessage } from './items.js';
+import { type ItemIds, type ItemJson, outputCall, outputJson, outputMessage, outputReasoning } from './items.js';
 import type { Head, Note } from './note.js';
 
 const OUTPUT_LIMIT = { reason: 'max_output_tokens' };
@@ -49,11 +49,11 @@ export function responseShell(note: Omit<Note, 'items'>, head: Head, store: bool
   };
 }
 
-const usageJson = (u: Pick<Usage, 'promptTokens' | 'cachedTokens' | 'completionTokens'>) => ({
+const usageJson = (u: Pick<Usage, 'promptTokens' | 'cachedTokens' | 'completionTokens' | 'reasoningTokens'>) => ({
   input_tokens: u.promptTokens,
   input_tokens_details: { cached_tokens: u.cachedTokens },
   output_tokens: u.completionTokens,
-  output_tokens_details: { reasoning_tokens: 0 },
+  output_tokens_details: { reasoning_tokens: u.reasoningTokens },
   total_tokens: u.promptTokens + u.completionTokens,
 });
 
@@ -79,13 +79,14 @@ export function wholeResponse(
 
 type Event = { type: string } & Record<string, unknown>;
 
-/** One response that streams. Its items come one after another: a message, if anything is said, then calls. */
+/** One response that streams. Its items come one after another: thinking, a message, if anything is said, then calls. */
 class ResponseStream {
   #sequence = 0;
   #out = '';
   /** Items that were opened. */
   #items = 0;
   #text: string | null = null;
+  #thought: string | null = null;
   /** What came before the first word. */
   #space = '';
   #call: { index: number; callId: string; name: string; arguments: string } | null = null;
@@ -107,6 +108,24 @@ class ResponseStream {
     return out;
   }
 
+  think(text: string): void {
+    if (this.#thought === null) {
+      this.#thought = '';
+      const item = outputReasoning(this.ids.reasoning, 'in_progress', '');
+      this.send({ type: 'response.output_item.added', output_index: this.#items++, item });
+    }
+    this.#thought += text;
+    this.send({ type: 'response.reasoning_text.delta', ...this.#thinkingAt(), delta: text });
+  }
+
+  #thinkingAt() {
+    return { item_id: this.ids.reasoning, output_index: this.#items - 1, content_index: 0 };
+  }
+
+  #messageAt() {
+    return { item_id: this.ids.message, output_index: this.#items - 1, content_index: 0 };
+  }
+
   say(text: string, logprobs: TokenLogprob[] | null): void {
     if (this.#text === null) {
       this.#space += text;
@@ -119,8 +138,12 @@ class ResponseStream {
 
   #say(text: string, logprobs: TokenLogprob[] | null): void {
     this.#text += text;
-    const at = { item_id: this.ids.message, output_index: 0, content_index: 0 };
-    this.send({ type: 'response.output_text.delta', ...at, delta: text, logprobs: this.logprobs(logprobs) });
+    this.send({
+      type: 'response.output_text.delta',
+      ...this.#messageAt(),
+      delta: text,
+      logprobs: this.logprobs(logprobs),
+    });
   }
 
   call({ index, id, function: f }: CallDelta): void {
@@ -138,7 +161,8 @@ class ResponseStream {
 
   /** Ends the item that is open. */
   close(status: string): void {
-    if (this.#text !== null) this.#closeMessage(this.#text, status);
+    if (this.#thought !== null) this.#closeThinking(this.#thought);
+    else if (this.#text !== null) this.#closeMessage(this.#text, status);
     else if (this.#call) {
       const { index, callId, name, arguments: args } = this.#call;
       const at = { item_id: this.ids.call(index), output_index: this.#items - 1 };
@@ -147,12 +171,19 @@ class ResponseStream {
       this.send({ type: 'response.output_item.done', output_index: this.#items - 1, item });
     }
     this.#text = null;
+    this.#thought = null;
     this.#call = null;
+  }
+
+  #closeThinking(text: string): void {
+    this.send({ type: 'response.reasoning_text.done', ...this.#thinkingAt(), text });
+    const item = outputReasoning(this.ids.reasoning, 'completed', text);
+    this.send({ type: 'response.output_item.done', output_index: this.#items - 1, item });
   }
 
   /** An answer without a word is an empty message. */
   finish(status: string): void {
-    if (this.#items === 0) {
+    if (this.#items === 0 || this.#thought !== null) {
       this.#openMessage();
       if (this.#space !== '') this.#say(this.#space, null);
     }
@@ -160,21 +191,21 @@ class ResponseStream {
   }
 
   #openMessage(): void {
+    this.close('completed');
     this.#text = '';
     const item = { ...outputMessage(this.ids.message, 'in_progress', ''), content: [] };
     this.send({ type: 'response.output_item.added', output_index: this.#items++, item });
     const part = { type: 'output_text', text: '', annotations: [], logprobs: [] };
-    const at = { item_id: this.ids.message, output_index: 0, content_index: 0 };
-    this.send({ type: 'response.content_part.added', ...at, part });
+    this.send({ type: 'response.content_part.added', ...this.#messageAt(), part });
   }
 
   #closeMessage(text: string, status: string): void {
-    const at = { item_id: this.ids.message, output_index: 0, content_index: 0 };
+    const at = this.#messageAt();
     this.send({ type: 'response.output_text.done', ...at, text, logprobs: [] });
     const part = { type: 'output_text', text, annotations: [], logprobs: [] };
     this.send({ type: 'response.content_part.done', ...at, part });
     const item = outputMessage(this.ids.message, status, text);
-    this.send({ type: 'response.output_item.done', output_index: 0, item });
+    this.send({ type: 'response.output_item.done', output_index: at.output_index, item });
   }
 }
 
@@ -183,7 +214,12 @@ export function responsesFormat(shell: ResponseJson, ids: ItemIds, decode: Engin
   const stream = new ResponseStream(ids, logprobsOf);
   const whole = ([r]: Finished[], usage: Usage): ResponseJson => {
     const status = statusOf(r!.reason) === 'completed' ? 'completed' : 'incomplete';
-    const output = outputJson({ text: r!.text, calls: r!.calls ?? [] }, ids, status, logprobsOf(r!.logprobs));
+    const output = outputJson(
+      { text: r!.text, reasoning: r!.reasoning, calls: r!.calls ?? [] },
+      ids,
+      status,
+      logprobsOf(r!.logprobs),
+    );
     return wholeResponse(shell, r!.reason, output, usage);
   };
   return {
@@ -194,6 +230,10 @@ export function responsesFormat(shell: ResponseJson, ids: ItemIds, decode: Engin
         .take(),
     delta: (_, text, logprobs) => {
       stream.say(text, logprobs);
+      return stream.take();
+    },
+    think: (_, text) => {
+      stream.think(text);
       return stream.take();
     },
     call: (_, call) => {

@@ -2,7 +2,7 @@
 import { type Checkpoint, LongmindError } from '../../index.js';
 import type { ServerContext } from '../context.js';
 import { serverErrors } from '../errors.js';
-import { toolMessage } from '../tool-output.js';
+import { keptMessage } from '../tool-output.js';
 import { type ResponseJson, responseShell, statusOf, wholeResponse } from './format.js';
 import { type Item, type ItemJson, inputJson, itemIds, outputJson, responseOf, type Said, saidItems } from './items.js';
 import { type Head, type Note, readHead, readNote } from './note.js';
@@ -12,7 +12,7 @@ interface Turn {
   note: Note;
   head: Head;
   point: Checkpoint;
-  said: Said;
+  said: Said & { reasoningTokens: number };
 }
 
 export class KeptResponses {
@@ -33,7 +33,8 @@ export class KeptResponses {
     const { note, head, point, said } = (await this.#turns(id, owner, 'id')).at(-1)!;
     const status = statusOf(point.finishReason) === 'completed' ? 'completed' : 'incomplete';
     const { prompt: promptTokens, end, cachedTokens, finishReason } = point;
-    const usage = { promptTokens, cachedTokens, completionTokens: end - promptTokens };
+    const { reasoningTokens } = said;
+    const usage = { promptTokens, cachedTokens, completionTokens: end - promptTokens, reasoningTokens };
     const output = outputJson(said, itemIds(note.id), status);
     return wholeResponse(responseShell(note, head, true), finishReason, output, usage);
   }
@@ -76,9 +77,8 @@ export class KeptResponses {
     if (!note) return null;
     const head = readHead(point.head);
     const ids = [...tokens.subarray(prompt, end)];
-    const text = engine.decode(ids);
     const { callId } = itemIds(note.id);
-    const said = head.told ? toolMessage({ text, tokenIds: ids }, this.ctx, callId) : { text, calls: [] };
+    const said = keptMessage(tokens.subarray(start, prompt), ids, head.told, this.ctx, callId);
     return { note, head, point, said };
   }
 

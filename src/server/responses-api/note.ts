@@ -10,7 +10,8 @@ type Text = string | [fromEnd: number, length: number];
 type StoredItem =
   | ['m', string, ...Text[]]
   | ['c', callId: string, name: string, args: Text]
-  | ['o', callId: string, Text];
+  | ['o', callId: string, Text]
+  | ['r', Text];
 
 interface StoredNote {
   /** Of the response. */
@@ -49,6 +50,7 @@ export function writeNote({ items, ...rest }: Note, prompt: string): string {
   const stored = items.map((item): StoredItem => {
     if (item.kind === 'message') return ['m', item.role, ...item.texts.map(place)];
     if (item.kind === 'call') return ['c', item.callId, item.name, place(item.arguments)];
+    if (item.kind === 'reasoning') return ['r', place(item.text)];
     return ['o', item.callId, place(item.output)];
   });
   return JSON.stringify({ ...rest, items: stored } satisfies StoredNote);
@@ -74,6 +76,7 @@ export function readNote(note: string, prompt: () => string): Note | null {
 function readStored(stored: StoredItem, read: (t: Text) => string): Item {
   if (stored[0] === 'c') return { kind: 'call', callId: stored[1], name: stored[2], arguments: read(stored[3]) };
   if (stored[0] === 'o') return { kind: 'result', callId: stored[1], output: read(stored[2]) };
+  if (stored[0] === 'r') return { kind: 'reasoning', text: read(stored[1]) };
   const [, role, ...texts] = stored;
   return { kind: 'message', role: role as 'user', texts: texts.map(read) };
 }

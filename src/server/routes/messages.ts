@@ -49,7 +49,7 @@ export function messagesRoutes(app: FastifyInstance, ctx: ServerContext): void {
   };
   app.post<{ Body: MessagesBody }>('/v1/messages/count_tokens', { config, schema: count }, async (request) => {
     ctx.models.resolve(request.body.model);
-    const { messages, tools } = (await prepare(request.body, request.owner)).chat;
-    return { input_tokens: (await ctx.engine.encodeChat({ messages, tools })).length };
+    const { chat } = await prepare(request.body, request.owner);
+    return { input_tokens: (await ctx.engine.encodeChat(chat)).length };
   });
 }

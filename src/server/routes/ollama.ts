@@ -178,7 +178,11 @@ function modelRoutes(app: FastifyInstance, ctx: ServerContext): void {
         [`${architecture}.attention.head_count`]: dims.heads,
         [`${architecture}.attention.head_count_kv`]: dims.kvHeads,
       },
-      capabilities: ['completion', 'tools', ...(info.embeddings ? ['embedding'] : [])],
+      capabilities: [
+        ...['completion', 'tools'],
+        ...(info.embeddings ? ['embedding'] : []),
+        ...(info.reasoning ? ['thinking'] : []),
+      ],
     };
   });
 }

@@ -35,12 +35,17 @@ interface ResponsesBody {
   parallel_tool_calls?: boolean | null;
   max_output_tokens?: number | null;
   include?: string[] | null;
+  reasoning?: { effort?: string | null } | null;
   top_logprobs?: number | null;
   [field: string]: unknown;
 }
 
 /** The names of its fields, for messages of errors. */
-const FIELD_NAMES = { response_format: 'text.format', max_completion_tokens: 'max_output_tokens' };
+const FIELD_NAMES = {
+  response_format: 'text.format',
+  max_completion_tokens: 'max_output_tokens',
+  reasoning_effort: 'reasoning.effort',
+};
 
 /** Shown again with the response. */
 const SHOWN = [
@@ -82,8 +87,8 @@ export function responsesRoutes(app: FastifyInstance, ctx: ServerContext): void 
   };
   app.post<{ Body: ResponsesBody }>('/v1/responses/input_tokens', { schema: count }, async (request) => {
     const { body, owner } = request;
-    const { messages, tools } = (await prepare(ctx, kept, { ...body, store: false }, owner, true)).chat;
-    const tokens = await ctx.engine.encodeChat({ messages, tools });
+    const { chat } = await prepare(ctx, kept, { ...body, store: false }, owner, true);
+    const tokens = await ctx.engine.encodeChat(chat);
     return { object: 'response.input_tokens', input_tokens: tokens.length };
   });
 
@@ -198,6 +203,7 @@ function chatFields(body: ResponsesBody): Omit<ChatBody, 'messages'> {
     tools: tools?.map(({ type, ...f }) => ({ type, function: f })),
     tool_choice: typeof choice === 'object' && choice ? { type: 'function', function: { name: choice.name } } : choice,
     parallel_tool_calls,
+    reasoning_effort: body.reasoning?.effort,
     response_format: format && { type: format.type, json_schema: { schema: format.schema } },
     logprobs,
     top_logprobs: logprobs ? top_logprobs : null,

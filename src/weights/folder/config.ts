@@ -51,7 +51,7 @@ function describe(
   const needs = { headDim, contextLength, sessionLen: sessionLen || contextLength, defaultTheta };
   const context: FolderContext = { config, dims, needs, rope: readFolderRope(config, needs) };
   const own = family.flags?.(context) ?? {};
-  const tensors = byRole(files, family, own.norms ?? 'pre', dims);
+  const tensors = byRole(config.path, files, family, own.norms ?? 'pre', dims, own.experts?.width ?? 0);
   const tiedOutput = isTied(family, config, whole, tensors);
   if (tiedOutput) tensors.delete('output.weight');
   const flags: Partial<FamilyFlags> = {

@@ -1,6 +1,7 @@
 /** What each `model_type` of config.json does otherwise than LLaMA. */
 import { errors } from '../../errors.js';
 import type { FamilyFlags, LayerFlags, ModelDims } from '../../types.js';
+import { denseLayers } from '../experts.js';
 import type { Rope } from '../rope.js';
 import type { Fields } from './json.js';
 import { plainRope, type RopeNeeds, readFolderRope } from './rope.js';
@@ -60,6 +61,41 @@ const gemma3: FolderFamily = {
 const qwenKind = (layer: number, { config }: FolderContext): LayerKind =>
   sliding(config.flag('use_sliding_window', false) && layer >= config.integer('max_window_layers', 28, 0));
 
+interface ExpertRules {
+  /** Field of an expert's width; default: `intermediate_size`. */
+  width?: 'moe_intermediate_size';
+  /** Weights sum to 1: always, or if `norm_topk_prob` says so. */
+  normalise: boolean | 'said';
+  /** An expert for every token, with a gate (Qwen2-MoE). */
+  shared?: boolean;
+}
+
+/** `num_experts` and `num_local_experts` are two names of one thing. */
+function readExperts({ config, dims }: FolderContext, rules: ExpertRules): Pick<FamilyFlags, 'experts'> {
+  const count = config.integer(config.has('num_experts') ? 'num_experts' : 'num_local_experts', undefined, 1, 65_536);
+  const step = config.integer('decoder_sparse_step', 1);
+  const plain = config.numbers('mlp_only_layers') ?? [];
+  return {
+    experts: {
+      count,
+      used: config.integer('num_experts_per_tok', undefined, 1, count),
+      width: rules.width ? config.integer(rules.width) : dims.ffDim,
+      normalise: rules.normalise === 'said' ? config.flag('norm_topk_prob', false) : rules.normalise,
+      scale: 1,
+      sharedWidth: rules.shared ? config.integer('shared_expert_intermediate_size') : 0,
+      sharedGate: rules.shared === true,
+      denseLayers: denseLayers(dims, (layer) => plain.includes(layer) || (layer + 1) % step !== 0),
+    },
+  };
+}
+
+const graniteScales = ({ config }: FolderContext): Partial<FamilyFlags> => ({
+  embeddingScale: config.positive('embedding_multiplier', 1),
+  residualScale: config.positive('residual_multiplier', 1),
+  logitScale: 1 / config.positive('logits_scaling', 1),
+  attentionScale: config.positive('attention_multiplier', 1),
+});
+
 export const FOLDER_FAMILIES: Readonly<Record<string, FolderFamily>> = {
   llama: {},
   mistral: { kindOf: always },
@@ -75,14 +111,23 @@ export const FOLDER_FAMILIES: Readonly<Record<string, FolderFamily>> = {
     kindOf: (layer) => sliding((layer + 1) % 4 !== 0),
     localTheta: ({ config, rope }) => config.positive('rope_theta', rope.freqBase),
   },
-  granite: {
-    flags: ({ config }) => ({
-      embeddingScale: config.positive('embedding_multiplier', 1),
-      residualScale: config.positive('residual_multiplier', 1),
-      logitScale: 1 / config.positive('logits_scaling', 1),
-      attentionScale: config.positive('attention_multiplier', 1),
-    }),
+  granite: { flags: graniteScales },
+  mixtral: { kindOf: always, flags: (c) => readExperts(c, { normalise: true }) },
+  qwen2_moe: {
+    kindOf: qwenKind,
+    flags: (c) => readExperts(c, { width: 'moe_intermediate_size', normalise: 'said', shared: true }),
   },
+  qwen3_moe: {
+    kindOf: (_, { config }) => sliding(config.flag('use_sliding_window', false)),
+    flags: (c) => ({ qkNorm: 'head', ...readExperts(c, { width: 'moe_intermediate_size', normalise: 'said' }) }),
+  },
+  olmoe: {
+    flags: (c) => {
+      if (c.config.has('clip_qkv')) throw errors.unsupportedModel('it bounds queries, keys and values (clip_qkv)');
+      return { qkNorm: 'all', ...readExperts(c, { normalise: 'said' }) };
+    },
+  },
+  granitemoe: { flags: (c) => ({ ...graniteScales(c), ...readExperts(c, { normalise: true }) }) },
   smollm3: {
     tied: true,
     noRope: (layer, { config }) => {

@@ -1,6 +1,7 @@
 /** Names of tensors in folders of the hub → their roles, which have GGUF's names. */
 import { errors } from '../../errors.js';
 import type { ModelDims, TensorInfo } from '../../types.js';
+import { type ExpertRole, ExpertTensors, splitGateUp } from '../experts.js';
 import { rowsOf } from '../shapes.js';
 import type { FolderFamily } from './families.js';
 
@@ -17,6 +18,14 @@ const LAYER_ROLES: Readonly<Record<string, string>> = {
   'mlp.gate_proj': 'ffn_gate',
   'mlp.up_proj': 'ffn_up',
   'mlp.down_proj': 'ffn_down',
+  'mlp.gate': 'ffn_gate_inp',
+  'mlp.shared_expert_gate': 'ffn_gate_inp_shexp',
+  'mlp.shared_expert.gate_proj': 'ffn_gate_shexp',
+  'mlp.shared_expert.up_proj': 'ffn_up_shexp',
+  'mlp.shared_expert.down_proj': 'ffn_down_shexp',
+  // Mixtral, Granite
+  'block_sparse_moe.gate': 'ffn_gate_inp',
+  'block_sparse_moe.router.layer': 'ffn_gate_inp',
   // InternLM2
   attention_norm: 'attn_norm',
   'attention.wo': 'attn_output',
@@ -34,6 +43,21 @@ const MODEL_ROLES: Readonly<Record<string, string>> = {
   output: 'output',
 };
 
+/** Matrices of one expert: of Mixtral, and of all others. */
+const EXPERT =
+  /^model\.layers\.(\d+)\.(?:mlp|block_sparse_moe)\.experts\.(\d+)\.(w1|w2|w3|gate_proj|up_proj|down_proj)\.weight$/;
+const EXPERT_ROLES: Readonly<Record<string, ExpertRole>> = {
+  w1: 'ffn_gate',
+  w2: 'ffn_down',
+  w3: 'ffn_up',
+  gate_proj: 'ffn_gate',
+  up_proj: 'ffn_up',
+  down_proj: 'ffn_down',
+};
+/** Matrices of all experts of a layer: as transformers has them in memory, and in Granite's files. */
+const ALL_EXPERTS =
+  /^model\.layers\.(\d+)\.(?:mlp|block_sparse_moe)\.(?:experts\.)?(gate_up_proj|down_proj|input_linear|output_linear)(?:\.weight)?$/;
+
 /** Buffers that some folders hold and that make no difference. */
 const BUFFERS = /rotary_emb\.inv_freq$|\.attention\.rope\.inv_freq$/;
 /** What an image goes through; a text never does. */
@@ -41,11 +65,14 @@ const VISION = /^(model\.)?(vision_tower|multi_modal_projector)\./;
 
 /** The tensors by their roles. What has no role keeps its name, and is refused by whoever looks for what is left over. */
 export function byRole(
+  path: string,
   tensors: ReadonlyMap<string, TensorInfo>,
   family: FolderFamily,
   norms: 'pre' | 'post' | 'both',
   dims: ModelDims,
+  expertWidth: number,
 ): Map<string, TensorInfo> {
+  const experts = new ExpertTensors();
   const out = new Map<string, TensorInfo>();
   const put = (name: string, t: TensorInfo) => {
     const isNorm = /_norm\.weight$/.test(name);
@@ -54,6 +81,16 @@ export function byRole(
   for (const [given, tensor] of tensors) {
     if (BUFFERS.test(given) || (family.textOf && VISION.test(given))) continue;
     const name = family.textOf ? withoutPrefix(given, family.textOf) : given;
+    const [, inLayer, expert, matrix] = EXPERT.exec(name) ?? [];
+    if (inLayer !== undefined) {
+      experts.add(inLayer, EXPERT_ROLES[matrix!]!, expert!, tensor);
+      continue;
+    }
+    const [, ofLayer, all] = (tensor.shape.length === 3 && ALL_EXPERTS.exec(name)) || [];
+    if (ofLayer !== undefined) {
+      for (const [role, t] of layerExperts(all!, tensor, expertWidth)) out.set(`blk.${ofLayer}.${role}_exps.weight`, t);
+      continue;
+    }
     const m = /^model\.layers\.(\d+)\.(.+)\.(weight|bias)$/.exec(name);
     if (!m) {
       const [, stem, end] = /^(.+)\.(weight|bias)$/.exec(name) ?? [];
@@ -64,7 +101,17 @@ export function byRole(
     const [, layer, part, end] = m as unknown as [string, string, string, string];
     for (const [role, t] of layerTensors(part, end, tensor, norms, dims)) put(`blk.${layer}.${role}.${end}`, t);
   }
+  for (const [role, t] of experts.merged(path)) out.set(role, t);
   return out;
+}
+
+function layerExperts(what: string, t: TensorInfo, width: number): [ExpertRole, TensorInfo][] {
+  if (what === 'down_proj' || what === 'output_linear') return [['ffn_down', t]];
+  const { gate, up } = splitGateUp(t, width);
+  return [
+    ['ffn_gate', gate],
+    ['ffn_up', up],
+  ];
 }
 
 /** `language_model.model.x`, or as newer files have it, `model.language_model.x` → `model.x`. */

@@ -1,19 +1,13 @@
 /** On a GPU: every weight type and KV width against the reference in f64, and the same bits whatever the step looks like. */
 import assert from 'node:assert/strict';
-import { describe, it } from 'node:test';
+import { afterEach, describe, it } from 'node:test';
+import { setImmediate } from 'node:timers/promises';
 import { createCudaDevice } from '../../../src/device/cuda/index.js';
 import { ReferenceDevice } from '../../reference/device.js';
 import type { Arithmetic } from '../../reference/forward.js';
-import {
-  type ModelOptions,
-  type Row,
-  Runner,
-  type RunnerOptions,
-  randomModel,
-  relativeError,
-  sequence,
-} from '../support.js';
+import { type ModelOptions, Runner, type RunnerOptions, randomModel, relativeError, sequence } from '../support.js';
 import { cudaHere } from './here.js';
+import { logitsOf } from './pieces.js';
 
 const VOCAB = 300;
 const shapes: Record<string, ModelOptions> = {
@@ -38,20 +32,6 @@ function errorOf(rows: Float32Array[], exact: Float32Array[]): number {
   return errors[errors.length >> 1]!;
 }
 
-/** Logits of the last tokens of a text, computed in one step or in pieces with others beside it. */
-function logitsOf(runner: Runner, pieces: number[], beside: number): Float32Array {
-  let position = 0;
-  let out: Float32Array[] = [];
-  for (const n of pieces) {
-    const rows: Row[] = [{ slot: 0, position, tokens: text.slice(position, position + n) }];
-    for (let i = 1; i <= beside; i++)
-      rows.push({ slot: i, position: 0, tokens: sequence(1 + ((i * 7) % 5), i, VOCAB) });
-    out = runner.logits(rows);
-    position += n;
-  }
-  return out[0]!;
-}
-
 describe('cuda', { skip: cudaHere ? false : 'no NVIDIA GPU' }, () => {
   const open = (model: ReturnType<typeof randomModel>, o: RunnerOptions = {}) =>
     new Runner(model, {
@@ -63,6 +43,8 @@ describe('cuda', { skip: cudaHere ? false : 'no NVIDIA GPU' }, () => {
       ...o,
     });
 
+  // cases never wait: without a turn of the event loop all of them are reported at the end, or never if they are cut off
+  afterEach(() => setImmediate());
   for (const [name, shape] of Object.entries(shapes)) {
     for (const type of types) {
       if (/_K/.test(type) && ((shape.heads ?? 4) * (shape.headDim ?? 32)) % 256 !== 0) continue;
@@ -72,10 +54,14 @@ describe('cuda', { skip: cudaHere ? false : 'no NVIDIA GPU' }, () => {
         it(`${name}, ${type}, KV of ${bits} bits: the reference's logits, and the same bits in pieces and batches`, (t) => {
           const model = randomModel({ vocab: VOCAB, type, ...shape });
           const runner = open(model, { bits });
-          const whole = logitsOf(runner, [length], 0);
+          const whole = logitsOf(runner, text, [length], 0, VOCAB);
           const pieces = [1, 100, 299, 64, 260, ...new Array(length - 724).fill(1)];
-          assert.deepEqual(logitsOf(runner, pieces, 0), whole, 'in pieces');
-          assert.deepEqual(logitsOf(runner, [300, 650, ...new Array(10).fill(1)], 70), whole, 'beside others');
+          assert.deepEqual(logitsOf(runner, text, pieces, 0, VOCAB), whole, 'in pieces');
+          assert.deepEqual(
+            logitsOf(runner, text, [300, 650, ...new Array(10).fill(1)], 70, VOCAB),
+            whole,
+            'beside others',
+          );
           const ours = beginning(runner);
           runner.close();
           const reference = (arithmetic: Arithmetic) =>

@@ -25,7 +25,7 @@ const UNIT: Record<number, [number, number]> = {
   13: [256, 2880],
   14: [256, 3360],
 };
-const MAY_BE_NULL = new Set(['bias', 'index']);
+const MAY_BE_NULL = new Set(['bias', 'index', 'outs']);
 
 /** "Compiles" a kernel to its own name. */
 export const fakeCompile: Compile = {
@@ -67,6 +67,18 @@ export class FakeDriver implements Driver {
   readonly orders: Order[] = [];
   /** Launches, those of graphs among them. */
   readonly ran: Launched[] = [];
+  /** GPUs that `gpus` lists, this one and others of its kind. */
+  count = 1;
+  /** Whether GPUs reach each other's memory. */
+  peers = true;
+  /** By their numbers: all that were opened. */
+  all: FakeDriver[] = [];
+  /** Launches of all of them, in order. */
+  log: { gpu: number; kernel: string }[] = [];
+  gpu = 0;
+  readonly #reached = new Set<FakeDriver>();
+  /** What was uploaded there last. */
+  readonly #contents = new Map<number, Uint8Array>();
   graphLaunches = 0;
   graphsMade = 0;
   readonly #memory = new Map<number, number>();
@@ -82,11 +94,25 @@ export class FakeDriver implements Driver {
   #used = 0;
 
   gpus(): GpuInfo[] {
-    return [this.info];
+    return Array.from({ length: this.count }, () => this.info);
   }
   open(gpu: number): void {
-    assert.equal(gpu, 0);
+    assert.ok(gpu < this.count);
+    this.gpu = gpu;
+    this.all[gpu] = this;
     this.#open = true;
+  }
+  another(gpu: number): FakeDriver {
+    const { version, info, limit, count, peers, all, log, bits } = this;
+    const other = Object.assign(new FakeDriver(), { version, info, limit, count, peers, all, log, bits });
+    other.#next = 2 ** 40 * (1 + gpu);
+    other.open(gpu);
+    return other;
+  }
+  reach(other: FakeDriver): boolean {
+    assert.ok(other !== this && this.#open && other.#open);
+    this.#reached.add(other);
+    return this.peers;
   }
   /** Everything must have been given back. */
   close(): void {
@@ -159,6 +185,7 @@ export class FakeDriver implements Driver {
     this.#check(to, from.length, 'upload');
     this.#is(stream, 'stream');
     this.orders.push({ order: 'upload', stream, bytes: from.length, at: to });
+    if (from.length <= 2 ** 25) this.#contents.set(to, from.slice());
   }
   download(to: Uint8Array, from: number, stream: number): void {
     this.#check(from, to.length, 'download');
@@ -207,7 +234,33 @@ export class FakeDriver implements Driver {
     assert.ok(config.shared <= shared, `${kernel} was made ready for less shared memory`);
     this.#examine(launched);
     (this.#capturing ?? this.launches).push(launched);
-    if (!this.#capturing) this.ran.push(launched);
+    if (this.#capturing) return;
+    this.#begin(launched);
+  }
+  /** Bytes that were uploaded before. */
+  contents(address: number, length: number): Uint8Array {
+    for (const [from, bytes] of this.#contents)
+      if (address >= from && address + length <= from + bytes.length)
+        return bytes.subarray(address - from, address - from + length);
+    return assert.fail(`nothing was uploaded to ${address}`);
+  }
+  /** A table of addresses. */
+  addresses(at: number, count: number): number[] {
+    const bytes = this.contents(at, 8 * count).slice();
+    return [...new BigInt64Array(bytes.buffer)].map(Number);
+  }
+  #begin(launched: Launched): void {
+    this.ran.push(launched);
+    this.log.push({ gpu: this.gpu, kernel: launched.kernel });
+    if (launched.kernel === 'repack') this.repacked.push(this.#rowsOf(launched.values));
+  }
+  /** Beginnings of the rows that were repacked. */
+  readonly repacked: { dst: number; first: number; rows: string[]; in: number }[] = [];
+  #rowsOf({ src, dst, rowBytes, rows, first, in: inputs }: Record<string, number>) {
+    const begins = Array.from({ length: rows! }, (_, r) =>
+      Buffer.from(this.contents(src! + r * rowBytes!, 8)).toString('hex'),
+    );
+    return { dst: dst!, first: first!, rows: begins, in: inputs! };
   }
   capture(stream: number, work: () => void): number {
     this.#is(stream, 'stream');
@@ -228,7 +281,7 @@ export class FakeDriver implements Driver {
     this.#is(graph, 'graph');
     this.#is(stream, 'stream');
     for (const launched of this.#graphs.get(graph)!) this.#examine(launched);
-    this.ran.push(...this.#graphs.get(graph)!);
+    for (const launched of this.#graphs.get(graph)!) this.#begin(launched);
     this.graphLaunches++;
   }
   destroyGraph = (graph: number) => this.#drop(graph, 'graph');
@@ -246,11 +299,13 @@ export class FakeDriver implements Driver {
       const address = values[name]!;
       const unused = /^attention_(mma|wgmma)$/.test(kernel) && /^(partial|weights|arrived)$/.test(name);
       const noNorm = /^gemm/.test(kernel) && !macros.NORM && /^(x|norm)$/.test(name);
-      if (address === 0 && (unused || noNorm || MAY_BE_NULL.has(name))) continue;
+      const sumsOnly = kernel === 'reduce' && !macros.NORM && /^(weight|out)$/.test(name);
+      if (address === 0 && (unused || noNorm || sumsOnly || MAY_BE_NULL.has(name))) continue;
       this.#check(address, 4, `${kernel}: ${name}`);
       assert.equal(address % (name === 'tasks' || name === 'weights' ? 16 : 4), 0, `${kernel}: ${name} is not aligned`);
     }
     if (/^gemm/.test(kernel)) this.#examineProduct(macros, values);
+    if (kernel === 'reduce' || kernel === 'meet') this.#examineMeeting(macros, values);
     if (kernel === 'dequantise') this.#examineDequantise(macros, values);
     if (kernel === 'bits') {
       this.#bitsAt = values.out!;
@@ -268,13 +323,43 @@ export class FakeDriver implements Driver {
     const value = macros.EPI === 0 ? 2 : 4;
     const out = macros.EPI === 2 ? tiles(v.rows!, v.stride!) : value * ((v.rows! - 1) * v.stride! + v.n!);
     this.#check(v.out!, out, 'a product writes');
+    const { RANKS = 1, PARTS = 1 } = macros;
+    assert.equal(RANKS > 1, v.outs !== 0, 'where shares go');
+    if (RANKS > 1)
+      this.addresses(v.outs!, RANKS).forEach((address, rank) => {
+        this.#checkPeer(rank, address, out, 'a product pushes its share');
+      });
+    assert.equal((v.k64! * 64) % (PARTS * Math.max(64, qk)), 0, 'parts of K are whole units');
     assert.ok(macros.EPI === 2 || (v.stride! % 4 === 0 && v.stride! >= v.n!) || macros.EPI === 0);
     if (macros.NORM) {
       assert.ok(v.rows! <= 8 && macros.BN === 8 && v.k64! * 64 === macros.NORM && v.eps! > 0);
       this.#check(v.x!, 4 * ((v.rows! - 1) * v.xStride! + macros.NORM), 'a product reads rows of the residual stream');
       this.#check(v.norm!, 4 * macros.NORM, 'a product reads the weights of a norm');
     }
-    if (macros.WHOLE) assert.equal(v.k64! % macros.KT!, 0);
+    if (macros.WHOLE) assert.equal((v.k64! / PARTS) % macros.KT!, 0);
+  }
+
+  #examineMeeting({ RANKS = 1, NORM, WIDTH }: Record<string, number>, v: Record<string, number>): void {
+    assert.equal(v.rank, this.gpu - this.all.findIndex(Boolean));
+    const flags = (v.slot! + 1) * RANKS * 4;
+    this.addresses(v.peers!, RANKS).forEach((address, rank) => {
+      this.#checkPeer(rank, address, flags, 'a flag is raised');
+      if (rank === v.rank) assert.equal(address, v.flags);
+    });
+    if (v.x === undefined) return;
+    const bytes = 4 * ((v.rows! - 1) * v.stride! + WIDTH!);
+    this.#check(v.x, bytes, 'the residual stream');
+    for (let rank = 0; rank < RANKS; rank++) this.#check(v.shares! + 4 * rank * v.shareStride!, bytes, 'a share');
+    if (!NORM) return;
+    this.#check(v.weight!, 4 * WIDTH!, 'weights of a norm');
+    this.#check(v.out!, Math.ceil(v.rows! / 64) * v.k64! * 8192, 'a norm writes');
+  }
+
+  /** Memory of a GPU, by its place among those of the model. */
+  #checkPeer(rank: number, address: number, bytes: number, what: string): void {
+    const owner = this.all[this.all.findIndex(Boolean) + rank]!;
+    assert.ok(owner === this || this.#reached.has(owner), `${what}: its memory was never made reachable`);
+    owner.#check(address, bytes, what, false);
   }
 
   #examineDequantise(macros: Record<string, number>, v: Record<string, number>): void {
@@ -283,8 +368,8 @@ export class FakeDriver implements Driver {
     this.#check(v.dst!, (v.strips! / 4) * v.k64! * 8192, 'tiles are written');
   }
 
-  #check(address: number, bytes: number, what: string): void {
-    for (const ranges of [this.#memory, this.#mapped])
+  #check(address: number, bytes: number, what: string, mapped = true): void {
+    for (const ranges of mapped ? [this.#memory, this.#mapped] : [this.#memory])
       for (const [from, size] of ranges) if (address >= from && address + bytes <= from + size) return;
     assert.fail(`${what}: ${bytes} bytes at ${address} are not in living memory`);
   }

@@ -1,12 +1,14 @@
-/** Is there a GPU that the CUDA device can use? Its tests run where there is one. */
+/** Are there GPUs that the CUDA device can use? Its tests run where there are. */
 import { findCuda, findNvrtc } from '../../../src/device/cuda/index.js';
 
-function look(): boolean {
+function look(): number {
   try {
-    return findNvrtc(findCuda().major, '', process.env) !== null;
+    const { major, gpus } = findCuda();
+    return findNvrtc(major, '', process.env) !== null ? gpus.length : 0;
   } catch {
-    return false;
+    return 0;
   }
 }
 
-export const cudaHere = look();
+export const gpusHere = look();
+export const cudaHere = gpusHere > 0;

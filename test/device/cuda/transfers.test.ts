@@ -4,10 +4,10 @@ import { describe, it } from 'node:test';
 import { engineOptions, parseOptions } from '../../../src/config.js';
 import { createCudaDevice } from '../../../src/device/cuda/index.js';
 import { Core } from '../../../src/engine/core.js';
-import type { EngineRequest } from '../../../src/engine/request.js';
 import { Mover } from '../../../src/tiers/mover.js';
 import { Runner, randomModel } from '../support.js';
 import { FakeDriver, fakeCompile, type Order } from './fake-driver.js';
+import { request } from './request.js';
 
 const model = randomModel({ vocab: 300, layers: 1, type: 'F16' });
 
@@ -128,28 +128,6 @@ describe('host memory as the tier of the CUDA device', () => {
     await core.close();
   });
 });
-
-function request(id: number, sessionId: string, said: number): EngineRequest {
-  const tokens = Int32Array.from({ length: said }, (_, i) => (i * 31 + id * 7) % 300);
-  return {
-    ...{
-      id,
-      tokens,
-      sessionId,
-      continuation: tokens,
-      stopTokens: [],
-      priority: 0,
-      owner: 0,
-      grammar: null,
-      forkOf: null,
-    },
-    limits: { maxTokens: 4, minTokens: 0, stop: [], stopTokens: [], ignoreEos: true },
-    sampling: {
-      ...{ temperature: 0, topK: 0, topP: 1, minP: 0, repetitionPenalty: 1, presencePenalty: 0, frequencyPenalty: 0 },
-      ...{ seed: 1, logprobs: null, logitBias: {} },
-    },
-  };
-}
 
 describe('whether KV is brought back', () => {
   it('is judged by the rate that the device measured, not by when the end of a copy was seen', async () => {

@@ -1,0 +1,19 @@
+// Waits until all ranks' shares of the logits lie in this GPU's memory.
+//
+// LM_RANKS. Block: 32 threads. Grid: 1.
+#include "ranks.h"
+
+struct LmMeet {
+  const i64 *peers;    // (ranks) addresses of the flags of each
+  const u32 *flags;    // of this one
+  const int *step;     // its number, in the step's header
+  int slot;
+  int rank;
+};
+
+LM_KERNEL __launch_bounds__(32) meet(const __grid_constant__ LmMeet p) {
+  u32 step = load_u32(p.step);
+  pdl_trigger();
+  pdl_wait();
+  meet_ranks<LM_RANKS>(p.peers, p.flags, p.slot, p.rank, step, true);
+}

@@ -1,0 +1,124 @@
+/** A folder's tokenizer.json in GGUF's metadata: BPE over bytes, with the ways to split text that GGUF has a name for. */
+import { errors } from '../errors.js';
+import { entryOf } from './entries.js';
+
+interface TokenizerJson {
+  model?: {
+    type?: string;
+    vocab?: Record<string, number>;
+    merges?: (string | [string, string])[];
+    ignore_merges?: boolean;
+  };
+  pre_tokenizer?: PreTokenizer | null;
+  normalizer?: { type?: string } | null;
+  post_processor?: Template | { type: 'Sequence'; processors: Template[] } | null;
+  added_tokens?: { id: number; content: string; special: boolean }[];
+}
+
+interface PreTokenizer {
+  type?: string;
+  pretokenizers?: PreTokenizer[];
+  pattern?: { Regex?: string };
+  individual_digits?: boolean;
+  use_regex?: boolean;
+  add_prefix_space?: boolean;
+}
+
+interface Template {
+  type?: string;
+  single?: { SpecialToken?: { id: string } }[];
+}
+
+const MODERN =
+  "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|DIGITS| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
+const LLAMA3 = MODERN.replace('DIGITS', '\\p{N}{1,3}');
+const QWEN2 = MODERN.replace('DIGITS', '\\p{N}');
+
+/** `tokenizer.ggml.pre`; null where it has no name. */
+function nameOfSplitting(json: TokenizerJson): string | null {
+  const list = json.pre_tokenizer?.type === 'Sequence' ? json.pre_tokenizer.pretokenizers : [json.pre_tokenizer ?? {}];
+  const kinds = (list ?? []).map((p) => {
+    if (p.type === 'Split') return `Split ${p.pattern?.Regex}`;
+    if (p.type === 'Digits') return `Digits ${p.individual_digits === true}`;
+    return p.type === 'ByteLevel' && !p.add_prefix_space ? `Bytes ${p.use_regex !== false}` : 'another';
+  });
+  switch (kinds.join(', ')) {
+    case `Split ${LLAMA3}, Bytes false`:
+      return json.model?.ignore_merges ? 'llama-bpe' : 'smaug-bpe';
+    case `Split ${QWEN2}, Bytes false`:
+      return json.model?.ignore_merges ? null : 'qwen2';
+    case 'Digits true, Bytes true':
+      return 'smollm';
+    case 'Bytes true':
+      return 'gpt-2';
+    default:
+      return null;
+  }
+}
+
+/** Types of tokens in GGUF. */
+const NORMAL = 1;
+const CONTROL = 3;
+const USER_DEFINED = 4;
+const UNUSED = 5;
+
+/**
+ * @param metadata what `openModel` read of a folder
+ * @param vocab rows of the embedding: ids without a token are named as unused
+ * @throws unsupported_model where GGUF has no form for it
+ */
+export function tokenizerEntries(metadata: ReadonlyMap<string, unknown>, vocab: number): Buffer[] {
+  const text = metadata.get('tokenizer.huggingface.json');
+  if (typeof text !== 'string')
+    throw errors.unsupportedModel('convert needs a tokenizer.json, which this folder lacks');
+  const json = JSON.parse(text) as TokenizerJson;
+  const splitting = nameOfSplitting(json);
+  const { model, normalizer } = json;
+  if (model?.type !== 'BPE' || !model.vocab || !splitting || (normalizer && normalizer.type !== 'NFC'))
+    throw errors.unsupportedModel(
+      `its tokenizer (${model?.type ?? 'unnamed'}, ${json.pre_tokenizer?.type ?? 'no pre-tokenizer'}) has no form in GGUF that is known here`,
+    );
+  const ids = new Map(Object.entries(model.vocab));
+  for (const { content, id } of json.added_tokens ?? []) ids.set(content, id);
+  const tokens = Array.from({ length: vocab }, (_, i) => `[PAD${i}]`);
+  const types = Array.from({ length: vocab }, () => UNUSED);
+  for (const [token, id] of ids) {
+    if (!Number.isInteger(id) || id < 0 || id >= vocab)
+      throw errors.unsupportedModel(`its token '${token.slice(0, 40)}' has id ${id}, its embedding ${vocab} rows`);
+    tokens[id] = token;
+    types[id] = NORMAL;
+  }
+  for (const { id, special } of json.added_tokens ?? []) types[id] = special ? CONTROL : USER_DEFINED;
+  const merges = (model.merges ?? []).map((m) => (typeof m === 'string' ? m : m.join(' ')));
+  return [
+    entryOf.text('tokenizer.ggml.model', 'gpt2'),
+    entryOf.text('tokenizer.ggml.pre', splitting),
+    entryOf.texts('tokenizer.ggml.tokens', tokens),
+    entryOf.i32s('tokenizer.ggml.token_type', types),
+    entryOf.texts('tokenizer.ggml.merges', merges),
+    ...specialEntries(metadata, json, ids),
+  ];
+}
+
+function specialEntries(
+  metadata: ReadonlyMap<string, unknown>,
+  json: TokenizerJson,
+  ids: ReadonlyMap<string, number>,
+): Buffer[] {
+  const config = JSON.parse(String(metadata.get('tokenizer.huggingface.config') ?? '{}')) as Record<string, unknown>;
+  const ends = (metadata.get('tokenizer.huggingface.ends') ?? []) as number[];
+  const idOf = (name: string) => ids.get(String(config[name]));
+  const bos = idOf('bos_token');
+  const eos = idOf('eos_token') ?? ends[0];
+  const post = json.post_processor;
+  const templates = post && 'processors' in post ? post.processors : [post as Template | null];
+  const first = templates.find((t) => t?.type === 'TemplateProcessing')?.single?.[0]?.SpecialToken?.id;
+  const startsWithBos = first !== undefined && ids.get(first) === bos;
+  const chat = metadata.get('tokenizer.chat_template');
+  return [
+    ...(bos === undefined ? [] : [entryOf.u32('tokenizer.ggml.bos_token_id', bos)]),
+    ...(eos === undefined ? [] : [entryOf.u32('tokenizer.ggml.eos_token_id', eos)]),
+    entryOf.bool('tokenizer.ggml.add_bos_token', bos !== undefined && startsWithBos),
+    ...(typeof chat === 'string' ? [entryOf.text('tokenizer.chat_template', chat)] : []),
+  ];
+}

@@ -1,0 +1,105 @@
+/** convert: a folder's GGUF file is the one that llama.cpp's converter makes of it. */
+import assert from 'node:assert/strict';
+import { readFileSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { test } from 'node:test';
+import { LongmindError } from '../../src/errors.js';
+import { tokenizerEntries } from '../../src/quantize/folder-tokenizer.js';
+import { headerOf } from '../../src/quantize/header.js';
+import { convert, quantize } from '../../src/quantize/index.js';
+import { createTokenizer } from '../../src/tokenizer/index.js';
+import { openModel, readGguf } from '../../src/weights/index.js';
+import { relativeError } from '../device/support.js';
+import { writeGgufOf } from '../models/gguf.js';
+import { readFixture, temporaryFolder, writeFolder } from '../models/tiny.js';
+import { decodeTensor } from '../reference/formats.js';
+import { awkwardTexts } from '../tokenizer/texts.js';
+
+const OPEN = { sessionLen: 0, weights: 'file' } as const;
+
+function values(file: string, name: string): Float32Array {
+  const { type, offset, byteLength, shape } = readGguf(file).tensors.get(name)!;
+  const bytes = new Uint8Array(readFileSync(file).subarray(offset, offset + byteLength));
+  return decodeTensor(
+    type,
+    bytes,
+    shape.reduce((a, b) => a * b, 1),
+  );
+}
+
+const target = () => path.join(temporaryFolder(), 'out.gguf');
+
+for (const name of ['llama', 'llama-linear', 'llama3-scaled', 'llama-one-kv-head-biases', 'qwen2', 'qwen3']) {
+  test(`${name}: names, rows, types, dimensions and positions`, async () => {
+    const fixture = readFixture(name);
+    const wanted = writeGgufOf(fixture);
+    const output = target();
+    await convert(writeFolder(fixture), output);
+    const [ours, theirs] = [readGguf(output), readGguf(wanted)];
+    assert.deepEqual([...ours.tensors.keys()].sort(), [...theirs.tensors.keys()].sort());
+    for (const t of theirs.tensors.values()) {
+      assert.equal(ours.tensors.get(t.name)!.type, t.type, t.name);
+      assert.deepEqual(ours.tensors.get(t.name)!.shape, t.shape, t.name);
+      if (t.name === 'rope_freqs.weight')
+        assert.ok(relativeError(values(output, t.name), values(wanted, t.name)) < 1e-6);
+      else assert.deepEqual(values(output, t.name), values(wanted, t.name), t.name);
+    }
+    const [a, b] = [openModel(output, OPEN).config, openModel(wanted, OPEN).config];
+    for (const key of ['architecture', 'dims', 'rmsEps', 'tiedOutput', 'flags'] as const)
+      assert.deepEqual(a[key], b[key]);
+    assert.ok(relativeError(a.rope.inverseFrequencies, b.rope.inverseFrequencies) < 1e-6);
+    assert.equal(a.rope.neox, b.rope.neox);
+  });
+}
+
+test('a folder is quantised in one go', async () => {
+  const folder = writeFolder(readFixture('qwen2'));
+  const output = target();
+  await quantize(folder, output, { type: 'Q8_0' });
+  const { tensors } = readGguf(output);
+  assert.equal(tensors.get('blk.0.ffn_up.weight')!.type, 'Q8_0');
+  assert.equal(tensors.get('blk.0.attn_norm.weight')!.type, 'F32');
+  assert.equal(readGguf(output).metadata.get('general.file_type'), 7);
+});
+
+test('families, windows and files that GGUF has no form for here are refused by name', async () => {
+  const refused = (input: string, message: RegExp) =>
+    assert.rejects(convert(input, target()), (e) => e instanceof LongmindError && message.test(e.message));
+  await refused(writeFolder(readFixture('gemma2')), /'gemma2' \(it knows llama, mistral, qwen2, qwen3\)/);
+  await refused(writeFolder(readFixture('qwen2-windows')), /windows/);
+  await refused(writeFolder(readFixture('llama-yarn')), /positions \(yarn\)/);
+  await refused(writeGgufOf(readFixture('llama')), /a folder with a config\.json/);
+  const folder = writeFolder(readFixture('llama'));
+  for (const name of ['unigram', 'gpt2-prefix', 'deepseek']) {
+    writeFileSync(path.join(folder, 'tokenizer.json'), JSON.stringify(tokenizerJson(name)));
+    await refused(folder, /tokenizer \((Unigram|BPE), \w+\) has no form/);
+  }
+});
+
+const JSONS = path.resolve(import.meta.dirname ?? '.', '../../../test/fixtures/tokenizer-json');
+const tokenizerJson = (name: string): { added_tokens: { id: number }[] } =>
+  JSON.parse(readFileSync(path.join(JSONS, `${name}.json`), 'utf8')).tokenizer;
+
+for (const name of ['llama3', 'qwen2', 'smollm']) {
+  test(`a ${name} tokenizer gives the same ids from GGUF as from tokenizer.json`, () => {
+    const json = tokenizerJson(name);
+    const folder = new Map<string, unknown>([
+      ['tokenizer.huggingface.json', JSON.stringify(json)],
+      ['tokenizer.huggingface.config', JSON.stringify({ bos_token: '<|begin_of_text|>' })],
+      ['tokenizer.chat_template', '{{ messages }}'],
+    ]);
+    const vocab = 1000;
+    const file = target();
+    writeFileSync(file, headerOf(tokenizerEntries(folder, vocab), 0, []));
+    const { metadata } = readGguf(file);
+    assert.equal(metadata.get('tokenizer.chat_template'), '{{ messages }}');
+    const [a, b] = [createTokenizer(folder), createTokenizer(metadata)];
+    // GGUF's tokenizers do not normalise
+    for (const text of awkwardTexts(500).map((t) => t.normalize('NFC'))) {
+      for (const special of [true, false])
+        assert.deepEqual([...b.encode(text, { special })], [...a.encode(text, { special })], JSON.stringify(text));
+    }
+    assert.deepEqual([...b.startTokens], [...a.startTokens]);
+    for (const { id } of json.added_tokens) assert.equal(b.tokenBytes.special[id], a.tokenBytes.special[id]);
+  });
+}
