@@ -2,6 +2,7 @@
 #include "kernels.h"
 #include "simd.h"
 // one file per operation
+#include "ops/transpose.h"
 #include "ops/repack.h"
 #include "ops/quantise.h"
 #include "ops/unpack.h"

@@ -98,7 +98,10 @@ extern "C" int32_t lm_open_file(Device *d, const char *path) {
   return LM_OK;
 }
 
-#define BATCH_BYTES (16 << 20)
+/** How far ahead of what is being packed the file is read. */
+#define AHEAD_BYTES (32 << 20)
+/** What a thread packs before it gives the file's pages back. */
+#define UNIT_BYTES (4 << 20)
 
 struct RepackJob {
   Device *d;
@@ -106,7 +109,6 @@ struct RepackJob {
   LmTensor part;  // the rows being loaded, as a tensor of their own
   uint8_t *dst;
   const uint8_t *src;
-  int32_t first;
   int32_t failed;  // a code
   const LmPacked *packed;
   int32_t sourceRow;
@@ -115,6 +117,12 @@ struct RepackJob {
 static void drop_pages(const uint8_t *from, const uint8_t *to) {
   uintptr_t a = ((uintptr_t)from + 4095) & ~(uintptr_t)4095, b = (uintptr_t)to & ~(uintptr_t)4095;
   if (b > a) madvise((void *)a, b - a, MADV_DONTNEED);
+}
+
+/** Starts reading `bytes` bytes from `offset` on, as far as they are in the file and not in memory yet; waits for nothing. */
+static void read_ahead(const Device *d, int64_t offset, int64_t bytes) {
+  int64_t from = offset & ~(int64_t)4095, to = offset + bytes < d->fileBytes ? offset + bytes : d->fileBytes;
+  if (from < to) madvise((void *)(d->file + from), (size_t)(to - from), MADV_WILLNEED);
 }
 
 /** Tiles whose rows become another type on their way. */
@@ -157,9 +165,21 @@ static void unpack_tiles(RepackJob *j, int32_t from, int32_t to) {
 
 static void repack_tiles(void *context, int, int from, int to, int) {
   RepackJob *j = (RepackJob *)context;
-  if (j->packed) return unpack_tiles(j, j->first + from, j->first + to);
-  if (j->t->source != j->part.type) return convert_tiles(j, j->first + from, j->first + to);
-  j->d->k->repack(&j->part, j->dst, j->src, row_bytes(j->part.type, j->part.in), j->first + from, j->first + to);
+  if (j->packed) return unpack_tiles(j, from, to);
+  int64_t row = row_bytes(j->t->source, j->part.in);
+  const uint8_t *begin = j->src + from * 16 * row, *end = j->src + (to == j->part.tiles ? j->part.out : 16 * (int64_t)to) * row;
+  read_ahead(j->d, begin - j->d->file + AHEAD_BYTES, end - begin);
+  if (j->t->source != j->part.type) convert_tiles(j, from, to);
+  else j->d->k->repack(&j->part, j->dst, j->src, row, from, to);
+  drop_pages(begin, end);
+}
+
+/** Packs the rows of a job in parallel. */
+static int32_t pack(RepackJob *j, int32_t piece) {
+  j->part.tiles = (j->part.out + 15) / 16;
+  pool_run(&j->d->pool, 0, 1, &j->part.tiles, &piece, {repack_tiles, j, nullptr});
+  if (!j->failed) j->t->loaded += j->part.out;
+  return j->failed;
 }
 
 static void load_vector(Device *d, TensorInfo *t, const uint8_t *src, float add) {
@@ -185,23 +205,10 @@ extern "C" int32_t lm_load_rows(Device *d, int32_t i, double offset, double byte
     return LM_OK;
   }
   t->t.data = d->weights + t->at;
-  RepackJob j = {d, t, t->t, d->weights + t->at + first / 16 * t->t.tileBytes, src, 0, 0, nullptr, 0};
+  RepackJob j = {d, t, t->t, d->weights + t->at + first / 16 * t->t.tileBytes, src, 0, nullptr, 0};
   j.part.out = rows;
-  j.part.tiles = (rows + 15) / 16;
-  int64_t tileRow = 16 * row;
-  int32_t batch = (int32_t)(BATCH_BYTES / tileRow);
-  batch = batch < 2 * d->pool.threads ? 2 * d->pool.threads : batch;
-  for (int32_t from = 0; from < j.part.tiles; from += batch) {
-    int32_t to = from + batch < j.part.tiles ? from + batch : j.part.tiles;
-    j.first = from;
-    int32_t total = to - from, piece = 64;
-    pool_run(&d->pool, 0, 1, &total, &piece, {repack_tiles, &j, nullptr});
-    int64_t end = to == j.part.tiles ? rows * row : to * tileRow;
-    drop_pages(src + from * tileRow, src + end);
-  }
-  if (j.failed) return j.failed;
-  t->loaded += rows;
-  return LM_OK;
+  int64_t piece = UNIT_BYTES / (16 * row);
+  return pack(&j, piece < 1 ? 1 : (int32_t)piece);
 }
 
 /** What the description says must fit what is there, to the byte. */
@@ -252,15 +259,12 @@ extern "C" int32_t lm_load_packed(Device *d, int32_t i, double offset, double by
   if (int32_t code = check_packed(&p, spec, bytes, scaleBytes, zeros ? zeroBytes : 0, order ? orderCount : 0)) return code;
   if (p.in != t->t.in || sourceRow < 0 || sourceRow > p.rows - rows) return LM_E_ARGUMENT;
   t->t.data = d->weights + t->at;
-  RepackJob j = {d, t, t->t, d->weights + t->at + first / 16 * t->t.tileBytes, p.codes, 0, 0, &p, sourceRow};
+  RepackJob j = {d, t, t->t, d->weights + t->at + first / 16 * t->t.tileBytes, p.codes, 0, &p, sourceRow};
   j.part.out = rows;
-  j.part.tiles = (rows + 15) / 16;
-  int32_t total = j.part.tiles, piece = 16;
-  pool_run(&d->pool, 0, 1, &total, &piece, {repack_tiles, &j, nullptr});
+  read_ahead(d, (int64_t)offset, (int64_t)bytes);
+  int32_t code = pack(&j, 16);
   drop_pages(p.codes, p.codes + (int64_t)bytes);
-  if (j.failed) return j.failed;
-  t->loaded += rows;
-  return LM_OK;
+  return code;
 }
 
 extern "C" void lm_close_file(Device *d) {
