@@ -7,6 +7,7 @@
 #include "kernels.h"
 #if !defined(LM_BUILD_ABSENT)
 #include "simd.h"
+#include "ops/transpose.h"
 #include "ops/repack.h"
 #include "ops/norm.h"
 #include "ops/prepare.h"

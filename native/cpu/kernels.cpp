@@ -3,8 +3,10 @@
 #include "kernels.h"
 #include "simd.h"
 // one file per operation
+#include "ops/transpose.h"
 #include "ops/repack.h"
 #include "ops/quantise.h"
+#include "ops/packed.h"
 #include "ops/norm.h"
 #include "ops/prepare.h"
 #include "ops/scale.h"
@@ -33,7 +35,7 @@ static const LmKernels table = {
 #else
     "portable",
 #endif
-    LM_COLUMNS, LM_FINE_TOKENS, tile_bytes, repack, convert, to_vector,         embed,
+    LM_COLUMNS, LM_FINE_TOKENS, tile_bytes, repack, convert, unpack_rows, to_vector, embed,
     rms_norm,         prepare,    linear,     expert_add, add_gated, silu_mul, softcap,
     lora_down,        lora_up,    rope_store,
     attention_scratch, attention_tokens, attention, attention_merge, sample_scratch, sample,

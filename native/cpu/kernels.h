@@ -18,6 +18,20 @@ struct LmTensor {
   const float *vector;  // one-dimensional tensors: f32 values
 };
 
+/** A matrix of a quantised checkpoint as its files hold it; `codes`, `scales`, `zeros` and `order` are as long as it says. */
+struct LmPacked {
+  const uint8_t *codes, *scales, *zeros;
+  const int32_t *order;  // group of each input; null: one after another
+  int32_t in, rows;      // of the whole matrix in the file
+  int32_t layout, bits, code;
+  int32_t groupSize, groups;      // inputs a group, groups of a row
+  int32_t groupRows, scaleRows;   // rows that share a scale, and how many such there are
+  int32_t scaleType, scalesByGroup;
+  int32_t zeroKind, zeroAdd, zeroSame;
+  int32_t exact;  // codes and scales become those of a GGUF type
+  int64_t rowBytes;
+};
+
 /**
  * Activations of n tokens, split into panels of P columns, each (block of 32 inputs, column). With two planes a token takes
  * two columns (see ops/prepare.h).
@@ -147,6 +161,9 @@ struct LmKernels {
   void (*repack)(const LmTensor *t, uint8_t *dst, const uint8_t *src, int64_t rowBytes, int32_t from, int32_t to);
   /** A row of n floats of type `from` as a row of type `to` (see ops/quantise.h); Q8_0 and Q4_0 need n % 32 == 0. */
   void (*convert)(uint8_t *dst, int32_t to, const uint8_t *src, int32_t from, int32_t n);
+  /** Rows of a checkpoint that is quantised already, as rows of `type` (see ops/packed.h). */
+  int32_t (*unpack)(const LmPacked *p, uint8_t *dst, int64_t rowBytes, int32_t type, int32_t first, int32_t n, uint8_t *q,
+                    float *x);
   void (*vector)(float *dst, const void *src, int32_t type, int32_t n);
   void (*embed)(const LmTensor *t, int32_t row, float *out);
   void (*norm)(const float *x, const float *w, float eps, int32_t n, float *out);

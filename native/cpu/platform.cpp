@@ -83,6 +83,11 @@ int32_t os_map_file(const char *path, const uint8_t **data, int64_t *bytes) {
 
 void os_unmap_file(const uint8_t *data, int64_t) { UnmapViewOfFile(data); }
 
+void os_read_ahead(const uint8_t *from, const uint8_t *to) {
+  WIN32_MEMORY_RANGE_ENTRY range = {(void *)from, (SIZE_T)(to - from)};
+  PrefetchVirtualMemory(GetCurrentProcess(), 1, &range, 0);
+}
+
 // pages that are not locked leave the working set; the file keeps them in the system's cache
 void os_drop(const uint8_t *from, const uint8_t *to) {
   if (to > from) VirtualUnlock((void *)from, (size_t)(to - from));
@@ -203,6 +208,11 @@ int32_t os_map_file(const char *path, const uint8_t **data, int64_t *bytes) {
 }
 
 void os_unmap_file(const uint8_t *data, int64_t bytes) { munmap((void *)data, (size_t)bytes); }
+
+void os_read_ahead(const uint8_t *from, const uint8_t *to) {
+  const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), a = (uintptr_t)from & ~(page - 1);
+  madvise((void *)a, (uintptr_t)to - a, MADV_WILLNEED);
+}
 
 void os_drop(const uint8_t *from, const uint8_t *to) {
   // whole pages only: 16 kB on Apple silicon, 64 kB on some Arm servers

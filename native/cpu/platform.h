@@ -30,5 +30,7 @@ void os_release(void *p, int64_t bytes);
 /** Maps a regular file for reading from its beginning to its end; `path` is UTF-8. LM_OK or a code. */
 int32_t os_map_file(const char *path, const uint8_t **data, int64_t *bytes);
 void os_unmap_file(const uint8_t *data, int64_t bytes);
+/** Begins to read this part of a mapped file, where it is not in memory yet; waits for nothing. */
+void os_read_ahead(const uint8_t *from, const uint8_t *to);
 /** This part of a mapped file is not needed any more. */
 void os_drop(const uint8_t *from, const uint8_t *to);
