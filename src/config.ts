@@ -321,7 +321,7 @@ export const engineOptions = {
     'tell what a model thinks from what it answers, by the marks of its chat template (none = all is the answer)',
   ),
   systemPrompt: text('', "system message for chats that bring none (default: the chat template's own)", 'TEXT'),
-  threads: integer(0, 0, 256, 'CPU threads (0 = what the machine and its cgroup quota give)'),
+  threads: integer(0, 0, 256, 'CPU threads (0 = one for each core that this process may use, within its cgroup quota)'),
   engineNice: integer(
     3,
     0,
@@ -330,7 +330,11 @@ export const engineOptions = {
   ),
   device,
   tp: integer(1, 1, 64, 'GPUs that share the model, from the one that --device names on (tensor parallel)'),
-  isa: choice('auto', ['auto', 'avx512', 'avx2', 'portable'] as const, 'CPU kernels'),
+  isa: choice(
+    'auto',
+    ['auto', 'amx', 'avx512', 'avxvnni', 'avx2', 'i8mm', 'dotprod', 'portable'] as const,
+    'CPU kernels',
+  ),
   weights: choice(
     'file',
     ['file', 'bf16', 'q8', 'q4'] as const,

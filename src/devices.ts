@@ -60,11 +60,7 @@ export function examineDevices(options: Pick<HubConfig, 'cacheDir'>): Finding[] 
 function examineCpu(): Finding[] {
   const memory = `${defaultThreads()} threads, ${formatBytes(hostMemoryFree())} of memory free`;
   const found: Finding[] = [{ device: 'cpu', what: 'machine', ok: true, detail: memory }];
-  const compiler = attempt(() => {
-    checkNativeLibrary();
-    return 'a C++ compiler, or a library that one made';
-  });
-  return [...found, { device: 'cpu', what: 'kernels', ...compiler }];
+  return [...found, { device: 'cpu', what: 'kernels', ...attempt(checkNativeLibrary) }];
 }
 
 function examineCuda(cacheDir: string): Finding[] {

@@ -261,6 +261,8 @@ export interface ModelInspection {
   quantisation: ModelConfig['quantisation'];
   kvBytesPerToken: number;
   sessionLen: number;
+  /** What it would run on here. */
+  device: EngineInfo['device'];
   memory: MemorySplit;
   /** The draft model that the options name, and its memory, which is not there for the model. */
   draftModel: EngineInfo['draftModel'];
@@ -284,7 +286,7 @@ export async function inspectModel(ref?: string, options: EngineOptions & Watch 
   const draft = await openDraftModel(config, files, { ...pick(rest, hubOptions), ...watch });
   const beside = draft && { program: draft.program, weights: draft.files.source };
   const adapters = await openAdapters(config, files, { ...pick(rest, hubOptions), ...watch });
-  const { plan, draftPlan } = planFor(files, adapters, { ...config, device }, nvrtc, beside, watch.onNote);
+  const { plan, draftPlan, plannedFor } = planFor(files, adapters, { ...config, device }, nvrtc, beside, watch.onNote);
   return {
     name: modelName,
     path,
@@ -296,6 +298,7 @@ export async function inspectModel(ref?: string, options: EngineOptions & Watch 
     quantisation: files.config.quantisation,
     kvBytesPerToken: kvBytesPerToken(plan.kv),
     sessionLen: plan.sessionLen,
+    device: plannedFor,
     memory: plan.memory,
     draftModel: draft && draftPlan && { ...draft.about, memory: draftPlan.memory },
     adapters: adapters.map(aboutAdapter),
@@ -318,7 +321,12 @@ function planFor(
     const room = roomOf(device, onProblem);
     const draftPlan = draft && planDraft(draft, config, sessionLen, device, room);
     const left = draftPlan ? { ...room, free: freeBeside(draftPlan.memory) } : room;
-    return { plan: planModel(program, bytes, config, device, left), draftPlan };
+    const { name, isa, threads, library } = device.info;
+    return {
+      plan: planModel(program, bytes, config, device, left),
+      draftPlan,
+      plannedFor: { name, isa, threads, library },
+    };
   } finally {
     device.close();
   }

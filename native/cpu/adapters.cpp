@@ -3,7 +3,6 @@
 // is summed by one thread in an order that is the row's own. A step whose rows have no adapter has no units in them.
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "exports.h"
 
@@ -22,10 +21,8 @@ extern "C" int32_t lm_open_adapters(Device *d, int32_t adapters, int32_t count, 
   a->count = adapters;
   a->parts = count;
   a->bytes = (int64_t)bytes;
-  void *p = mmap(nullptr, (size_t)(a->bytes ? a->bytes : 1), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (p == MAP_FAILED) return LM_E_MEMORY;
-  a->data = (uint8_t *)p;
-  return LM_OK;
+  a->data = (uint8_t *)os_pages(a->bytes ? a->bytes : 1, false);
+  return a->data ? LM_OK : LM_E_MEMORY;
 }
 
 extern "C" int32_t lm_load_adapter(Device *d, double offset, const uint8_t *from, double bytes) {
@@ -36,7 +33,7 @@ extern "C" int32_t lm_load_adapter(Device *d, double offset, const uint8_t *from
 }
 
 void adapters_close(Adapters *a) {
-  if (a->data) munmap(a->data, (size_t)(a->bytes ? a->bytes : 1));
+  if (a->data) os_release(a->data, a->bytes ? a->bytes : 1);
   free(a->all);
 }
 

@@ -1,15 +1,11 @@
 // Limits of the machine and the time of single products, for bench/kernels.ts.
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <time.h>
 
 #include "exports.h"
 
 static double now_s() {
-  timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+  return 1e-9 * (double)os_now_ns();
 }
 
 struct ReadJob {
@@ -36,15 +32,14 @@ static void repeat(Device *d, int32_t total, int32_t piece, int32_t repeats, voi
 
 extern "C" double lm_bench_read(Device *d, double bytes, int32_t repeats) {
   int64_t n = (int64_t)bytes / READ_BYTES * READ_BYTES;
-  void *p = mmap(nullptr, (size_t)n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (p == MAP_FAILED) return LM_E_MEMORY;
-  madvise(p, (size_t)n, MADV_HUGEPAGE);
+  void *p = os_pages(n, true);
+  if (!p) return LM_E_MEMORY;
   memset(p, 1, (size_t)n);
   ReadJob j = {(const uint8_t *)p, d->k};
   double t = now_s();
   repeat(d, (int32_t)(n / READ_BYTES), 16, repeats, read_parts, &j);
   t = now_s() - t;
-  munmap(p, (size_t)n);
+  os_release(p, n);
   return (double)n * repeats / t;
 }
 
@@ -81,9 +76,9 @@ extern "C" double lm_bench_linear(Device *d, int32_t tensor, int32_t n, int32_t 
   int64_t q8 = panels * ((int64_t)t->in / 32 + 1) * panelBlockBytes(P), f32 = (int64_t)panels * P * t->in * 4;
   int64_t out = ((int64_t)n * t->out + 16) * 4;
   int64_t x = (int64_t)t->in * 4;
-  uint8_t *m = (uint8_t *)mmap(nullptr, (size_t)(q8 + f32 + out + x + 4096), PROT_READ | PROT_WRITE,
-                               MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (m == MAP_FAILED) return LM_E_MEMORY;
+  const int64_t bytes = q8 + f32 + out + x + 4096;
+  uint8_t *m = (uint8_t *)os_pages(bytes, false);
+  if (!m) return LM_E_MEMORY;
   uint8_t *at = m;
   LmPanels p = {at, (float *)(at + q8), P, n, 1};
   LinearJob j;
@@ -102,6 +97,6 @@ extern "C" double lm_bench_linear(Device *d, int32_t tensor, int32_t n, int32_t 
   double s = now_s();
   repeat(d, t->tiles, (int32_t)(most < 1 ? 1 : most), repeats, linear_units, &j);
   s = (now_s() - s) / repeats;
-  munmap(m, (size_t)(q8 + f32 + out + x + 4096));
+  os_release(m, bytes);
   return s;
 }

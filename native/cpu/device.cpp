@@ -1,41 +1,21 @@
 // Creation, configuration and the end of a device; KV address space.
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "exports.h"
+#include "isa.h"
+#include "numa.h"
 
 extern "C" int32_t lm_abi(void) { return LM_ABI; }
 
-extern "C" int32_t lm_isa_available(void) {
-  int32_t bits = 1 << LM_PORTABLE;
-#if defined(__x86_64__)
-  __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")) {
-    bits |= 1 << LM_AVX2;
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni"))
-      bits |= 1 << LM_AVX512;
-  }
-#endif
-  return bits;
-}
-
 extern "C" Device *lm_create(int32_t threads, int32_t isa) {
-  if (threads < 1 || threads > LM_MAX_THREADS || isa < 0 || isa > LM_AVX512) return nullptr;
-  if (!(lm_isa_available() >> isa & 1)) return nullptr;
-  void *memory = nullptr;
-  if (posix_memalign(&memory, 64, sizeof(Device))) return nullptr;
-  memset(memory, 0, sizeof(Device));
-  Device *d = (Device *)memory;
-  d->k = lm_kernels_portable();
-#if defined(__x86_64__)
-  if (isa == LM_AVX2) d->k = lm_kernels_avx2();
-  if (isa == LM_AVX512) d->k = lm_kernels_avx512();
-#endif
+  if (threads < 1 || threads > LM_MAX_THREADS || isa < 0 || isa > LM_LAST_ISA) return nullptr;
+  if (!(isa_available() >> isa & 1)) return nullptr;
+  Device *d = (Device *)os_allocate(sizeof(Device));
+  if (!d) return nullptr;
+  d->k = isa_kernels(isa, &d->own);
   if (!pool_start(&d->pool, threads)) {
-    free(d);
+    os_free(d);
     return nullptr;
   }
   return d;
@@ -45,16 +25,16 @@ extern "C" void lm_destroy(Device *d) {
   if (!d) return;
   pool_stop(&d->pool);
   lm_close_file(d);
-  if (d->weights) munmap(d->weights, (size_t)(d->weightBytes ? d->weightBytes : 1));
-  if (d->kv) munmap(d->kv, (size_t)d->kvReserved);
-  if (d->workspace) munmap(d->workspace, (size_t)d->workspaceBytes);
+  if (d->weights) os_release(d->weights, d->weightBytes ? d->weightBytes : 1);
+  if (d->kv) os_release(d->kv, d->kvReserved);
+  if (d->workspace) os_release(d->workspace, d->workspaceBytes);
   adapters_close(&d->adapters);
   free(d->tensors);
   free(d->buffers);
   free(d->ops);
   free(d->ropes);
   free(d->ropeValues);
-  free(d);
+  os_free(d);
 }
 
 static int32_t sizes_check(const int32_t *s) {
@@ -79,10 +59,12 @@ static void place(Device *d, Bump *b, const int32_t *s, const int32_t *buffers, 
     float *p = (float *)b->take(((buffers[2 * i + 1] ? logits : tokens) * buffers[2 * i] + 16) * 4);
     if (d->buffers) d->buffers[i] = {p, buffers[2 * i], buffers[2 * i + 1]};
   }
-  int64_t width[2] = {0, 0}, widest = 0;
+  int64_t width[2] = {0, 0}, widest = 0, product = 0;
   for (int i = 0; i < s[LM_S_OPS]; i++) {
     const LmOp *o = ops + i;
     if (o->kind == LM_OP_NORM && o->width > widest) widest = o->width;
+    const bool multiplies = o->kind == LM_OP_LINEAR || o->kind == LM_OP_EXPERT_UP || o->kind == LM_OP_EXPERT_DOWN;
+    if (multiplies && k->product_scratch && k->product_scratch(o->width) > product) product = k->product_scratch(o->width);
     bool writes = o->kind == LM_OP_PREPARE || (o->kind == LM_OP_LINEAR && (o->flags & LM_SILU_MUL));
     if (!writes) continue;
     int set = o->kind == LM_OP_PREPARE ? o->panel : o->panelOut;
@@ -91,7 +73,7 @@ static void place(Device *d, Bump *b, const int32_t *s, const int32_t *buffers, 
   }
   // logit rows take two columns each (LM_FINE)
   for (int i = 0; i < 2; i++) widest = width[i] > widest ? width[i] : widest;
-  int64_t columns = (tokens > 2 * logits ? tokens : 2 * logits) + k->columns;
+  int64_t columns = (tokens > 2 * logits ? tokens : 2 * logits) + (k->columns > 2 * k->fineTokens ? k->columns : 2 * k->fineTokens);
   for (int i = 0; i < 2; i++) {
     // both kinds, whatever the weights are: pages that are never touched cost nothing, and the size is known beforehand
     d->panels[i].q8 = (uint8_t *)b->take(columns * (width[i] / 32 + 1) * 64);
@@ -108,6 +90,7 @@ static void place(Device *d, Bump *b, const int32_t *s, const int32_t *buffers, 
   scratch = scratch > sample ? scratch : sample;
   scratch = scratch > widest + 64 ? scratch : widest + 64;
   scratch = scratch > 2048 ? scratch : 2048;
+  scratch = scratch > product ? scratch : product;
   for (int i = 0; i < d->pool.threads; i++) d->scratch[i] = (float *)b->take(scratch * 4);
   d->tokens = (int32_t *)b->take(tokens * 4);
   d->drawn = (int32_t *)b->take(logits * 4);
@@ -335,9 +318,8 @@ extern "C" int32_t lm_configure(Device *d, const int32_t *sizes, const int32_t *
   Bump b = {nullptr, 0};
   place(d, &b, s, buffers, d->ops, ropes);
   d->workspaceBytes = b.used;
-  void *w = mmap(nullptr, (size_t)b.used, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (w == MAP_FAILED) return LM_E_MEMORY;
-  d->workspace = (uint8_t *)w;
+  d->workspace = (uint8_t *)os_pages(b.used, false);
+  if (!d->workspace) return LM_E_MEMORY;
   b = {d->workspace, 0};
   place(d, &b, s, buffers, d->ops, ropes);
 
@@ -352,10 +334,9 @@ extern "C" int32_t lm_configure(Device *d, const int32_t *sizes, const int32_t *
   kv->blockBytes = s[LM_S_LAYERS] * d->layerBytes;
   d->kvReserved = kv->blockBytes * s[LM_S_MAX_BLOCKS];
   if (d->kvReserved > 0) {
-    void *p = mmap(nullptr, (size_t)d->kvReserved, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (p == MAP_FAILED) return LM_E_MEMORY;
-    d->kv = (uint8_t *)p;
-    madvise(p, (size_t)d->kvReserved, MADV_HUGEPAGE);
+    d->kv = (uint8_t *)os_reserve(d->kvReserved);
+    if (!d->kv) return LM_E_MEMORY;
+    numa_interleave(d->kv, d->kvReserved);
     kv->base = d->kv;
   }
   d->logitsBuffer = -1;
@@ -378,28 +359,13 @@ static int64_t kv_end(const Device *d, int32_t blocks) {
   return end < all ? end : all;
 }
 
-/** The pages become ours now, not when they are first written: then what the system calls free is free. */
-static bool take_pages(uint8_t *p, int64_t bytes) {
-#ifndef MADV_POPULATE_WRITE
-#define MADV_POPULATE_WRITE 23
-#endif
-  if (madvise(p, (size_t)bytes, MADV_POPULATE_WRITE) == 0) return true;
-  if (errno != EINVAL) return false;
-  // Linux before 5.14
-  for (int64_t at = 0; at < bytes; at += 4096) *(volatile uint8_t *)(p + at) = 0;
-  return true;
-}
-
 extern "C" int32_t lm_grow(Device *d, int32_t blocks) {
   if (!d->configured) return LM_E_STATE;
   if (blocks > d->sizes[LM_S_MAX_BLOCKS]) return LM_E_MEMORY;
   if (blocks <= d->kvBlocks) return LM_OK;
   if (d->kv) {
     const int64_t from = kv_end(d, d->kvBlocks), to = kv_end(d, blocks);
-    if (to > from) {
-      if (mprotect(d->kv + from, (size_t)(to - from), PROT_READ | PROT_WRITE)) return LM_E_MEMORY;
-      if (!take_pages(d->kv + from, to - from)) return LM_E_MEMORY;
-    }
+    if (to > from && !os_take(d->kv + from, to - from)) return LM_E_MEMORY;
   }
   d->kvBlocks = blocks;
   return LM_OK;

@@ -36,6 +36,7 @@ struct StepArrays : LmStep {
 struct Device {
   Pool pool;
   const LmKernels *k;
+  LmKernels own;  // where *k lies, if it is a family with some kernels of another's replaced
   int32_t sizes[LM_S_COUNT];
   bool configured;
   Buffer *buffers;

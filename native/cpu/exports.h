@@ -21,6 +21,13 @@ int32_t lm_open_file(Device *d, const char *path);
  * last. `add` is added to each value of a vector, which is one row.
  */
 int32_t lm_load_rows(Device *d, int32_t i, double offset, double bytes, int32_t first, int32_t rows, double add);
+/**
+ * The same from a quantised checkpoint: `codes` are `bytes` bytes at `offset` of the open file, `spec` are LmPackedField values,
+ * `sourceRow` is the row of the file's matrix that becomes row `first`. Scales, zeros and order (may be null) are in memory.
+ */
+int32_t lm_load_packed(Device *d, int32_t i, double offset, double bytes, const int32_t *spec, const uint8_t *scales,
+                       double scaleBytes, const uint8_t *zeros, double zeroBytes, const int32_t *order,
+                       int32_t orderCount, int32_t first, int32_t rows, int32_t sourceRow);
 void lm_close_file(Device *d);
 /** Room for low-rank adapters, before lm_configure; `parts`: (adapters, count) what each adds to the matrices of the program. */
 int32_t lm_open_adapters(Device *d, int32_t adapters, int32_t count, const double *parts, double bytes);

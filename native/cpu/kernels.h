@@ -1,4 +1,4 @@
-// The table of kernels: what the device (compiled once) asks of an instruction set (compiled three times).
+// The table of kernels: what the device (compiled once) asks of an instruction set (compiled once for each).
 // Plain data and function pointers only, so that nothing of one build can leak into another.
 #pragma once
 #include <stddef.h>
@@ -18,9 +18,23 @@ struct LmTensor {
   const float *vector;  // one-dimensional tensors: f32 values
 };
 
+/** A matrix of a quantised checkpoint as its files hold it; `codes`, `scales`, `zeros` and `order` are as long as it says. */
+struct LmPacked {
+  const uint8_t *codes, *scales, *zeros;
+  const int32_t *order;  // group of each input; null: one after another
+  int32_t in, rows;      // of the whole matrix in the file
+  int32_t layout, bits, code;
+  int32_t groupSize, groups;      // inputs a group, groups of a row
+  int32_t groupRows, scaleRows;   // rows that share a scale, and how many such there are
+  int32_t scaleType, scalesByGroup;
+  int32_t zeroKind, zeroAdd, zeroSame;
+  int32_t exact;  // codes and scales become those of a GGUF type
+  int64_t rowBytes;
+};
+
 /**
- * Activations of n tokens, split into panels of P columns, each (block of 32 inputs, column). With two planes a panel's
- * first P / 2 columns are tokens, and the others what their int8 values left, in the same order.
+ * Activations of n tokens, split into panels of P columns, each (block of 32 inputs, column). With two planes a token takes
+ * two columns (see ops/prepare.h).
  */
 struct LmPanels {
   uint8_t *q8;         // (panels, blocks, panel block): see panelBlockBytes
@@ -93,7 +107,7 @@ struct LmAttentionTask {
   const int32_t *table;
   int32_t token, count, position, spanFrom, spanTo;
   int32_t spans;   // of the whole context
-  float *partial;  // count = 1: (kvHeads, spans, group, headDim + 2) instead of out
+  float *partial;  // if set: (kvHeads, spans, count · group, headDim + 2) instead of out
 };
 
 /** What the thread reads after a task: another task, or else any memory. Its beginning is prefetched. */
@@ -141,11 +155,15 @@ struct LmSampled {
 struct LmKernels {
   const char *name;
   int32_t columns;  // widest panel
+  int32_t fineTokens;  // logit rows of the widest panel of two planes
   int64_t (*tile_bytes)(int32_t type, int32_t in);
   /** Repacks tiles [from, to) of a tensor from the file's rows. */
   void (*repack)(const LmTensor *t, uint8_t *dst, const uint8_t *src, int64_t rowBytes, int32_t from, int32_t to);
   /** A row of n floats of type `from` as a row of type `to` (see ops/quantise.h); Q8_0 and Q4_0 need n % 32 == 0. */
   void (*convert)(uint8_t *dst, int32_t to, const uint8_t *src, int32_t from, int32_t n);
+  /** Rows of a checkpoint that is quantised already, as rows of `type` (see ops/packed.h). */
+  int32_t (*unpack)(const LmPacked *p, uint8_t *dst, int64_t rowBytes, int32_t type, int32_t first, int32_t n, uint8_t *q,
+                    float *x);
   void (*vector)(float *dst, const void *src, int32_t type, int32_t n);
   void (*embed)(const LmTensor *t, int32_t row, float *out);
   void (*norm)(const float *x, const float *w, float eps, int32_t n, float *out);
@@ -169,7 +187,8 @@ struct LmKernels {
   int64_t (*attention_scratch)(int32_t group, int32_t headDim);  // floats
   int32_t (*attention_tokens)(int32_t group);                    // query tokens a task should hold
   void (*attention)(const LmAttention *a, const LmAttentionTask *t, int32_t kvHead, const LmAttentionNext *next, float *scratch);
-  void (*attention_merge)(const LmAttention *a, const float *partial, int32_t spans, int32_t token, int32_t position, int32_t kvHead);
+  /** When all spans of a task with `partial` are there. */
+  void (*attention_merge)(const LmAttention *a, const LmAttentionTask *t, int32_t kvHead);
   int64_t (*sample_scratch)(int32_t vocab);  // floats
   /** Draws for logit row i; scratch holds sample_scratch(vocab) floats. */
   void (*sample)(const LmSampling *s, const LmSampled *r, const float *logits, int32_t vocab, int32_t i,
@@ -177,10 +196,17 @@ struct LmKernels {
   void (*bench_read)(const uint8_t *p, int64_t bytes);
   double (*bench_int8)(int32_t rounds);
   double (*bench_f32)(int32_t rounds);
+  /** Floats of scratch that a product of so many inputs needs beyond those of its panels; null: none. */
+  int64_t (*product_scratch)(int32_t inputs);
 };
 
 extern "C" {
 const LmKernels *lm_kernels_portable(void);
 const LmKernels *lm_kernels_avx2(void);
 const LmKernels *lm_kernels_avx512(void);
+const LmKernels *lm_kernels_dotprod(void);
+const LmKernels *lm_kernels_i8mm(void);
+// Those of AVX2 and of AVX-512 VNNI, some of them replaced; null if the compiler did not know the instructions.
+const LmKernels *lm_kernels_avxvnni(LmKernels *into);
+const LmKernels *lm_kernels_amx(LmKernels *into);
 }

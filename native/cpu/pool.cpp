@@ -1,10 +1,5 @@
 #include "pool.h"
 
-#include <linux/futex.h>
-#include <sys/syscall.h>
-#include <time.h>
-#include <unistd.h>
-
 #define SPIN_NS 20000
 
 static void relax() {
@@ -14,15 +9,6 @@ static void relax() {
   __asm__ volatile("yield");
 #endif
 }
-
-static int64_t now_ns() {
-  timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
-
-static void futex_wait(int32_t *word, int32_t seen) { syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, seen, 0, 0, 0); }
-static void futex_wake(int32_t *word) { syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, LM_MAX_THREADS, 0, 0, 0); }
 
 /** Returns when *word is no longer `seen`: spins, then sleeps on `bell`, which is rung after every change. */
 template <class T>
@@ -34,7 +20,7 @@ static T await_change(T *word, T seen, int32_t *bell, int32_t *sleepers) {
       if (now != seen) return now;
       relax();
     }
-    int64_t t = now_ns();
+    int64_t t = os_now_ns();
     if (!end) end = t + SPIN_NS;
     if (t > end) break;
   }
@@ -44,7 +30,7 @@ static T await_change(T *word, T seen, int32_t *bell, int32_t *sleepers) {
     int32_t rung = __atomic_load_n(bell, __ATOMIC_SEQ_CST);
     now = __atomic_load_n(word, __ATOMIC_SEQ_CST);
     if (now != seen) break;
-    futex_wait(bell, rung);
+    os_sleep_on(bell, rung);
   }
   __atomic_fetch_sub(sleepers, 1, __ATOMIC_SEQ_CST);
   return now;
@@ -73,7 +59,7 @@ static void advance(Pool *p, int32_t epoch, int next, int member) {
   __atomic_store_n(&p->at, pack(epoch, next), __ATOMIC_SEQ_CST);
   if (__atomic_load_n(&p->waiting, __ATOMIC_SEQ_CST)) {
     __atomic_fetch_add(&p->progress, 1, __ATOMIC_SEQ_CST);
-    futex_wake(&p->progress);
+    os_wake(&p->progress);
   }
 }
 
@@ -127,12 +113,12 @@ static void join_step(Pool *p, int32_t epoch, int member) {
   }
 }
 
-static void *member_main(void *argument) {
+static void member_main(void *argument) {
   Member *m = (Member *)argument;
   Pool *p = m->pool;
   for (int32_t seen = 0;;) {
     seen = await_change(&p->jobs, seen, &p->jobs, &p->sleepers);
-    if (__atomic_load_n(&p->quit, __ATOMIC_ACQUIRE)) return nullptr;
+    if (__atomic_load_n(&p->quit, __ATOMIC_ACQUIRE)) return;
     join_step(p, __atomic_load_n(&p->epoch, __ATOMIC_ACQUIRE), m->number);
   }
 }
@@ -143,8 +129,8 @@ bool pool_start(Pool *p, int threads) {
   p->phases = p->few;
   for (p->started = 1; p->started < threads; p->started++) {
     Member *m = p->members + p->started;
-    *m = {p, p->started, 0};
-    if (pthread_create(&m->thread, nullptr, member_main, m)) {
+    *m = {p, p->started, nullptr};
+    if (!os_start_thread(&m->thread, member_main, m)) {
       pool_stop(p);
       return false;
     }
@@ -154,13 +140,13 @@ bool pool_start(Pool *p, int threads) {
 
 static void ring(Pool *p) {
   __atomic_fetch_add(&p->jobs, 1, __ATOMIC_SEQ_CST);
-  if (__atomic_load_n(&p->sleepers, __ATOMIC_SEQ_CST)) futex_wake(&p->jobs);
+  if (__atomic_load_n(&p->sleepers, __ATOMIC_SEQ_CST)) os_wake(&p->jobs);
 }
 
 void pool_stop(Pool *p) {
   __atomic_store_n(&p->quit, 1, __ATOMIC_RELEASE);
   ring(p);
-  for (int i = 1; i < p->started; i++) pthread_join(p->members[i].thread, nullptr);
+  for (int i = 1; i < p->started; i++) os_join_thread(p->members[i].thread);
   p->started = 0;
 }
 

@@ -9,8 +9,9 @@
 // ones.
 // Waiting members look ahead (Pool::idle), spin 20 µs, then sleep.
 #pragma once
-#include <pthread.h>
 #include <stdint.h>
+
+#include "platform.h"
 
 #define LM_MAX_THREADS 256
 #define LM_FEW_PHASES 16
@@ -20,7 +21,7 @@ struct Pool;
 struct Member {
   Pool *pool;
   int number;
-  pthread_t thread;
+  Thread thread;
 };
 
 /** `next`: epoch in the high half, units taken in the low half. */
@@ -59,11 +60,11 @@ struct Pool {
   int last;   // phases of the running step end here
   int ahead;  // the running step's phases are those that `idle` knows
   alignas(64) int64_t at;   // epoch in the high half, phase being worked on in the low half
-  alignas(64) int32_t progress;  // futex: changes whenever `at` does and somebody may sleep
+  alignas(64) int32_t progress;  // slept on: changes whenever `at` does and somebody may sleep
   int32_t waiting;
   alignas(64) int32_t epoch;
   int32_t stop;
-  alignas(64) int32_t jobs;  // futex: steps begun
+  alignas(64) int32_t jobs;  // slept on: steps begun
   int32_t sleepers;
   int32_t quit;
 };

@@ -4,22 +4,51 @@
 #include <stdint.h>
 #include <string.h>
 
-#if defined(LM_BUILD_AVX512)
+#if defined(LM_BUILD_AMX)
+#define LM_NS lm_amx
+#elif defined(LM_BUILD_VNNI)
+#define LM_NS lm_avxvnni
+#elif defined(LM_BUILD_AVX512)
 #define LM_NS lm_avx512
-#define LM_COLUMNS 12
-#define LM_FLOAT_COLUMNS 12  // whose f32 sums fit into registers
 #elif defined(LM_BUILD_AVX2)
 #define LM_NS lm_avx2
-#define LM_COLUMNS 6
+#endif
+#if defined(LM_BUILD_AVX512)
+#define LM_WIDEST 12
+#define LM_FLOAT_COLUMNS 12  // whose f32 sums fit into registers
+#elif defined(LM_BUILD_AVX2)
+#define LM_WIDEST 6
+#define LM_FLOAT_COLUMNS 6
+#elif defined(LM_BUILD_NEON)
+#if defined(LM_BUILD_I8MM)
+#define LM_NS lm_i8mm
+#else
+#define LM_NS lm_dotprod
+#endif
+#define LM_WIDEST 12
 #define LM_FLOAT_COLUMNS 6
 #else
 #define LM_NS lm_portable
-#define LM_COLUMNS 4
+#define LM_WIDEST 4
 #define LM_FLOAT_COLUMNS 4
+#endif
+#if !defined(LM_COLUMNS)  // a test may want other panels
+#define LM_COLUMNS LM_WIDEST
+#endif
+
+// Logit rows have activations of 16 bits where those are as fast as two planes of 8.
+#if defined(LM_BUILD_AVX2)
+#define LM_WIDE
+#define LM_FINE_TOKENS 4
+#else
+#define LM_FINE_TOKENS (LM_COLUMNS / 2)
 #endif
 
 #if defined(LM_BUILD_AVX512) || defined(LM_BUILD_AVX2)
 #include <immintrin.h>
+#endif
+#if defined(LM_BUILD_NEON)
+#include <arm_neon.h>
 #endif
 
 #define LM_INLINE static inline __attribute__((always_inline))
@@ -48,6 +77,7 @@ LM_INLINE u32 f32_bits(float f) {
   return b;
 }
 
+#if !defined(LM_BUILD_NEON)
 // f16 ↔ f32, exact and round-to-nearest-even. The portable build uses these for every lane.
 LM_INLINE float half_to_float(u16 h) {
 #if defined(LM_BUILD_AVX512) || defined(LM_BUILD_AVX2)
@@ -76,6 +106,7 @@ LM_INLINE u16 float_to_half(float f) {
   return (u16)(sign | ((a + 0xfff + ((a >> 13) & 1) - 0x38000000) >> 13));
 #endif
 }
+#endif
 
 #if defined(LM_BUILD_AVX512)
 typedef __m512 V;
@@ -248,14 +279,24 @@ LM_INLINE float v_abs_maximum(V x, V y) {
   b = _mm_max_epi32(b, _mm_shuffle_epi32(b, 0xb1));
   return bits_f32((u32)_mm_cvtsi128_si32(b));
 }
-LM_INLINE i32 v_to_s8(s8 *p, V v) {
-  __m256i a = _mm256_cvtps_epi32(v.a), b = _mm256_cvtps_epi32(v.b), s = _mm256_add_epi32(a, b);
-  __m256i w = _mm256_permute4x64_epi64(_mm256_packs_epi32(a, b), 0xd8);
-  _mm_storeu_si128((__m128i *)p, _mm_packs_epi16(_mm256_castsi256_si128(w), _mm256_extracti128_si256(w, 1)));
+LM_INLINE i32 i_sum(__m256i s) {
   __m128i t = _mm_add_epi32(_mm256_castsi256_si128(s), _mm256_extracti128_si256(s, 1));
   t = _mm_add_epi32(t, _mm_shuffle_epi32(t, 0x4e));
   t = _mm_add_epi32(t, _mm_shuffle_epi32(t, 0xb1));
   return _mm_cvtsi128_si32(t);
+}
+LM_INLINE i32 v_to_s8(s8 *p, V v) {
+  __m256i a = _mm256_cvtps_epi32(v.a), b = _mm256_cvtps_epi32(v.b);
+  __m256i w = _mm256_permute4x64_epi64(_mm256_packs_epi32(a, b), 0xd8);
+  _mm_storeu_si128((__m128i *)p, _mm_packs_epi16(_mm256_castsi256_si128(w), _mm256_extracti128_si256(w, 1)));
+  return i_sum(_mm256_add_epi32(a, b));
+}
+/** Rounds to nearest even, stores 16 int16, of each four the even ones first, returns their sum. */
+LM_INLINE i32 v_to_s16(u8 *p, V v) {
+  __m256i a = _mm256_cvtps_epi32(v.a), b = _mm256_cvtps_epi32(v.b);
+  __m256i w = _mm256_permute4x64_epi64(_mm256_packs_epi32(a, b), 0xd8);
+  _mm256_storeu_si256((__m256i *)p, _mm256_shufflehi_epi16(_mm256_shufflelo_epi16(w, 0xd8), 0xd8));
+  return i_sum(_mm256_add_epi32(a, b));
 }
 LM_INLINE int v_any_nan(V v) {
   return _mm256_movemask_ps(_mm256_cmp_ps(v.a, v.a, _CMP_UNORD_Q)) | _mm256_movemask_ps(_mm256_cmp_ps(v.b, v.b, _CMP_UNORD_Q));
@@ -277,6 +318,10 @@ LM_INLINE u32 v_mask_ge(V x, V y) {
   return (u32)_mm256_movemask_ps(_mm256_cmp_ps(x.a, y.a, _CMP_GE_OQ)) |
          (u32)_mm256_movemask_ps(_mm256_cmp_ps(x.b, y.b, _CMP_GE_OQ)) << 8;
 }
+#elif defined(LM_BUILD_NEON)
+}  // namespace LM_NS
+#include "simd_neon.h"
+namespace LM_NS {
 #else
 struct V {
   float v[16];

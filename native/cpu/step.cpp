@@ -121,21 +121,47 @@ static void resolve_tokens(Device *d, const StepArrays *s) {
 
 // ---------------------------------------------------------------- what is computed once a step
 
-static int32_t attention_entries(const StepArrays *s, int32_t most) {
-  int32_t entries = 0;
-  for (int32_t r = 0; r < s->rowCount; r++) entries += (s->rowStart[r + 1] - s->rowStart[r] + most - 1) / most;
+/** Tasks of at most so many tokens; *units: the same with their whole spans counted one by one. */
+static int64_t attention_entries(const StepArrays *s, int32_t most, int64_t *units) {
+  int64_t entries = 0;
+  *units = 0;
+  for (int32_t r = 0; r < s->rowCount; r++) {
+    int32_t n = (s->rowStart[r + 1] - s->rowStart[r] + most - 1) / most, spans = s->positions[s->rowStart[r]] / LM_SPAN;
+    entries += n;
+    *units += (int64_t)n * (spans > 1 ? spans : 1);
+  }
   return entries;
+}
+
+/** One attention task, or one for each of its spans; the spans of *splits tokens are apart already. */
+static void add_task(Device *d, LmAttentionTask task, bool split, int32_t *splits) {
+  const int32_t kvHeads = d->sizes[LM_S_KV_HEADS];
+  if (!split || task.spans < 2 || task.spans > d->maxSpans || *splits + task.count > d->maxSplit) {
+    d->taskEntry[d->taskCount] = -1;
+    d->tasks[d->taskCount++] = task;
+    return;
+  }
+  task.partial = d->partials + *splits * d->partialFloats;
+  for (int32_t h = 0; h < kvHeads; h++) d->remaining[*splits * kvHeads + h] = task.spans;
+  for (int32_t i = 0; i < task.spans; i++) {
+    task.spanFrom = i;
+    task.spanTo = i + 1;
+    d->taskEntry[d->taskCount] = *splits;
+    d->tasks[d->taskCount++] = task;
+  }
+  *splits += task.count;
 }
 
 /** Splits the step's rows into attention tasks; the same list serves every layer. */
 static void plan_attention(Device *d, const StepArrays *s) {
   const int32_t *z = d->sizes;
   int32_t kvHeads = z[LM_S_KV_HEADS], most = d->k->attention_tokens(z[LM_S_HEADS] / kvHeads);
-  int32_t entries = attention_entries(s, most), splits = 0;
+  int64_t units, entries = attention_entries(s, most, &units);
+  int32_t splits = 0;
   // a few rows of one sequence: every thread should have something to do
-  while (most > 1 && entries * kvHeads < 2 * d->pool.threads) {
+  while (most > 1 && units * kvHeads < 2 * d->pool.threads) {
     most = (most + 1) / 2;
-    entries = attention_entries(s, most);
+    entries = attention_entries(s, most, &units);
   }
   bool few = entries * kvHeads < 8 * d->pool.threads && d->pool.threads > 1;
   d->taskCount = 0;
@@ -144,21 +170,7 @@ static void plan_attention(Device *d, const StepArrays *s) {
     for (int32_t t = s->rowStart[r]; t < s->rowStart[r + 1]; t += most) {
       int32_t n = s->rowStart[r + 1] - t < most ? s->rowStart[r + 1] - t : most;
       int32_t spans = (s->positions[t] + n + LM_SPAN - 1) / LM_SPAN;
-      LmAttentionTask task = {table, t, n, s->positions[t], 0, spans, spans, nullptr};
-      if (few && n == 1 && spans > 1 && spans <= d->maxSpans && splits < d->maxSplit) {
-        task.partial = d->partials + splits * d->partialFloats;
-        for (int32_t h = 0; h < kvHeads; h++) d->remaining[splits * kvHeads + h] = spans;
-        for (int32_t i = 0; i < spans; i++) {
-          task.spanFrom = i;
-          task.spanTo = i + 1;
-          d->taskEntry[d->taskCount] = splits;
-          d->tasks[d->taskCount++] = task;
-        }
-        splits++;
-        continue;
-      }
-      d->taskEntry[d->taskCount] = -1;
-      d->tasks[d->taskCount++] = task;
+      add_task(d, {table, t, n, s->positions[t], 0, spans, spans, nullptr}, few, &splits);
     }
   }
 }
@@ -200,7 +212,7 @@ static void copy_blocks(Device *d, const StepArrays *s, int part, int parts) {
 /** n tokens in as few panels as possible, all about equally wide. */
 static void set_panels(const Device *d, LmPanels *x, int32_t n, int32_t flags) {
   x->planes = flags & LM_FINE ? 2 : 1;
-  int32_t tokens = d->k->columns / x->planes, panels = (n + tokens - 1) / tokens;
+  int32_t tokens = x->planes == 2 ? d->k->fineTokens : d->k->columns, panels = (n + tokens - 1) / tokens;
   x->n = n;
   x->P = x->planes * (panels ? (n + panels - 1) / panels : 1);
 }
@@ -263,7 +275,7 @@ static void run_attention(Device *d, int op, int32_t from, int32_t to, int membe
     int32_t *left = d->remaining + d->taskEntry[i] * heads + h;
     if (__atomic_sub_fetch(left, 1, __ATOMIC_ACQ_REL)) continue;
     *left = t->spans;  // for the next layer
-    d->k->attention_merge(&a, t->partial, t->spans, t->token, t->position, h);
+    d->k->attention_merge(&a, t, h);
   }
 }
 

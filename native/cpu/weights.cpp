@@ -1,13 +1,10 @@
 // Weights: a file is mapped, repacked in parallel, and its pages are given back as they are done with.
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "device.h"
 #include "exports.h"
+#include "numa.h"
 
 static int64_t row_bytes(int type, int64_t in) {
   switch (type) {
@@ -73,32 +70,21 @@ extern "C" int32_t lm_open_weights(Device *d, int32_t count, const double *info)
   }
   d->weightBytes = at;
   // kernels prefetch a little past the end: prefetches of unmapped pages are harmless, loads never go there
-  void *w = mmap(nullptr, (size_t)(at ? at : 1), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (w == MAP_FAILED) return LM_E_MEMORY;
-  d->weights = (uint8_t *)w;
-  madvise(w, (size_t)at, MADV_HUGEPAGE);
+  d->weights = (uint8_t *)os_pages(at ? at : 1, true);
+  if (!d->weights) return LM_E_MEMORY;
+  numa_interleave(d->weights, at);
   return LM_OK;
 }
 
 extern "C" int32_t lm_open_file(Device *d, const char *path) {
   lm_close_file(d);
-  int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (fd < 0) return LM_E_IO;
-  struct stat st;
-  if (fstat(fd, &st) || !S_ISREG(st.st_mode) || st.st_size <= 0) {
-    close(fd);
-    return LM_E_IO;
-  }
-  void *map = mmap(nullptr, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-  close(fd);
-  if (map == MAP_FAILED) return LM_E_MEMORY;
-  d->file = (const uint8_t *)map;
-  d->fileBytes = st.st_size;
-  madvise(map, (size_t)d->fileBytes, MADV_SEQUENTIAL);
-  return LM_OK;
+  return os_map_file(path, &d->file, &d->fileBytes);
 }
 
-#define BATCH_BYTES (16 << 20)
+/** How far ahead of what is being packed the file is read. */
+#define AHEAD_BYTES (32 << 20)
+/** What a thread packs before it gives the file's pages back. */
+#define UNIT_BYTES (4 << 20)
 
 struct RepackJob {
   Device *d;
@@ -106,13 +92,15 @@ struct RepackJob {
   LmTensor part;  // the rows being loaded, as a tensor of their own
   uint8_t *dst;
   const uint8_t *src;
-  int32_t first;
-  int32_t failed;
+  int32_t failed;  // a code
+  const LmPacked *packed;
+  int32_t sourceRow;
 };
 
-static void drop_pages(const uint8_t *from, const uint8_t *to) {
-  uintptr_t a = ((uintptr_t)from + 4095) & ~(uintptr_t)4095, b = (uintptr_t)to & ~(uintptr_t)4095;
-  if (b > a) madvise((void *)a, b - a, MADV_DONTNEED);
+/** Starts reading `bytes` bytes from `offset` on, as far as they are in the file; waits for nothing. */
+static void read_ahead(const Device *d, int64_t offset, int64_t bytes) {
+  const int64_t to = offset + bytes < d->fileBytes ? offset + bytes : d->fileBytes;
+  if (offset < to) os_read_ahead(d->file + offset, d->file + to);
 }
 
 /** Tiles whose rows become another type on their way. */
@@ -121,7 +109,7 @@ static void convert_tiles(RepackJob *j, int32_t from, int32_t to) {
   int64_t row = row_bytes(p->type, p->in), source = row_bytes(j->t->source, p->in);
   uint8_t *rows = (uint8_t *)malloc((size_t)(16 * row));
   if (!rows) {
-    __atomic_store_n(&j->failed, 1, __ATOMIC_RELAXED);
+    __atomic_store_n(&j->failed, LM_E_MEMORY, __ATOMIC_RELAXED);
     return;
   }
   for (int32_t tile = from; tile < to; tile++) {
@@ -134,10 +122,42 @@ static void convert_tiles(RepackJob *j, int32_t from, int32_t to) {
   free(rows);
 }
 
+/** Tiles from a quantised checkpoint. */
+static void unpack_tiles(RepackJob *j, int32_t from, int32_t to) {
+  const LmTensor *p = &j->part;
+  int64_t row = row_bytes(p->type, p->in), floats = 4 * (int64_t)p->in;
+  uint8_t *rows = (uint8_t *)malloc((size_t)(16 * row + 16 * (int64_t)p->in + floats + 64));
+  int32_t failed = rows ? 0 : LM_E_MEMORY;
+  for (int32_t tile = from; tile < to && !failed; tile++) {
+    LmTensor one = *p;
+    one.out = p->out - 16 * tile < 16 ? p->out - 16 * tile : 16;
+    float *x = (float *)(((uintptr_t)rows + (uintptr_t)(16 * row) + 63) & ~(uintptr_t)63);
+    int32_t broken = j->d->k->unpack(j->packed, rows, row, p->type, j->sourceRow + 16 * tile, one.out,
+                                     (uint8_t *)(x + p->in), x);
+    if (broken) failed = LM_E_ZEROS;
+    j->d->k->repack(&one, j->dst + tile * p->tileBytes, rows, row, 0, 1);
+  }
+  free(rows);
+  if (failed) __atomic_store_n(&j->failed, failed, __ATOMIC_RELAXED);
+}
+
 static void repack_tiles(void *context, int, int from, int to, int) {
   RepackJob *j = (RepackJob *)context;
-  if (j->t->source != j->part.type) return convert_tiles(j, j->first + from, j->first + to);
-  j->d->k->repack(&j->part, j->dst, j->src, row_bytes(j->part.type, j->part.in), j->first + from, j->first + to);
+  if (j->packed) return unpack_tiles(j, from, to);
+  int64_t row = row_bytes(j->t->source, j->part.in);
+  const uint8_t *begin = j->src + from * 16 * row, *end = j->src + (to == j->part.tiles ? j->part.out : 16 * (int64_t)to) * row;
+  read_ahead(j->d, begin - j->d->file + AHEAD_BYTES, end - begin);
+  if (j->t->source != j->part.type) convert_tiles(j, from, to);
+  else j->d->k->repack(&j->part, j->dst, j->src, row, from, to);
+  os_drop(begin, end);
+}
+
+/** Packs the rows of a job in parallel. */
+static int32_t pack(RepackJob *j, int32_t piece) {
+  j->part.tiles = (j->part.out + 15) / 16;
+  pool_run(&j->d->pool, 0, 1, &j->part.tiles, &piece, {repack_tiles, j, nullptr});
+  if (!j->failed) j->t->loaded += j->part.out;
+  return j->failed;
 }
 
 static void load_vector(Device *d, TensorInfo *t, const uint8_t *src, float add) {
@@ -163,26 +183,69 @@ extern "C" int32_t lm_load_rows(Device *d, int32_t i, double offset, double byte
     return LM_OK;
   }
   t->t.data = d->weights + t->at;
-  RepackJob j = {d, t, t->t, d->weights + t->at + first / 16 * t->t.tileBytes, src, 0, 0};
+  RepackJob j = {d, t, t->t, d->weights + t->at + first / 16 * t->t.tileBytes, src, 0, nullptr, 0};
   j.part.out = rows;
-  j.part.tiles = (rows + 15) / 16;
-  int64_t tileRow = 16 * row;
-  int32_t batch = (int32_t)(BATCH_BYTES / tileRow);
-  batch = batch < 2 * d->pool.threads ? 2 * d->pool.threads : batch;
-  for (int32_t from = 0; from < j.part.tiles; from += batch) {
-    int32_t to = from + batch < j.part.tiles ? from + batch : j.part.tiles;
-    j.first = from;
-    int32_t total = to - from, piece = 64;
-    pool_run(&d->pool, 0, 1, &total, &piece, {repack_tiles, &j, nullptr});
-    int64_t end = to == j.part.tiles ? rows * row : to * tileRow;
-    drop_pages(src + from * tileRow, src + end);
+  int64_t piece = UNIT_BYTES / (16 * row);
+  return pack(&j, piece < 1 ? 1 : (int32_t)piece);
+}
+
+/** What the description says must fit what is there, to the byte. */
+static int32_t check_packed(LmPacked *p, const int32_t *f, double bytes, double scaleBytes, double zeroBytes,
+                            int32_t orderCount) {
+  p->in = f[LM_P_IN], p->rows = f[LM_P_ROWS], p->layout = f[LM_P_LAYOUT], p->bits = f[LM_P_BITS], p->code = f[LM_P_CODE];
+  p->groupSize = f[LM_P_GROUP_SIZE], p->groupRows = f[LM_P_GROUP_ROWS], p->scaleType = f[LM_P_SCALE_TYPE];
+  p->scalesByGroup = f[LM_P_SCALES_BY_GROUP], p->zeroKind = f[LM_P_ZERO_KIND], p->zeroAdd = f[LM_P_ZERO_ADD];
+  p->exact = f[LM_P_EXACT];
+  if (p->in < 1 || p->rows < 1 || (p->bits != 4 && p->bits != 8) || p->groupSize < 1 || p->groupRows < 1) return LM_E_ARGUMENT;
+  if (p->exact && (p->in % 32 || (p->groupSize % 32 && p->groupSize < p->in))) return LM_E_ARGUMENT;
+  int32_t each = 32 / p->bits;
+  bool alongRows = p->layout == LM_PACKED_AWQ || p->zeroKind == LM_ZERO_GPTQ || p->zeroKind == LM_ZERO_AWQ;
+  if ((alongRows && p->rows % each) || (p->layout == LM_PACKED_GPTQ && p->in % each)) return LM_E_ARGUMENT;
+  if ((p->layout == LM_PACKED_AWQ || p->zeroKind == LM_ZERO_AWQ) && p->bits != 4) return LM_E_ARGUMENT;
+  p->groups = (int32_t)(((int64_t)p->in + p->groupSize - 1) / p->groupSize);
+  p->scaleRows = (int32_t)(((int64_t)p->rows + p->groupRows - 1) / p->groupRows);
+  p->rowBytes = p->layout == LM_PACKED_ROWS ? (int64_t)(bytes / p->rows) : 0;
+  double codes = (double)p->rows * p->in * p->bits / 8;
+  if (p->layout == LM_PACKED_ROWS ? (double)p->rowBytes * 8 < (double)p->in * p->bits : bytes != codes) return LM_E_ARGUMENT;
+  int32_t size = p->scaleType == LM_F32 ? 4 : p->scaleType == LM_F16 || p->scaleType == LM_BF16 ? 2 : p->scaleType == LM_PACKED_E8M0;
+  if (!size || scaleBytes != (double)size * p->scaleRows * p->groups) return LM_E_ARGUMENT;
+  double zeros = (double)p->groups * p->rows;
+  if (p->zeroKind == LM_ZERO_GPTQ || p->zeroKind == LM_ZERO_AWQ) zeros = zeros * p->bits / 8;
+  if (p->zeroKind == LM_ZERO_ROWS) zeros = 4.0 * p->groups * ((p->rows + each - 1) / each);
+  if (p->zeroKind && (p->zeroKind < 0 || p->zeroKind > LM_ZERO_INT8 || zeroBytes != zeros)) return LM_E_ARGUMENT;
+  if (orderCount && orderCount != p->in) return LM_E_ORDER;
+  for (int32_t i = 0; i < orderCount; i++) {
+    if (p->order[i] < 0 || p->order[i] >= p->groups) return LM_E_ORDER;
+    if (p->exact && p->order[i] != i / p->groupSize) return LM_E_ORDER;
   }
-  if (j.failed) return LM_E_MEMORY;
-  t->loaded += rows;
+  p->zeroSame = p->zeroAdd;
+  if (p->zeroKind == LM_ZERO_GPTQ) p->zeroSame = 1 << (p->bits - 1);
   return LM_OK;
 }
 
+extern "C" int32_t lm_load_packed(Device *d, int32_t i, double offset, double bytes, const int32_t *spec,
+                                  const uint8_t *scales, double scaleBytes, const uint8_t *zeros, double zeroBytes,
+                                  const int32_t *order, int32_t orderCount, int32_t first, int32_t rows,
+                                  int32_t sourceRow) {
+  if (!d->file || !d->tensors || i < 0 || i >= d->tensorCount || !spec || !scales) return LM_E_STATE;
+  TensorInfo *t = d->tensors + i;
+  if (t->isVector || first < 0 || rows < 1 || first % 16 || first > t->t.out - rows || (rows % 16 && first + rows != t->t.out))
+    return LM_E_ARGUMENT;
+  if (!(offset >= 0 && bytes >= 0 && offset + bytes <= (double)d->fileBytes)) return LM_E_ARGUMENT;
+  LmPacked p = {};
+  p.codes = d->file + (int64_t)offset, p.scales = scales, p.zeros = zeros, p.order = orderCount ? order : nullptr;
+  if (int32_t code = check_packed(&p, spec, bytes, scaleBytes, zeros ? zeroBytes : 0, order ? orderCount : 0)) return code;
+  if (p.in != t->t.in || sourceRow < 0 || sourceRow > p.rows - rows) return LM_E_ARGUMENT;
+  t->t.data = d->weights + t->at;
+  RepackJob j = {d, t, t->t, d->weights + t->at + first / 16 * t->t.tileBytes, p.codes, 0, &p, sourceRow};
+  j.part.out = rows;
+  read_ahead(d, (int64_t)offset, (int64_t)bytes);
+  int32_t code = pack(&j, 16);
+  os_drop(p.codes, p.codes + (int64_t)bytes);
+  return code;
+}
+
 extern "C" void lm_close_file(Device *d) {
-  if (d->file) munmap((void *)d->file, (size_t)d->fileBytes);
+  if (d->file) os_unmap_file(d->file, d->fileBytes);
   d->file = nullptr;
 }

@@ -7,7 +7,7 @@ import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { createCpuDevice } from '../device/cpu/index.js';
+import { type CpuDeviceOptions, createCpuDevice } from '../device/cpu/index.js';
 import { createStep, type Device, type Program, type Step } from '../device/device.js';
 import { errors } from '../errors.js';
 import { llama } from '../model/llama.js';
@@ -27,7 +27,7 @@ export interface PerplexityOptions {
   /** Bits of the KV cache. */
   bits: (16 | 8 | 4)[];
   threads?: number;
-  isa?: 'auto' | 'avx512' | 'avx2' | 'portable';
+  isa?: CpuDeviceOptions['isa'];
   onProgress?: (done: number, total: number) => void;
 }
 

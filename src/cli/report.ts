@@ -45,6 +45,12 @@ function draftLines({ draftModel }: Pick<EngineInfo, 'draftModel'>): string {
   return `\ndraft model ${modelName}: ${parameterCount(parameters)} parameters; ${rest}, ${room}`;
 }
 
+function deviceRows({ name, isa, threads, library }: EngineInfo['device'], verbose: boolean): string[][] {
+  const units = isa.startsWith('sm_') ? 'multiprocessors' : 'threads';
+  const rows = [['device', `${name} (${isa}), ${threads} ${units}`]];
+  return library && verbose ? [...rows, ['library', library]] : rows;
+}
+
 function adapterLines({ adapters = [] }: Pick<EngineInfo, 'adapters'>): string {
   return adapters
     .map((a) => `\nadapter ${a.name}: rank ${a.rank}, ${formatBytes(a.bytes)} of the weights, ${a.path}`)
@@ -59,10 +65,7 @@ export function engineLines(info: EngineInfo, verbose: boolean): string {
       `${info.modelName}: ${info.architecture}, ${parameterCount(info.parameters)} parameters, ${info.quantisation}`,
     ],
     ['', `${d.layers} layers of ${d.dim}, ${d.heads} heads (${d.kvHeads} KV), vocabulary ${d.vocab}`],
-    [
-      'device',
-      `${device.name} (${device.isa}), ${device.threads} ${device.isa.startsWith('sm_') ? 'multiprocessors' : 'threads'}`,
-    ],
+    ...deviceRows(device, verbose),
     ['length', `sessions of up to ${info.sessionLen} tokens`],
   ])}\n${memoryLines(info.memory, verbose)}${tierLines(info)}${draftLines(info)}${adapterLines(info)}`;
 }
@@ -89,6 +92,7 @@ export function inspectionLines(m: ModelInspection, verbose: boolean): string {
       ...(m.experts ? [['experts', expertsLine(m.experts)]] : []),
       ['length', `${m.contextLength} tokens of context, sessions of up to ${m.sessionLen}`],
       ['KV', `${formatBytes(m.kvBytesPerToken)} a token`],
+      ...deviceRows(m.device, true),
     ]),
     table([['tensors', 'type', 'count', 'parameters', 'in the file'], ...types]),
     memoryLines(m.memory, verbose) + draftLines(m) + adapterLines(m),

@@ -128,6 +128,8 @@ export interface DeviceInfo {
   /** e.g. 'avx512vnni', 'avx2', 'portable'. */
   isa: string;
   threads: number;
+  /** File of the native code, where it is one. */
+  library?: string;
   /** Bytes that the device could give now, e.g. MemAvailable within the cgroup limit. */
   memoryFree: number;
   /** GPUs that share the model; sizes are of all of them together. Default: 1. */

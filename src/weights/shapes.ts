@@ -96,5 +96,7 @@ export function rowsOf(t: TensorInfo, name: string, from: number, rows: number):
   const all = isVector ? t.shape[0]! : t.shape[1]!;
   const bytes = t.byteLength / all;
   const shape = isVector ? [rows] : [t.shape[0]!, rows];
+  if (t.packed)
+    return { ...t, name, shape, byteLength: rows * bytes, packed: { ...t.packed, row: t.packed.row + from } };
   return { ...t, name, shape, offset: t.offset + from * bytes, byteLength: rows * bytes };
 }

@@ -119,7 +119,7 @@ describe('a compilation that takes long', () => {
     fs.mkdirSync(into);
     // a compiler that finds its lock as if made long ago, and looks again two seconds later
     const text = `#!/bin/sh
-case "$*" in *--version*) echo "slow 1.0"; exit 0;; esac
+case "$*" in *--version*) echo "slow 1.0"; exit 0;; *-fsyntax-only*) exit 1;; esac
 /usr/bin/touch -d @1000 ${into}/*.lock
 /bin/sleep 2.5
 /usr/bin/stat -c %Y ${into}/*.lock >> ${ages}

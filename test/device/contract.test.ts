@@ -8,14 +8,16 @@ import { type Device, STEP_LAYOUT, type Step } from '../../src/device/device.js'
 import { createNullDevice } from '../../src/device/null/index.js';
 import { ReferenceDevice } from '../reference/device.js';
 import { cudaHere } from './cuda/here.js';
-import { Runner, randomModel, sequence } from './support.js';
+import { Runner, randomModel, sequence, testLibrary } from './support.js';
+
+const library = testLibrary();
 
 const model = randomModel({ type: 'F32', layers: 2, vocab: 120 });
 const VOCAB = 120;
 const devices: Record<string, () => Device> = {
-  cpu: () => createCpuDevice({ threads: 2 }),
-  'cpu, operation by operation': () => createCpuDevice({ threads: 1 }),
-  'cpu, late, two steps in flight': () => new DelayedDevice(createCpuDevice({ threads: 2 }), 2),
+  cpu: () => createCpuDevice({ threads: 2, library }),
+  'cpu, operation by operation': () => createCpuDevice({ threads: 1, library }),
+  'cpu, late, two steps in flight': () => new DelayedDevice(createCpuDevice({ threads: 2, library }), 2),
   null: () => createNullDevice(),
   'null, two steps in flight': () => createNullDevice({ depth: 2 }),
   reference: () => new ReferenceDevice(),

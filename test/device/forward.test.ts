@@ -1,12 +1,11 @@
 /** Whole steps of random models against the plain f64 forward pass. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { buildNativeLibrary } from '../../src/device/cpu/build.js';
 import { availableIsas } from '../../src/device/cpu/index.js';
 import { loadNative } from '../../src/device/cpu/native.js';
-import type { FamilyFlags } from '../../src/types.js';
 import { Reference } from '../reference/forward.js';
 import {
+  FLAGS,
   MIXTURES,
   type ModelOptions,
   type Row,
@@ -15,9 +14,10 @@ import {
   randomModel,
   relativeError,
   sequence,
+  testLibrary,
 } from './support.js';
 
-const isas = availableIsas(loadNative(buildNativeLibrary()));
+const isas = availableIsas(loadNative(testLibrary()));
 
 /** Prefill of two sequences at once, then a mixed step of decode and more prefill. */
 const STEPS: Row[][] = [
@@ -30,34 +30,6 @@ const STEPS: Row[][] = [
     { slot: 0, position: 37, tokens: sequence(20, 4), logits: 'all' },
   ],
 ];
-
-const rope = (freqBase: number) => ({
-  dims: 32,
-  freqBase,
-  neox: true,
-  magnitude: 1,
-  inverseFrequencies: Float32Array.from({ length: 16 }, (_, i) => freqBase ** ((-2 * i) / 32)),
-});
-/** What families do otherwise than LLaMA, each by itself and as they come together. */
-const FLAGS: Record<string, Partial<FamilyFlags>> = {
-  'norms after': { norms: 'post', qkNorm: 'all' },
-  'norms before and after': { norms: 'both', qkNorm: 'head', activation: 'geluTanh', embeddingScale: 11.3 },
-  biases: { biases: { qkv: true, output: true, gateUp: true, down: true } },
-  scales: { embeddingScale: 12, residualScale: 0.22, logitScale: 0.125, attentionScale: 0.015625 },
-  bounds: { attentionSoftcap: 0.5, logitSoftcap: 3 },
-  window: {
-    perLayer: [
-      { rope: rope(10_000), window: 11 },
-      { rope: null, window: 0 },
-    ],
-  },
-  'two ropes': {
-    perLayer: [
-      { rope: rope(500), window: 20 },
-      { rope: rope(1e6), window: 1 },
-    ],
-  },
-};
 
 function compare(model: ModelOptions, options: RunnerOptions): number {
   const m = randomModel(model);

@@ -1,16 +1,24 @@
 /** The matrix product and the embedding of every weight type, against dequantised weights in f64. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { buildNativeLibrary } from '../../src/device/cpu/build.js';
-import { availableIsas } from '../../src/device/cpu/index.js';
+import { availableIsas, type CpuDeviceOptions } from '../../src/device/cpu/index.js';
 import { GGML_TYPES } from '../../src/device/cpu/layout.js';
 import { loadNative } from '../../src/device/cpu/native.js';
 import type { Program } from '../../src/device/device.js';
 import { FORMATS } from '../reference/formats.js';
 import { Reference } from '../reference/forward.js';
-import { Runner, random, randomTensor, relativeError, sequence, type TestModel, writeTensors } from './support.js';
+import {
+  Runner,
+  random,
+  randomTensor,
+  relativeError,
+  sequence,
+  type TestModel,
+  testLibrary,
+  writeTensors,
+} from './support.js';
 
-const native = loadNative(buildNativeLibrary());
+const native = loadNative(testLibrary());
 const TYPES = Object.keys(GGML_TYPES);
 /** Types with superblocks need wider rows. */
 const isSuper = (type: string) => FORMATS[type].block === 256;
@@ -50,7 +58,37 @@ function product(type: string | null, embed: string, inputs: number, outputs: nu
   return { program: { dims, buffers, ops }, source, tensors: reference };
 }
 
-function worstError(model: TestModel, n: number, isa: 'avx512' | 'avx2' | 'portable'): number {
+/** The same as the product that makes logits, whose activations are finer than int8. */
+function logitProduct(type: string, inputs: number, outputs: number, extreme = false): TestModel {
+  const model = product(type, 'F32', inputs, outputs, extreme);
+  const buffers = [
+    { name: 'x', width: inputs, perLogit: false },
+    { name: 'drawn', width: inputs, perLogit: true },
+    { name: 'logits', width: outputs, perLogit: true },
+  ];
+  const outs = [{ weight: 'w', bias: 'b', out: 'logits' }];
+  const ops: Program['ops'] = [
+    { op: 'embed', weight: 'embd', out: 'x' },
+    { op: 'gather', in: 'x', out: 'drawn' },
+    { op: 'linear', in: 'drawn', outputs: outs, residual: null },
+    { op: 'sample', in: 'logits' },
+  ];
+  return { ...model, program: { ...model.program, buffers, ops } };
+}
+
+function sameInCompany(model: TestModel, isa: CpuDeviceOptions['isa']): void {
+  const runner = new Runner(model, { isa, maxTokens: 64 });
+  const tokens = sequence(40, 3, 83);
+  const rows = (n: number) => runner.logits([{ slot: 0, position: 0, tokens: tokens.slice(0, n), logits: 'all' }]);
+  const reference = rows(40);
+  for (const n of [...Array.from({ length: 13 }, (_, i) => i + 1), 20, 27, 33])
+    for (const [i, row] of rows(n).entries()) assert.deepEqual(row, reference[i]);
+  const alone = runner.logits([{ slot: 0, position: 39, tokens: tokens.slice(39) }]);
+  assert.deepEqual(alone[0], reference[39]);
+  runner.close();
+}
+
+function worstError(model: TestModel, n: number, isa: CpuDeviceOptions['isa']): number {
   const runner = new Runner(model, { isa, maxTokens: 64 });
   const tokens = sequence(n, n, model.program.dims.vocab);
   const got = runner.logits([{ slot: 0, position: 0, tokens, logits: 'all' }]);
@@ -63,23 +101,24 @@ for (const isa of availableIsas(native)) {
   describe(`products on ${isa}`, () => {
     for (const type of TYPES) {
       const inputs = isSuper(type) ? 512 : 96;
-      it(`${type}: 1 to 29 columns, outputs no multiple of 16`, () => {
+      it(`${type}: 1 to 40 columns, outputs no multiple of 16`, () => {
         const model = product(type, 'F32', inputs, 83);
-        for (const n of [1, 2, 3, 5, 7, 11, 12, 13, 29]) {
+        for (const n of [1, 2, 3, 5, 7, 11, 12, 13, 29, 40]) {
           const error = worstError(model, n, isa);
           assert.ok(error < 1e-5, `${n} columns: relative error ${error}`);
         }
       });
-      it(`${type}: a column has the same bits in company of 0 to 13 others`, () => {
-        const runner = new Runner(product(type, 'F32', inputs, 83), { isa, maxTokens: 64 });
-        const tokens = sequence(14, 3, 83);
-        const rows = (n: number) =>
-          runner.logits([{ slot: 0, position: 0, tokens: tokens.slice(0, n), logits: 'all' }]);
-        const reference = rows(14);
-        for (let n = 1; n < 14; n++) for (const [i, row] of rows(n).entries()) assert.deepEqual(row, reference[i]);
-        const alone = runner.logits([{ slot: 0, position: 13, tokens: tokens.slice(13) }]);
-        assert.deepEqual(alone[0], reference[13]);
-        runner.close();
+      it(`${type}: a column has the same bits in company of 0 to 39 others`, () =>
+        sameInCompany(product(type, 'F32', inputs, 83), isa));
+      it(`${type}: 1 to 9 logit rows, close to products of what is not rounded, the same bits in company`, () => {
+        const model = logitProduct(type, inputs, 83);
+        for (const n of [1, 2, 3, 4, 5, 9]) {
+          const error = worstError(model, n, isa);
+          assert.ok(error < 5e-5, `${n} rows: relative error ${error}`);
+        }
+        sameInCompany(model, isa);
+        const error = worstError(logitProduct(type, inputs, 48, true), 12, isa);
+        assert.ok(error < 5e-5, `end points: relative error ${error}`);
       });
       it(`${type}: end points of the quants do not saturate`, () => {
         const error = worstError(product(type, 'F32', inputs, 48, true), 12, isa);

@@ -1,12 +1,11 @@
 /** Sampling against a plain f64 implementation of the documented order. */
 import assert from 'node:assert/strict';
 import { after, describe, it } from 'node:test';
-import { buildNativeLibrary } from '../../src/device/cpu/build.js';
 import { availableIsas } from '../../src/device/cpu/index.js';
 import { loadNative } from '../../src/device/cpu/native.js';
 import type { StepSampling } from '../../src/device/device.js';
 import { adjusted, distribution, logSoftmax } from '../reference/sample.js';
-import { normal, Runner, type RunnerOptions, random, type TestModel, writeTensors } from './support.js';
+import { normal, Runner, type RunnerOptions, random, type TestModel, testLibrary, writeTensors } from './support.js';
 
 const VOCAB = 1003;
 const ROWS = 64;
@@ -61,7 +60,7 @@ const reset: Settings = (s, i) => {
   s.maskRow[i] = -1;
 };
 
-for (const isa of availableIsas(loadNative(buildNativeLibrary()))) {
+for (const isa of availableIsas(loadNative(testLibrary()))) {
   describe(`sampling on ${isa}`, () => {
     const options: RunnerOptions = { isa, session: 1 << 16, blockLen: 256, maxRows: 1 };
     const runner = new Runner(model, options);

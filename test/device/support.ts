@@ -2,7 +2,8 @@
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { createCpuDevice } from '../../src/device/cpu/index.js';
+import { buildNativeLibrary } from '../../src/device/cpu/build.js';
+import { type CpuDeviceOptions, createCpuDevice } from '../../src/device/cpu/index.js';
 import {
   createStep,
   type Device,
@@ -13,7 +14,7 @@ import {
   type StepResult,
 } from '../../src/device/device.js';
 import { type LlamaConfig, llama } from '../../src/model/llama.js';
-import type { ExpertFlags, TensorInfo, TensorSource } from '../../src/types.js';
+import type { ExpertFlags, FamilyFlags, TensorInfo, TensorSource } from '../../src/types.js';
 import { decodeTensor, FORMATS, numberToHalf } from '../reference/formats.js';
 import type { ReferenceTensor } from '../reference/forward.js';
 
@@ -240,6 +241,34 @@ function addFlagged(c: LlamaConfig, shapes: { name: string; shape: number[] }[],
   if (biases?.down) add('ffn_down.bias', c.dim);
 }
 
+const rope = (freqBase: number) => ({
+  dims: 32,
+  freqBase,
+  neox: true,
+  magnitude: 1,
+  inverseFrequencies: Float32Array.from({ length: 16 }, (_, i) => freqBase ** ((-2 * i) / 32)),
+});
+/** What families do otherwise than LLaMA, each by itself and as they come together. */
+export const FLAGS: Record<string, Partial<FamilyFlags>> = {
+  'norms after': { norms: 'post', qkNorm: 'all' },
+  'norms before and after': { norms: 'both', qkNorm: 'head', activation: 'geluTanh', embeddingScale: 11.3 },
+  biases: { biases: { qkv: true, output: true, gateUp: true, down: true } },
+  scales: { embeddingScale: 12, residualScale: 0.22, logitScale: 0.125, attentionScale: 0.015625 },
+  bounds: { attentionSoftcap: 0.5, logitSoftcap: 3 },
+  window: {
+    perLayer: [
+      { rope: rope(10_000), window: 11 },
+      { rope: null, window: 0 },
+    ],
+  },
+  'two ropes': {
+    perLayer: [
+      { rope: rope(500), window: 20 },
+      { rope: rope(1e6), window: 1 },
+    ],
+  },
+};
+
 /** Mixtures as the families have them. */
 export const MIXTURES: Record<string, ExpertFlags> = {
   'two of eight': mixture({ count: 8, used: 2, width: 96, normalise: true }),
@@ -255,8 +284,12 @@ function mixture(given: Partial<ExpertFlags>): ExpertFlags {
   return { ...usual, count: 8, used: 2, width: 32, ...given };
 }
 
+/** The library that tests of the CPU device look at: the usual one, or what scripts/check-emulated.mjs names. */
+export const testLibrary = (): string => process.env.LONGMIND_TEST_LIBRARY ?? buildNativeLibrary();
+
 export interface RunnerOptions extends Partial<Omit<LoadOptions, 'limits' | 'kv'>> {
-  isa?: 'auto' | 'avx512' | 'avx2' | 'portable';
+  isa?: CpuDeviceOptions['isa'];
+  library?: string;
   threads?: number;
   blockLen?: number;
   bits?: 16 | 8 | 4;
@@ -303,7 +336,7 @@ export class Runner {
     };
     const kv = { layers: dims.layers, kvHeads: dims.kvHeads, headDim: dims.headDim, blockLen, bits: o.bits ?? 16 };
     const maxBlocks = maxRows * maxBlocksPerRow;
-    this.device = o.device ?? createCpuDevice({ isa: o.isa, threads: o.threads });
+    this.device = o.device ?? createCpuDevice({ isa: o.isa, threads: o.threads, library: o.library ?? testLibrary() });
     this.device.load(model.program, model.source, { limits, kv, maxBlocks, debug: o.debug });
     if (!this.device.growKv(maxBlocks)) throw new Error('the device has not enough memory');
     this.#limits = limits;

@@ -154,7 +154,7 @@ describe('a folder', () => {
     fails(() => open(withConfig({ model_type: 'constructor' })), 'unsupported_architecture', /'constructor'/);
   });
   it('of quantised weights, or another activation', () => {
-    fails(() => open(withConfig({ quantization_config: { quant_method: 'awq' } })), 'unsupported_model', /'awq'/);
+    fails(() => open(withConfig({ quantization_config: { quant_method: 'hqq' } })), 'unsupported_model', /'hqq'/);
     fails(() => open(withConfig({ hidden_act: 'relu2' })), 'unsupported_model', /'relu2'/);
   });
   it('with numbers that cannot be', () => {

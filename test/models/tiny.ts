@@ -7,13 +7,8 @@ import os from 'node:os';
 import path from 'node:path';
 import { numberToHalf } from '../reference/formats.js';
 
-export interface Fixture {
-  name: string;
-  dtype: 'bfloat16' | 'float16' | 'float32';
-  shards: number;
-  normsFromOne: boolean;
-  config: Record<string, unknown>;
-  tensors: Record<string, number[]>;
+/** What transformers computes. */
+export interface Expected {
   /** Tokens of the prompt; the rest of `ids` is its greedy continuation. */
   prompt: number;
   ids: number[];
@@ -25,6 +20,15 @@ export interface Fixture {
   logits: Float32Array[];
 }
 
+export interface Fixture extends Expected {
+  name: string;
+  dtype: 'bfloat16' | 'float16' | 'float32';
+  shards: number;
+  normsFromOne: boolean;
+  config: Record<string, unknown>;
+  tensors: Record<string, number[]>;
+}
+
 const FIXTURES = path.resolve(import.meta.dirname ?? '.', '../../../test/fixtures/models');
 
 export const fixtureNames = (): string[] =>
@@ -34,12 +38,29 @@ export const fixtureNames = (): string[] =>
     .map((n) => n.slice(0, -5));
 
 export function readFixture(name: string): Fixture {
-  const json = JSON.parse(fs.readFileSync(path.join(FIXTURES, `${name}.json`), 'utf8'));
+  return { ...readExpected(path.join(FIXTURES, `${name}.json`)), name } as Fixture;
+}
+
+function readExpected(file: string): Expected {
+  const json = JSON.parse(fs.readFileSync(file, 'utf8'));
   const bytes = Buffer.from(json.logits, 'base64');
   const all = new Float32Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length));
   const vocab = all.length / json.watched.length;
   const logits = json.watched.map((_: number, i: number) => all.subarray(i * vocab, (i + 1) * vocab));
-  return { ...json, name, logits };
+  return { ...json, logits };
+}
+
+const CHECKPOINTS = path.resolve(FIXTURES, '../checkpoints');
+
+export const checkpointNames = (): string[] => fs.readdirSync(CHECKPOINTS).sort();
+
+/** A quantised checkpoint (scripts/model-fixtures/checkpoints.py) as a folder of its own. */
+export function checkpoint(name: string): { expected: Expected; folder: string } {
+  const folder = temporaryFolder();
+  fs.cpSync(path.join(CHECKPOINTS, name), folder, { recursive: true });
+  const config = JSON.parse(fs.readFileSync(path.join(folder, 'config.json'), 'utf8'));
+  fs.writeFileSync(path.join(folder, 'tokenizer.json'), byteTokenizer(config.vocab_size));
+  return { expected: readExpected(path.join(CHECKPOINTS, name, 'expected.json')), folder };
 }
 
 function seedOf(name: string): number {
@@ -102,6 +123,20 @@ export function withHeader(header: string, data: Buffer[] = []): Buffer {
   const length = Buffer.alloc(8);
   length.writeBigUInt64LE(BigInt(padded.length));
   return Buffer.concat([length, padded, ...data]);
+}
+
+interface Entry {
+  dtype: string;
+  shape: number[];
+  data_offsets: [number, number];
+}
+
+/** Entries of a file's header, and its data. */
+export function readSafetensorsEntries(file: string): { entries: Record<string, Entry>; data: Buffer } {
+  const bytes = fs.readFileSync(file);
+  const length = Number(bytes.readBigUInt64LE(0));
+  const { __metadata__, ...entries } = JSON.parse(bytes.toString('utf8', 8, 8 + length));
+  return { entries, data: bytes.subarray(8 + length) };
 }
 
 const made: string[] = [];

@@ -17,9 +17,10 @@ import {
   type Transfer,
 } from '../../src/device/device.js';
 import { errors, invariant } from '../../src/errors.js';
-import type { TensorInfo, TensorSource } from '../../src/types.js';
+import type { TensorSource } from '../../src/types.js';
 import { decodeTensor } from './formats.js';
 import { type Arithmetic, Reference, type ReferenceTensor, toHalf } from './forward.js';
+import { decodePacked } from './packed.js';
 import { drawToken, logSoftmax } from './sample.js';
 
 export class ReferenceDevice implements Device, KvTransfers {
@@ -205,7 +206,10 @@ export function readTensors(program: Program, source: TensorSource): Map<string,
 }
 
 function readTensor(source: TensorSource, name: string): ReferenceTensor {
-  const { type, shape, offset, byteLength, file, runs, add = 0 }: TensorInfo = source.tensors.get(name)!;
+  const info = source.tensors.get(name)!;
+  const { type, shape, offset, byteLength, file, runs, packed, add = 0 } = info;
+  // weights of a quantised checkpoint have their own values, not those that a device rounds them to
+  if (packed) return { type, shape, values: decodePacked(info, packed) };
   const rows = shape.slice(1).reduce((a, b) => a * b, 1);
   const bytes = new Uint8Array(byteLength);
   let at = 0;

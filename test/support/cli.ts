@@ -131,6 +131,7 @@ function fakeLibrary(fake: FakeOptions, asked: Record<string, unknown>[], engine
         name: ref ?? 'small',
         path: '/models/small.gguf',
         ...shape,
+        device: info.device,
         quantisation,
         kvBytesPerToken: 4096,
         experts: null,

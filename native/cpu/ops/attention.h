@@ -348,7 +348,7 @@ static void attention(const LmAttention *a, const LmAttentionTask *t, i32 kvHead
       int start = window_start(a, t->position + r / group);
       if (t->position + r / group + 1 <= from || start >= from + LM_SPAN) continue;
       if (t->partial) {
-        float *p = t->partial + ((int64_t)(kvHead * t->spans + s) * group + r) * (hd + 2);
+        float *p = t->partial + ((int64_t)(kvHead * t->spans + s) * rows + r) * (hd + 2);
         memcpy(p, w.o + r * hd, 4 * (size_t)hd);
         p[hd] = w.m[r];
         p[hd + 1] = w.l[r];
@@ -362,15 +362,15 @@ static void attention(const LmAttention *a, const LmAttentionTask *t, i32 kvHead
     finish(a->out + (t->token + r / group) * a->stride + (int64_t)(kvHead * group + r % group) * hd, w.total + r * hd, w.L[r], hd);
 }
 
-/** Joins the spans of one token that were computed apart: the same operations in the same order. */
-static void attention_merge(const LmAttention *a, const float *partial, i32 spans, i32 token, i32 position, i32 kvHead) {
-  int hd = a->kv.headDim, group = a->heads / a->kv.heads;
-  for (int g = 0; g < group; g++) {
+/** Joins the spans of a task's rows that were computed apart: the same operations in the same order. */
+static void attention_merge(const LmAttention *a, const LmAttentionTask *t, i32 kvHead) {
+  int hd = a->kv.headDim, group = a->heads / a->kv.heads, rows = t->count * group;
+  for (int r = 0; r < rows; r++) {
     float M = 0, L = 0;
-    float *out = a->out + token * a->stride + (int64_t)(kvHead * group + g) * hd;
-    int first = window_start(a, position) / LM_SPAN;
-    for (int s = first; s < spans; s++) {
-      const float *p = partial + ((int64_t)(kvHead * spans + s) * group + g) * (hd + 2);
+    int position = t->position + r / group, first = window_start(a, position) / LM_SPAN;
+    float *out = a->out + (t->token + r / group) * a->stride + (int64_t)(kvHead * group + r % group) * hd;
+    for (int s = first; s <= position / LM_SPAN; s++) {
+      const float *p = t->partial + ((int64_t)(kvHead * t->spans + s) * rows + r) * (hd + 2);
       merge(&M, &L, out, p[hd], p[hd + 1], p, hd, s == first);
     }
     finish(out, out, L, hd);

@@ -2,134 +2,13 @@
 // accumulator that takes the blocks of 32 inputs in order, whatever NC is: a column's bits do not depend on its company.
 namespace LM_NS {
 
-/** What a panel block holds for column c (see prepare.h). */
-struct Block {
-  const s8 *q;
-  const float *d, *ds;
-  const i32 *n128, *n8, *h0, *h1;  // h0, h1: -32·Σq of the halves
-  LM_INLINE Block at(const u8 *p, int P) {
-    const float *f = (const float *)(p + 32 * P);
-    const i32 *n = (const i32 *)(f + 2 * P);
-    return {(const s8 *)p, f, f + P, n, n + P, n + 2 * P, n + 3 * P};
-  }
-};
-
-#if defined(LM_BUILD_AVX512)
-LM_INLINE I i_set(i32 x) { return _mm512_set1_epi32(x); }
-LM_INLINE I i_load(const u8 *p) { return _mm512_loadu_si512(p); }
-LM_INLINE I i_dot(I a, I w, const s8 *q) { return _mm512_dpbusd_epi32(a, w, _mm512_set1_epi32(load_i32(q))); }
-
-template <int NC>
-LM_INLINE void dot_q8(I *a, const u8 *w, const Block &x) {
-  for (int c = 0; c < NC; c++) a[c] = i_set(x.n128[c]);
-#pragma GCC unroll 8
-  for (int j = 0; j < 8; j++) {
-    I v = i_load(w + 64 * j);
-    for (int c = 0; c < NC; c++) a[c] = i_dot(a[c], v, x.q + 32 * c + 4 * j);
-  }
-}
-LM_INLINE I low_nibbles(I v) { return _mm512_and_si512(v, _mm512_set1_epi8(15)); }
-LM_INLINE I high_nibbles(I v) { return low_nibbles(_mm512_srli_epi16(v, 4)); }
-
-template <int NC>
-LM_INLINE void dot_q4(I *a, const u8 *w, const Block &x) {
-#pragma GCC unroll 4
-  for (int j = 0; j < 4; j++) {
-    I v = i_load(w + 64 * j), lo = low_nibbles(v), hi = high_nibbles(v);
-    for (int c = 0; c < NC; c++) a[c] = i_dot(a[c], lo, x.q + 32 * c + 4 * j);
-    for (int c = 0; c < NC; c++) a[c] = i_dot(a[c], hi, x.q + 32 * c + 16 + 4 * j);
-  }
-}
-/** Bit `j` of each byte of h as bit 4. */
-LM_INLINE I fifth_bit(I h, int j) {
-  I b = j < 4 ? _mm512_slli_epi16(h, 4 - j) : _mm512_srli_epi16(h, j - 4);
-  return _mm512_and_si512(b, _mm512_set1_epi8(16));
-}
-template <int NC>
-LM_INLINE void dot_q5(I *a, const u8 *w, const Block &x) {
-  I h = i_load(w + 256);
-#pragma GCC unroll 4
-  for (int j = 0; j < 4; j++) {
-    I v = i_load(w + 64 * j);
-    I lo = _mm512_or_si512(low_nibbles(v), fifth_bit(h, j)), hi = _mm512_or_si512(high_nibbles(v), fifth_bit(h, j + 4));
-    for (int c = 0; c < NC; c++) a[c] = i_dot(a[c], lo, x.q + 32 * c + 4 * j);
-    for (int c = 0; c < NC; c++) a[c] = i_dot(a[c], hi, x.q + 32 * c + 16 + 4 * j);
-  }
-}
-/** Bits 2j and 2j+1 of each byte of h as bits 4 and 5. */
-LM_INLINE I high_bits(I h, int j) {
-  I b = j < 2 ? _mm512_slli_epi16(h, 4 - 2 * j) : j == 2 ? h : _mm512_srli_epi16(h, 2);
-  return _mm512_and_si512(b, _mm512_set1_epi8(48));
-}
-template <int NC>
-LM_INLINE void dot_q6(I *a, I *b, const u8 *w, const Block &x) {
-  for (int c = 0; c < NC; c++) {
-    a[c] = i_set(x.h0[c]);
-    b[c] = i_set(x.h1[c]);
-  }
-  I h0 = i_load(w + 256), h1 = i_load(w + 320);
-#pragma GCC unroll 4
-  for (int j = 0; j < 4; j++) {
-    I v = i_load(w + 64 * j);
-    I lo = _mm512_or_si512(low_nibbles(v), high_bits(h0, j)), hi = _mm512_or_si512(high_nibbles(v), high_bits(h1, j));
-    for (int c = 0; c < NC; c++) a[c] = i_dot(a[c], lo, x.q + 32 * c + 4 * j);
-    for (int c = 0; c < NC; c++) b[c] = i_dot(b[c], hi, x.q + 32 * c + 16 + 4 * j);
-  }
-}
-/** Nibbles are indexes of a table of values + 128. */
-template <int NC>
-LM_INLINE void dot_table(I *a, const u8 *w, const Block &x, const u8 *table) {
-  I t = _mm512_broadcast_i32x4(_mm_load_si128((const __m128i *)table));
-  for (int c = 0; c < NC; c++) a[c] = i_set(x.n128[c]);
-#pragma GCC unroll 4
-  for (int j = 0; j < 4; j++) {
-    I v = i_load(w + 64 * j), lo = _mm512_shuffle_epi8(t, low_nibbles(v)), hi = _mm512_shuffle_epi8(t, high_nibbles(v));
-    for (int c = 0; c < NC; c++) a[c] = i_dot(a[c], lo, x.q + 32 * c + 4 * j);
-    for (int c = 0; c < NC; c++) a[c] = i_dot(a[c], hi, x.q + 32 * c + 16 + 4 * j);
-  }
-}
-/** Bit `j` of each byte of h as bit 2. */
-LM_INLINE I third_bit(I h, int j) {
-  I b = j < 2 ? _mm512_slli_epi16(h, 2 - j) : _mm512_srli_epi16(h, j - 2);
-  return _mm512_and_si512(b, _mm512_set1_epi8(4));
-}
-/** a, b += the halves of a block of two bits each, with THIRD of three. */
-template <int NC, int THIRD>
-LM_INLINE void dot_q23(I *a, I *b, const u8 *w, const Block &x) {
-  I v0 = i_load(w), v1 = i_load(w + 64), h = THIRD ? i_load(w + 128) : v0, two = _mm512_set1_epi8(3);
-#pragma GCC unroll 4
-  for (int j = 0; j < 4; j++) {
-    I lo = _mm512_and_si512(_mm512_srli_epi16(v0, 2 * j), two), hi = _mm512_and_si512(_mm512_srli_epi16(v1, 2 * j), two);
-    if (THIRD) {
-      lo = _mm512_or_si512(lo, third_bit(h, j));
-      hi = _mm512_or_si512(hi, third_bit(h, j + 4));
-    }
-    for (int c = 0; c < NC; c++) a[c] = i_dot(a[c], lo, x.q + 32 * c + 4 * j);
-    for (int c = 0; c < NC; c++) b[c] = i_dot(b[c], hi, x.q + 32 * c + 16 + 4 * j);
-  }
-}
+#if defined(LM_BUILD_AVX512) || defined(LM_BUILD_VNNI)
+}  // namespace LM_NS
+#include "dot_vnni.h"
+namespace LM_NS {
 #elif defined(LM_BUILD_AVX2)
 // Sixteen registers hold the sums of 16 rows × 4 columns in i16 (of 8 vectors), the weights and an activation; so more columns
 // go in groups, and what does not fit waits in the first cache. Integers are exact in any order.
-typedef __m256i H;
-LM_INLINE I i_set(i32 x) { return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
-LM_INLINE I i_load(const u8 *p) { return {_mm256_loadu_si256((const H *)p), _mm256_loadu_si256((const H *)(p + 32))}; }
-LM_INLINE void i_store(u8 *p, I v) {
-  _mm256_store_si256((H *)p, v.a);
-  _mm256_store_si256((H *)(p + 32), v.b);
-}
-LM_INLINE I i_and(I a, int m) {
-  H k = _mm256_set1_epi8((char)m);
-  return {_mm256_and_si256(a.a, k), _mm256_and_si256(a.b, k)};
-}
-LM_INLINE I i_or(I a, I b) { return {_mm256_or_si256(a.a, b.a), _mm256_or_si256(a.b, b.b)}; }
-template <int N>
-LM_INLINE I i_shift(I a) {  // left for N > 0
-  if (N > 0) return {_mm256_slli_epi16(a.a, N > 0 ? N : 0), _mm256_slli_epi16(a.b, N > 0 ? N : 0)};
-  return {_mm256_srli_epi16(a.a, N < 0 ? -N : 0), _mm256_srli_epi16(a.b, N < 0 ? -N : 0)};
-}
-LM_INLINE I low_nibbles(I v) { return i_and(v, 15); }
-LM_INLINE I high_nibbles(I v) { return i_and(i_shift<-4>(v), 15); }
 LM_INLINE H q_set(const s8 *q) { return _mm256_set1_epi32(load_i32(q)); }
 /** Keeps the compiler from computing all products first and adding them later, which needs more registers than there are. */
 LM_INLINE void i_pin(I &a) { __asm__("" : "+x"(a.a), "+x"(a.b)); }
@@ -212,18 +91,12 @@ LM_INLINE void dot_table(I *a, const u8 *w, const Block &x, const u8 *table) {
     }
   }
 }
-template <int J, int THIRD>
-LM_INLINE void unpack_q23(u8 *u, const u8 *w) {
-  I v = i_and(i_shift<-2 * (J & 3)>(i_load(w + 64 * (J / 4))), 3);
-  if (THIRD) v = i_or(v, i_and(i_shift<2 - J>(i_load(w + 128)), 4));
-  i_store(u + 64 * J, v);
-  if constexpr (J > 0) unpack_q23<J - 1, THIRD>(u, w);
-}
 /** a, b += the halves of a block of two bits each, with THIRD of three. */
 template <int NC, int THIRD>
 LM_INLINE void dot_q23(I *a, I *b, const u8 *w, const Block &x) {  // 4 pairs: at most 7,112
   alignas(32) u8 u[512];
-  unpack_q23<7, THIRD>(u, w);
+  if constexpr (THIRD) unpack<Bits3>(u, w);
+  else unpack<Bits2>(u, w);
   add_chunks<NC, 4, 0, 4>(a, u, x.q);
   add_chunks<NC, 4, 4, 8>(b, u, x.q);
 }
@@ -246,36 +119,16 @@ LM_INLINE void dot_q4(I *a, const u8 *w, const Block &x) {  // 8 pairs: at most 
     for (int c = 0; c < NC; c++) a[c] = i_widen(a[c], s[c]);
   }
 }
-template <int J>
-LM_INLINE void unpack_q5(u8 *u, const u8 *w, I h) {
-  I v = i_load(w + 64 * J);
-  i_store(u + 64 * J, i_or(low_nibbles(v), i_and(i_shift<4 - J>(h), 16)));
-  i_store(u + 64 * J + 256, i_or(high_nibbles(v), i_and(i_shift<-J>(h), 16)));
-}
 template <int NC>
 LM_INLINE void dot_q5(I *a, const u8 *w, const Block &x) {  // 4 pairs: at most 31,496
   alignas(32) u8 u[512];
-  I h = i_load(w + 256);
-  unpack_q5<0>(u, w, h);
-  unpack_q5<1>(u, w, h);
-  unpack_q5<2>(u, w, h);
-  unpack_q5<3>(u, w, h);
+  unpack<Bits5>(u, w);
   add_chunks<NC, 4, 0, 8>(a, u, x.q);
-}
-template <int J>
-LM_INLINE void unpack_q6(u8 *u, const u8 *w, I h0, I h1) {
-  I v = i_load(w + 64 * J);
-  i_store(u + 64 * J, i_or(low_nibbles(v), i_and(i_shift<4 - 2 * J>(h0), 48)));
-  i_store(u + 64 * J + 256, i_or(high_nibbles(v), i_and(i_shift<4 - 2 * J>(h1), 48)));
 }
 template <int NC>
 LM_INLINE void dot_q6(I *a, I *b, const u8 *w, const Block &x) {  // 2 pairs: at most 32,004
   alignas(32) u8 u[512];
-  I h0 = i_load(w + 256), h1 = i_load(w + 320);
-  unpack_q6<0>(u, w, h0, h1);
-  unpack_q6<1>(u, w, h0, h1);
-  unpack_q6<2>(u, w, h0, h1);
-  unpack_q6<3>(u, w, h0, h1);
+  unpack<Bits6>(u, w);
   for (int c = 0; c < NC; c++) {
     a[c] = i_set(x.h0[c]);
     b[c] = i_set(x.h1[c]);
@@ -283,6 +136,10 @@ LM_INLINE void dot_q6(I *a, I *b, const u8 *w, const Block &x) {  // 2 pairs: at
   add_chunks<NC, 2, 0, 4>(a, u, x.q);
   add_chunks<NC, 2, 4, 8>(b, u, x.q);
 }
+#elif defined(LM_BUILD_NEON)
+}  // namespace LM_NS
+#include "dot_neon.h"
+namespace LM_NS {
 #else
 LM_INLINE I i_set(i32 x) {
   I r;
@@ -357,21 +214,17 @@ LM_INLINE void dot_q23(I *a, I *b, const u8 *w, const Block &x) {
 }
 #endif
 
-/** acc += d · dx · dot, for each column. */
-template <int NC>
-LM_INLINE void add_scaled(V *f, const I *a, V d, const float *dx) {
-  for (int c = 0; c < NC; c++) f[c] = v_fma(v_int(a[c]), v_mul(d, v_set(dx[c])), f[c]);
-}
-template <int NC>
-LM_INLINE void add_minimum(V *f, V m, const float *ds) {
-  for (int c = 0; c < NC; c++) f[c] = v_fma(m, v_set(ds[c]), f[c]);
-}
+#if defined(LM_WIDE)
+}  // namespace LM_NS
+#include "dot_wide.h"
+namespace LM_NS {
+#endif
 
 // Each format: QB quant bytes and SB scale bytes a block, and the work of block b.
 struct Q8_0 {
   enum { QB = 512, SB = 32 };
-  template <int NC>
-  LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const Block &x) {
+  template <int NC, class X>
+  LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const X &x) {
     I a[NC];
     dot_q8<NC>(a, w, x);
     add_scaled<NC>(f, a, v_half(s + 32 * b), x.d);
@@ -379,8 +232,8 @@ struct Q8_0 {
 };
 struct Q4_0 {
   enum { QB = 256, SB = 32 };
-  template <int NC>
-  LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const Block &x) {
+  template <int NC, class X>
+  LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const X &x) {
     I a[NC];
     for (int c = 0; c < NC; c++) a[c] = i_set(x.n8[c]);
     dot_q4<NC>(a, w, x);
@@ -389,8 +242,8 @@ struct Q4_0 {
 };
 struct Q4_1 {
   enum { QB = 256, SB = 64 };
-  template <int NC>
-  LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const Block &x) {
+  template <int NC, class X>
+  LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const X &x) {
     I a[NC];
     for (int c = 0; c < NC; c++) a[c] = i_set(0);
     dot_q4<NC>(a, w, x);
@@ -406,8 +259,8 @@ LM_INLINE void add_super(V *f, const I *a, const u8 *s, int j, const Block &x) {
 }
 struct Q4_K {
   enum { QB = 256, SB = 40 };
-  template <int NC>
-  LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const Block &x) {
+  template <int NC, class X>
+  LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const X &x) {
     I a[NC];
     for (int c = 0; c < NC; c++) a[c] = i_set(0);
     dot_q4<NC>(a, w, x);
@@ -416,8 +269,8 @@ struct Q4_K {
 };
 struct Q5_K {
   enum { QB = 320, SB = 40 };
-  template <int NC>
-  LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const Block &x) {
+  template <int NC, class X>
+  LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const X &x) {
     I a[NC];
     for (int c = 0; c < NC; c++) a[c] = i_set(0);
     dot_q5<NC>(a, w, x);
@@ -426,8 +279,8 @@ struct Q5_K {
 };
 struct Q6_K {
   enum { QB = 384, SB = 36 };
-  template <int NC>
-  LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const Block &x) {
+  template <int NC, class X>
+  LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const X &x) {
     I a[NC], h[NC];
     dot_q6<NC>(a, h, w, x);
     s += 288 * (b / 8);
@@ -439,8 +292,8 @@ struct Q6_K {
 
 struct Q5_0 {
   enum { QB = 320, SB = 32 };
-  template <int NC>
-  LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const Block &x) {
+  template <int NC, class X>
+  LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const X &x) {
     I a[NC];
     for (int c = 0; c < NC; c++) a[c] = i_set(2 * x.n8[c]);
     dot_q5<NC>(a, w, x);
@@ -449,8 +302,8 @@ struct Q5_0 {
 };
 struct Q5_1 {
   enum { QB = 320, SB = 64 };
-  template <int NC>
-  LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const Block &x) {
+  template <int NC, class X>
+  LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const X &x) {
     I a[NC];
     for (int c = 0; c < NC; c++) a[c] = i_set(0);
     dot_q5<NC>(a, w, x);
@@ -460,8 +313,8 @@ struct Q5_1 {
 };
 struct IQ4_NL {
   enum { QB = 256, SB = 32 };
-  template <int NC>
-  LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const Block &x) {
+  template <int NC, class X>
+  LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const X &x) {
     I a[NC];
     dot_table<NC>(a, w, x, IQ4_TABLE);
     add_scaled<NC>(f, a, v_half(s + 32 * b), x.d);
@@ -469,8 +322,8 @@ struct IQ4_NL {
 };
 struct MXFP4 {
   enum { QB = 256, SB = 32 };
-  template <int NC>
-  LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const Block &x) {
+  template <int NC, class X>
+  LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const X &x) {
     I a[NC];
     dot_table<NC>(a, w, x, FP4_TABLE);
     add_scaled<NC>(f, a, v_bf16(s + 32 * b), x.d);
@@ -478,23 +331,18 @@ struct MXFP4 {
 };
 struct IQ4_XS {
   enum { QB = 256, SB = 20 };
-  template <int NC>
-  LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const Block &x) {
+  template <int NC, class X>
+  LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const X &x) {
     I a[NC];
     dot_table<NC>(a, w, x, IQ4_TABLE);
     s += 160 * (b / 8);
     add_scaled<NC>(f, a, v_mul(v_half(s), v_s8(s + 32 + 16 * (b % 8))), x.d);
   }
 };
-/** acc -= d · dx · (m of the nibbles) · Σq of a half; h = -32·Σq. */
-template <int NC>
-LM_INLINE void add_half_minimum(V *f, V m, const float *dx, const i32 *h) {
-  for (int c = 0; c < NC; c++) f[c] = v_fma(m, v_set(dx[c] * ((float)h[c] * (1.0f / 32))), f[c]);
-}
 struct Q2_K {
   enum { QB = 128, SB = 40 };
-  template <int NC>
-  LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const Block &x) {
+  template <int NC, class X>
+  LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const X &x) {
     I a[NC], h[NC];
     for (int c = 0; c < NC; c++) a[c] = h[c] = i_set(0);
     dot_q23<NC, 0>(a, h, w, x);
@@ -514,8 +362,8 @@ struct Q2_K {
 };
 struct Q3_K {
   enum { QB = 192, SB = 36 };
-  template <int NC>
-  LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const Block &x) {
+  template <int NC, class X>
+  LM_INLINE void block(V *f, const u8 *w, const u8 *s, int b, const X &x) {
     I a[NC], h[NC];
     for (int c = 0; c < NC; c++) {  // -4 · Σq
       a[c] = i_set(x.h0[c] / 8);
@@ -535,9 +383,9 @@ struct Q3_K {
 
 /**
  * 16 rows × NC columns over all inputs → out[NC][16]. `next` is where the caller goes on reading: the last blocks
- * prefetch from there.
+ * prefetch from there. X: what a panel block is.
  */
-template <class F, int NC>
+template <class F, class X, int NC>
 __attribute__((noinline)) static void tile_columns(const u8 *tile, int nb, const u8 *x, int P, float *out, const u8 *next) {
   enum { STEP = F::QB + F::SB, AHEAD = (LM_PREFETCH_AHEAD + STEP - 1) / STEP };
   int64_t bytes = panelBlockBytes(P);
@@ -550,15 +398,19 @@ __attribute__((noinline)) static void tile_columns(const u8 *tile, int nb, const
       if (b == turn) ahead = next;
       for (int l = 0; l < STEP; l += 64) __builtin_prefetch(ahead + l);
     }
-    F::template block<NC>(f, tile, scales, b, Block::at(x, P));
+    F::template block<NC>(f, tile, scales, b, X::at(x, P));
+#if defined(LM_BUILD_AVX2) && defined(__clang__)
+    // these sums do not fit into the registers: they stay in memory (or clang moves each there and back twice a block)
+    if (NC >= 4) __asm__("" : "+m"(f));
+#endif
   }
-  for (int c = 0; c < NC; c++) v_store(out + 16 * c, f[c]);
+  store_sums<NC>(out, f);
 }
 
-template <class F, int NC>
+template <class F, class X, int NC>
 LM_INLINE void tile_any(const u8 *tile, int nb, const u8 *x, int P, int nc, float *out, const u8 *next) {
-  if (nc == NC) return tile_columns<F, NC>(tile, nb, x, P, out, next);
-  if constexpr (NC > 1) tile_any<F, NC - 1>(tile, nb, x, P, nc, out, next);
+  if (nc == NC) return tile_columns<F, X, NC>(tile, nb, x, P, out, next);
+  if constexpr (NC > 1) tile_any<F, X, NC - 1>(tile, nb, x, P, nc, out, next);
 }
 
 /** The same for float weights: x is (input, P) f32; one fused multiply-add an input, in order. */

@@ -6,12 +6,8 @@ static void expert_add(const LmExpertAdd *x, i32 from, i32 to, float *scratch, c
   for (i32 panel = 0; panel < panels; panel++) {
     int nc = panel_width(&x->x, panel);
     for (i32 tile = from; tile < to; tile++) {
-      tile_product(x->w, tile, &x->x, panel, nc, nc, scratch, tile + 1 < to ? tile_at(x->w, tile + 1) : after);
-      for (int c = 0; c < nc; c++) {
-        i32 i = panel * x->x.P + c;
-        float *out = x->stream + x->rows[i] * x->stride + 16 * tile;
-        v_store(out, v_add(v_load(out), v_mul(v_load(scratch + 16 * c), v_set(x->weights[i]))));
-      }
+      tile_product(x->w, tile, &x->x, panel, nc, scratch, tile + 1 < to ? tile_at(x->w, tile + 1) : after);
+      add_expert(x, tile, panel, nc, scratch);
     }
   }
 }

@@ -2,33 +2,52 @@
 // Work is split by tiles of outputs only: every output element is summed by one thread in one order.
 namespace LM_NS {
 
-/** `columns` of the panel's int8 columns (or, for float weights, nc) → out[column][16]; `next` is read after this tile. */
-static void tile_product(const LmTensor *w, i32 tile, const LmPanels *x, i32 panel, int columns, int nc, float *out, const u8 *next) {
-  const u8 *t = w->data + tile * w->tileBytes;
-  int nb = w->in / 32, P = x->P;
-  const u8 *q = x->q8 + (int64_t)panel * nb * panelBlockBytes(P);
-  const float *f = x->f32 + (int64_t)panel * w->in * P;
-  switch (w->type) {
-    case LM_Q8_0: tile_any<Q8_0, LM_COLUMNS>(t, nb, q, P, columns, out, next); break;
-    case LM_Q4_0: tile_any<Q4_0, LM_COLUMNS>(t, nb, q, P, columns, out, next); break;
-    case LM_Q4_1: tile_any<Q4_1, LM_COLUMNS>(t, nb, q, P, columns, out, next); break;
-    case LM_Q4_K: tile_any<Q4_K, LM_COLUMNS>(t, nb, q, P, columns, out, next); break;
-    case LM_Q5_K: tile_any<Q5_K, LM_COLUMNS>(t, nb, q, P, columns, out, next); break;
-    case LM_Q6_K: tile_any<Q6_K, LM_COLUMNS>(t, nb, q, P, columns, out, next); break;
-    case LM_Q5_0: tile_any<Q5_0, LM_COLUMNS>(t, nb, q, P, columns, out, next); break;
-    case LM_Q5_1: tile_any<Q5_1, LM_COLUMNS>(t, nb, q, P, columns, out, next); break;
-    case LM_Q2_K: tile_any<Q2_K, LM_COLUMNS>(t, nb, q, P, columns, out, next); break;
-    case LM_Q3_K: tile_any<Q3_K, LM_COLUMNS>(t, nb, q, P, columns, out, next); break;
-    case LM_IQ4_NL: tile_any<IQ4_NL, LM_COLUMNS>(t, nb, q, P, columns, out, next); break;
-    case LM_IQ4_XS: tile_any<IQ4_XS, LM_COLUMNS>(t, nb, q, P, columns, out, next); break;
-    case LM_MXFP4: tile_any<MXFP4, LM_COLUMNS>(t, nb, q, P, columns, out, next); break;
-    case LM_F32: float_any<LM_F32, LM_COLUMNS>(t, w->in, f, P, nc, out); break;
-    case LM_F16: float_any<LM_F16, LM_COLUMNS>(t, w->in, f, P, nc, out); break;
-    case LM_BF16: float_any<LM_BF16, LM_COLUMNS>(t, w->in, f, P, nc, out); break;
+/** NC: the most columns; X: what a panel block is. */
+template <class X, int NC>
+LM_INLINE void tile_quants(i32 type, const u8 *t, int nb, const u8 *q, int P, int nc, float *out, const u8 *next) {
+  switch (type) {
+    case LM_Q8_0: return tile_any<Q8_0, X, NC>(t, nb, q, P, nc, out, next);
+    case LM_Q4_0: return tile_any<Q4_0, X, NC>(t, nb, q, P, nc, out, next);
+    case LM_Q4_1: return tile_any<Q4_1, X, NC>(t, nb, q, P, nc, out, next);
+    case LM_Q4_K: return tile_any<Q4_K, X, NC>(t, nb, q, P, nc, out, next);
+    case LM_Q5_K: return tile_any<Q5_K, X, NC>(t, nb, q, P, nc, out, next);
+    case LM_Q6_K: return tile_any<Q6_K, X, NC>(t, nb, q, P, nc, out, next);
+    case LM_Q5_0: return tile_any<Q5_0, X, NC>(t, nb, q, P, nc, out, next);
+    case LM_Q5_1: return tile_any<Q5_1, X, NC>(t, nb, q, P, nc, out, next);
+    case LM_Q2_K: return tile_any<Q2_K, X, NC>(t, nb, q, P, nc, out, next);
+    case LM_Q3_K: return tile_any<Q3_K, X, NC>(t, nb, q, P, nc, out, next);
+    case LM_IQ4_NL: return tile_any<IQ4_NL, X, NC>(t, nb, q, P, nc, out, next);
+    case LM_IQ4_XS: return tile_any<IQ4_XS, X, NC>(t, nb, q, P, nc, out, next);
+    case LM_MXFP4: return tile_any<MXFP4, X, NC>(t, nb, q, P, nc, out, next);
   }
 }
 
-LM_INLINE const u8 *tile_at(const LmTensor *w, i32 tile) { return w->data + tile * w->tileBytes; }
+/** The panel's nc columns → out[column][16]; `next` is read after this tile. */
+static void tile_product(const LmTensor *w, i32 tile, const LmPanels *x, i32 panel, int nc, float *out, const u8 *next) {
+  const u8 *t = w->data + tile * w->tileBytes;
+  int nb = w->in / 32, P = x->P;
+  const float *f = x->f32 + (int64_t)panel * w->in * P;
+  switch (w->type) {
+    case LM_F32: return float_any<LM_F32, LM_COLUMNS>(t, w->in, f, P, nc, out);
+    case LM_F16: return float_any<LM_F16, LM_COLUMNS>(t, w->in, f, P, nc, out);
+    case LM_BF16: return float_any<LM_BF16, LM_COLUMNS>(t, w->in, f, P, nc, out);
+  }
+  tile_quants<Block, LM_COLUMNS>(w->type, t, nb, x->q8 + (int64_t)panel * nb * panelBlockBytes(P), P, nc, out, next);
+}
+
+/** The same for nc logit rows of quantised weights. */
+static void tile_fine(const LmTensor *w, i32 tile, const LmPanels *x, i32 panel, int nc, float *out, const u8 *next) {
+#if defined(LM_WIDE)
+  const u8 *t = w->data + tile * w->tileBytes;
+  int nb = w->in / 32, P = x->P;
+  tile_quants<Wide, LM_FINE_TOKENS>(w->type, t, nb, x->q8 + (int64_t)panel * nb * panelBlockBytes(P), P, nc, out, next);
+#else
+  int tokens = panel_tokens(x);
+  // the columns between the two planes of an unfilled panel are computed, and left
+  tile_product(w, tile, x, panel, tokens + nc, out, next);
+  add_planes(out, tokens, nc);
+#endif
+}
 
 /** gate and up tiles 2u and 2u+1 → block u of hidden. */
 static void silu_block(const LmLinear *l, i32 u, i32 panel, int nc, float *scratch, const u8 *next) {
@@ -36,39 +55,11 @@ static void silu_block(const LmLinear *l, i32 u, i32 panel, int nc, float *scrat
   float *gate = scratch, *up = scratch + 16 * LM_COLUMNS, *h = up + 16 * LM_COLUMNS;
   for (int half = 0; half < 2; half++) {
     i32 t = 2 * u + half;
-    tile_product(wg, t, &l->x, panel, nc, nc, gate, tile_at(wu, t));
-    tile_product(wu, t, &l->x, panel, nc, nc, up, half ? next : tile_at(wg, t + 1));
-    for (int c = 0; c < nc; c++) {
-      V g = v_load(gate + 16 * c), p = v_load(up + 16 * c);
-      int f = 32 * u + 16 * half;
-      if (l->outs[0].bias) g = v_add(g, v_load(l->outs[0].bias + f));
-      if (l->outs[1].bias) p = v_add(p, v_load(l->outs[1].bias + f));
-      v_store(h + 32 * c + 16 * half, v_mul(activate(g, l->silu == 2), p));
-    }
+    tile_product(wg, t, &l->x, panel, nc, gate, tile_at(wu, t));
+    tile_product(wu, t, &l->x, panel, nc, up, half ? next : tile_at(wg, t + 1));
+    activate_tile(l, 32 * u + 16 * half, nc, gate, up, h);
   }
-  const LmPanels *o = &l->hidden;
-  int width = l->outs[0].w->out;
-  if (l->hiddenNeed & LM_NEED_Q8) {
-    u8 *block = o->q8 + ((int64_t)panel * (width / 32) + u) * panelBlockBytes(o->P);
-    for (int c = 0; c < nc; c++) quantise_block(v_load(h + 32 * c), v_load(h + 32 * c + 16), block, o->P, c);
-  }
-  if (l->hiddenNeed & LM_NEED_F32) {
-    float *f = o->f32 + ((int64_t)panel * width + 32 * u) * o->P;
-    for (int k = 0; k < 32; k++)
-      for (int c = 0; c < nc; c++) f[(int64_t)k * o->P + c] = h[32 * c + k];
-  }
-}
-
-static void store_tile(const LmLinear *l, const LmLinearOut *o, i32 tile, i32 token, int nc, const float *acc) {
-  int first = 16 * tile, n = o->w->out - first < 16 ? o->w->out - first : 16;
-  for (int c = 0; c < nc; c++) {
-    V v = v_load(acc + 16 * c);
-    int64_t at = (int64_t)(token + c) * o->stride + first;
-    if (o->bias) v = v_add(v, v_load_n(o->bias + first, n));
-    if (l->scale != 1.0f) v = v_mul(v, v_set(l->scale));
-    if (l->residual) v = v_add(v, v_load_n(l->residual + at, n));
-    v_store_n(o->out + at, v, n);
-  }
+  store_hidden(l, u, panel, nc, h);
 }
 
 /** Units [from, to) of one panel that has nc tokens. */
@@ -88,10 +79,8 @@ static void linear_panel(const LmLinear *l, i32 from, i32 to, i32 panel, int nc,
     first += w->tiles;
     for (i32 t = a; t < b; t++) {
       const u8 *next = t + 1 < b ? tile_at(w, t + 1) : to > first ? l->outs[o + 1].w->data : after;
-      // the columns between the two planes of an unfilled panel are computed, and left
-      tile_product(w, t, &l->x, panel, fine ? tokens + nc : nc, nc, scratch, next);
-      for (int c = 0; fine && c < nc; c++)
-        v_store(scratch + 16 * c, v_add(v_load(scratch + 16 * c), v_load(scratch + 16 * (tokens + c))));
+      if (fine) tile_fine(w, t, &l->x, panel, nc, scratch, next);
+      else tile_product(w, t, &l->x, panel, nc, scratch, next);
       store_tile(l, out, t, panel * tokens, nc, scratch);
     }
   }

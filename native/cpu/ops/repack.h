@@ -192,14 +192,15 @@ static void repack(const LmTensor *t, u8 *dst, const u8 *src, int64_t rowBytes, 
     u8 *d = dst + tile * t->tileBytes, *scales = d + (int64_t)nb * quant_bytes(t->type);
     int rows = t->out - 16 * tile < 16 ? t->out - 16 * tile : 16;
     if (rows < 16) memset(d, 0, (size_t)t->tileBytes);
+    if (t->type == LM_F16 || t->type == LM_BF16) {
+      transpose_halves(d, src + 16 * (int64_t)tile * rowBytes, rowBytes, rows, t->in);
+      continue;
+    }
     for (int r = 0; r < rows; r++) {
       const u8 *s = src + (int64_t)(16 * tile + r) * rowBytes;
       switch (t->type) {
         case LM_F32:
           for (int k = 0; k < t->in; k++) memcpy(d + 64 * (int64_t)k + 4 * r, s + 4 * (int64_t)k, 4);
-          break;
-        case LM_F16: case LM_BF16:
-          for (int k = 0; k < t->in; k++) memcpy(d + 32 * (int64_t)k + 2 * r, s + 2 * (int64_t)k, 2);
           break;
         case LM_Q8_0:
           for (int b = 0; b < nb; b++, s += 34) {

@@ -12,13 +12,24 @@ LM_INLINE u8 *kv_tile(const LmKv *kv, const i32 *table, i32 head, i32 position, 
          (int64_t)((isV ? kv->blockLen / 16 : 0) + inBlock / 16) * kv->tileBytes;
 }
 
+/** A product on its own: g++ 12.2 makes fused multiply-adds of such sums whatever -ffp-contract says (GCC's bug 107647). */
+LM_INLINE float rounded(float x) {
+#if defined(__clang__)
+#elif defined(__x86_64__)
+  __asm__("" : "+x"(x));
+#elif defined(__aarch64__)
+  __asm__("" : "+w"(x));
+#endif
+  return x;
+}
+
 LM_INLINE void rotate(float *x, const float *angles, int dims, int neox) {
   int half = dims / 2;
   for (int i = 0; i < half; i++) {
     int a = neox ? i : 2 * i, b = neox ? i + half : 2 * i + 1;
     float c = angles[2 * i], s = angles[2 * i + 1], p = x[a], q = x[b];
-    x[a] = p * c - q * s;
-    x[b] = p * s + q * c;
+    x[a] = rounded(p * c) - rounded(q * s);
+    x[b] = rounded(p * s) + rounded(q * c);
   }
 }
 

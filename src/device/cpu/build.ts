@@ -1,56 +1,29 @@
-/** Compiles native/cpu with the machine's C++ compiler at first use; the result is kept under a hash of what went in. */
+/**
+ * The native library: the prebuilt one that came with the package, else native/cpu compiled with the machine's C++ compiler at
+ * first use; that result is kept under a hash of what went in.
+ */
 import { spawnSync } from 'node:child_process';
-import { createHash } from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { temporaryCache, userCache, writable } from '../../base/folders.js';
 import { withLockSync } from '../../base/lock.js';
 import { errors } from '../../errors.js';
 import { abiHeader } from './layout.js';
+import { findPrebuilt } from './prebuilt.js';
+import { digest, FLAGS, sourceDigest, sourceFolder, type Unit, units } from './recipe.js';
 
 const COMPILERS = ['g++', 'clang++', 'c++'];
 const INSTALL = 'install a C++20 compiler, for example: apt-get install g++';
 const OWN_LIBRARY = 'or name a library that was built elsewhere with --native-library (nativeLibrary)';
 /** A lock that did not change for so long was left by a thread that ended. */
 const PATIENCE_MS = 30_000;
-const FLAGS =
-  '-std=c++20 -ffp-contract=off -fno-math-errno -fno-exceptions -fno-rtti -fPIC -fvisibility=hidden ' +
-  '-Wno-psabi -Wno-maybe-uninitialized -Wno-uninitialized';
-const CORE = ['device', 'pool', 'step', 'experts', 'adapters', 'ahead', 'weights', 'bench'];
-/**
- * The kernels are compiled once for each instruction set. On x64 the portable ones serve processors without AVX2 and are
- * not worth the 20 s that -O3 takes longer.
- */
-const KERNELS = [
-  { name: 'portable', flags: process.arch === 'x64' ? '-O2' : '-O3', x64: false },
-  { name: 'avx2', flags: '-O3 -DLM_BUILD_AVX2 -mavx2 -mfma -mf16c', x64: true },
-  {
-    name: 'avx512',
-    flags:
-      '-O3 -DLM_BUILD_AVX512 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx2 -mfma -mf16c ' +
-      '-mprefer-vector-width=512',
-    x64: true,
-  },
-];
 
 interface Compiler {
   command: string;
   version: string;
 }
 
-/** The repository's or package's native/cpu, found from dist/src/device/cpu/ (or src/device/cpu/). */
-function sourceFolder(): string {
-  let folder = path.dirname(fileURLToPath(import.meta.url));
-  for (;;) {
-    const candidate = path.join(folder, 'native', 'cpu');
-    if (fs.existsSync(path.join(candidate, 'kernels.cpp'))) return candidate;
-    const parent = path.dirname(folder);
-    if (parent === folder)
-      throw errors.nativeUnavailable(['the sources in native/cpu are missing from this installation']);
-    folder = parent;
-  }
-}
+const isCheckout = (sources: string): boolean => fs.existsSync(path.join(sources, '..', '..', '.git'));
 
 function findCompiler(): Compiler | string[] {
   const tried: string[] = [];
@@ -62,33 +35,13 @@ function findCompiler(): Compiler | string[] {
   return [...tried, INSTALL];
 }
 
-function listSources(folder: string): string[] {
-  return fs
-    .readdirSync(folder, { recursive: true, encoding: 'utf8' })
-    .filter((f) => /\.(cpp|h)$/.test(f) && !f.startsWith('build'))
-    .sort();
-}
-
-const digest = (...parts: (string | Buffer)[]): string => {
-  const hash = createHash('sha256');
-  for (const part of parts) hash.update(part);
-  return hash.digest('hex').slice(0, 12);
-};
-
-/** Sources and flags; the compiler has its own part of the name. */
-function sourceDigest(folder: string): string {
-  const files = listSources(folder).flatMap((file) => [file, fs.readFileSync(path.join(folder, file))]);
-  return digest(JSON.stringify([process.platform, process.arch, FLAGS, KERNELS, CORE]), abiHeader(), ...files);
-}
-
 /**
  * Beside the sources in a checkout, else in the user's cache folder (an installed package may be read-only or shared), else
  * among the temporary files of this user, and that is said.
  */
 function cacheFolder(sources: string, tell?: (line: string) => void): string {
-  const checkout = fs.existsSync(path.join(sources, '..', '..', '.git'));
   const local = path.join(sources, 'build');
-  if (checkout && writable(local)) return local;
+  if (isCheckout(sources) && writable(local)) return local;
   const folder = path.join(userCache(process.env), 'native');
   if (writable(folder)) return folder;
   try {
@@ -108,14 +61,13 @@ const quote = (s: string) => `'${s.replaceAll("'", `'\\''`)}'`;
  * lock young, however long the compiler takes.
  */
 function script(sources: string, temporary: string, compiler: string, lock: string): string {
-  const object = (file: string, name: string, flags: string) =>
-    `${quote(compiler)} ${FLAGS} ${flags} -I ${quote(temporary)} -c ${quote(path.join(sources, `${file}.cpp`))} ` +
-    `-o ${quote(path.join(temporary, `${name}.o`))}`;
-  const kernels = KERNELS.filter((k) => !k.x64 || process.arch === 'x64');
-  const jobs = [
-    ...kernels.map((k) => object('kernels', k.name, k.flags)),
-    CORE.map((f) => object(f, f, '-O3')).join(' && '),
-  ];
+  const known = (flags: string) =>
+    `$(${quote(compiler)} ${flags} -x c++ -fsyntax-only /dev/null 2>/dev/null && echo ${flags} || echo -DLM_BUILD_ABSENT)`;
+  const object = (unit: Unit) =>
+    `${quote(compiler)} ${FLAGS} ${unit.flags} ${unit.recent ? known(unit.recent) : ''} -I ${quote(temporary)} -c ${quote(path.join(sources, `${unit.file}.cpp`))} ` +
+    `-o ${quote(path.join(temporary, `${unit.object}.o`))}`;
+  const { kernels, core } = units(process.arch);
+  const jobs = [...kernels.map(object), core.map(object).join(' && ')];
   const output = quote(path.join(temporary, 'library.so'));
   return `(while [ -f ${quote(lock)} ] && touch -c ${quote(lock)} && sleep 1; do :; done) >/dev/null 2>&1 & beat=$!
 jobs=
@@ -157,28 +109,50 @@ function compile(sources: string, folder: string, target: string, compiler: Comp
   }
 }
 
+/** A library that can be loaded as it is, or how one would be made, or all that was tried. */
+type Found =
+  | { path: string; origin: string; note?: string | null }
+  | { compiler: Compiler; note: string | null }
+  | { tried: string[] };
+
+/** In a checkout the sources change, and what is compiled from them comes first; a package is as it was published. */
+function find(sources: string, prefix: string, into?: string): Found {
+  const prebuilt = findPrebuilt(sources);
+  const origin = 'prebuilt library';
+  if (into === undefined && !isCheckout(sources) && 'path' in prebuilt) return { path: prebuilt.path, origin };
+  const note = 'problem' in prebuilt ? prebuilt.problem : null;
+  const compiler = findCompiler();
+  if (!Array.isArray(compiler)) return { compiler, note };
+  const earlier = builtBefore(sources, prefix, into);
+  if (earlier) return { path: earlier, origin: 'library that was compiled before', note };
+  if (into === undefined && 'path' in prebuilt) return { path: prebuilt.path, origin };
+  return { tried: [...(note ? [note] : []), ...compiler, OWN_LIBRARY] };
+}
+
+const prefixOf = (sources: string): string => `longmind-cpu-${sourceDigest(sources)}-`;
+const nameOf = (prefix: string, compiler: Compiler): string => `${prefix}${digest(compiler.version)}.so`;
+
 /**
- * Path of the compiled library; compiles it if it is not there yet (about half a minute on two cores, once).
- * @param into folder instead of the usual cache; made if it is not there
+ * Path of the library; compiles it where none came with the package (about half a minute on two cores, once).
+ * @param into folder to compile into, whatever came with the package; made if it is not there
  * @throws native_unavailable if there is no compiler, no writable folder, or the compiler fails
  */
 export function buildNativeLibrary(onBuild?: (line: string) => void, into?: string): string {
   const sources = sourceFolder();
-  const prefix = `longmind-cpu-${sourceDigest(sources)}-`;
-  const compiler = findCompiler();
-  if (Array.isArray(compiler)) {
-    const earlier = builtBefore(sources, prefix, into);
-    if (earlier) return earlier;
-    throw errors.nativeUnavailable([...compiler, OWN_LIBRARY]);
-  }
+  const prefix = prefixOf(sources);
+  const found = find(sources, prefix, into);
+  if ('tried' in found) throw errors.nativeUnavailable(found.tried);
+  if ('path' in found) return found.path;
+  const { compiler, note } = found;
   const folder = into ?? cacheFolder(sources, onBuild);
   fs.mkdirSync(folder, { recursive: true });
-  const target = path.join(folder, `${prefix}${digest(compiler.version)}.so`);
+  const target = path.join(folder, nameOf(prefix, compiler));
   const ready = () => fs.existsSync(target);
   if (ready()) return target;
   const lock = `${target}.lock`;
   withLockSync(lock, { patienceMs: PATIENCE_MS, mustBeat: true }, ready, () => {
     if (ready()) return;
+    if (note && !isCheckout(sources)) onBuild?.(note);
     onBuild?.(`building the native library with ${compiler.command} (once, about half a minute) …`);
     compile(sources, folder, target, compiler, lock);
   });
@@ -186,13 +160,20 @@ export function buildNativeLibrary(onBuild?: (line: string) => void, into?: stri
 }
 
 /**
- * For who is about to fetch a model that nothing could compute afterwards: is there a compiler, or a library that one made?
+ * What the CPU device would compute with, in words; nothing is compiled. Also for who is about to fetch a model that nothing
+ * could compute afterwards.
  * @throws native_unavailable
  */
-export function checkNativeLibrary(): void {
-  const compiler = findCompiler();
-  if (!Array.isArray(compiler)) return;
+export function checkNativeLibrary(): string {
   const sources = sourceFolder();
-  const prefix = `longmind-cpu-${sourceDigest(sources)}-`;
-  if (!builtBefore(sources, prefix)) throw errors.nativeUnavailable([...compiler, OWN_LIBRARY]);
+  const prefix = prefixOf(sources);
+  const found = find(sources, prefix);
+  if ('tried' in found) throw errors.nativeUnavailable(found.tried);
+  const note = found.note && !isCheckout(sources) ? `; ${found.note}` : '';
+  if ('path' in found) return `${found.origin} (${found.path})${note}`;
+  const { command, version } = found.compiler;
+  const target = path.join(cacheFolder(sources), nameOf(prefix, found.compiler));
+  return fs.existsSync(target)
+    ? `compiled by ${command} (${target})${note}`
+    : `to be compiled at first use by ${command} (${version})${note}`;
 }

@@ -418,7 +418,7 @@ class Compiler {
   }
 
   /**
-   * Products of logit rows take their activations in two planes of int8: their rounding goes straight into the logits,
+   * Products of logit rows take finer activations, in two planes of int8 or in 16 bits: their rounding goes straight into the logits,
    * and a decoding step, which waits for memory there, has the time.
    */
   #fine(name: string): number {

@@ -19,7 +19,7 @@ import {
 import { layoutAdapters, loadAdapters } from './adapters.js';
 import { buildNativeLibrary } from './build.js';
 import { type CompiledProgram, compileProgram } from './compile.js';
-import { CODES, describeCode, Flag, ISAS, SIZES } from './layout.js';
+import { CODES, describeCode, Flag, ISAS, type Isa, SIZES } from './layout.js';
 import { defaultThreads, memoryFree } from './machine.js';
 import { type Handle, loadNative, type Native } from './native.js';
 import { HostTransfers } from './transfers.js';
@@ -29,9 +29,9 @@ export { checkNativeLibrary } from './build.js';
 export { defaultThreads, memoryFree as hostMemoryFree, memoryLevels as hostMemoryLevels } from './machine.js';
 
 export interface CpuDeviceOptions {
-  /** Default: the CPUs this process may run on, within the cgroup quota. */
+  /** Default: one for each core this process may run on, within the cgroup quota. */
   threads?: number;
-  isa?: 'auto' | 'avx512' | 'avx2' | 'portable';
+  isa?: 'auto' | Isa;
   /** A library compiled beforehand (option nativeLibrary); otherwise it is compiled at first use. */
   library?: string;
   /** Gets one line if the library must be compiled. */
@@ -46,8 +46,17 @@ const RESERVE_BYTES = 256 * 2 ** 20;
 const RESERVE_SHARE = 0.1;
 
 /** To be raised whenever a kernel gives other bits than before. */
-const KERNELS = 1;
-const ISA_NAMES = ['portable', 'avx2', 'avx512vnni'] as const;
+const KERNELS = 2;
+/** How a family is called, and whose bits it gives: KV that one stored the other may read. */
+const FAMILIES: Record<Isa, { name: string; bits: string }> = {
+  portable: { name: 'portable', bits: 'portable' },
+  avx2: { name: 'avx2', bits: 'avx2' },
+  avxvnni: { name: 'avxvnni', bits: 'avx2' },
+  avx512: { name: 'avx512vnni', bits: 'avx512vnni' },
+  amx: { name: 'amx', bits: 'avx512vnni' },
+  dotprod: { name: 'neon-dot', bits: 'neon-dot' },
+  i8mm: { name: 'neon-i8mm', bits: 'neon-dot' },
+};
 
 /**
  * @throws native_unavailable (no compiler, library not loadable), invalid_option (threads, isa)
@@ -56,33 +65,33 @@ export function createCpuDevice(options: CpuDeviceOptions = {}): CpuDevice {
   const threads = options.threads ?? defaultThreads();
   if (!Number.isInteger(threads) || threads < 1 || threads > 256)
     throw errors.invalidOption('threads', threads, 'a whole number from 1 to 256');
-  const native = loadNative(options.library ?? buildNativeLibrary(options.onBuild));
-  const available = native.isaAvailable();
+  const library = options.library ?? buildNativeLibrary(options.onBuild);
+  const native = loadNative(library);
+  const available = availableIsas(native);
   const wanted = options.isa ?? 'auto';
-  const isa = wanted === 'auto' ? 31 - Math.clz32(available) : ISAS[wanted];
-  if (isa === undefined || !((available >> isa) & 1)) {
-    const names = availableIsas(native).join(', ');
-    throw errors.invalidOption('isa', wanted, `one this machine has (${names}) or 'auto'`);
-  }
-  const handle = native.create(threads, isa);
+  const isa = wanted === 'auto' ? available[available.length - 1]! : wanted;
+  if (!available.includes(isa))
+    throw errors.invalidOption('isa', wanted, `one this machine has (${available.join(', ')}) or 'auto'`);
+  const handle = native.create(threads, ISAS[isa]);
   if (!handle) throw errors.native(-4, describeCode(-4));
-  const name = ISA_NAMES[isa];
+  const { name, bits } = FAMILIES[isa];
   const info = {
     name: 'cpu',
     isa: name,
     threads,
+    library,
     depth: 1,
     adapters: true,
     ownMemory: false,
-    kernels: `cpu-${name}-${KERNELS}`,
+    kernels: `cpu-${bits}-${KERNELS}`,
   };
   return new CpuDevice(native, handle, info, options.memoryFree ?? memoryFree);
 }
 
-/** Values of option `isa` that this machine can run. */
-export function availableIsas(native: Native): ('portable' | 'avx2' | 'avx512')[] {
+/** Values of option `isa` that this machine can run, the best last. */
+export function availableIsas(native: Native): Isa[] {
   const bits = native.isaAvailable();
-  return (['portable', 'avx2', 'avx512'] as const).filter((name) => (bits >> ISAS[name]) & 1);
+  return (Object.keys(ISAS) as Isa[]).filter((name) => (bits >> ISAS[name]) & 1);
 }
 
 export class CpuDevice implements Device {

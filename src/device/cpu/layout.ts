@@ -24,8 +24,33 @@ export const GGML_TYPES: Readonly<Record<string, number>> = {
   MXFP4: 39,
 };
 
-/** Instruction sets, in the order of preference. */
-export const ISAS = { portable: 0, avx2: 1, avx512: 2 } as const;
+/**
+ * Families of kernels, in the order of preference. Which kernels of it a product takes is the native library's choice: `amx`
+ * multiplies few rows and floats by those of `avx512`.
+ */
+export const ISAS = { portable: 0, avx2: 1, avxvnni: 2, avx512: 3, amx: 4, dotprod: 5, i8mm: 6 } as const;
+export type Isa = keyof typeof ISAS;
+
+/** What describes a matrix of a quantised checkpoint to the library, in this order (src/types.ts, `PackedMatrix`). */
+export const PACKED_FIELDS = [
+  'in',
+  'rows',
+  'layout',
+  'bits',
+  'code',
+  'groupSize',
+  'groupRows',
+  'scaleType',
+  'scalesByGroup',
+  'zeroKind',
+  'zeroAdd',
+  'exact',
+] as const;
+export const PACKED_LAYOUTS = { rows: 0, gptq: 1, awq: 2 } as const;
+export const PACKED_CODES = { uint: 0, int8: 1, e4m3: 2, e2m1: 3 } as const;
+export const PACKED_ZEROS = { none: 0, gptq: 1, awq: 2, rows: 3, int8: 4 } as const;
+/** Scales that are powers of two; the other types have GGML's numbers. */
+export const E8M0 = 100;
 
 export const Kind = {
   /** weight → out */
@@ -75,7 +100,7 @@ export const Flag = {
   siluMul: 4,
   /** rows follow logitRows */
   perLogit: 8,
-  /** int8 activations in two planes, the second for what the first left; with perLogit */
+  /** finer activations: two planes of int8, the second for what the first left, or 16 bits; with perLogit */
   fine: 16,
   /** siluMul: GELU (tanh approximation) instead of SiLU */
   gelu: 32,
@@ -162,6 +187,8 @@ export const CODES = {
   eMemory: [-2, 'the operating system gives no memory'],
   eIo: [-3, 'the file cannot be read'],
   eThreads: [-4, 'threads cannot be started'],
+  eZeros: [-6, 'the zero points are not those that quantization_config says (symmetric)'],
+  eOrder: [-7, 'the group index is out of range, or not in order although quantization_config says so'],
   eState: [-5, 'called in the wrong order'],
   eCounts: [-10, 'invalid step: its counts exceed the limits or its arrays are too short'],
   eToken: [-11, 'invalid step: a token id is outside the vocabulary, or refers to a row that drew nothing'],
@@ -195,7 +222,7 @@ const enumOf = (name: string, prefix: string, values: readonly (readonly [string
 
 const TABLES = [
   enumOf('LmType', 'LM_', Object.entries(GGML_TYPES)),
-  enumOf('LmIsa', 'LM_', Object.entries(ISAS)),
+  enumOf('LmIsa', 'LM_', [...Object.entries(ISAS), ['lastIsa', Math.max(...Object.values(ISAS))]]),
   enumOf('LmOpKind', 'LM_OP_', Object.entries(Kind)),
   enumOf('LmFlags', 'LM_', [
     ['needQ8', Flag.q8],
@@ -211,6 +238,14 @@ const TABLES = [
     'LM_',
     Object.entries(CODES).map(([name, [code]]) => [name, code] as const),
   ),
+  enumOf('LmPackedField', 'LM_P_', [
+    ...PACKED_FIELDS.map((name, i) => [name, i] as const),
+    ['count', PACKED_FIELDS.length],
+  ]),
+  enumOf('LmPackedLayout', 'LM_PACKED_', Object.entries(PACKED_LAYOUTS)),
+  enumOf('LmPackedCode', 'LM_CODE_', Object.entries(PACKED_CODES)),
+  enumOf('LmPackedZero', 'LM_ZERO_', Object.entries(PACKED_ZEROS)),
+  '#define LM_PACKED_E8M0 100',
   enumOf('LmSize', 'LM_S_', [...SIZES.map((name, i) => [name, i] as const), ['count', SIZES.length]]),
   `#define LM_MAX_OUTS ${MAX_OUTS}`,
   `struct LmAdapterPart { ${ADAPTER_FIELDS.map((f) => `double ${f};`).join(' ')} };`,
@@ -218,7 +253,7 @@ const TABLES = [
 ].join('\n');
 
 /** Version of the functions of exports.h; to be raised when one of them changes. */
-const FUNCTIONS = 4;
+const FUNCTIONS = 5;
 
 /** Every number and layout that both sides share: the version of the library. */
 export const ABI = hashOf(`${FUNCTIONS}\n${TABLES}\n${stepHeader()}`);

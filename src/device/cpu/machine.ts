@@ -2,6 +2,7 @@
 import fs from 'node:fs';
 import os from 'node:os';
 import type { MemoryLevel } from '../../base/memory-promises.js';
+import { allowedCores } from './cores.js';
 
 function read(file: string): string | null {
   try {
@@ -48,9 +49,10 @@ export function cpuQuota(): number {
   return quota;
 }
 
-/** Threads to use by default: CPUs this process may run on, no more than the quota rounded up. */
+/** Threads to use by default: one for each core this process may run on, no more than the quota rounded up. */
 export function defaultThreads(): number {
-  return Math.max(1, Math.min(os.availableParallelism(), Math.ceil(cpuQuota()), 256));
+  const cores = allowedCores() ?? os.availableParallelism();
+  return Math.max(1, Math.min(cores, Math.ceil(cpuQuota()), 256));
 }
 
 /** Bytes available now: MemAvailable, within every cgroup limit above this process. */

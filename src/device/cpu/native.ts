@@ -16,6 +16,23 @@ export interface Native {
   openWeights(d: Handle, count: number, info: Float64Array): number;
   openFile(d: Handle, path: string): number;
   loadRows(d: Handle, i: number, offset: number, bytes: number, first: number, rows: number, add: number): number;
+  /** The same from a quantised checkpoint; `spec`: PACKED_FIELDS. */
+  loadPacked(
+    d: Handle,
+    i: number,
+    offset: number,
+    bytes: number,
+    spec: Ints,
+    scales: Uint8Array,
+    scaleBytes: number,
+    zeros: Uint8Array | null,
+    zeroBytes: number,
+    order: Ints | null,
+    orderCount: number,
+    first: number,
+    rows: number,
+    sourceRow: number,
+  ): number;
   closeFile(d: Handle): void;
   /** Room for the adapters of a program; `parts`: (adapters, adapterParts, ADAPTER_FIELDS). */
   openAdapters(d: Handle, adapters: number, count: number, parts: Float64Array, bytes: number): number;
@@ -78,6 +95,7 @@ export function loadNative(path: string): Native {
     openWeights: f('lm_open_weights', i, p, i, p),
     openFile: f('lm_open_file', i, p, 'const char *'),
     loadRows: f('lm_load_rows', i, p, i, d, d, i, i, d),
+    loadPacked: f('lm_load_packed', i, p, i, d, d, p, p, d, p, d, p, i, i, i, i),
     closeFile: f('lm_close_file', 'void', p),
     openAdapters: f('lm_open_adapters', i, p, i, i, p, d),
     loadAdapter: f('lm_load_adapter', i, p, d, p, d),

@@ -5,6 +5,7 @@ import type { LoadOptions } from '../device.js';
 import type { CompiledProgram } from './compile.js';
 import { describeCode, Flag, GGML_TYPES } from './layout.js';
 import type { Handle, Native } from './native.js';
+import { loadPacked } from './packed.js';
 
 type Wanted = CompiledProgram['tensors'][number];
 
@@ -70,7 +71,9 @@ export function loadWeights(
     if (code === -3) throw errors.fileMissing(file);
     check(code);
     for (const piece of pieces) {
-      loadPiece(native, handle, piece, shaped[piece.tensor]!, file);
+      const { info, out } = shaped[piece.tensor]!;
+      if (info.packed) loadPacked(native, handle, piece.tensor, info, info.packed, out, file);
+      else loadPiece(native, handle, piece, shaped[piece.tensor]!, file);
       done += piece.bytes;
       onProgress?.(done, total);
     }
@@ -93,7 +96,9 @@ function byFile(shaped: readonly Shaped[], path: string): Map<string, Piece[]> {
   const files = new Map<string, Piece[]>();
   shaped.forEach(({ info, out }, tensor) => {
     let first = 0;
-    for (const run of info.runs ?? [{ offset: info.offset, rows: out }]) {
+    // a packed matrix is loaded as a whole (loadPacked goes through its runs)
+    const whole: NonNullable<TensorInfo['runs']> = [{ offset: info.offset, rows: out }];
+    for (const run of (!info.packed && info.runs) || whole) {
       const file = run.file ?? info.file ?? path;
       const pieces = files.get(file) ?? [];
       if (pieces.length === 0) files.set(file, pieces);

@@ -7,6 +7,8 @@ import { biasesOf, checkTensors, neededTensors } from '../shapes.js';
 import { FOLDER_FAMILIES, type FolderContext, type FolderFamily, readLayerFlags } from './families.js';
 import { Fields, readJson } from './json.js';
 import { byRole } from './names.js';
+import { readQuantisation } from './quantised/config.js';
+import { unpackable } from './quantised/matrices.js';
 import { readFolderRope } from './rope.js';
 import { readShards } from './shards.js';
 
@@ -30,9 +32,7 @@ export function readFolderConfig(folder: string, sessionLen = 0): ModelConfig {
   const type = whole.text('model_type', '');
   const family = Object.hasOwn(FOLDER_FAMILIES, type) ? FOLDER_FAMILIES[type] : undefined;
   if (!family) throw errors.unsupportedArchitecture(type.slice(0, 100) || 'unnamed', Object.keys(FOLDER_FAMILIES));
-  refuseQuantised(whole);
   const config = (family.textOf && whole.child('text_config')) || whole;
-  refuseQuantised(config);
   return describe(folder, type, family, config, whole, sessionLen);
 }
 
@@ -44,7 +44,7 @@ function describe(
   whole: Fields,
   sessionLen: number,
 ): ModelConfig {
-  const files = readShards(folder);
+  const files = unpackable(readShards(folder), readQuantisation(whole) ?? readQuantisation(config));
   const dims = readDims(config, family, files);
   const defaultTheta = family.textOf || type === 'gemma3_text' ? 1e6 : 10_000;
   const { headDim, contextLength } = dims;
@@ -74,14 +74,6 @@ function describe(
     parameters: Object.values(quantisation.byType).reduce((n, t) => n + t.parameters, 0),
     quantisation,
   };
-}
-
-/** A checkpoint whose weights are already quantised has other tensors than those that are read here. */
-function refuseQuantised(config: Fields): void {
-  const q = config.child('quantization_config') ?? config.child('compression_config');
-  if (!q) return;
-  const method = q.text('quant_method', 'an unnamed method').slice(0, 80);
-  throw errors.unsupportedModel(`its weights are quantised by '${method}', which cannot be read yet`);
 }
 
 function readDims(config: Fields, family: FolderFamily, files: ReadonlyMap<string, TensorInfo>): ModelDims {

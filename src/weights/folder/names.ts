@@ -174,7 +174,7 @@ function splitGroups(t: TensorInfo, d: ModelDims): [string, TensorInfo][] {
   const gather = (from: number, rows: number): TensorInfo => {
     const pieces = Array.from({ length: d.kvHeads }, (_, g) => rowsOf(t, t.name, g * group + from, rows));
     const byteLength = pieces.reduce((sum, p) => sum + p.byteLength, 0);
-    const runs = pieces.map((p) => ({ offset: p.offset, rows }));
+    const runs = pieces.map((p) => ({ offset: p.offset, rows, row: p.packed?.row }));
     return { ...t, shape: [t.shape[0]!, rows * d.kvHeads], offset: pieces[0]!.offset, byteLength, runs };
   };
   return [

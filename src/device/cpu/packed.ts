@@ -1,0 +1,93 @@
+/** Matrices of quantised checkpoints: their scales, zero points and order are read whole, their codes are mapped. */
+import { closeSync, openSync, readSync } from 'node:fs';
+import { errors } from '../../errors.js';
+import type { FilePart, PackedMatrix, TensorInfo } from '../../types.js';
+import {
+  CODES,
+  describeCode,
+  E8M0,
+  GGML_TYPES,
+  PACKED_CODES,
+  PACKED_FIELDS,
+  PACKED_LAYOUTS,
+  PACKED_ZEROS,
+} from './layout.js';
+import type { Handle, Native } from './native.js';
+
+/** @throws bad_model_file, io_error, native_error */
+export function loadPacked(
+  native: Native,
+  handle: Handle,
+  i: number,
+  info: TensorInfo,
+  p: PackedMatrix,
+  out: number,
+  file: string,
+): void {
+  const scales = read(p.scales);
+  const zeros = p.zeros ? read(p.zeros) : null;
+  const order = p.order ? asInts(read(p.order)) : null;
+  const bytes = (p.in * p.rows * p.bits) / 8;
+  let first = 0;
+  for (const { row = p.row, rows } of info.runs ?? [{ rows: out }]) {
+    const code = native.loadPacked(
+      handle,
+      i,
+      info.offset,
+      bytes,
+      specOf(p),
+      scales,
+      scales.length,
+      zeros,
+      zeros?.length ?? 0,
+      order,
+      order?.length ?? 0,
+      first,
+      rows,
+      row,
+    );
+    if (code === CODES.eZeros[0] || code === CODES.eOrder[0] || code === CODES.eArgument[0])
+      throw errors.badModelFile(file, `the quantised matrix '${info.name}' cannot be read: ${describeCode(code)}`);
+    if (code !== 0) throw errors.native(code, describeCode(code));
+    first += rows;
+  }
+}
+
+function specOf(p: PackedMatrix): Int32Array {
+  const values: Record<(typeof PACKED_FIELDS)[number], number> = {
+    in: p.in,
+    rows: p.rows,
+    layout: PACKED_LAYOUTS[p.layout],
+    bits: p.bits,
+    code: PACKED_CODES[p.code],
+    groupSize: p.groupSize,
+    groupRows: p.groupRows,
+    scaleType: p.scaleType === 'E8M0' ? E8M0 : GGML_TYPES[p.scaleType]!,
+    scalesByGroup: Number(p.scalesByGroup),
+    zeroKind: PACKED_ZEROS[p.zeroKind],
+    zeroAdd: p.zeroAdd,
+    exact: Number(p.exact),
+  };
+  return Int32Array.from(PACKED_FIELDS, (name) => values[name]);
+}
+
+const asInts = (bytes: Uint8Array): Int32Array => new Int32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
+
+function read({ file, offset, byteLength }: FilePart): Uint8Array {
+  const bytes = new Uint8Array(byteLength);
+  try {
+    const fd = openSync(file, 'r');
+    try {
+      for (let at = 0; at < byteLength; ) {
+        const n = readSync(fd, bytes, at, byteLength - at, offset + at);
+        if (n === 0) throw new Error('it became shorter');
+        at += n;
+      }
+    } finally {
+      closeSync(fd);
+    }
+  } catch (e) {
+    throw errors.io(`reading '${file}'`, (e as Error).message);
+  }
+  return bytes;
+}
