@@ -64,12 +64,12 @@ function poison(gpu: number): void {
     call(name, `_Out_ void **${types}`, place, ...values);
     return place[0];
   };
-  call('cuInit', 'unsigned', 0);
+  call('cuInit', 'uint32_t', 0);
   const context = out('cuDevicePrimaryCtxRetain', ', int', gpu);
   call('cuCtxSetCurrent', 'void *', context);
   const module = out('cuModuleLoadData', ', const char *', POISON);
   const kernel = out('cuModuleGetFunction', ', void *, const char *', module, 'poison');
-  const sizes = 'void *, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, void *, void *, void *';
+  const sizes = `void *, ${Array(7).fill('uint32_t').join(', ')}, void *, void *, void *`;
   call('cuLaunchKernel', sizes, kernel, 1, 1, 1, 1, 1, 1, 0, null, null, null);
 }
 

@@ -282,6 +282,8 @@ describe('a GPU whose context is lost', () => {
     };
     turn(1, 'a');
     assert.equal(finished, 1);
+    const pinned = driver.all[0]!.pinnedBytes;
+    assert.ok(pinned >= 2 ** 20 / 2);
     lose(driver.all[1]!);
     turn(2, 'b');
     turn(3, 'a');
@@ -291,6 +293,12 @@ describe('a GPU whose context is lost', () => {
     );
     assert.match(failed[1]!.message, /700.*ILLEGAL_ADDRESS/);
     assert.ok(core.batch.sessions.list(0).some((s) => s.id === 'a'));
+    // what the engine does when transfers fail between two steps
+    core.restart(errors.native(700, 'cuEventQuery: CUDA_ERROR_ILLEGAL_ADDRESS'));
+    assert.ok(core.batch.sessions.list(0).some((s) => s.id === 'a'));
+    turn(4, 'a');
+    assert.equal(failed.at(-1)!.code, 'native_error');
+    assert.equal(driver.all[0]!.pinnedBytes, pinned);
     await core.close();
   });
 });
