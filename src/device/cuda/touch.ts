@@ -1,8 +1,10 @@
 /**
  * Host memory is handed out by the system page by page when it is first written to, which takes longer than all that is done to it
- * afterwards (pinning, in a virtual machine above all): several threads do it at once.
+ * afterwards. So large pages are asked for, and several threads write: 0.13 to 0.33 s a GiB, pinning included, where it took 0.5 to
+ * 0.9. (Threads alone, or large pages alone, gain nothing: docs/cuda.md.)
  */
 import { Worker } from 'node:worker_threads';
+import koffi from 'koffi';
 
 const PAGE = 4096;
 /** Below that, starting threads takes longer. */
@@ -28,6 +30,7 @@ export class Toucher {
   touch(memory: SharedArrayBuffer): void {
     const count = Math.min(this.count, MOST_THREADS);
     if (memory.byteLength < WORTH_IT || count < 2) return;
+    askForLargePages(memory);
     if (this.#threads.length === 0) this.#start(count);
     const done = new Int32Array(new SharedArrayBuffer(4));
     const share = PAGE * Math.ceil(memory.byteLength / PAGE / count);
@@ -46,5 +49,20 @@ export class Toucher {
     setImmediate(() => {
       for (const thread of this.#threads.splice(0)) void thread.terminate();
     });
+  }
+}
+
+const LARGE_PAGES = 14; // MADV_HUGEPAGE
+
+/** Where the system has none, nothing changes. */
+function askForLargePages(memory: SharedArrayBuffer): void {
+  if (process.platform !== 'linux') return;
+  try {
+    const madvise = koffi.load(null).func('int madvise(uint64_t address, size_t length, int advice)');
+    const from = BigInt(koffi.address(new Uint8Array(memory)) as bigint);
+    const first = (from + BigInt(PAGE - 1)) & ~BigInt(PAGE - 1);
+    madvise(first, memory.byteLength - Number(first - from), LARGE_PAGES);
+  } catch {
+    // only slower
   }
 }
