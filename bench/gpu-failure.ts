@@ -110,6 +110,9 @@ async function fails(): Promise<Record<string, unknown>> {
       (e: unknown) => (e instanceof LongmindError ? e.code : `${e}`),
     );
   const after = await engine.sessions.list().catch((e: unknown) => (e instanceof LongmindError ? e.code : `${e}`));
+  must(late !== 'finished', 'a request after the failure finished');
+  const ids = (sessions: { id: string }[]): string => sessions.map(({ id }) => id).toString();
+  must(Array.isArray(after) && ids(after) === ids(before), `sessions after the failure: ${JSON.stringify(after)}`);
   const closing = performance.now();
   const closed = await Promise.race([
     engine.close().then(() => 'closed', String),

@@ -137,7 +137,7 @@ export class Mover {
       this.#disk!.erase(disk);
       this.cache.orderDone(order.id, true);
     } else if (kind === 'save' && host !== -1) {
-      this.#copy(this.#kv.read(order.block, this.#host[host]!), () => this.cache.orderDone(order.id, true));
+      this.#copy(this.#kv.read(order.block, this.#host[host]!), () => this.#tell(order.id, true));
     } else if (!this.#disk!.writable) {
       this.cache.orderDone(order.id, false);
     } else if (kind === 'demote') {
@@ -150,6 +150,10 @@ export class Mover {
   #saveToDisk(order: TransferOrder): void {
     const buffer = this.#staging.pop()!;
     this.#copy(this.#kv.read(order.block, buffer), () => {
+      if (this.#retired) {
+        this.#staging.push(buffer);
+        return;
+      }
       this.cache.blockRead(order.id);
       this.#write(order, buffer, () => this.#staging.push(buffer));
     });
@@ -160,7 +164,7 @@ export class Mover {
     const prefix = this.#prefix.slice(0, this.cache.prefixTokens(node, this.#prefix));
     this.#disk!.write(disk, this.cache.namespaceOf(node), prefix, kv, ({ ok }) => {
       after();
-      if (!this.#retired) this.cache.orderDone(id, ok);
+      this.#tell(id, ok);
     });
   }
 
@@ -168,7 +172,7 @@ export class Mover {
     const end = this.#rate.host.begin();
     this.#copy(this.#kv.write(block, this.#host[host]!), () => {
       end();
-      this.cache.orderDone(id, true);
+      this.#tell(id, true);
     });
   }
 
@@ -178,13 +182,17 @@ export class Mover {
     const done = (ok: boolean, ms: number) => {
       end(ms);
       this.#staging.push(buffer);
-      if (!this.#retired) this.cache.orderDone(id, ok);
+      this.#tell(id, ok);
     };
     this.#disk!.read(disk, buffer, ({ ok, ms }) => {
       if (ok && !this.#retired && this.cache.loadArrived(id))
         this.#copy(this.#kv.write(block, buffer), () => done(true, ms));
       else done(ok, ms);
     });
+  }
+
+  #tell(id: number, ok: boolean): void {
+    if (!this.#retired) this.cache.orderDone(id, ok);
   }
 
   #copy(transfer: Transfer, then: () => void): void {
