@@ -1,5 +1,5 @@
 /**
- * npm run bench:gpu-sessions -- MODEL.gguf [--sessions 200] [--turns 5] [--room 50] [--json]: the server's case on a GPU. Many
+ * npm run bench:gpu-sessions -- MODEL.gguf [--sessions 200] [--turns 5] [--room 50] [--tp N] [--json]: the server's case on a GPU. Many
  * conversations whose KV does not fit: computed again each turn, with KV for a part of them, and with host memory for the rest;
  * then how long a long conversation that was evicted waits for its next token, computed again or brought back from host memory.
  * `node bench/random-model.mjs FILE bf16 8b` writes a model of Llama-3-8B shapes.
@@ -26,6 +26,9 @@ const { values: args, positionals } = parseArgs({
     /** Tokens of the long conversation; 0: not measured. */
     resume: { type: 'string', default: '8000' },
     host: { type: 'string', default: '0' },
+    tp: { type: 'string', default: '1' },
+    /** Bits of the KV: 0 is 16. */
+    'quant-policy': { type: 'string', default: '0' },
     arms: { type: 'string', default: 'again,kv,host' },
     json: { type: 'boolean', default: false },
   },
@@ -44,7 +47,8 @@ const note = (row: Record<string, unknown>): void => {
 const open = (options: CreateOptions): Promise<Engine> => {
   // a host has no room for evicted KV of its own device: its disk is out of this measurement
   const cacheHost = args.device === 'cpu' ? '0' : (options.cacheHost ?? '0');
-  return createEngine({ model, device: args.device, sessionLen, ...options, cacheHost });
+  const [tp, quantPolicy] = [Number(args.tp), Number(args['quant-policy']) as 0];
+  return createEngine({ model, device: args.device, tp, quantPolicy, sessionLen, ...options, cacheHost });
 };
 
 async function conversations(): Promise<void> {

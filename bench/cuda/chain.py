@@ -4,7 +4,8 @@ import json, sys, time
 import torch
 from lm import *
 
-SHAPES = {'llama8b': (32, 4096, 32, 8, 128, 14336, 128256), 'smollm': (30, 576, 9, 3, 64, 1536, 49152)}
+# llama70half: what one of two GPUs has of Llama-3-70B
+SHAPES = {'llama8b': (32, 4096, 32, 8, 128, 14336, 128256), 'smollm': (30, 576, 9, 3, 64, 1536, 49152), 'llama70half': (80, 8192, 32, 4, 128, 14336, 64128)}
 SHAPE = sys.argv[sys.argv.index('--shape') + 1] if '--shape' in sys.argv else 'llama8b'
 L, D, H, KH, HD, FF, V = SHAPES[SHAPE]
 QKV = (H + 2 * KH) * HD
@@ -171,14 +172,14 @@ def candidates(m, quant=0):
     out = []
     if quant:
         ku = (1, 2) if quant > 8 else (2, 4, 8)
-        for mw in ((1, 2, 4) if m <= 32 else (4, 8)):
+        for mw in ((1, 2, 4, 8) if m <= 32 else (4, 8)):
             for k in ku:
                 for kb in (32, 64, 96, 144, 200):
                     out.append(with_ring(dict(kind='q', type=quant, mw=mw, bn=min(bn, 64), ku=k), kb))
-        if m > 16:
-            for mw in (4, 8):
-                for kb in (96, 144, 200):
-                    out.append(with_ring(dict(kind='q', type=quant, mw=mw, bn=bn, ku=ku[0], wgmma=1), kb))
+        for mw in (4, 8) if m <= 8 or m > 16 else ():
+            for k in ku[: 2 if m <= 8 else 1]:
+                for kb in (64, 96, 144, 200) if m <= 8 else (96, 144, 200):
+                    out.append(with_ring(dict(kind='q', type=quant, mw=mw, bn=bn, ku=k, wgmma=1), kb))
         return [c for c in out if c]
     shapes = []
     if m <= 16:
@@ -221,10 +222,10 @@ START = {  # what tuning in the chain chose; native/cuda/README.md has the same 
               down=dict(W, bn=128, stages=4), lm=dict(kind='wgmma', bn=256, kt=1, wgs=2, stages=4)),
 }
 QUANT = {  # Q4_K
-    8: dict(qkv=dict(Q4K, mw=4, bn=8, ku=2, stages=5), o=dict(Q4K, mw=1, bn=8, stages=13), gateup=dict(Q4K, mw=4, bn=8, ku=2, stages=3),
-            down=dict(Q4K, mw=2, bn=8, stages=16), lm=dict(Q4K, mw=2, bn=8, stages=4)),
-    64: dict(qkv=dict(Q4K, mw=4, bn=64, stages=3), o=dict(Q4K, mw=4, bn=64, stages=3), gateup=dict(Q4K, mw=8, bn=64, wgmma=1, stages=3),
-             down=dict(Q4K, mw=4, bn=64, stages=3), lm=dict(Q4K, mw=4, bn=64, wgmma=1, stages=2)),
+    8: dict(qkv=dict(Q4K, mw=4, bn=8, ku=2, stages=5), o=dict(Q4K, mw=4, bn=8, ku=2, stages=5), gateup=dict(Q4K, mw=8, bn=8, ku=2, stages=2),
+            down=dict(Q4K, mw=4, bn=8, ku=2, stages=5) if D >= 8192 else dict(Q4K, mw=2, bn=8, ku=2, stages=11), lm=dict(Q4K, mw=4, bn=8, ku=2, stages=2)),
+    64: dict(qkv=dict(Q4K, mw=4, bn=64, wgmma=1, stages=4), o=dict(Q4K, mw=4, bn=64, wgmma=1, stages=3), gateup=dict(Q4K, mw=4, bn=64, wgmma=1, stages=2),
+             down=dict(Q4K, mw=4, bn=64, wgmma=1, stages=3), lm=dict(Q4K, mw=4, bn=64, wgmma=1, stages=2)),
 }
 
 

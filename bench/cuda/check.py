@@ -1,5 +1,5 @@
 """Every kernel against a plain float64 reference on random data, and bits between variants. python3 check.py GROUP [OUT.json]"""
-import json, math, sys, time, traceback
+import hashlib, json, math, sys, time, traceback
 import torch
 from lm import *
 
@@ -254,6 +254,11 @@ def quant_variants(kind):
     return out
 
 
+def digest(t):
+    """Of its bits: whether two versions of the kernels make the same."""
+    return hashlib.sha256(t.view(torch.uint8).cpu().numpy().tobytes()).hexdigest()[:16]
+
+
 def check_quant(kind, act, n, k, ms):
     raw, values = random_quants(kind, n, k)
     k64 = up(k, 64) // 64
@@ -269,7 +274,7 @@ def check_quant(kind, act, n, k, ms):
     got = from_tiles(tiles, n, k)
     e = rel(got, values)
     want = values.to(act_type(act))
-    record(f'dequantise type={kind} act={act}', torch.equal(got, want) or (kind == 14 and e < 5e-3) or (act and kind in (3, 12, 13) and e < 1e-3), differ=int((got != want).sum()), error=e)
+    record(f'dequantise type={kind} act={act}', torch.equal(got, want) or (kind == 14 and e < 5e-3) or (act and kind in (3, 12, 13) and e < 1e-3), differ=int((got != want).sum()), error=e, digest=digest(tiles))
     tok = torch.tensor([0, n - 1, 5, 13, n // 2], dtype=torch.int32, device=dev)
     out = poison(5, k)
     embed(kind, act, units, out, tok, None, tok, None, None, 5, k, k64, k, n, 0)()

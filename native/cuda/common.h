@@ -92,6 +92,17 @@ LM_DEVICE u32 hsub2(u32 a, u32 b) {
   asm("sub.f16x2 %0, %1, %2;" : "=r"(r) : "r"(a), "r"(b));
   return r;
 }
+/** The low (high) f16 of a pair twice: operands of the instruction that follows, not one more. */
+LM_DEVICE u32 both_low(u32 a) {
+  u32 r;
+  asm("{ .reg .b16 l, h; mov.b32 {l, h}, %1; mov.b32 %0, {l, l}; }" : "=r"(r) : "r"(a));
+  return r;
+}
+LM_DEVICE u32 both_high(u32 a) {
+  u32 r;
+  asm("{ .reg .b16 l, h; mov.b32 {l, h}, %1; mov.b32 %0, {h, h}; }" : "=r"(r) : "r"(a));
+  return r;
+}
 LM_DEVICE float fma_(float a, float b, float c) {
   float r;
   asm("fma.rn.f32 %0, %1, %2, %3;" : "=f"(r) : "f"(a), "f"(b), "f"(c));

@@ -26,8 +26,8 @@ LM_KERNEL __launch_bounds__(128) dequantise_tiles(const __grid_constant__ LmDequ
   pdl_wait();
   if (first + warp >= p.k64) return;
   u32 at = shared_address(units) + warp / SEGMENTS * LM_UNIT;
-  SegmentQuants q = segment_quants(at, warp % SEGMENTS, lane);
-  SegmentScales s = segment_scales(at, warp % SEGMENTS, lane >> 2);
+  Segment q = load_segment(at, warp % SEGMENTS, lane);
+  SegmentScales s = segment_scales(q.scales, unit_scales(at, lane >> 2));
   u8 *tile = out + warp * 2048;
 #pragma unroll
   for (int j = 0; j < 4; j++) {

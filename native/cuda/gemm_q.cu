@@ -93,9 +93,8 @@ LM_DEVICE void produce(const LmGemm &p, u32 ring, u32 full, u32 empty, int lane)
 
 #if !LM_WGMMA
 /** One segment of 64 inputs. */
-LM_DEVICE void multiply(u32 unit, int segment, u32 b, int lane, float (*sum)[4]) {
-  SegmentQuants q = segment_quants(unit, segment, lane);
-  SegmentScales s = segment_scales(unit, segment, lane >> 2);
+LM_DEVICE void multiply(const Segment &q, uint2 own, u32 b, int lane, float (*sum)[4]) {
+  SegmentScales s = segment_scales(q.scales, own);
 #pragma unroll
   for (int k = 0; k < 4; k++) {
     u32 x[4], y[4];
@@ -163,6 +162,11 @@ LM_KERNEL __launch_bounds__(32 * (LM_MW + 1), 1) gemm(const __grid_constant__ Lm
         barrier_wait(full + 8 * stage, (i / LM_STAGES) & 1);
         for (int u = 0; u < units; u++) {
           u32 unit = at + STAGE_B + (warp * LM_KU + u) * LM_UNIT;
+          Segment segment = load_segment(unit, 0, lane);
+          uint2 own = unit_scales(unit, lane >> 2);
+#if LM_WGMMA
+          u32 values[2][4][4];
+#endif
 #pragma unroll
           for (int e = 0; e < SEGMENTS; e++) {
 #if LM_NORM
@@ -171,21 +175,25 @@ LM_KERNEL __launch_bounds__(32 * (LM_MW + 1), 1) gemm(const __grid_constant__ Lm
             u32 b = at + (u * SEGMENTS + e) * LM_BN * 128;
 #endif
 #if LM_WGMMA
-            // the values of one segment are made while the product of the one before may still run
-            SegmentQuants q = segment_quants(unit, e, lane);
-            SegmentScales sc = segment_scales(unit, e, lane >> 2);
-            u32 x[4][4];
+            // the values of one segment are made while the product of the one before runs
+            SegmentScales scales = segment_scales(segment.scales, own);
+            u32(*x)[4] = values[e & 1];
 #pragma unroll
-            for (int k = 0; k < 4; k++) dequantise(q, sc, k, x[k]);
+            for (int k = 0; k < 4; k++) dequantise(segment, scales, k, x[k]);
+            if (e + 1 < SEGMENTS) segment = load_segment(unit, e + 1, lane);
             wgmma_hold<4 * NT>((float *)sum);
             wgmma_fence();
 #pragma unroll
             for (int k = 0; k < 4; k++) Wgmma<LM_BN>::act((float *)sum, x[k], wgmma_descriptor(b, 1024, 16) + 2 * k);
             wgmma_commit();
-            wgmma_wait<0>();
+            if (e + 1 < SEGMENTS) wgmma_wait<1>();
+            else wgmma_wait<0>();
             wgmma_hold<4 * NT>((float *)sum);
 #else
-            multiply(unit, e, b, lane, sum);
+            Segment next = segment;
+            if (e + 1 < SEGMENTS) next = load_segment(unit, e + 1, lane);
+            multiply(segment, own, b, lane, sum);
+            segment = next;
 #endif
           }
         }

@@ -49,59 +49,75 @@
 /** Where K-quants have what is beyond nibbles. */
 #define LM_HIGH_BITS 2048
 
-/** Scale and minimum of the lane's two rows, for both blocks of 32 (four of 16 for Q6_K) of a segment. */
+/**
+ * Scale and minimum of the lane's two rows, for both blocks of 32 (four of 16 for Q6_K) of a segment. f16 activations: pairs of
+ * f16, first block low. An f16 times an integer of a byte is exact in f32, so a product in f16 is that, rounded once.
+ */
 struct SegmentScales {
+#if LM_ACT
+  u32 scale[2][2];
+  u32 minimum[2];
+#else
   float scale[2][4];
   float minimum[2][2];
+#endif
 };
 LM_DEVICE float byte_to_float(u32 w, int i) { return (float)((w >> (8 * i)) & 0xff); }
 LM_DEVICE float signed_byte_to_float(u32 w, int i) { return (float)(s8)((w >> (8 * i)) & 0xff); }
+/** Bytes 0, 1 (`high`: 2, 3) of w as f16 integers, exact; as signed bytes with LM_Q6_K, whose w has its sign bits turned. */
+LM_DEVICE u32 byte_pair(u32 w, bool high) {
+  return hsub2(prmt(w, 0x64646464, high ? 0x4342 : 0x4140), LM_TYPE == LM_Q6_K ? 0x64806480 : 0x64006400);
+}
 
-/** unit: address in shared memory. */
-LM_DEVICE SegmentScales segment_scales(u32 unit, int segment, int g) {
+/** What a unit has of the lane's two rows: 45K (d, dmin), Q6_K d, Q4_1 a segment's minima. */
+LM_DEVICE uint2 unit_scales(u32 unit, int g) {
+  if (LM_IS_45K) return shared_u64(unit + LM_UNIT_SCALES + 8 * g);
+  if (LM_TYPE == LM_Q4_1) return shared_u64(unit + LM_SCALES + 64 + 8 * g);
+  u32 d = LM_TYPE == LM_Q6_K ? shared_u32(unit + LM_UNIT_SCALES + 4 * g) : 0;
+  return make_uint2(d & 0xffff, d >> 16);
+}
+
+/** s: a segment's, d: its unit's. */
+LM_DEVICE SegmentScales segment_scales(uint2 s, uint2 d) {
   SegmentScales r;
-  uint2 s = shared_u64(unit + LM_SCALES + (LM_IS_K ? 64 * segment : 0) + 8 * g);
-  u32 own[2] = {0, 0};
-  if (LM_IS_45K) {
-    uint2 d = shared_u64(unit + LM_UNIT_SCALES + 8 * g);
-    own[0] = d.x, own[1] = d.y;
-  }
-  if (LM_TYPE == LM_Q6_K) {
-    u32 d = shared_u32(unit + LM_UNIT_SCALES + 4 * g);
-    own[0] = d & 0xffff, own[1] = d >> 16;
-  }
-  uint2 m = make_uint2(0, 0);
-  if (LM_TYPE == LM_Q4_1) m = shared_u64(unit + LM_SCALES + 64 + 8 * g);
 #pragma unroll
   for (int row = 0; row < 2; row++) {
-    u32 w = row ? s.y : s.x, mw = row ? m.y : m.x;
-    float d = half_to_float(own[row] & 0xffff);
-    if (LM_TYPE == LM_Q6_K) {
+    u32 w = row ? s.y : s.x, own = row ? d.y : d.x;
+#if LM_ACT
+    r.scale[row][0] = w, r.scale[row][1] = 0, r.minimum[row] = LM_TYPE == LM_Q4_1 ? own : 0;
+    if (LM_TYPE == LM_Q6_K) w ^= 0x80808080;
+    if (LM_IS_K) r.scale[row][0] = hmul2(byte_pair(w, false), both_low(own));
+    if (LM_TYPE == LM_Q6_K) r.scale[row][1] = hmul2(byte_pair(w, true), both_low(own));
+    if (LM_IS_45K) r.minimum[row] = hmul2(byte_pair(w, true), both_high(own ^ 0x80000000));
+#else
+    float scale = half_to_float(own & 0xffff);
 #pragma unroll
-      for (int b = 0; b < 4; b++) r.scale[row][b] = d * signed_byte_to_float(w, b);
-      r.minimum[row][0] = r.minimum[row][1] = 0.0f;
-    } else {
-#pragma unroll
-      for (int b = 0; b < 2; b++) {
-        if (LM_IS_45K) {
-          r.scale[row][b] = d * byte_to_float(w, b);
-          r.minimum[row][b] = -(half_to_float(own[row] >> 16) * byte_to_float(w, 2 + b));
-        } else {
-          r.scale[row][b] = half_to_float((w >> (16 * b)) & 0xffff);
-          r.minimum[row][b] = LM_TYPE == LM_Q4_1 ? half_to_float((mw >> (16 * b)) & 0xffff) : 0.0f;
-        }
+    for (int b = 0; b < 4; b++) {
+      if (LM_TYPE == LM_Q6_K) r.scale[row][b] = scale * signed_byte_to_float(w, b);
+      if (b > 1) continue;
+      if (LM_IS_45K) {
+        r.scale[row][b] = scale * byte_to_float(w, b);
+        r.minimum[row][b] = -(half_to_float(own >> 16) * byte_to_float(w, 2 + b));
+      } else if (LM_TYPE != LM_Q6_K) {
+        r.scale[row][b] = half_to_float((w >> (16 * b)) & 0xffff);
+        r.minimum[row][b] = LM_TYPE == LM_Q4_1 ? half_to_float((own >> (16 * b)) & 0xffff) : 0.0f;
       }
     }
+#endif
   }
   return r;
 }
 
-struct SegmentQuants {
+/** What a lane reads of a segment. */
+struct Segment {
   u32 w[LM_TYPE == LM_Q8_0 ? 8 : 4];
   u32 high[2];
+  uint2 scales;
 };
-LM_DEVICE SegmentQuants segment_quants(u32 unit, int segment, int lane) {
-  SegmentQuants r;
+/** unit: address in shared memory. */
+LM_DEVICE Segment load_segment(u32 unit, int segment, int lane) {
+  Segment r;
+  r.scales = shared_u64(unit + LM_SCALES + (LM_IS_K ? 64 * segment : 0) + 8 * (lane >> 2));
   uint4 a = shared_u128(unit + segment * LM_SEGMENT + 16 * lane);
   r.w[0] = a.x, r.w[1] = a.y, r.w[2] = a.z, r.w[3] = a.w;
 #if LM_TYPE == LM_Q8_0
@@ -117,33 +133,44 @@ LM_DEVICE SegmentQuants segment_quants(u32 unit, int segment, int lane) {
   return r;
 }
 
-/** Pair i of group j as two f16 integers, exact. */
-LM_DEVICE u32 quant_pair(const SegmentQuants &q, int j, int i) {
+/** Shifts left, or right where the distance is negative. */
+LM_DEVICE u32 shifted(u32 x, int left) { return left < 0 ? x >> -left : x << left; }
+
+/**
+ * Pair i of group j as two f16 integers, exact. Nibbles of even pairs stand at bit 0 of a half of w or w >> 8, as 1024 + q once they have an
+ * exponent; those of odd pairs stay at bit 4, as 64 + q: one shift for four pairs. Higher bits are brought above them.
+ */
+LM_DEVICE u32 quant_pair(const Segment &q, int j, int i) {
 #if LM_TYPE == LM_Q8_0
   return hsub2(prmt(q.w[2 * j + (i >> 1)], 0x64646464, i & 1 ? 0x4342 : 0x4140), 0x64806480);  // 1024 + byte, minus 1152
-#elif LM_TYPE == LM_Q6_K
-  u32 x = and_or(q.w[j] >> (4 * i), 0x000f000f, 0x64006400);
-  return hsub2(x | (((q.high[j >> 1] >> (8 * (j & 1) + 2 * i)) & 0x00030003) << 4), 0x64206420);
-#elif LM_TYPE == LM_Q5_K
-  u32 x = and_or(q.w[j] >> (4 * i), 0x000f000f, 0x64006400);
-  return hsub2(x | (((q.high[0] >> (4 * j + i)) & 0x00010001) << 4), 0x64006400);
 #else
-  return hsub2(and_or(q.w[j] >> (4 * i), 0x000f000f, 0x64006400), LM_TYPE == LM_Q4_0 ? 0x64086408 : 0x64006400);
+  u32 w = i & 2 ? q.w[j] >> 8 : q.w[j];
+  u32 x = i & 1 ? and_or(w, 0x00f000f0, 0x54005400) : and_or(w, 0x000f000f, 0x64006400);
+  u32 zero = i & 1 ? 0x54005400 : 0x64006400;
+#if LM_TYPE == LM_Q6_K
+  x = and_or(shifted(q.high[j >> 1], (i & 1 ? 8 : 4) - 8 * (j & 1) - 2 * i), i & 1 ? 0x03000300 : 0x00300030, x);
+  zero = i & 1 ? 0x56005600 : 0x64206420;  // and 32
+#elif LM_TYPE == LM_Q5_K
+  x = and_or(shifted(q.high[0], (i & 1 ? 8 : 4) - 4 * j - i), i & 1 ? 0x01000100 : 0x00100010, x);
+#elif LM_TYPE == LM_Q4_0
+  zero = i & 1 ? 0x54805480 : 0x64086408;  // and 8
+#endif
+  return hsub2(x, zero);
 #endif
 }
 
 /** The a operand (16 rows × 16 inputs) of group j of a segment. */
-LM_DEVICE void dequantise(const SegmentQuants &q, const SegmentScales &s, int j, u32 *a) {
+LM_DEVICE void dequantise(const Segment &q, const SegmentScales &s, int j, u32 *a) {
 #pragma unroll
   for (int i = 0; i < 4; i++) {
     int row = i & 1, block = LM_TYPE == LM_Q6_K ? j : j >> 1;
     u32 pair = quant_pair(q, j, i);
+#if LM_ACT
+    u32 scales = s.scale[row][block >> 1], scale = block & 1 ? both_high(scales) : both_low(scales);
+    u32 minimum = block & 1 ? both_high(s.minimum[row]) : both_low(s.minimum[row]);
+    a[i] = LM_HAS_MINIMUM ? hfma2(pair, scale, minimum) : hmul2(pair, scale);
+#else
     float scale = s.scale[row][block], minimum = s.minimum[row][j >> 1];
-    if (LM_ACT) {
-      u32 s2 = pack_half_exact(scale, scale);
-      a[i] = LM_HAS_MINIMUM ? hfma2(pair, s2, pack_half_exact(minimum, minimum)) : hmul2(pair, s2);
-      continue;
-    }
     float2 v = half2_to_float2(pair);
     if (LM_HAS_MINIMUM) {
       v.x = fma_(v.x, scale, minimum);
@@ -153,5 +180,6 @@ LM_DEVICE void dequantise(const SegmentQuants &q, const SegmentScales &s, int j,
       v.y *= scale;
     }
     a[i] = pack_bf16(v.x, v.y);
+#endif
   }
 }

@@ -1,3 +1,3 @@
 export type { DiskProgram } from './disk-tier.js';
-export { type Disk, Mover } from './mover.js';
+export { type Disk, Mover, TierMemory } from './mover.js';
 export { Tiers } from './tiers.js';

@@ -22,13 +22,28 @@ const FIRST_DISK_BYTES_PER_MS = 5e5;
 /** Who has not answered for so long counts as slow. */
 const LONG_SILENCE_MS = 1000;
 const OUTLIER = 8;
+/** Copies of a device take milliseconds. */
+const RETIRE_MS = 2000;
 
 export interface MoverOptions {
   kv: KvTransfers;
   /** Tokens of the longest sequence. */
   sessionLen: number;
-  hostSlots: number;
+  memory: TierMemory;
   disk: Disk | null;
+}
+
+/** Host memory that a device copies from and to. Taken once: a cache manager made anew goes on with it. */
+export class TierMemory {
+  /** (slots) a block each. */
+  readonly host: readonly Uint8Array[];
+  /** Buffers between disk and device that nobody uses. */
+  readonly staging: Uint8Array[];
+
+  constructor(kv: KvTransfers, hostSlots: number, disk: boolean) {
+    this.host = slices(kv, hostSlots);
+    this.staging = disk ? slices(kv, stagingBuffers(kv.blockBytes)) : [];
+  }
 }
 
 interface DeviceCopy {
@@ -39,28 +54,27 @@ interface DeviceCopy {
 export class Mover {
   readonly #kv: KvTransfers;
   readonly #disk: Disk | null;
-  readonly #host: Uint8Array[];
-  readonly #staging: Uint8Array[] = [];
+  readonly #host: readonly Uint8Array[];
+  readonly #staging: Uint8Array[];
   readonly #copies: DeviceCopy[] = [];
   readonly #orders: TransferOrder[] = [];
   readonly #prefix: Int32Array;
   readonly #rate: { host: ServiceTime; disk: ServiceTime };
   /** Milliseconds of a block from host memory, as the device measured; null: it did not. */
   readonly #hostMs: number | null;
+  #retired = false;
 
   constructor(
     private readonly cache: TierOperations,
-    { kv, disk, hostSlots, sessionLen }: MoverOptions,
+    { kv, disk, memory, sessionLen }: MoverOptions,
   ) {
     this.#kv = kv;
     this.#disk = disk;
-    this.#host = slices(kv, hostSlots);
-    if (disk) {
-      this.#staging = slices(kv, stagingBuffers(kv.blockBytes));
-    }
+    this.#host = memory.host;
+    this.#staging = memory.staging;
     this.#prefix = new Int32Array(sessionLen);
     // ends are seen between steps, which last longer than these copies: the device's own figure is the better one
-    const hostRate = hostSlots > 0 ? kv.writeRate : null;
+    const hostRate = memory.host.length > 0 ? kv.writeRate : null;
     this.#hostMs = hostRate && kv.blockBytes / hostRate;
     this.#rate = {
       host: new ServiceTime(kv.blockBytes / FIRST_HOST_BYTES_PER_MS),
@@ -82,6 +96,20 @@ export class Mover {
   doubt(): void {
     this.#rate.host.doubt();
     this.#rate.disk.doubt();
+  }
+
+  /**
+   * The cache manager is of no use any more. Copies under way are waited for, since blocks and slots will be others'; what a disk
+   * brings later goes nowhere.
+   */
+  retire(): void {
+    this.#retired = true;
+    const end = performance.now() + RETIRE_MS;
+    try {
+      while (this.copying && performance.now() < end) this.#endCopies();
+    } catch {
+      // a device that failed copies nothing more
+    }
   }
 
   /** Starts what can be started, tells the cache manager of what ended. After a step was committed. */
@@ -109,7 +137,7 @@ export class Mover {
       this.#disk!.erase(disk);
       this.cache.orderDone(order.id, true);
     } else if (kind === 'save' && host !== -1) {
-      this.#copy(this.#kv.read(order.block, this.#host[host]!), () => this.cache.orderDone(order.id, true));
+      this.#copy(this.#kv.read(order.block, this.#host[host]!), () => this.#tell(order.id, true));
     } else if (!this.#disk!.writable) {
       this.cache.orderDone(order.id, false);
     } else if (kind === 'demote') {
@@ -122,6 +150,10 @@ export class Mover {
   #saveToDisk(order: TransferOrder): void {
     const buffer = this.#staging.pop()!;
     this.#copy(this.#kv.read(order.block, buffer), () => {
+      if (this.#retired) {
+        this.#staging.push(buffer);
+        return;
+      }
       this.cache.blockRead(order.id);
       this.#write(order, buffer, () => this.#staging.push(buffer));
     });
@@ -132,7 +164,7 @@ export class Mover {
     const prefix = this.#prefix.slice(0, this.cache.prefixTokens(node, this.#prefix));
     this.#disk!.write(disk, this.cache.namespaceOf(node), prefix, kv, ({ ok }) => {
       after();
-      this.cache.orderDone(id, ok);
+      this.#tell(id, ok);
     });
   }
 
@@ -140,7 +172,7 @@ export class Mover {
     const end = this.#rate.host.begin();
     this.#copy(this.#kv.write(block, this.#host[host]!), () => {
       end();
-      this.cache.orderDone(id, true);
+      this.#tell(id, true);
     });
   }
 
@@ -150,12 +182,17 @@ export class Mover {
     const done = (ok: boolean, ms: number) => {
       end(ms);
       this.#staging.push(buffer);
-      this.cache.orderDone(id, ok);
+      this.#tell(id, ok);
     };
     this.#disk!.read(disk, buffer, ({ ok, ms }) => {
-      if (ok && this.cache.loadArrived(id)) this.#copy(this.#kv.write(block, buffer), () => done(true, ms));
+      if (ok && !this.#retired && this.cache.loadArrived(id))
+        this.#copy(this.#kv.write(block, buffer), () => done(true, ms));
       else done(ok, ms);
     });
+  }
+
+  #tell(id: number, ok: boolean): void {
+    if (!this.#retired) this.cache.orderDone(id, ok);
   }
 
   #copy(transfer: Transfer, then: () => void): void {

@@ -6,7 +6,7 @@ import type { Device, KvLayout } from '../device/device.js';
 import { errors, formatBytes } from '../errors.js';
 import type { TierInfo } from '../types.js';
 import { type DiskProgram, DiskTier } from './disk-tier.js';
-import { Mover, stagingBuffers } from './mover.js';
+import { Mover, stagingBuffers, TierMemory } from './mover.js';
 
 export interface TiersOptions {
   /** Bytes of host memory for KV. */
@@ -37,6 +37,7 @@ const MAX_HOST_WRITES = 256;
 export class Tiers {
   readonly config: TierConfig;
   #mover: Mover | null = null;
+  #memory: TierMemory | null = null;
   #cache: CacheManager | null = null;
   /** What an earlier process left; for the first cache manager only. */
   #found: AdoptedNode[];
@@ -81,13 +82,10 @@ export class Tiers {
   /** A cache manager was made with `config`; an earlier one is of no use any more. Returns what moves its KV. */
   serve(cache: CacheManager): Mover {
     const { device, disk } = this;
+    this.#mover?.retire();
+    this.#memory ??= new TierMemory(device.kv, this.config.host, disk !== null);
     this.#cache = cache;
-    this.#mover = new Mover(cache, {
-      kv: device.kv,
-      sessionLen: this.options.sessionLen,
-      hostSlots: this.config.host,
-      disk,
-    });
+    this.#mover = new Mover(cache, { kv: device.kv, sessionLen: this.options.sessionLen, memory: this.#memory, disk });
     if (disk) cache.adopt(this.#found);
     this.#found = [];
     return this.#mover;

@@ -12,7 +12,7 @@ import type { Session } from '../../src/engine/sessions.js';
 import { DraftModel } from '../../src/engine/speculation/draft-model.js';
 import { MAX_DRAFTING } from '../../src/engine/speculation/drafter.js';
 import type { LongmindError } from '../../src/errors.js';
-import { Mover } from '../../src/tiers/index.js';
+import { Mover, TierMemory } from '../../src/tiers/index.js';
 import type { TokenLogprob } from '../../src/types.js';
 import { MemoryDisk } from './memory-disk.js';
 
@@ -100,7 +100,7 @@ export class TestBatch {
     const below = {
       kv: this.device.kv,
       sessionLen,
-      hostSlots: o.hostBlocks ?? 0,
+      memory: new TierMemory(this.device.kv, o.hostBlocks ?? 0, Boolean(o.diskBlocks)),
       disk: o.diskBlocks ? this.disk : null,
     };
     this.#mover = tiers ? new Mover(this.cache, below) : null;

@@ -3,6 +3,8 @@
  * space has 47 bits). koffi-driver.ts binds libcuda; a test double checks every argument.
  */
 
+import { LongmindError } from '../../errors.js';
+
 /** A pointer on the device, or a driver's handle. */
 export type Address = number;
 
@@ -79,4 +81,13 @@ export interface Driver {
   capture(stream: Address, work: () => void): Address;
   launchGraph(graph: Address, stream: Address): void;
   destroyGraph(graph: Address): void;
+}
+
+/** A GPU whose context is lost refuses to free what went with it. */
+export function unlessLost(free: () => void): void {
+  try {
+    free();
+  } catch (e) {
+    if (!(e instanceof LongmindError && e.code === 'native_error')) throw e;
+  }
 }

@@ -19,7 +19,7 @@ import {
 } from '../device.js';
 import { testBits, wantBits } from './bits.js';
 import { Chain } from './chain.js';
-import type { Driver, GpuInfo } from './driver.js';
+import { type Driver, type GpuInfo, unlessLost } from './driver.js';
 import { type Compile, KernelSet } from './kernel-set.js';
 import { KernelStore, readTable, type Table } from './kernels.js';
 import { openDriver, versionText } from './koffi-driver.js';
@@ -260,11 +260,11 @@ class CudaDevice implements Device {
     const loaded = this.#loaded;
     this.#loaded = null;
     if (loaded) {
-      loaded.kv.close();
+      unlessLost(() => loaded.kv.close());
       loaded.queue.close();
       closeRanks(loaded.ranks);
     }
-    for (const driver of this.drivers.toReversed()) driver.close();
+    for (const driver of this.drivers.toReversed()) unlessLost(() => driver.close());
   }
 
   get #ready() {

@@ -147,11 +147,17 @@ class KoffiDriver implements Driver {
   }
 
   close(): void {
-    for (const module of this.#modules) this.#call('cuModuleUnload', module);
-    this.#modules.length = 0;
-    if (this.#gpu >= 0) this.#call('cuDevicePrimaryCtxRelease_v2', this.#gpu);
+    const [modules, gpu] = [this.#modules.splice(0), this.#gpu];
     this.#gpu = -1;
-    this.#context = this.current.context = 0;
+    try {
+      for (const module of modules) this.#call('cuModuleUnload', module);
+    } finally {
+      try {
+        if (gpu >= 0) this.#call('cuDevicePrimaryCtxRelease_v2', gpu);
+      } finally {
+        this.#context = this.current.context = 0;
+      }
+    }
   }
 
   another(gpu: number): Driver {

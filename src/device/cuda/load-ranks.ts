@@ -2,7 +2,7 @@
 import type { TensorSource } from '../../types.js';
 import type { LoadOptions, StepLimits } from '../device.js';
 import type { Chain, OnGpu } from './chain.js';
-import type { Address, Driver } from './driver.js';
+import { type Address, type Driver, unlessLost } from './driver.js';
 import type { KernelSet } from './kernel-set.js';
 import { Meeting } from './meeting.js';
 import { DeviceMemory, KvPool } from './memory.js';
@@ -89,11 +89,12 @@ function introduce(ranks: Rank[], { ops }: Plan): void {
 }
 
 export function closeRanks(ranks: Ranks): void {
-  for (const { pool, memory, driver, stream } of ranks) {
-    pool.close();
-    memory.close();
-    driver.destroyStream(stream);
-  }
+  for (const { pool, memory, driver, stream } of ranks)
+    unlessLost(() => {
+      pool.close();
+      memory.close();
+      driver.destroyStream(stream);
+    });
 }
 
 /** Blocks 0 … total − 1 on all GPUs; false, and nothing changed, if one has not so much memory. */

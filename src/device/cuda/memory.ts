@@ -2,10 +2,12 @@
 import os from 'node:os';
 import { errors } from '../../errors.js';
 import type { Address, Driver } from './driver.js';
+import { Toucher } from './touch.js';
 
 export class DeviceMemory {
   readonly #owned: Address[] = [];
   readonly #pinned: Uint8Array[] = [];
+  readonly #toucher = new Toucher(os.availableParallelism());
 
   constructor(
     readonly driver: Driver,
@@ -28,7 +30,9 @@ export class DeviceMemory {
 
   /** Shared memory of this process, pinned; other threads may fill it. @throws not_enough_memory */
   host(bytes: number): Uint8Array {
-    const view = new Uint8Array(new SharedArrayBuffer(bytes));
+    const memory = new SharedArrayBuffer(bytes);
+    this.#toucher.touch(memory);
+    const view = new Uint8Array(memory);
     if (!this.driver.pin(view)) throw errors.notEnoughMemory('pinned host memory', bytes, os.freemem());
     this.#pinned.push(view);
     return view;

@@ -114,23 +114,23 @@ const QUANTISED: Record<'large' | 'small', Record<number, Record<Role, QuantConf
   large: {
     8: {
       qkv: { ...K, mw: 4, bn: 8, ku: 2, stages: 5 },
-      o: { ...K, mw: 1, bn: 8, stages: 13 },
-      gateUp: { ...K, mw: 4, bn: 8, ku: 2, stages: 3 },
-      down: { ...K, mw: 2, bn: 8, stages: 16 },
-      logits: { ...K, mw: 2, bn: 8, stages: 4 },
+      o: { ...K, mw: 4, bn: 8, ku: 2, stages: 5 },
+      gateUp: { ...K, mw: 8, bn: 8, ku: 2, stages: 2 },
+      down: { ...K, mw: 2, bn: 8, ku: 2, stages: 11 },
+      logits: { ...K, mw: 4, bn: 8, ku: 2, stages: 2 },
     },
     64: {
-      qkv: { ...K, mw: 4, bn: 64, stages: 3 },
-      o: { ...K, mw: 4, bn: 64, stages: 3 },
-      gateUp: { ...K, mw: 8, bn: 64, stages: 3, wgmma: 1 },
-      down: { ...K, mw: 4, bn: 64, stages: 3 },
+      qkv: { ...K, mw: 4, bn: 64, stages: 4, wgmma: 1 },
+      o: { ...K, mw: 4, bn: 64, stages: 3, wgmma: 1 },
+      gateUp: { ...K, mw: 4, bn: 64, stages: 2, wgmma: 1 },
+      down: { ...K, mw: 4, bn: 64, stages: 3, wgmma: 1 },
       logits: { ...K, mw: 4, bn: 64, stages: 2, wgmma: 1 },
     },
     128: {
       qkv: { ...K, mw: 8, bn: 64, stages: 3, wgmma: 1 },
-      o: { ...K, mw: 4, bn: 64, stages: 3 },
+      o: { ...K, mw: 4, bn: 64, stages: 3, wgmma: 1 },
       gateUp: { ...K, mw: 8, bn: 128, stages: 2, wgmma: 1 },
-      down: { ...K, mw: 4, bn: 64, stages: 3 },
+      down: { ...K, mw: 4, bn: 64, stages: 3, wgmma: 1 },
       logits: { ...K, mw: 8, bn: 128, stages: 2, wgmma: 1 },
     },
     256: {
@@ -172,6 +172,9 @@ const QUANTISED: Record<'large' | 'small', Record<number, Record<Role, QuantConf
     },
   },
 };
+/** `down` for few rows where its features make tiles for all multiprocessors (Llama-3-70B): twice the warps, one wave of blocks. */
+const WIDE_DOWN: QuantConfig = { ...K, mw: 4, bn: 8, ku: 2, stages: 5 };
+const WIDE_FEATURES = 8192;
 const HOPPER_PREFILL: Config = { ...W, kt: 1, bn: 256, wgs: 2, stages: 4, most: ALL };
 
 function roleOf(epilogue: number, matrix: Matrix): Role {
@@ -194,6 +197,7 @@ function quantised(matrix: Matrix, epilogue: number, rows: number, { wgmma, shar
   if (rows > 256) return { kind: 'q', mw: 8, bn: 128, ku: large ? 1 : 2, stages: 2, wgmma: 1 };
   const role = roleOf(epilogue, matrix);
   if (rows <= 8 && !large && isSmall(matrix)) return SMALL.quantised[role] as QuantConfig;
+  if (rows <= 8 && large && role === 'down' && matrix.features >= WIDE_FEATURES) return WIDE_DOWN;
   const tuned = QUANTISED[large ? 'large' : 'small'][rows <= 8 ? 8 : Math.max(rows, 64)]![role];
   return { ...tuned, bn: Math.min(rows, tuned.bn) };
 }

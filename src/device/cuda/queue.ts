@@ -13,7 +13,7 @@ import {
 } from '../device.js';
 import type { ChainShape } from './chain.js';
 import { checkStep } from './check-step.js';
-import type { Address } from './driver.js';
+import { type Address, unlessLost } from './driver.js';
 import type { Ranks } from './load-ranks.js';
 import { type Plan, up } from './plan.js';
 import { createTaskLists, planTasks, type TaskLists, type TaskRules, type Tasks } from './tasks.js';
@@ -132,18 +132,18 @@ export class StepQueue {
 
   close(): void {
     const { ranks } = this.parts;
-    for (const { driver, stream } of ranks) driver.synchronize(stream);
+    for (const { driver, stream } of ranks) unlessLost(() => driver.synchronize(stream));
     for (const { graphs, on } of this.#places) {
       for (const graph of graphs.values()) this.#destroy(graph);
       ranks.forEach(({ driver }, i) => {
-        driver.destroyEvent(on[i]!.event);
+        unlessLost(() => driver.destroyEvent(on[i]!.event));
       });
     }
   }
 
   #destroy({ graphs }: Graph): void {
     this.parts.ranks.forEach(({ driver }, i) => {
-      driver.destroyGraph(graphs[i]!);
+      unlessLost(() => driver.destroyGraph(graphs[i]!));
     });
   }
 

@@ -1,7 +1,7 @@
 /** KV blocks ↔ pinned host memory, on streams of their own, behind the steps and beside them. */
 import { errors, invariant } from '../../errors.js';
 import type { KvTransfers, Transfer } from '../device.js';
-import type { Address, Driver } from './driver.js';
+import { type Address, type Driver, unlessLost } from './driver.js';
 import type { DeviceMemory, KvPool } from './memory.js';
 
 const MEASURED_ROUNDS = 4;
@@ -147,7 +147,7 @@ export class SharedTransfers implements KvTransfers {
   }
 
   close(): void {
-    for (const part of this.parts) part.close();
+    for (const part of this.parts) unlessLost(() => part.close());
   }
 
   #each(host: Uint8Array, start: (part: CudaTransfers, share: Uint8Array) => Transfer): Transfer {

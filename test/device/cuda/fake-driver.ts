@@ -172,6 +172,10 @@ export class FakeDriver implements Driver {
     this.#used -= bytes;
   }
 
+  get pinnedBytes(): number {
+    return [...this.#pinned].reduce((sum, { byteLength }) => sum + byteLength, 0);
+  }
+
   pin(host: Uint8Array): boolean {
     if (host.length > this.hostLimit) return false;
     assert.ok(host.buffer instanceof SharedArrayBuffer && !this.#pinned.has(host.buffer));

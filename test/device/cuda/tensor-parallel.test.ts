@@ -260,6 +260,68 @@ describe('a GPU of several that fails in the middle of a step', () => {
   });
 });
 
+describe('a GPU whose context is lost', () => {
+  it('every request after it fails with a typed error, sessions keep their ids, and the engine can be closed', async () => {
+    const model = randomModel({ ...F16, vocab: 300 });
+    const driver = driverOf(2);
+    const config = parseOptions(engineOptions, {
+      ...{ sessionLen: 512, cacheBlockSeqLen: 16, cacheMaxEntryCount: 64, maxBatchSize: 2, maxPrefillTokenNum: 64 },
+      ...{ device: 'cuda', tp: 2, cacheHost: '1MiB' },
+    });
+    const failed: { code: string; message: string }[] = [];
+    let finished = 0;
+    const data = { program: model.program, weights: model.source, config, fingerprint: '', modelKey: 'm' };
+    const core = new Core(data, createCudaDevice({ driver, compile: fakeCompile, tp: config.tp }), {
+      token: () => {},
+      finished: () => finished++,
+      failed: (_, e) => failed.push(e),
+    });
+    const turn = (id: number, sessionId: string) => {
+      core.batch.submit(request(id, sessionId, 100));
+      while (core.batch.step());
+    };
+    turn(1, 'a');
+    assert.equal(finished, 1);
+    const pinned = driver.all[0]!.pinnedBytes;
+    assert.ok(pinned >= 2 ** 20 / 2);
+    lose(driver.all[1]!);
+    turn(2, 'b');
+    turn(3, 'a');
+    assert.deepEqual(
+      failed.map((e) => e.code),
+      ['native_error', 'native_error'],
+    );
+    assert.match(failed[1]!.message, /700.*ILLEGAL_ADDRESS/);
+    assert.ok(core.batch.sessions.list(0).some((s) => s.id === 'a'));
+    // what the engine does when transfers fail between two steps
+    core.restart(errors.native(700, 'cuEventQuery: CUDA_ERROR_ILLEGAL_ADDRESS'));
+    assert.ok(core.batch.sessions.list(0).some((s) => s.id === 'a'));
+    turn(4, 'a');
+    assert.equal(failed.at(-1)!.code, 'native_error');
+    assert.equal(driver.all[0]!.pinnedBytes, pinned);
+    await core.close();
+  });
+});
+
+/** From now on the driver gives the same error to all that is asked of this GPU. */
+function lose(gpu: FakeDriver): void {
+  for (const name of methodsOf(gpu))
+    Object.assign(gpu, {
+      [name]: () => {
+        throw errors.native(700, `${name}: CUDA_ERROR_ILLEGAL_ADDRESS`);
+      },
+    });
+}
+
+/** Names of what an object can do, its classes' included. */
+function methodsOf(object: object): string[] {
+  const names: string[] = [];
+  for (let o = object; o !== Object.prototype; o = Object.getPrototypeOf(o) as object)
+    for (const [name, { value }] of Object.entries(Object.getOwnPropertyDescriptors(o)))
+      if (typeof value === 'function' && name !== 'constructor') names.push(name);
+  return [...new Set(names)];
+}
+
 describe('one GPU adds as two do', () => {
   const parts = (model: ModelOptions) => {
     const { runner, driver } = open(model, 1);

@@ -4,7 +4,7 @@ import { describe, it } from 'node:test';
 import { engineOptions, parseOptions } from '../../../src/config.js';
 import { createCudaDevice } from '../../../src/device/cuda/index.js';
 import { Core } from '../../../src/engine/core.js';
-import { Mover } from '../../../src/tiers/mover.js';
+import { Mover, TierMemory } from '../../../src/tiers/mover.js';
 import { Runner, randomModel } from '../support.js';
 import { FakeDriver, fakeCompile, type Order } from './fake-driver.js';
 import { request } from './request.js';
@@ -83,7 +83,7 @@ describe('transfers of the CUDA device', () => {
       },
     };
     const hostSlots = Math.ceil((5 * 2 ** 30) / blockBytes);
-    new Mover({} as never, { kv, sessionLen: 64, hostSlots, disk: null });
+    assert.equal(new TierMemory(kv, hostSlots, false).host.length, hostSlots);
     assert.equal(
       pieces.reduce((a, b) => a + b, 0),
       hostSlots * blockBytes,
@@ -146,7 +146,7 @@ describe('whether KV is brought back', () => {
       },
       orderDone: () => {},
     };
-    const mover = new Mover(cache as never, { kv, sessionLen: 64, hostSlots: 4, disk: null });
+    const mover = new Mover(cache as never, { kv, sessionLen: 64, memory: new TierMemory(kv, 4, false), disk: null });
     assert.equal(mover.restoreMs({ host: 10, disk: 0 }), 1);
     mover.pump();
     // a long step, after which the end is seen
