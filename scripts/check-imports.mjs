@@ -49,7 +49,7 @@ const rule = {
   'src/journal': { may: base, faces: ['journal'] },
   'src/engine': {
     may: [...base, 'src/cache', 'src/tiers', 'src/journal', 'src/device', grammar],
-    faces: ['client', 'core', 'draft', 'request', 'batch', 'prompt'],
+    faces: ['client', 'core', 'draft', 'request', 'batch', 'prompt', 'step-budget'],
   },
   // only here a device is chosen; everything else knows the interface alone
   'src/engine/worker': { may: [...base, ...devices, 'src/engine', 'src/device', grammar], part: true },
