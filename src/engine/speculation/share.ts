@@ -5,7 +5,7 @@
  */
 
 /** A step with guesses must promise so many times the tokens a millisecond of one without: costs are not known better. */
-export const LEAST_GAIN = 1.05;
+const LEAST_GAIN = 1.05;
 
 /** A sequence's guesses. */
 export interface Chain {
