@@ -10,6 +10,9 @@ import type { PrefixIndex } from './prefix-index.js';
 import { type Namespaces, S, type SequenceStore } from './sequences.js';
 import type { TokenRuns } from './token-runs.js';
 
+/** Records of so many blocks of a text are read together when it begins to go, as they lie anywhere in memory. */
+const AHEAD = 16;
+
 /** A refused device is asked again after so many evictions. */
 const RETRY_GROWTH = 256;
 
@@ -206,6 +209,8 @@ export class BlockTree {
       q.resizeTable(s, nodes);
       q.set(s, S.COMPUTED, Math.min(q.get(s, S.COMPUTED), nodes * pool.blockLen));
       if (nodes === 0) q.cached--;
+      // a text goes from its end on: what comes before is evicted next
+      else if (nodes % AHEAD === 0) this.warm(q.blocksOf(s, nodes - AHEAD, nodes), 0, AHEAD);
       this.attach(s, Math.max(-1, parent));
       s = next;
     }
