@@ -1,7 +1,7 @@
 /**
  * Decode and prefill of Llama-3-8B and SmolLM2-135M shapes on a GPU, through the device alone: steps in flight, sampling and
  * host work included. Random weights (every tensor of a type reads the same numbers). The targets are those of docs/cuda.md.
- * npm run bench:gpu -- [--json] [--torch] [--only bf16,int8,Q4_K,Q8_0,smollm2,llama70] [--tp N]
+ * npm run bench:gpu -- [--json] [--no-fail] [--torch] [--only bf16,int8,Q4_K,Q8_0,smollm2,llama70] [--tp N]
  * --tp N: on one GPU and on N, with the ratios, and whether both gave the same bits. llama70 (70B shapes in 4 bits) needs it;
  * meetings: products of next to no inputs, so that what is left is what sums and norms cost.
  * --torch: PyTorch beside it in the same call (bench/cuda/torch_baseline.py; python3 with torch and transformers).
@@ -16,6 +16,7 @@ import { type LlamaConfig, llama } from '../src/model/llama.js';
 import type { TensorInfo } from '../src/types.js';
 import { besidePyTorch } from './gpu-torch.js';
 import { besideTransfers } from './gpu-transfers.js';
+import { judge } from './targets.js';
 
 const BLOCK = 64;
 type Shape = Pick<LlamaConfig, 'layers' | 'dim' | 'heads' | 'kvHeads' | 'headDim' | 'ffDim' | 'vocab'>;
@@ -136,7 +137,7 @@ const GOALS: Record<string, [target: number, aim: number | null, floor: number |
 };
 
 const median = (x: number[]): number => x.sort((a, b) => a - b)[x.length >> 1]!;
-const rows: { work: string; ours?: number; baseline?: number | null }[] = [];
+const rows: { work: string; ours?: number; unit?: string; baseline?: number | null }[] = [];
 const json = process.argv.includes('--json');
 const note = (row: { work: string; ours?: number; unit?: string; [more: string]: unknown }): void => {
   const [target, aim, floor] = GOALS[row.work] ?? [null, null, null];
@@ -367,3 +368,13 @@ if (json) {
     ),
   );
 }
+judge(
+  rows.flatMap(({ work, ours, unit }) => {
+    const goal = GOALS[work];
+    if (!goal || !unit) return [];
+    // per cent: what is lost
+    const better = unit.startsWith('%') ? ('less' as const) : ('more' as const);
+    return [{ name: work, value: ours ?? Number.NaN, target: goal[0], better, unit }];
+  }),
+  process.argv.includes('--no-fail'),
+);

@@ -1,14 +1,16 @@
 /**
- * npm run bench:speculation [-- --json --only TEXT --rounds 3 --models DIR --draft-layers N --no-fail]: tokens a second with and
+ * npm run bench:speculation [-- --json --only TEXT --rounds 3 --models DIR --draft-layers N --no-fail | --calculate]: tokens a second with and
  * without guessed tokens. Every token that comes out is given beforehand, so that both sides say the same real text on any weights: code that is
  * edited, facts copied from a document, records of one shape, and prose that repeats nothing. Both sides in turns, medians.
  * --draft-layers: with a draft model too, made of the model's own first layers (the one real pair of one vocabulary at hand; it
  * was not trained to stop there).
+ * --calculate: by what a step of so many rows costs instead of the clock, on more texts, also with times as a busy machine
+ * misleads with (speculation-virtual.ts); half a minute on any machine.
  * About 6 minutes on 2 cores, and some more the first time, for writing the 1 B model.
  */
 import './plain-errors.js';
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync } from 'node:fs';
 import { cpus, tmpdir } from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
@@ -22,11 +24,15 @@ import { type LlamaConfig, llama } from '../src/model/llama.js';
 import { createTokenizer } from '../src/tokenizer/tokenizer.js';
 import type { TensorSource } from '../src/types.js';
 import { readGguf, readModelConfig } from '../src/weights/index.js';
+import { moreTexts, root, type Text, texts } from './speculation-texts.js';
+import { busyMachine, STEPS, type Tokens, virtualRun } from './speculation-virtual.js';
+import { judge } from './targets.js';
 
 const { values: args } = parseArgs({
   options: {
     json: { type: 'boolean', default: false },
     'no-fail': { type: 'boolean', default: false },
+    calculate: { type: 'boolean', default: false },
     only: { type: 'string', default: '' },
     rounds: { type: 'string', default: '3' },
     'draft-layers': { type: 'string' },
@@ -34,78 +40,6 @@ const { values: args } = parseArgs({
     models: { type: 'string', default: path.join(tmpdir(), 'longmind-bench-models') },
   },
 });
-
-interface Text {
-  name: string;
-  /** What stands before, and what comes out. */
-  prompt: string;
-  answer: string;
-  /** Tokens a second with guesses over without, at least. */
-  target: number;
-  sequences: number;
-}
-
-const root = path.resolve(import.meta.dirname ?? path.dirname(new URL(import.meta.url).pathname), '..', '..');
-const read = (name: string) => readFileSync(path.join(root, name), 'utf8');
-
-/** Texts that were at hand and not written for this: our own sources and documents. */
-function texts(): Text[] {
-  const code = read('src/engine/scheduler.ts').slice(0, 3500);
-  const edited = code
-    .replaceAll('budget', 'tokenBudget')
-    .replaceAll('available', 'freeBlocks')
-    .replace('+ blockLen', '+ 1');
-  const document = read('docs/sessions.md').slice(0, 4000);
-  const facts = document
-    .split(/(?<=[.:])\s+/)
-    .filter((_, i) => i % 3 === 1)
-    .join('\n- ');
-  const names = [
-    'Ada Marsh',
-    'Jonas Weber',
-    'Li Na',
-    'Omar Haddad',
-    'Ruth Okafor',
-    'Ivo Petrov',
-    'Mina Sato',
-    'Paul Novak',
-  ];
-  const record = (n: string, i: number) =>
-    JSON.stringify(
-      {
-        id: 1000 + 37 * i,
-        name: n,
-        email: `${n.split(' ')[0]!.toLowerCase()}@example.org`,
-        active: i % 3 > 0,
-        tags: ['a', 'b'].slice(i % 2),
-      },
-      null,
-      2,
-    );
-  const records = names.map(record);
-  const prose = read('LICENSE').slice(600, 4200);
-  const open = { name: 'open text (a licence)', prompt: prose.slice(0, 300), answer: prose.slice(300) };
-  return [
-    {
-      name: 'code that is edited',
-      prompt: `Rename budget and available:\n${code}\nEdited:\n`,
-      answer: edited,
-      target: 1.8,
-      sequences: 1,
-    },
-    { name: 'facts of a document', prompt: `${document}\nFacts:\n- `, answer: facts, target: 1.8, sequences: 1 },
-    {
-      name: 'records of one shape',
-      prompt: `[${records.slice(0, 3).join(',\n')},\n`,
-      answer: records.slice(3).join(',\n'),
-      target: 1.8,
-      sequences: 1,
-    },
-    { ...open, target: 0.98, sequences: 1 },
-    { ...open, name: 'open text, batch of 8', target: 1, sequences: 8 },
-    { name: 'code, batch of 8', prompt: `Rename:\n${code}\nEdited:\n`, answer: edited, target: 1, sequences: 8 },
-  ];
-}
 
 /** Draws what stands in the text of each sequence, whatever the logits say. */
 function forced(device: Device, textOf: (slot: number) => Int32Array): Device {
@@ -236,14 +170,47 @@ async function run(model: Model, tokens: Tokens, sequences: number, speculation:
   };
 }
 
-interface Tokens {
-  prompt: Int32Array;
-  answer: Int32Array;
+/** Every text by every table of costs. */
+function calculate(): void {
+  const rows = [];
+  for (const { model, table } of STEPS)
+    for (const text of [...texts(), ...moreTexts()]) {
+      if (!`${model} ${text.name}`.includes(args.only)) continue;
+      const side = (speculation: 'auto' | 'off', slow: () => number) =>
+        virtualRun(encoded(text), text.sequences, table, speculation, slow);
+      const [off, auto] = [side('off', () => 1), side('auto', () => 1)];
+      const misled = off.ms / side('auto', busyMachine()).ms;
+      const { steps, verified, accepted } = auto;
+      const hostUs = auto.hostUs - off.hostUs;
+      const { name, target } = text;
+      rows.push({ model, text: name, steps, verified, accepted, hostUs, ratio: off.ms / auto.ms, misled, target });
+    }
+  const rounded = (v: unknown) => (typeof v === 'number' ? Number(v.toFixed(3)) : v);
+  if (args.json) console.log(JSON.stringify({ rows }, null, 1));
+  else console.table(rows.map((r) => Object.fromEntries(Object.entries(r).map(([k, v]) => [k, rounded(v)]))));
+  const judged = rows.map((r) => ({
+    name: `${r.model}, ${r.text}`,
+    value: r.ratio,
+    target: r.target,
+    better: 'more' as const,
+  }));
+  judge(judged, args['no-fail']);
 }
 
 const median = (a: number[]) => [...a].sort((x, y) => x - y)[a.length >> 1]!;
 
 const smol = (await resolveModel(defaultModel, {})).path;
+const tokenizer = createTokenizer(readGguf(smol).metadata);
+const encoding = { special: false };
+const encoded = (text: Text): Tokens => ({
+  prompt: tokenizer.encode(text.prompt, encoding),
+  answer: tokenizer.encode(text.answer, encoding),
+});
+if (args.calculate) {
+  calculate();
+  process.exit();
+}
+
 const billion = path.join(args.models, '1b-q8_0.gguf');
 if (!existsSync(billion)) {
   mkdirSync(args.models, { recursive: true });
@@ -255,14 +222,11 @@ const models: Model[] = [
   { name: 'SmolLM2-135M', file: smol },
   { name: '1 B shape Q8_0', file: billion },
 ];
-const encoding = { special: false };
-const tokenizer = createTokenizer(readGguf(smol).metadata);
 const rows = [];
 for (const model of models) {
   for (const text of texts()) {
     if (!`${model.name} ${text.name}`.includes(args.only)) continue;
-    const prompt = tokenizer.encode(text.prompt, encoding);
-    const tokens = { prompt, answer: tokenizer.encode(text.answer, encoding) };
+    const tokens = encoded(text);
     const ratios: number[] = [];
     const speeds = { off: [] as number[], auto: [] as number[] };
     let guesses: Run | null = null;

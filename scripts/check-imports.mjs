@@ -51,7 +51,7 @@ const rule = {
   'src/store': { may: base },
   'src/engine': {
     may: [...base, 'src/cache', 'src/tiers', 'src/journal', 'src/store', 'src/device', grammar],
-    faces: ['client', 'core', 'draft', 'request', 'batch', 'prompt'],
+    faces: ['client', 'core', 'draft', 'request', 'batch', 'prompt', 'step-budget'],
   },
   // only here a device is chosen; everything else knows the interface alone
   'src/engine/worker': { may: [...base, ...devices, 'src/engine', 'src/device', grammar], part: true },

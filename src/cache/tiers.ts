@@ -527,9 +527,20 @@ export class Tiers implements Below {
       this.#counters.loadFailures++;
       place.good[slot] = 0;
     }
-    if (o.block !== -1) this.phase[n] = ok ? ARRIVED : IDLE;
+    const forNobody = o.block === -1;
+    if (!forNobody) this.phase[n] = ok ? ARRIVED : IDLE;
+    else if (!ok) this.#takeBack(n, slot);
     this.lower.unuse(place, slot);
-    if (o.block !== -1) this.#endLoad(n, ok);
+    if (!forNobody) this.#endLoad(n, ok);
+  }
+
+  /** The copy in this slot of the disk is bad: a load of node n that is to read it is not begun. */
+  #takeBack(n: number, slot: number): void {
+    if (this.phase[n] !== WAITING || this.fromDisk[n] === 0 || this.lower.diskOf[n] !== slot) return;
+    this.loads.delete(n);
+    this.phase[n] = IDLE;
+    this.lower.unuse(this.lower.disk, slot);
+    this.#endLoad(n, false);
   }
 
   #endLoad(n: number, ok: boolean): void {

@@ -10,6 +10,12 @@ import type { PrefixIndex } from './prefix-index.js';
 import { type Namespaces, S, type SequenceStore } from './sequences.js';
 import type { TokenRuns } from './token-runs.js';
 
+/**
+ * A text is evicted from its end on, and its blocks lie anywhere in memory: of so many the first
+ * to go has the records of the others read together, before they are needed one by one.
+ */
+const AHEAD = 16;
+
 /** A refused device is asked again after so many evictions. */
 const RETRY_GROWTH = 256;
 
@@ -206,6 +212,7 @@ export class BlockTree {
       q.resizeTable(s, nodes);
       q.set(s, S.COMPUTED, Math.min(q.get(s, S.COMPUTED), nodes * pool.blockLen));
       if (nodes === 0) q.cached--;
+      else if ((nodes + 1) % AHEAD === 0) this.warm(q.blocksOf(s, nodes - AHEAD + 1, nodes), 0, AHEAD - 1);
       this.attach(s, Math.max(-1, parent));
       s = next;
     }

@@ -459,3 +459,23 @@ test('a disk that does not answer keeps no block: given up, its loads end late, 
   assert.equal(w.manager.ordersOutstanding(), 0);
   assert.equal(w.manager.stats().tiers!.disk.used, w.mover!.disk.size);
 });
+
+test('a copy that a load which was given up found to be bad is not read by the next one: its part is computed', () => {
+  const w = world({ blocks: 6 });
+  const r = session(w, text(15));
+  away(w, r);
+  w.restore(r, 1);
+  w.mover!.take(Infinity);
+  w.release(r, 'keep');
+  // begun anew, but not handed out yet
+  w.restore(r, 1);
+  while (w.mover!.pending.length > 0) w.mover!.end(0, false);
+  w.check();
+  assert.equal(w.manager.restoring(r.id), false, 'nothing to wait for');
+  assert.equal(w.mover!.take(Infinity), 4, 'the records are erased, nothing is read');
+  w.mover!.drain();
+  w.release(r, 'keep');
+  w.check();
+  assert.equal(w.manager.stats().tiers!.disk.used, 0);
+  assert.equal(w.manager.available(), 6);
+});

@@ -7,6 +7,7 @@ import type { LiveRequest } from '../../src/engine/request.js';
 import { Lookup, MAX_MATCH, MIN_MATCH } from '../../src/engine/speculation/lookup.js';
 import { MAX_DRAFT, Pace } from '../../src/engine/speculation/pace.js';
 import { Repetition } from '../../src/engine/speculation/repetition.js';
+import { shareGuesses } from '../../src/engine/speculation/share.js';
 import { Speculator } from '../../src/engine/speculation/speculator.js';
 
 /** The longest match among all earlier places, found by trying them all; the later one wins. */
@@ -181,10 +182,51 @@ test('a prompt teaches how far its own repetitions can be trusted', () => {
   const guesses = (prompt: number[]): number[] => {
     const readTokens = (_: number, from: number, to: number, out: Int32Array) => out.set(prompt.slice(from, to));
     const speculator = new Speculator({ readTokens } as unknown as CacheManager, { drawMs: (rows) => 10 + 3 * rows });
-    return [...speculator.guess({ known: prompt.length, sequence: 0 } as LiveRequest, 1, MAX_DRAFT)];
+    const known = prompt.length;
+    const r = { known, length: known, scheduled: known - 1, drawing: 0, maxTokens: 99, generated: 1 } as LiveRequest;
+    speculator.prepare([r], MAX_DRAFT);
+    return [...speculator.guess(r, 1, MAX_DRAFT)];
   };
   const records = Array.from({ length: 6 }, (_, i) => [1, 2, 3, 4, 100 + i, 5, 6, 7, 200 + i]).flat();
   assert.deepEqual(guesses([...records, 1, 2]).slice(0, 2), [3, 4]);
   const never = Array.from({ length: 6 }, (_, i) => [1, 2, 100 + i, 200 + i]).flat();
   assert.deepEqual(guesses([...never, 1, 2]), []);
+});
+
+/** Chains whose tokens are all as likely. */
+const chains = (...chances: number[]) => chances.map((p) => ({ most: MAX_DRAFT, chance: () => p }));
+
+test('rows go to the sequences whose guesses are likelier, also where most of the batch cannot be guessed', () => {
+  // eight rows cost 8, each one more 1: a guess pays where it is likelier than a token costs
+  const counts = shareGuesses(chains(0.1, 0.99, 0.1, 0.1, 0, 0.1, 0.1, 0.1), 32, 8, (n) => 30 + n);
+  assert.ok(counts[1]! > 10, `${counts}`);
+  assert.deepEqual([...counts.slice(0, 1), ...counts.slice(2)], [0, 0, 0, 0, 0, 0, 0]);
+});
+
+test('a step whose time goes up by jumps is filled up to the next one, or not begun', () => {
+  /** Tiles of four rows, eight sequences. */
+  const tiles = (n: number) => 10 * Math.ceil((8 + n) / 4);
+  const [a, b] = shareGuesses(chains(0.9, 0.9), 32, 8, (n) => (n === 0 ? 30 : tiles(n)));
+  assert.equal(a! + b!, 4);
+  assert.deepEqual(shareGuesses(chains(0.5, 0.5), 32, 8, tiles), [0, 0]);
+});
+
+test('where a guess promises no more than costs are uncertain, or nothing is known of costs, nothing is guessed', () => {
+  assert.deepEqual(
+    shareGuesses(chains(0.52), 32, 1, (n) => 10 + 5 * n),
+    [0],
+  );
+  assert.deepEqual(shareGuesses(chains(0.9), 32, 1, (n) => 10 + 5 * n).map(Math.sign), [1]);
+  assert.deepEqual(
+    shareGuesses(chains(0.9), 32, 1, () => Number.NaN),
+    [0],
+  );
+  assert.deepEqual(
+    shareGuesses(chains(0.9), 0, 1, () => 10),
+    [0],
+  );
+  assert.deepEqual(
+    shareGuesses([{ most: 3, chance: () => 1 }], 32, 1, () => 10),
+    [3],
+  );
 });

@@ -46,11 +46,16 @@ export class Pace {
 
   /** Tokens a millisecond that a step with so many guesses promises. */
   rate(classOf: (k: number) => number, guesses: number, ms: (guesses: number) => number): number {
-    let tokens = 1;
+    return (1 + this.expected(classOf, guesses)) / ms(guesses);
+  }
+
+  /** How many of so many guesses will be accepted, on average. */
+  expected(classOf: (k: number) => number, guesses: number): number {
+    let tokens = 0;
     for (let k = 0, all = 1; k < guesses; k++) {
       all *= this.chance(classOf(k));
       tokens += all;
     }
-    return tokens / ms(guesses);
+    return tokens;
   }
 }

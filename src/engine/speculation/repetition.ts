@@ -83,6 +83,11 @@ export class Repetition {
     return this.#at < 0 ? 0 : this.#pace.length(this.#classOf, ms);
   }
 
+  /** Chance that token k of the guess is right if those before it are; 0 where there is none. */
+  chance(k: number): number {
+    return this.#at < 0 ? 0 : this.#pace.chance(this.#classOf(k));
+  }
+
   /** Tokens a millisecond that a step with so many of its guesses promises. */
   rate(guesses: number, ms: (guesses: number) => number): number {
     return this.#pace.rate(this.#classOf, guesses, ms);

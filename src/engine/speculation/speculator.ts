@@ -9,6 +9,7 @@ import type { Budget } from '../step-budget.js';
 import { type Drafter, MAX_DRAFTING, type Want } from './drafter.js';
 import { MAX_DRAFT, Pace } from './pace.js';
 import { Repetition } from './repetition.js';
+import { shareGuesses } from './share.js';
 
 /** With more sequences in the batch a row costs about what it can save, and looking for guesses costs more than that. */
 const MAX_SEQUENCES = 16;
@@ -29,6 +30,8 @@ interface Guessing {
   draft: Want | null;
   /** Tokens since the draft model was asked. */
   quiet: number;
+  /** Tokens of the text's guess that this step should verify. */
+  count: number;
   /** The last guess given out was the draft model's. */
   byModel: boolean;
 }
@@ -60,24 +63,57 @@ export class Speculator {
     return ms;
   }
 
-  /** Before a step: lets the draft model guess for the sequences where it promises most. `rows`: guesses that a step may hold. */
+  /**
+   * Before a step: decides how much is guessed for whom, and lets the draft model guess for the sequences where it promises
+   * most. `rows`: guesses that a step may hold.
+   */
   prepare(running: readonly LiveRequest[], rows: number): void {
-    if (!this.model || running.length === 0 || running.length > MAX_DRAFTING) return;
+    if (running.length === 0 || running.length > MAX_SEQUENCES || rows <= 0) return;
+    const decoding = running.filter((r) => r.length - r.scheduled === 1 && r.drawing === 0);
+    if (this.model && running.length <= MAX_DRAFTING) this.#askModel(this.model, decoding, running.length, rows);
+    this.#shareRows(decoding, running.length, rows);
+  }
+
+  #askModel(model: Drafter, decoding: readonly LiveRequest[], sequences: number, rows: number): void {
     const wants: Want[] = [];
-    for (const r of running) {
-      if (r.length - r.scheduled !== 1 || r.drawing > 0) continue;
+    for (const r of decoding) {
       const g = this.#of(r);
       if (g.draft?.known === r.known && g.draft.done) continue;
-      const most = Math.min(r.maxTokens - r.generated - 1, Math.floor(rows / running.length), MAX_DRAFT);
-      const count = Math.min(most, this.#worth(r, g, running.length));
+      const count = Math.min(mostOf(r), Math.floor(rows / sequences), this.#worth(r, g, sequences));
       if (count <= 0) continue;
       g.quiet = 0;
       g.draft = { r, count, known: r.known, tokens: [], done: false };
       wants.push(g.draft);
     }
     const begun = this.now();
-    this.model.propose(wants, (r) => this.#read(r, 0));
+    model.propose(wants, (r) => this.#read(r, 0));
     this.#draftMs += this.now() - begun;
+  }
+
+  /** The rows of guesses go where they promise most; the draft model's guesses have theirs. */
+  #shareRows(decoding: readonly LiveRequest[], sequences: number, rows: number): void {
+    let taken = 0;
+    let tokens = sequences;
+    const texts: { r: LiveRequest; g: Guessing }[] = [];
+    for (const r of decoding) {
+      const g = this.#of(r);
+      g.count = 0;
+      if (!hasDraft(r, g)) {
+        if (g.text.chance(0) > 0) texts.push({ r, g });
+        continue;
+      }
+      const count = g.draft!.tokens.length;
+      taken += count;
+      tokens += g.draftPace.expected(ONE_CLASS, count);
+    }
+    if (texts.length === 0) return;
+    const chains = texts.map(({ r, g }) => ({ most: mostOf(r), chance: (k: number) => g.text.chance(k) }));
+    const context = texts[0]!.r.known;
+    const ms = (guesses: number) => this.budget.drawMs(sequences + taken + guesses, context);
+    const counts = shareGuesses(chains, rows - taken, tokens, ms);
+    texts.forEach(({ g }, i) => {
+      g.count = counts[i]!;
+    });
   }
 
   /** So many guessed tokens of a request were verified. */
@@ -93,14 +129,13 @@ export class Speculator {
   }
 
   /**
-   * Tokens that probably follow what is known of a sequence that decodes, at most `max`: as many as are worth their rows
-   * while `decoding` sequences share a step. What a grammar forbids is left out. Valid until the next call.
+   * Tokens that probably follow what is known of a sequence that decodes, at most `max`: as many as `prepare` found worth
+   * their rows. What a grammar forbids is left out. Valid until the next call.
    */
-  guess(r: LiveRequest, decoding: number, max: number): Int32Array {
-    if (decoding > MAX_SEQUENCES || max <= 0) return this.#draft.subarray(0, 0);
-    const g = this.#of(r);
-    const count = this.#fill(r, g, decoding, max);
-    return this.#draft.subarray(0, allowed(r, this.#draft, count));
+  guess(r: LiveRequest, sequences: number, max: number): Int32Array {
+    const g = sequences > MAX_SEQUENCES || max <= 0 ? undefined : this.#guessing.get(r);
+    if (!g || g.text.length !== r.known) return this.#draft.subarray(0, 0);
+    return this.#draft.subarray(0, allowed(r, this.#draft, this.#fill(r, g, max)));
   }
 
   /** The next token of a request was drawn; `known` says so already. */
@@ -113,15 +148,13 @@ export class Speculator {
     g.text.follow(token);
   }
 
-  #fill(r: LiveRequest, g: Guessing, decoding: number, max: number): number {
-    g.byModel = g.draft?.known === r.known && g.draft.done;
-    if (g.byModel) {
-      const { tokens } = g.draft!;
-      const count = Math.min(tokens.length, max);
-      for (let i = 0; i < count; i++) this.#draft[i] = tokens[i]!;
-      return count;
-    }
-    return g.text.propose(Math.min(g.text.worth(this.#msOf(r, decoding)), max), this.#draft);
+  #fill(r: LiveRequest, g: Guessing, max: number): number {
+    g.byModel = hasDraft(r, g);
+    if (!g.byModel) return g.text.propose(Math.min(g.count, max), this.#draft);
+    const { tokens } = g.draft!;
+    const count = Math.min(tokens.length, max);
+    for (let i = 0; i < count; i++) this.#draft[i] = tokens[i]!;
+    return count;
   }
 
   /** Tokens that the draft model should guess: 0 where it does not pay, or what stands in the text promises more. */
@@ -162,7 +195,7 @@ export class Speculator {
     let g = this.#guessing.get(r);
     if (!g) {
       const draftPace = new Pace([this.model?.chance ?? 0]);
-      g = { text: new Repetition(), draftPace, draft: null, quiet: 0, byModel: false };
+      g = { text: new Repetition(), draftPace, draft: null, quiet: 0, count: 0, byModel: false };
       this.#guessing.set(r, g);
     }
     const from = g.text.length;
@@ -173,6 +206,12 @@ export class Speculator {
     return g;
   }
 }
+
+/** Tokens that may be guessed: the last one of a request is drawn. */
+const mostOf = (r: LiveRequest) => Math.min(r.maxTokens - r.generated - 1, MAX_DRAFT);
+
+/** The draft model's guess is for this moment. */
+const hasDraft = (r: LiveRequest, g: Guessing) => g.draft?.known === r.known && g.draft.done;
 
 /** How many of the tokens the request's grammar lets come. */
 function allowed(r: LiveRequest, draft: Int32Array, count: number): number {
