@@ -67,7 +67,7 @@ async function chatAndEngine({ page, url, shot }) {
   await page.waitForTimeout(1000);
   await page.locator('.map canvas').hover({ position: { x: 210, y: 55 } });
   await shot('dark');
-  await page.locator('.memory').scrollIntoViewIfNeeded();
+  await page.locator('section.memory').scrollIntoViewIfNeeded();
   await page.waitForTimeout(500);
   await shot('charts', page.locator('section.engine'));
 
