@@ -163,12 +163,23 @@ function writeCall(
   if (call.kind === 'json') return JSON.stringify({ name, [call.arguments]: args });
   if (call.kind === 'named') return `${call.before}${name}${call.middle}${JSON.stringify(args)}${call.after}`;
   if (call.kind === 'xml') {
-    const bare = (value: unknown) => (typeof value === 'string' ? value : JSON.stringify(value));
-    const tags = Object.entries(args).map(([key, v]) => `<parameter=${key}>\n${bare(v)}${PARAMETER_END}\n`);
+    const tags = Object.entries(args).map(([key, v]) => `<parameter=${key}>\n${bareValue(v)}${PARAMETER_END}\n`);
     return `${call.before}${name}>\n${tags.join('')}</${call.after}`;
   }
   const given = Object.entries(args).map(([key, value]) => `${key}=${python(value)}`);
   return `${name}(${given.join(', ')})`;
+}
+
+/** A value between tags: strings as they are, all else as JSON, spaced as in the calls that models have seen. */
+export function bareValue(value: unknown): string {
+  return typeof value === 'string' ? value : spaced(value);
+}
+
+function spaced(value: unknown): string {
+  if (Array.isArray(value)) return `[${value.map(spaced).join(', ')}]`;
+  if (typeof value !== 'object' || value === null) return JSON.stringify(value);
+  const entries = Object.entries(value).map(([k, v]) => `${JSON.stringify(k)}: ${spaced(v)}`);
+  return `{${entries.join(', ')}}`;
 }
 
 function python(value: unknown): string {
