@@ -14,7 +14,9 @@ for (const name of checkpointNames()) {
     const { expected: f, folder } = checkpoint(name);
     it('agrees with transformers in the reference forward pass', () => agrees(f, referenceLogits(f, folder), 1e-4));
     it('chooses the same tokens on the CPU device', () => {
-      mostlyAgrees(f, logitsOf(f, folder, 'file'), 0.1 * spreadOf(f.logits[0]!));
+      // what is rounded also decides between two experts that score nearly alike
+      const share = /mixtral|moe/.test(name) ? 0.95 : 0.99;
+      mostlyAgrees(f, logitsOf(f, folder, 'file'), 0.1 * spreadOf(f.logits[0]!), share);
     });
   });
 }
@@ -22,7 +24,7 @@ for (const name of checkpointNames()) {
 const engineOptions = { maxBatchSize: 2, cacheBlockSeqLen: 16, threads: 1, speculation: 'off' } as const;
 
 describe('the KV of a quantised checkpoint', () => {
-  for (const name of ['awq-32', 'gptq4-32-order', 'fp8-blocks'])
+  for (const name of ['awq-32', 'mixtral-gptq4-order', 'fp8-blocks'])
     it(`of ${name} thrown away half-way changes no token`, async () => {
       const { expected: f, folder } = checkpoint(name);
       const run = async (blocks: number) => {
@@ -150,6 +152,18 @@ describe('a broken quantised checkpoint is a typed error', () => {
       delete e[`${Q}.weight_scale_inv`];
     });
     fails(() => open(bare), 'bad_model_file', /weight_scale' is missing/);
+  });
+  it('with an expert that lacks a part, or is of another kind than the others', () => {
+    const E = 'model.layers.0.mlp.experts.2.down_proj';
+    const without = withTensors('qwen3-moe-gptq8', (e) => {
+      delete e[`${E}.scales`];
+    });
+    fails(() => open(without), 'bad_model_file', /experts\.2\.down_proj\.scales' is missing/);
+    const plain = withTensors('qwen3-moe-fp8-blocks', (e) => {
+      Object.assign(e[`${E}.weight`]!, { dtype: 'BF16', shape: [160, 80] });
+      delete e[`${E}.weight_scale_inv`];
+    });
+    fails(() => open(plain), 'bad_model_file', /is BF16 .* other experts are Q8_0/);
   });
   it('with a group index or zero points that break what the config says', () => {
     const at = (part: string, value: number) =>
