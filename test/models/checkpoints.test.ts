@@ -58,6 +58,8 @@ describe('a quantised checkpoint', () => {
       openModel(folder, { sessionLen: 0, weights }).source.tensors.get('blk.0.attn_q.weight')!;
     assert.equal(types('file').type, 'Q4_1');
     assert.equal(types('q8').as, undefined);
+    const mx = openModel(checkpoint('ct-mxfp4').folder, { sessionLen: 0, weights: 'file' });
+    assert.equal(mx.source.tensors.get('blk.0.attn_q.weight')!.type, 'MXFP4');
     const about = await inspectModel(folder, { ...engineOptions, cacheMaxEntryCount: 8 });
     assert.ok(about.memory.weightBytes > 0);
   });
@@ -164,6 +166,25 @@ describe('a broken quantised checkpoint is a typed error', () => {
       delete e[`${E}.weight_scale_inv`];
     });
     fails(() => open(plain), 'bad_model_file', /is BF16 .* other experts are Q8_0/);
+  });
+  it('with stacked experts whose blocks and scales do not fit', () => {
+    const stem = 'model.layers.0.mlp.experts.gate_up_proj';
+    const change = (part: string, change: Config) => () =>
+      open(withTensors('qwen3-moe-mxfp4', (e) => void Object.assign(e[`${stem}_${part}`]!, change)));
+    fails(
+      change('blocks', { shape: [4, 192, 1, 32] }),
+      'bad_model_file',
+      /it must be U8 of \(experts, outputs, blocks, 16\)/,
+    );
+    fails(change('scales', { shape: [4, 96, 4] }), 'bad_model_file', /it must be U8 of \(4, 192, 2\)/);
+    const without = withTensors('qwen3-moe-mxfp4', (e) => {
+      delete e[`${stem}_scales`];
+    });
+    fails(() => open(without), 'bad_model_file', /_scales' is missing/);
+    const alone = withTensors('qwen3-moe-mxfp4', (e) => {
+      delete e[`${stem}_blocks`];
+    });
+    fails(() => open(alone), 'bad_model_file', /no quantised weights beside it/);
   });
   it('with a group index or zero points that break what the config says', () => {
     const at = (part: string, value: number) =>
