@@ -1,9 +1,9 @@
 /**
  * Mutated files of models, many: node dist/bench/model-fuzz.js [--mutations 200000] [--first SEED] [--json] [--save]
  *
- * A process for each piece of them: one that ends by a signal, or does not come to the next round within a minute, is a failure
+ * A process for each piece of them: one that ends by a signal, or does not come to the next rounds within five minutes, is a failure
  * of the round that it was at, and the next process goes on behind it. A round that fails is named by its seed;
- * `--mutations 1 --first SEED` plays it again. --save: into bench/results.
+ * `--mutations 1 --first SEED` plays it again. --save: into bench/results. Ctrl-C: what is done counts.
  */
 import './plain-errors.js';
 import { fork } from 'node:child_process';
@@ -14,8 +14,9 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { type FuzzReport, fuzzModels, type TargetReport } from '../test/models/fuzz.js';
 
-const PIECE = 20_000;
-const SILENCE_MS = 60_000;
+const PIECE = 10_000;
+/** Preparing is four seconds of processor time, which a busy machine does not give at once. */
+const SILENCE_MS = 300_000;
 /** Rounds between two signs of life. */
 const SIGN = 10;
 
@@ -38,6 +39,9 @@ interface Piece {
   peakBytes: number;
 }
 
+/** By the user: what the piece had done until then is not counted. */
+let stopped = false;
+
 /** In a process of its own: tells at which seed it is, then what it found. */
 function playPiece(): void {
   const report = fuzzModels(mutations, first, (seed) => {
@@ -58,6 +62,12 @@ async function runPiece(from: number, count: number): Promise<Piece> {
     if (lines.length > 0) at = Number(lines.at(-1));
   });
   let hung = false;
+  const stop = () => {
+    stopped = true;
+    child.kill('SIGKILL');
+  };
+  process.once('SIGINT', stop);
+  process.once('SIGTERM', stop);
   const timer = setInterval(() => {
     if (Date.now() - heard < SILENCE_MS) return;
     hung = true;
@@ -65,6 +75,8 @@ async function runPiece(from: number, count: number): Promise<Piece> {
   }, 1000);
   const [code, signal] = (await once(child, 'close')) as [number | null, string | null];
   clearInterval(timer);
+  process.removeListener('SIGINT', stop);
+  process.removeListener('SIGTERM', stop);
   if (code === 0 && rest !== '') {
     const done = JSON.parse(rest) as Omit<Piece, 'rounds'>;
     return { ...done, rounds: count };
@@ -90,6 +102,7 @@ async function run() {
   const start = performance.now();
   while (total.rounds < mutations) {
     const piece = await runPiece(first + total.rounds, Math.min(PIECE, mutations - total.rounds));
+    if (stopped) break;
     total.rounds += piece.rounds;
     total.failures.push(...piece.report.failures);
     peakBytes = Math.max(peakBytes, piece.peakBytes);

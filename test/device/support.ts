@@ -153,6 +153,7 @@ export function randomModel(options: ModelOptions = {}): TestModel {
     contextLength: 2048,
     rmsEps: 1e-5,
     tiedOutput: true,
+    flags: {},
     rope: {
       dims: headDim,
       freqBase: 10000,
