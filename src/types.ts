@@ -18,9 +18,9 @@ export interface TensorInfo {
   file?: string;
   /**
    * The pieces of the file (or of others) that its rows are in, one after another; each but the last has a multiple of 16 rows.
-   * Of a packed matrix they are rows of it, from `row` on.
+   * Where they are packed: rows of `packed` (their own, or the tensor's) from `row` on.
    */
-  runs?: { offset: number; rows: number; file?: string; row?: number }[];
+  runs?: { offset: number; rows: number; file?: string; packed?: PackedMatrix; row?: number }[];
   /** Type that a matrix of floats becomes while it is loaded. */
   as?: string;
   /** Added to each value of a vector while it is loaded (norms of Gemma are stored as what they differ from 1). */

@@ -8,6 +8,7 @@ import {
   type Generation,
   LongmindError,
   type RequestOptions,
+  type ToolSpec,
 } from '../index.js';
 import type { ServerContext } from './context.js';
 import { optionFields, optionOf } from './fields.js';
@@ -137,10 +138,10 @@ interface Translated {
   names?: Readonly<Record<string, string>>;
 }
 
-/** What is made of a body: `tools`: the answer may be calls. */
+/** What is made of a body. `tools`: what the answer may call; null: nothing. */
 interface Prepared {
   chat: ChatRequest;
-  tools: boolean;
+  tools: readonly ToolSpec[] | null;
 }
 
 /**
@@ -183,10 +184,11 @@ async function prepare(ctx: ServerContext, body: ChatBody, owner: number, goesOn
     ...(values ? { chatTemplateKwargs: values } : {}),
     ...(grammar ? { grammar } : {}),
   };
-  if (!plan) return { chat, tools: false };
-  if (style.describes ?? style.known) return { chat: { ...chat, tools: plan.described }, tools: true };
+  if (!plan) return { chat, tools: null };
+  const { tools } = plan.source;
+  if (style.describes ?? style.known) return { chat: { ...chat, tools: plan.described }, tools };
   const told = goesOn || (await continues(ctx, body, owner));
-  return { chat: told ? chat : { ...chat, messages: withToolPrompt(messages, plan, style) }, tools: true };
+  return { chat: told ? chat : { ...chat, messages: withToolPrompt(messages, plan, style) }, tools };
 }
 
 /** What continues a conversation says nothing new of the tools. */

@@ -6,6 +6,7 @@ import {
   type GenerationResult,
   type TokenEvent,
   type TokenLogprob,
+  type ToolSpec,
   type Usage,
 } from '../index.js';
 import type { ServerContext } from './context.js';
@@ -18,8 +19,8 @@ export interface Job {
   /** Of the answer; by it a client can abort the request. */
   id: string;
   stream: boolean;
-  /** The model may call functions. */
-  tools: boolean;
+  /** What the model may call; null: nothing. */
+  tools: readonly ToolSpec[] | null;
   /** What the answer calls the model. */
   model: string;
   /** Choices for each prompt. */
@@ -95,7 +96,7 @@ function finished(ctx: ServerContext, job: Job, result: GenerationResult): Finis
   const { text, reasoning, finishReason: reason, logprobs, stopString, timings, kept } = result;
   const rest = { reasoning, logprobs, stopString, timings, kept };
   if (!job.tools) return { text, calls: null, reason, ...rest };
-  const said = toolMessage(result, ctx, job.callId);
+  const said = toolMessage(result, job.tools, ctx, job.callId);
   return { ...said, reason: reasonOf(reason, said.calls.length > 0), ...rest };
 }
 
@@ -169,7 +170,7 @@ class Choice {
     private readonly index: number,
     private readonly endpoint: string,
   ) {
-    this.#tools = job.tools ? new ToolOutput(ctx.toolStyle.format, ctx.toolTags, job.callId) : null;
+    this.#tools = job.tools ? new ToolOutput(ctx.toolStyle.format, job.tools, ctx.toolTags, job.callId) : null;
   }
 
   async run(): Promise<GenerationResult> {
