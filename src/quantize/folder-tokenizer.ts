@@ -1,24 +1,44 @@
-/** A folder's tokenizer.json in GGUF's metadata: BPE over bytes, with the ways to split text that GGUF has a name for. */
+/** A folder's tokenizer in GGUF's metadata: BPE over bytes, with the ways to split text that GGUF has a name for, or SentencePiece's. */
 import { errors } from '../errors.js';
 import { entryOf } from './entries.js';
+import { Kind, pieceEntries, spacedEntries, spacePrefixOf } from './spaced-tokenizer.js';
 
-interface TokenizerJson {
+export interface TokenizerJson {
   model?: {
     type?: string;
     vocab?: Record<string, number>;
     merges?: (string | [string, string])[];
     ignore_merges?: boolean;
+    byte_fallback?: boolean;
+    unk_token?: string | null;
   };
   pre_tokenizer?: PreTokenizer | null;
-  normalizer?: { type?: string } | null;
+  normalizer?: Normalizer | null;
   post_processor?: Template | { type: 'Sequence'; processors: Template[] } | null;
-  added_tokens?: { id: number; content: string; special: boolean }[];
+  added_tokens?: AddedToken[];
+}
+
+interface AddedToken {
+  id: number;
+  content: string;
+  special: boolean;
+  lstrip?: boolean;
+  rstrip?: boolean;
+  single_word?: boolean;
+}
+
+interface Normalizer {
+  type?: string;
+  normalizers?: Normalizer[];
+  prepend?: string;
+  pattern?: { String?: string };
+  content?: string;
 }
 
 interface PreTokenizer {
   type?: string;
   pretokenizers?: PreTokenizer[];
-  pattern?: { Regex?: string };
+  pattern?: { Regex?: string; String?: string };
   individual_digits?: boolean;
   use_regex?: boolean;
   add_prefix_space?: boolean;
@@ -56,48 +76,57 @@ function nameOfSplitting(json: TokenizerJson): string | null {
   }
 }
 
-/** Types of tokens in GGUF. */
-const NORMAL = 1;
-const CONTROL = 3;
-const USER_DEFINED = 4;
-const UNUSED = 5;
-
 /**
  * @param metadata what `openModel` read of a folder
  * @param vocab rows of the embedding: ids without a token are named as unused
  * @throws unsupported_model where GGUF has no form for it
  */
-export function tokenizerEntries(metadata: ReadonlyMap<string, unknown>, vocab: number): Buffer[] {
+export function tokenizerEntries(
+  metadata: ReadonlyMap<string, unknown>,
+  vocab: number,
+  onNote?: (note: string) => void,
+): Buffer[] {
   const text = metadata.get('tokenizer.huggingface.json');
-  if (typeof text !== 'string')
-    throw errors.unsupportedModel('convert needs a tokenizer.json, which this folder lacks');
+  if (typeof text !== 'string') return pieceEntries(metadata, vocab);
   const json = JSON.parse(text) as TokenizerJson;
-  const splitting = nameOfSplitting(json);
   const { model, normalizer } = json;
-  if (model?.type !== 'BPE' || !model.vocab || !splitting || (normalizer && normalizer.type !== 'NFC'))
+  const spacePrefix = spacePrefixOf(json);
+  const splitting = !normalizer || normalizer.type === 'NFC' ? nameOfSplitting(json) : null;
+  if (model?.type !== 'BPE' || !model.vocab || (!splitting && spacePrefix === null))
     throw errors.unsupportedModel(
       `its tokenizer (${model?.type ?? 'unnamed'}, ${json.pre_tokenizer?.type ?? 'no pre-tokenizer'}) has no form in GGUF that is known here`,
     );
   const ids = new Map(Object.entries(model.vocab));
   for (const { content, id } of json.added_tokens ?? []) ids.set(content, id);
   const tokens = Array.from({ length: vocab }, (_, i) => `[PAD${i}]`);
-  const types = Array.from({ length: vocab }, () => UNUSED);
+  const kinds = Array.from({ length: vocab }, (): number => Kind.unused);
   for (const [token, id] of ids) {
     if (!Number.isInteger(id) || id < 0 || id >= vocab)
       throw errors.unsupportedModel(`its token '${token.slice(0, 40)}' has id ${id}, its embedding ${vocab} rows`);
     tokens[id] = token;
-    types[id] = NORMAL;
+    kinds[id] = Kind.normal;
   }
-  for (const { id, special } of json.added_tokens ?? []) types[id] = special ? CONTROL : USER_DEFINED;
+  for (const { id, special } of json.added_tokens ?? []) kinds[id] = special ? Kind.control : Kind.userDefined;
+  noteStripping(json.added_tokens ?? [], onNote);
+  const special = specialEntries(metadata, json, ids);
+  if (spacePrefix !== null) return [...spacedEntries(json, spacePrefix, { ids, tokens, kinds }), ...special];
   const merges = (model.merges ?? []).map((m) => (typeof m === 'string' ? m : m.join(' ')));
   return [
     entryOf.text('tokenizer.ggml.model', 'gpt2'),
-    entryOf.text('tokenizer.ggml.pre', splitting),
+    entryOf.text('tokenizer.ggml.pre', splitting!),
     entryOf.texts('tokenizer.ggml.tokens', tokens),
-    entryOf.i32s('tokenizer.ggml.token_type', types),
+    entryOf.i32s('tokenizer.ggml.token_type', kinds),
     entryOf.texts('tokenizer.ggml.merges', merges),
-    ...specialEntries(metadata, json, ids),
+    ...special,
   ];
+}
+
+function noteStripping(added: readonly AddedToken[], onNote?: (note: string) => void): void {
+  const stripping = added.filter((t) => t.lstrip || t.rstrip || t.single_word);
+  if (stripping.length > 0)
+    onNote?.(
+      `${stripping.length} added tokens of its tokenizer.json take the spaces beside them along ('${stripping[0]!.content.slice(0, 40)}' …), which GGUF cannot say: from the file, text beside them keeps its spaces`,
+    );
 }
 
 function specialEntries(

@@ -35,7 +35,7 @@ interface Shape {
 }
 
 /** null: the tensor stays as it is. */
-export function typeFor(t: TensorInfo, { type, mixture }: Preset, shape: Shape): QuantType | null {
+export function typeFor(t: Pick<TensorInfo, 'name' | 'shape'>, { type, mixture }: Preset, shape: Shape): QuantType | null {
   if (!t.name.endsWith('.weight') || t.shape.length < 2 || KEPT.test(t.name)) return null;
   const row = t.shape[0]!;
   const wanted = wantedFor(t.name, type, mixture, shape);
