@@ -121,7 +121,15 @@ export function modelEntries(
   expertEntries(e, config);
   familyEntries(e, form, config.flags);
   const named = new Map(tensors.map((t) => [t.name, t]));
-  const file = { path: model.path, size: 0, version: 3, metadata: e.values, tensors: named, alignment: 32, dataOffset: 0 };
+  const file = {
+    path: model.path,
+    size: 0,
+    version: 3,
+    metadata: e.values,
+    tensors: named,
+    alignment: 32,
+    dataOffset: 0,
+  };
   refuseUnsaid(config, readModelConfig(file), factors.length > 0);
   return e.bytes;
 }
@@ -139,7 +147,11 @@ function dimensionEntries(e: Entries, { dims, rmsEps }: ModelConfig): void {
   e.u32('vocab_size', dims.vocab);
 }
 
-function ropeEntries(e: Entries, { path: folder, config: { rope } }: ModelFiles, factors: readonly RopeFactors[]): void {
+function ropeEntries(
+  e: Entries,
+  { path: folder, config: { rope } }: ModelFiles,
+  factors: readonly RopeFactors[],
+): void {
   e.f32('rope.freq_base', rope.freqBase);
   e.u32('rope.dimension_count', rope.dims);
   if (rope.scaling === 'linear') {
@@ -163,6 +175,7 @@ function originalContext(folder: string): number {
 
 function expertEntries(e: Entries, { flags: { experts } }: ModelConfig): void {
   if (!experts) return;
+  if (experts.denseLayers.length > 0) throw errors.unsupportedModel('convert cannot write layers without experts');
   e.u32('expert_count', experts.count);
   e.u32('expert_used_count', experts.used);
   e.u32('expert_feed_forward_length', experts.width);

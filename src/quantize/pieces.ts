@@ -34,7 +34,8 @@ export function work(piece: Piece): Uint8Array {
   if (add !== 0) for (let i = 0; i < count; i++) values[i]! += add;
   if (!Object.hasOwn(FORMATS, to)) return new Uint8Array(values.buffer);
   const out = encode(to as QuantType, values);
-  if (!out) throw errors.badModelFile(parts[0]!.file, `tensor '${name}' holds a value that is infinite or not a number`);
+  if (!out)
+    throw errors.badModelFile(parts[0]!.file, `tensor '${name}' holds a value that is infinite or not a number`);
   return out;
 }
 

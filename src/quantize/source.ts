@@ -75,13 +75,28 @@ function folderSource(folder: string, onNote?: (note: string) => void): Omit<Sou
   const entries = modelEntries(model, form, tensors.map(infoOf), factors);
   const made = factors.map(({ name, values }): SourceTensor => {
     const shape = [values.length];
-    return { name, type: 'F32', shape, byteLength: values.byteLength, extents: [], interleavedHeads: 0, add: 0, made: values };
+    return {
+      name,
+      type: 'F32',
+      shape,
+      byteLength: values.byteLength,
+      extents: [],
+      interleavedHeads: 0,
+      add: 0,
+      made: values,
+    };
   });
   const tokenizer = tokenizerEntries(model.metadata, dims.vocab, onNote);
   return { entries: [...entries, ...tokenizer], tensors: [...tensors, ...made], layers: dims.layers };
 }
 
-const infoOf = ({ name, type, shape, byteLength }: SourceTensor): TensorInfo => ({ name, type, shape, offset: 0, byteLength });
+const infoOf = ({ name, type, shape, byteLength }: SourceTensor): TensorInfo => ({
+  name,
+  type,
+  shape,
+  offset: 0,
+  byteLength,
+});
 
 function headsOf(name: string, { heads, kvHeads }: ModelDims): number {
   const [, part] = /\.attn_(q|k)\.(?:weight|bias)$/.exec(name) ?? [];

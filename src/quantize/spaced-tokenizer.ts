@@ -121,8 +121,7 @@ function scoresOf({ model }: TokenizerJson, ids: ReadonlyMap<string, number>, ki
   for (const [token, id] of ids)
     if (!found.has(token)) {
       scores[id] = -(model!.merges?.length ?? 0);
-      if (isText(token) && cutsOf(token, isText) > 0)
-        throw refuse(`a way to make '${token.slice(0, 40)}' is missing`);
+      if (isText(token) && cutsOf(token, isText) > 0) throw refuse(`a way to make '${token.slice(0, 40)}' is missing`);
     }
   return scores;
 }
