@@ -2,57 +2,14 @@
 import { errors } from '../errors.js';
 import { entryOf } from './entries.js';
 import { Kind, pieceEntries, spacedEntries, spacePrefixOf } from './spaced-tokenizer.js';
-
-export interface TokenizerJson {
-  model?: {
-    type?: string;
-    vocab?: Record<string, number>;
-    merges?: (string | [string, string])[];
-    ignore_merges?: boolean;
-    byte_fallback?: boolean;
-    unk_token?: string | null;
-  };
-  pre_tokenizer?: PreTokenizer | null;
-  normalizer?: Normalizer | null;
-  post_processor?: Template | { type: 'Sequence'; processors: Template[] } | null;
-  added_tokens?: AddedToken[];
-}
-
-interface AddedToken {
-  id: number;
-  content: string;
-  special: boolean;
-  lstrip?: boolean;
-  rstrip?: boolean;
-  single_word?: boolean;
-}
-
-interface Normalizer {
-  type?: string;
-  normalizers?: Normalizer[];
-  prepend?: string;
-  pattern?: { String?: string };
-  content?: string;
-}
-
-interface PreTokenizer {
-  type?: string;
-  pretokenizers?: PreTokenizer[];
-  pattern?: { Regex?: string; String?: string };
-  individual_digits?: boolean;
-  use_regex?: boolean;
-  add_prefix_space?: boolean;
-}
-
-interface Template {
-  type?: string;
-  single?: { SpecialToken?: { id: string } }[];
-}
+import type { AddedToken, Template, TokenizerJson } from './tokenizer-json.js';
 
 const MODERN =
   "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|DIGITS| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
 const LLAMA3 = MODERN.replace('DIGITS', '\\p{N}{1,3}');
 const QWEN2 = MODERN.replace('DIGITS', '\\p{N}');
+/** The same words: what is possessive has nothing to give back, and the last line break of a run ends both. */
+const CL100K = LLAMA3.replace(']?\\p{L}', ']?+\\p{L}').replace('N}]+[', 'N}]++[').replace('[\\r\\n]+|', '[\\r\\n]|');
 
 /** `tokenizer.ggml.pre`; null where it has no name. */
 function nameOfSplitting(json: TokenizerJson): string | null {
@@ -65,6 +22,8 @@ function nameOfSplitting(json: TokenizerJson): string | null {
   switch (kinds.join(', ')) {
     case `Split ${LLAMA3}, Bytes false`:
       return json.model?.ignore_merges ? 'llama-bpe' : 'smaug-bpe';
+    case `Split ${CL100K}, Bytes false`:
+      return json.model?.ignore_merges ? 'llama-bpe' : 'dbrx';
     case `Split ${QWEN2}, Bytes false`:
       return json.model?.ignore_merges ? null : 'qwen2';
     case 'Digits true, Bytes true':

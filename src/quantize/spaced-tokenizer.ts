@@ -4,7 +4,7 @@
  */
 import { errors } from '../errors.js';
 import { entryOf } from './entries.js';
-import type { TokenizerJson } from './folder-tokenizer.js';
+import type { TokenizerJson } from './tokenizer-json.js';
 
 /** Types of tokens in GGUF. */
 export const Kind = { normal: 1, unknown: 2, control: 3, userDefined: 4, unused: 5, byte: 6 } as const;

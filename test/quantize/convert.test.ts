@@ -88,7 +88,7 @@ const JSONS = path.resolve(import.meta.dirname ?? '.', '../../../test/fixtures/t
 const tokenizerJson = (name: string): { added_tokens: { id: number }[] } =>
   JSON.parse(readFileSync(path.join(JSONS, `${name}.json`), 'utf8')).tokenizer;
 
-for (const name of ['llama3', 'qwen2', 'smollm']) {
+for (const name of ['llama3', 'cl100k', 'qwen2', 'smollm']) {
   test(`a ${name} tokenizer gives the same ids from GGUF as from tokenizer.json`, () => {
     const json = tokenizerJson(name);
     const folder = new Map<string, unknown>([
