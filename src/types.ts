@@ -263,6 +263,11 @@ export interface RequestOptions extends Partial<SamplingParams>, Partial<Generat
    * matched by tokens with what is kept; a divergence truncates to the common part.
    */
   sessionAppend?: boolean;
+  /**
+   * With sessionAppend: what is new follows the session's first so many tokens, and what stands behind them is cut, so that
+   * a request that is sent again is the same as once. A session that has fewer tokens refuses it.
+   */
+  sessionLength?: number;
   /** Goes on from what was kept under this name (`keepAs`): prompt or messages hold only what is new. Not with sessionId. */
   after?: string;
   /** Keeps the conversation as it stands at the end of this turn; a turn that is aborted or fails is not kept. */

@@ -26,6 +26,7 @@ export interface CommonBody {
   max_tokens?: number | null;
   session_id?: string | null;
   session_append?: boolean | null;
+  session_length?: number | null;
   priority?: number | null;
   n?: number | null;
   response_format?: ResponseFormat | null;
@@ -90,6 +91,7 @@ export function commonOptions(ctx: ServerContext, body: CommonBody, owner: numbe
   }
   if (body.session_id) options.sessionId = checkSessionId(body.session_id);
   if (body.session_append) options.sessionAppend = true;
+  if (typeof body.session_length === 'number') options.sessionLength = body.session_length;
   if (typeof body.priority === 'number') options.priority = checkPriority(body.priority, ctx.maxPriority);
   return options;
 }
@@ -191,6 +193,6 @@ async function prepare(ctx: ServerContext, body: ChatBody, owner: number, goesOn
 
 /** What continues a conversation says nothing new of the tools. */
 async function continues({ engine }: ServerContext, body: ChatBody, owner: number): Promise<boolean> {
-  const { session_append: append, session_id: id } = body;
-  return Boolean(append && id && (await engine.sessions.get(id, owner).catch(() => null)));
+  const { session_append: append, session_length: length, session_id: id } = body;
+  return Boolean(append && length !== 0 && id && (await engine.sessions.get(id, owner).catch(() => null)));
 }

@@ -30,6 +30,8 @@ export interface Job {
   format: (answer: Answer) => Format;
   /** Keeps what was said elsewhere too, before the answer says that it has ended. */
   keep?: (said: Finished[]) => Promise<void> | void;
+  /** Ends the generations as if their client had gone. */
+  signal?: AbortSignal;
   /** The id of a call in the answer; by default made up. */
   callId?: (index: number) => string;
 }
@@ -49,9 +51,10 @@ export async function serveJob(
     for (const g of generations) g.abort();
   };
   reply.raw.once('close', abort);
+  job.signal?.addEventListener('abort', abort);
   try {
     for (const start of job.starts) generations.push(start());
-    if (reply.raw.destroyed) abort();
+    if (reply.raw.destroyed || job.signal?.aborted) abort();
     ctx.inFlight.add(id, request.owner, generations);
     const operation = COMPLETIONS.has(endpointOf(request)) ? 'text_completion' : 'chat';
     ctx.requests.follow({ id, model: job.model, stream: job.stream, operation }, request, generations);
@@ -64,6 +67,7 @@ export async function serveJob(
     throw error;
   } finally {
     reply.raw.off('close', abort);
+    job.signal?.removeEventListener('abort', abort);
     ctx.inFlight.remove(id);
   }
 }
