@@ -109,6 +109,8 @@ export const errors = {
       'session_id',
       leftMs,
     ),
+  sessionTooShort: (id: string, tokens: number, wanted: number, param = 'length') =>
+    err('invalid_request', 400, `session '${id}' has ${tokens} tokens, not ${wanted}`, param),
   leaseLost: (id: string) =>
     new LongmindError(
       'session_lease_lost',
