@@ -77,7 +77,9 @@ function ropeFactors({ dims, freqBase, inverseFrequencies }: ModelFiles['config'
 
 /** What these architectures of GGUF cannot say. */
 function refuseUnsayable({ config }: ModelFiles): void {
-  const { flags, rope, architecture } = config;
+  const { flags, rope, architecture, tensors } = config;
+  if ([...tensors.values()].some((t) => t.packed))
+    throw errors.unsupportedModel('convert and quantize cannot read the weights of a quantised checkpoint');
   if (flags.perLayer && flags.perLayer.length > 0) throw errors.unsupportedModel('convert cannot write its windows');
   const known = ['none', 'linear', ...(ARCHITECTURES[architecture]?.name === 'llama' ? ['llama3'] : [])];
   if (!known.includes(rope.scaling))
