@@ -130,6 +130,7 @@ export async function createEngine(options: CreateOptions = {}): Promise<Engine>
   const draft = await openDraftModel(config, files, { ...pick(rest, hubOptions), ...watch });
   const fingerprint = config.sessionStore && fingerprintOf(files);
   const address = storeAddress(config.sessionStore);
+  if (address === null) refuseShared(config);
   const store = address === null ? null : await openStore(address, fingerprint);
   const tokenizer = createTokenizerClient(files.metadata, {
     modelVocab: files.config.dims.vocab,
@@ -170,6 +171,19 @@ export async function createEngine(options: CreateOptions = {}): Promise<Engine>
   for (const note of templateInstead === null ? warnings : [...warnings, templateInstead]) watch.onNote?.(note);
   const system = config.systemPrompt || SYSTEM_PROMPTS[alias ?? ''] || '';
   return publicEngine(client, text, about, system);
+}
+
+/** Options of a session store that several servers share. @throws invalid_option where there is none */
+function refuseShared(config: EngineConfig): void {
+  for (const name of ['sessionLease', 'sessionTtl'] as const) {
+    const { default: usual } = engineOptions[name];
+    if (config[name] !== usual)
+      throw errors.invalidOption(
+        name,
+        config[name],
+        `${usual} without a session store that servers share (sessionStore: redis://…, postgres://…)`,
+      );
+  }
 }
 
 function publicEngine(client: EngineClient, text: TokenizerClient, info: EngineInfo, system: string): Engine {
@@ -358,7 +372,9 @@ function programOf({ dims, rmsEps, rope, tiedOutput, flags }: ModelConfig, adapt
 async function openAdapters({ lora }: EngineConfig, model: ModelFiles, options: Partial<HubConfig> & Watch) {
   const adapters: Adapter[] = [];
   for (const { name, ref } of lora) {
-    const { path } = await findOrFetch(ref, options);
+    const { path } = await findOrFetch(ref, options).catch((e) => {
+      throw e instanceof LongmindError ? errors.adapterMissing(name, ref, e) : e;
+    });
     adapters.push(openAdapter(path, name, model.config));
   }
   return adapters;

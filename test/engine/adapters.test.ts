@@ -99,6 +99,21 @@ describe('an engine with adapters', () => {
     assert.deepEqual(loaded.adapters, engine.info.adapters);
   });
 
+  it('says what is wrong with what --lora names', async () => {
+    const weights = `${lora.rs}/adapter_model.safetensors`;
+    for (const [given, code, message] of [
+      [
+        { poet: './nope' },
+        'bad_adapter',
+        /^LoRA adapter 'poet' cannot be used: there is no file or folder '\.\/nope'$/,
+      ],
+      [{ poet: weights }, 'bad_adapter', /the folder that .* lies in/],
+      [{ poet: 'hf:org/nope' }, 'offline', /^LoRA adapter 'poet': model 'hf:org\/nope' is not in the cache/],
+      [['a=b', 'a=c'], 'invalid_option', /each name once.*"name":"a"|each name once.*"a=b"/],
+    ] as const)
+      await assert.rejects(open({ lora: given as never, offline: true }), { code, message });
+  });
+
   it('embeds with an adapter', async () => {
     const embed = async (adapter?: string) => [...(await engine.embed({ prompt, adapter })).embedding];
     const [plain, one, other] = [await embed(), await embed('all'), await embed('rs')];

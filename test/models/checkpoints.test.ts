@@ -4,7 +4,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { describe, it } from 'node:test';
 import { createEngine, inspectModel } from '../../src/index.js';
-import { openModel } from '../../src/weights/index.js';
+import { openModel, weightsKeyOf } from '../../src/weights/index.js';
 import { fails } from '../support/fails.js';
 import { agrees, logitsOf, logitsThroughEviction, mostlyAgrees, referenceLogits, spreadOf } from './agreement.js';
 import { checkpoint, checkpointNames, readSafetensorsEntries, withHeader } from './tiny.js';
@@ -52,6 +52,24 @@ describe('the KV of a quantised checkpoint', () => {
 });
 
 describe('a quantised checkpoint', () => {
+  it('is another model for the disk cache when its scales, zero points or order are others', () => {
+    const { folder } = checkpoint('gptq8-order-asymmetric');
+    const open = () => openModel(folder, { sessionLen: 0, weights: 'file' });
+    const packed = open().source.tensors.get('blk.0.ffn_down.weight')!.packed!;
+    const keys = new Set([weightsKeyOf(open(), 'file')]);
+    for (const part of [packed.scales, packed.zeros!, packed.order!]) {
+      const { atime, mtime } = fs.statSync(part.file);
+      const fd = fs.openSync(part.file, 'r+');
+      const byte = Buffer.alloc(1);
+      fs.readSync(fd, byte, 0, 1, part.offset);
+      fs.writeSync(fd, Buffer.from([byte[0]! ^ 1]), 0, 1, part.offset);
+      fs.closeSync(fd);
+      fs.utimesSync(part.file, atime, mtime);
+      keys.add(weightsKeyOf(open(), 'file'));
+    }
+    assert.equal(keys.size, 4);
+  });
+
   it('keeps 4 bits as 4 bits, whatever --weights makes of the rest', async () => {
     const { folder } = checkpoint('awq-32');
     const types = (weights: 'file' | 'q8') =>

@@ -1,0 +1,32 @@
+/** What is told of a session store when an engine starts. */
+import assert from 'node:assert/strict';
+import { writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { test } from 'node:test';
+import { createEngine, type EngineOptions } from '../../src/index.js';
+import { readFixture, temporaryFolder, writeFolder } from '../models/tiny.js';
+
+const model = writeFolder(readFixture('llama'));
+const open = (options: EngineOptions) => createEngine({ model, device: 'null', ...options });
+
+test('a store that is away when the engine starts is told to who listens when it has started', async () => {
+  await using engine = await open({ sessionStore: 'redis://127.0.0.1:1/0' });
+  const problem = await new Promise<string>((resolve) => engine.onProblem(resolve));
+  assert.match(problem, /session store \(Redis at 127\.0\.0\.1:1\/0\) does not answer/);
+});
+
+test('options of a shared store are refused without one, and a file without an address says so', async () => {
+  for (const [name, value] of [
+    ['sessionLease', 30],
+    ['sessionTtl', 60],
+  ] as const)
+    for (const sessionStore of ['', temporaryFolder()])
+      await assert.rejects(open({ sessionStore, [name]: value }), { code: 'invalid_option', param: name });
+  const file = path.join(temporaryFolder(), 'address');
+  writeFileSync(file, 'hunter2\n');
+  await assert.rejects(open({ sessionStore: `@${file}` }), (e: Error) => {
+    assert.match(e.message, /a file that holds one address/);
+    assert.ok(!e.message.includes('hunter2'));
+    return true;
+  });
+});
