@@ -6,6 +6,7 @@
  * same 4 MiB again and again (nothing is kept); `load`, the device loads the model. Pages are warm, or with --cold dropped from
  * the system's cache before each (as root). Medians.
  */
+import '../dist/bench/plain-errors.js';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
