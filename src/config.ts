@@ -368,6 +368,13 @@ export const serverOptions = {
     'keep conversations in this folder or shared store (default: where --session-store is)',
     'PLACE',
   ),
+  conversationLease: integer(
+    10,
+    1,
+    600,
+    'how long a shared conversation stays locked when its server dies (default: as --session-lease)',
+    'S',
+  ),
   drainSeconds: integer(30, 0, 3600, 'how long running requests may go on after SIGTERM or Ctrl-C', 'S'),
   logLevel: choice(
     'warn',

@@ -109,6 +109,8 @@ export const errors = {
       'session_id',
       leftMs,
     ),
+  sessionTooShort: (id: string, tokens: number, wanted: number, param = 'length') =>
+    err('invalid_request', 400, `session '${id}' has ${tokens} tokens, not ${wanted}`, param),
   leaseLost: (id: string) =>
     new LongmindError(
       'session_lease_lost',
@@ -150,6 +152,14 @@ export const errors = {
       `session '${id}' is of ${nameOfAdapter(has)}, and the request asks for ${nameOfAdapter(asked)}: a session keeps its adapter`,
       'model',
     ),
+  /** A session that is kept, and cannot go on here. */
+  sessionAdapterMissing: (id: string, name: string, loaded: readonly string[]) =>
+    err(
+      'adapter_not_found',
+      404,
+      `session '${id}' is of the adapter '${name}', which is not here (${thereAre(loaded)}): load it, or delete the session`,
+      'session_id',
+    ),
   checkpointUnknown: (name: string) =>
     err('checkpoint_not_found', 404, `nothing is kept under the name '${name}'`, 'after'),
   tooManySessions: (limit: number) =>
@@ -181,12 +191,7 @@ export const errors = {
   noAdapters: (device: string) =>
     err('adapters_unsupported', 400, `the device '${device}' does not compute LoRA adapters: use --device cpu`, 'lora'),
   unknownAdapter: (name: string, loaded: readonly string[]) =>
-    err(
-      'adapter_not_found',
-      404,
-      `there is no LoRA adapter '${name}' here (${loaded.length > 0 ? `there are ${loaded.map((n) => `'${n}'`).join(', ')}` : 'none is loaded: --lora NAME=REF'})`,
-      'adapter',
-    ),
+    err('adapter_not_found', 404, `there is no LoRA adapter '${name}' here (${thereAre(loaded)})`, 'adapter'),
   modelUnavailable: (ref: string, tried: string[]) =>
     err(
       'model_unavailable',
@@ -289,6 +294,9 @@ export const errors = {
   // files and command line
   io: (what: string, detail: string) => err('io_error', 500, `${what}: ${detail}`),
 };
+
+const thereAre = (adapters: readonly string[]): string =>
+  adapters.length > 0 ? `there are ${adapters.map((n) => `'${n}'`).join(', ')}` : 'none is loaded: --lora NAME=REF';
 
 const nameOfAdapter = (name: string | null): string => (name === null ? 'the model alone' : `the adapter '${name}'`);
 

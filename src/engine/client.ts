@@ -192,6 +192,7 @@ export class EngineClient {
           // what is kept is a session, by its first turn's name where it has no other
           sessionId: options.sessionId ?? (options.after === undefined ? options.keepAs?.name : null) ?? null,
           continuation,
+          sessionLength: options.sessionLength ?? null,
           priority: options.priority ?? 0,
           owner: options.owner ?? 0,
           adapter,

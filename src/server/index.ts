@@ -162,7 +162,7 @@ export async function createServer(engine: Engine, options: ServerOptions = {}):
 
 /** In a folder, or in a store that several servers share. */
 async function openConversations(
-  { maxConversations: max, conversationStore: place }: ServerConfig,
+  { maxConversations: max, conversationStore: place, conversationLease }: ServerConfig,
   onProblem: (problem: string) => void,
 ): Promise<ConversationKeeper> {
   const address = storeAddress(place);
@@ -172,7 +172,7 @@ async function openConversations(
   }
   const store = await openStore(address, 'conversations');
   store.onProblem = onProblem;
-  return new SharedConversations(store, max);
+  return new SharedConversations(store, max, 1000 * conversationLease);
 }
 
 /** An address that a client on this machine can use. */

@@ -29,6 +29,7 @@ export class MeasuredStore implements SessionStore {
   acquire = (key: SessionKey, ttlMs: number) => this.#ask('acquire', () => this.store.acquire(key, ttlMs));
   load = (key: SessionKey) => this.#ask('load', () => this.store.load(key));
   write = (lease: Lease, change: Change) => this.#ask('write', () => this.store.write(lease, change));
+  writers = (key: SessionKey) => this.#ask('writers', () => this.store.writers(key));
   drop = (lease: Lease) => this.#ask('drop', () => this.store.drop(lease));
   release = (lease: Lease) => this.#ask('release', () => this.store.release(lease));
   find = (name: string, owner: number) => this.#ask('find', () => this.store.find(name, owner));

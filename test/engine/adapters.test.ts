@@ -168,11 +168,34 @@ describe('a session keeps its adapter', () => {
     {
       await using engine = await open({ sessionStore, lora: { rs: lora.rs } });
       assert.deepEqual(await engine.sessions.list(), []);
+      // whoever knows its name is told, and nothing is said in its place
+      const missing = { code: 'adapter_not_found', status: 404, message: /session 's' is of the adapter 'all'.*'rs'/ };
+      await assert.rejects(answer(engine, prompt, 1, { sessionId: 's' }), missing);
+      await assert.rejects(answer(engine, prompt, 1, { sessionId: 's', adapter: 'rs' }), missing);
+      await assert.rejects(engine.sessions.get('s'), missing);
+      await answer(engine, prompt, 1, { sessionId: 'other' });
+      await assert.rejects(engine.sessions.fork('other', 's'), missing);
     }
     await using engine = await open({ sessionStore, lora: { rs: lora.rs, all: lora.all } });
     assert.equal((await engine.sessions.get('s')).adapter, 'all');
     await engine.sessions.truncate('s', prompt.length + 9);
     assert.deepEqual((await answer(engine, turn, 9, { sessionId: 's', sessionAppend: true })).tokens, want[1]);
+  });
+
+  it('and can be forgotten where its adapter is not', async () => {
+    const sessionStore = temporaryFolder();
+    {
+      await using engine = await open({ sessionStore });
+      await talk(engine);
+    }
+    for (const adapter of [null, undefined]) {
+      await using engine = await open({ sessionStore, lora: {} });
+      if (adapter === null) await engine.sessions.delete('s');
+      await answer(engine, prompt, 1, { sessionId: 's' });
+      await engine.check();
+    }
+    await using engine = await open({ sessionStore });
+    assert.equal((await engine.sessions.get('s')).adapter, null);
   });
 
   it('whose KV is found on the disk by what the adapter is, not by its name', async () => {

@@ -4,7 +4,7 @@ import { type Fields, shown } from '../json.js';
 
 export interface Quantised {
   path: string;
-  method: 'awq' | 'gptq' | 'fp8' | 'compressed-tensors';
+  method: 'awq' | 'gptq' | 'fp8' | 'mxfp4' | 'compressed-tensors';
   /** AWQ and GPTQ: bits of a code, inputs of a group (0: all), whether codes have their zero point in the middle. */
   bits: 4 | 8;
   groupSize: number;
@@ -48,6 +48,7 @@ const KNOWN: Readonly<Record<Quantised['method'], readonly string[]>> = {
     'activation_scale_ub',
     'dequantize',
   ],
+  mxfp4: ['dequantize'],
   'compressed-tensors': [
     ...['format', 'quantization_status', 'config_groups', 'ignore', 'kv_cache_scheme', 'sparsity_config'],
     ...['global_compression_ratio', 'version', 'transform_config', 'run_compressed'],
@@ -77,7 +78,7 @@ export function readQuantisation(config: Fields): Quantised | null {
   if (method === 'awq') return { ...plain, ...readAwq(q) };
   if (method === 'gptq') return { ...plain, ...readGptq(q) };
   if (method === 'fp8') return { ...plain, block: readFp8(q) };
-  checkCompressed(q);
+  if (method === 'compressed-tensors') checkCompressed(q);
   return plain;
 }
 

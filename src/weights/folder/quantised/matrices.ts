@@ -4,6 +4,7 @@ import { errors } from '../../../errors.js';
 import type { FilePart, PackedMatrix, TensorInfo } from '../../../types.js';
 import { readModelFile } from '../../model-file.js';
 import type { Quantised } from './config.js';
+import { unstacked } from './stacked.js';
 
 type Tensors = ReadonlyMap<string, TensorInfo>;
 
@@ -14,8 +15,9 @@ const UNUSED =
   /\.(input_scale|input_zero_point|activation_scale|input_scale_ub|[kvq]_scale|output_scale|k_zero_point|v_zero_point)$/;
 
 /** What the parts of a quantised matrix are replaced by. @throws bad_model_file, unsupported_model */
-export function unpackable(tensors: Tensors, q: Quantised | null): Tensors {
-  if (!q) return tensors;
+export function unpackable(files: Tensors, q: Quantised | null): Tensors {
+  if (!q) return files;
+  const tensors = q.method === 'mxfp4' ? unstacked(files, q) : files;
   const out = new Map<string, TensorInfo>();
   for (const [name, t] of tensors) {
     if (UNUSED.test(name)) continue;
@@ -201,7 +203,13 @@ class Matrix {
 
   /** A byte for each value: int8 or FP8. */
   #plain(): Found {
-    const byMethod = { fp8: ['F8_E4M3'], 'compressed-tensors': ['I8', 'F8_E4M3'], awq: FLOATS, gptq: FLOATS };
+    const byMethod = {
+      fp8: ['F8_E4M3'],
+      'compressed-tensors': ['I8', 'F8_E4M3'],
+      awq: FLOATS,
+      gptq: FLOATS,
+      mxfp4: FLOATS,
+    };
     const [rows, inputs] = this.#matrix(byMethod[this.q.method]);
     const scales = this.#groupScales(rows, inputs);
     const code = this.codes.type === 'I8' ? 'int8' : 'e4m3';
@@ -261,7 +269,8 @@ function formOf(
   const oneGroup = m.groupSize >= m.in;
   const shuffled = m.order !== undefined && !oneGroup && (q.method !== 'gptq' || q.actOrder);
   if (shuffled || m.code === 'e4m3' || (m.groupSize % 32 !== 0 && !oneGroup)) return { type: 'Q8_0', exact: false };
+  if (m.code === 'e2m1') return { type: 'MXFP4', exact: true };
   const sameZero = m.zeroKind === 'none' || (q.method !== 'compressed-tensors' && q.symmetric);
-  if (m.bits === 8 || m.code === 'e2m1') return { type: 'Q8_0', exact: sameZero };
+  if (m.bits === 8) return { type: 'Q8_0', exact: sameZero };
   return { type: sameZero ? 'Q4_0' : 'Q4_1', exact: true };
 }
