@@ -264,6 +264,13 @@ test('qwen3-coder: strings stand bare, all else as JSON, and each satisfies its 
     [{ type: 'boolean' }, ['true', 'False'], ['null', 'x', '']],
     [{ type: ['string', 'null'] }, ['x', 'None', 'null', 'nul', '{}', '7', ''], []],
     [{ anyOf: [{ type: 'string', maxLength: 3 }, { type: 'integer' }] }, ['12345', 'abc', '1.5'], ['abcd', '12345.5']],
+    [{ type: ['string', 'null'], maxLength: 4 }, ['nul', 'nulx', 'null', ''], ['xxxxx']],
+    [{ type: ['string', 'null'], maxLength: 5000 }, ['null', 'x'.repeat(5000)], ['x'.repeat(5001)]],
+    [
+      { enum: Array.from({ length: 900 }, (_, i) => `value ${i} of many`) },
+      ['value 899 of many'],
+      ['value 900 of many'],
+    ],
     [{ type: 'array', items: { type: 'integer' } }, ['[1, 2]', '[]'], ['1', '[1', '["1"]']],
     [{}, ['x', '{"a": [1]}', '[1]', '1.5', 'true', '1.5.2'], ['{x', '[1, ']],
   ];
