@@ -282,6 +282,21 @@ test('qwen3-coder: strings stand bare, all else as JSON, and each satisfies its 
   }
 });
 
+test('qwen3-coder: the tags of a call may be special tokens, and come in no argument', () => {
+  const { idOf, table } = vocabulary;
+  const m = matcherOf(compileToolCalls(tools, { choice: 'auto', format: 'qwen3-coder' }));
+  const special = () => allowed(m).filter((t) => table.special[t]);
+  const say = (text: string) => [...Buffer.from(text)].every((b) => m.accept(b));
+  assert.ok(say('Hm.\n') && m.accept(idOf('<tool_call>')));
+  assert.ok(say('\n<function=get_weather>\n<parameter=city>\nRome <tool_call>\n'));
+  assert.deepEqual(special(), []);
+  assert.ok(say('</parameter>\n</function>\n'));
+  assert.deepEqual(special(), [idOf('</tool_call>')]);
+  assert.ok(m.accept(idOf('</tool_call>')) && m.isComplete());
+  assert.ok(say('\n') && m.accept(idOf('<tool_call>')) && say('\n<function=now>\n</function>\n</tool_call>'));
+  assert.ok(m.isComplete());
+});
+
 test('qwen3-coder: arguments come in order, the required ones always', () => {
   const properties = { a: { type: 'string' }, b: { type: 'integer' }, 'c d': {} };
   const parameters = { type: 'object', properties, required: ['b'] };
