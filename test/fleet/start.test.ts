@@ -4,6 +4,7 @@ import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
 import { createEngine, type EngineOptions } from '../../src/index.js';
+import { checkServerOptions } from '../../src/server/index.js';
 import { readFixture, temporaryFolder, writeFolder } from '../models/tiny.js';
 
 const model = writeFolder(readFixture('llama'));
@@ -22,6 +23,10 @@ test('options of a shared store are refused without one, and a file without an a
   ] as const)
     for (const sessionStore of ['', temporaryFolder()])
       await assert.rejects(open({ sessionStore, [name]: value }), { code: 'invalid_option', param: name });
+  for (const conversationStore of ['', temporaryFolder()])
+    assert.throws(() => checkServerOptions({ conversationStore, conversationLease: 30 }), {
+      param: 'conversationLease',
+    });
   const file = path.join(temporaryFolder(), 'address');
   writeFileSync(file, 'hunter2\n');
   await assert.rejects(open({ sessionStore: `@${file}` }), (e: Error) => {
