@@ -133,7 +133,7 @@ export const errors = {
       'session_store_unavailable',
       503,
       `the session store (${place}) did not say whether it keeps this turn of session '${id}': ` +
-        'look at the session, or send its whole history again',
+        'ask again with its length before (session_length), or with its whole history',
       null,
       1000,
     ),

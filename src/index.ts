@@ -168,7 +168,8 @@ export async function createEngine(options: CreateOptions = {}): Promise<Engine>
     generationDefaults: files.generation,
     loadMs,
   };
-  for (const note of templateInstead === null ? warnings : [...warnings, templateInstead]) watch.onNote?.(note);
+  for (const note of warnings) watch.onNote?.(note);
+  if (templateInstead !== null) watch.onNote?.(`the model brings no chat template; taken instead: ${templateInstead}`);
   const system = config.systemPrompt || SYSTEM_PROMPTS[alias ?? ''] || '';
   return publicEngine(client, text, about, system);
 }

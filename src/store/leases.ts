@@ -65,8 +65,9 @@ export class Leases {
       try {
         const done = await this.#attempt(lease, change, again);
         if (done === null) break;
-        if (!done) throw errors.leaseLost(lease.id);
-        return;
+        if (done) return;
+        this.store.countLost();
+        throw errors.leaseLost(lease.id);
       } catch (e) {
         if (!isAway(e)) throw e;
         if (this.#closed || performance.now() - start > PATIENCE_MS) break;

@@ -42,7 +42,7 @@ export class MeasuredStore implements SessionStore {
     return this.#ask('renew', () => this.store.renew(leases, ttlMs));
   }
 
-  /** A lease that is held is another server's. */
+  /** What a lease was for, another server has. */
   countLost(): void {
     this.#leasesLost++;
   }
@@ -62,7 +62,6 @@ export class MeasuredStore implements SessionStore {
     } catch (e) {
       if (e instanceof LongmindError) {
         this.#answered(start);
-        if (e.code === 'session_lease_lost') this.#leasesLost++;
         throw e;
       }
       this.#errors.set(what, (this.#errors.get(what) ?? 0) + 1);

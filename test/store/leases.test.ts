@@ -16,6 +16,7 @@ const change = (from: number, ids: number[]): Change => ({
 function losesAnAnswer(store: MeasuredStore, meanwhile: (write: () => Promise<void>) => Promise<void>): MeasuredStore {
   let lost = false;
   return Object.assign(Object.create(store), {
+    countLost: () => store.countLost(),
     write: async (...args: Parameters<MeasuredStore['write']>) => {
       if (lost) return store.write(...args);
       lost = true;
@@ -34,6 +35,7 @@ async function rig(t: TestContext) {
   t.after(() => store.close());
   await answers(() => store.about());
   return {
+    store,
     ids: async () => [...(await store.load(key))!.ids],
     /** Another server's. */
     write: async (c: Change) => store.write((await store.acquire(key, 1_000)).lease, c),
@@ -70,7 +72,7 @@ test('a write whose answer is lost stands once, whoever has the session by then'
 });
 
 test('a write that was not done is not taken for done because what was there begins with it', async (t) => {
-  const { ids, write, turn } = await rig(t);
+  const { store, ids, write, turn } = await rig(t);
   await write(change(0, [1, 2, 3, 4]));
   // asked again from the middle, and the same was said, but less
   await turn(notDone, change(2, [3]));
@@ -83,7 +85,9 @@ test('a write that was not done is not taken for done because what was there beg
     await leaseEnds();
     await write(change(4, [5]));
   };
+  assert.equal(store.stats().leasesLost, 0);
   await assert.rejects(turn(stolen, change(2, [3])), { code: 'session_lease_lost', status: 409 });
+  assert.equal(store.stats().leasesLost, 1);
   assert.deepEqual(await ids(), [1, 2, 3, 4, 5]);
 });
 
