@@ -118,6 +118,8 @@ export async function createEngine(options: CreateOptions = {}): Promise<Engine>
   const { model, ...others } = options;
   const { watch, rest } = splitWatch(others);
   const config = parseOptions(engineOptions, rest, Object.keys(hubOptions));
+  const address = storeAddress(config.sessionStore);
+  if (address === null) refuseShared(config);
   // without a compiler nothing can be computed: known before a model is fetched for nothing
   const hub = { ...watch, offline: rest.offline === true, onProgress: fetchProgress(watch) };
   const { device: chosen, nvrtc } = await chooseDevice(config, `${rest.cacheDir ?? ''}`, hub);
@@ -129,8 +131,6 @@ export async function createEngine(options: CreateOptions = {}): Promise<Engine>
   const program = programOf(files.config, adapters);
   const draft = await openDraftModel(config, files, { ...pick(rest, hubOptions), ...watch });
   const fingerprint = config.sessionStore && fingerprintOf(files);
-  const address = storeAddress(config.sessionStore);
-  if (address === null) refuseShared(config);
   const store = address === null ? null : await openStore(address, fingerprint);
   const tokenizer = createTokenizerClient(files.metadata, {
     modelVocab: files.config.dims.vocab,

@@ -93,6 +93,7 @@ export class EngineClient {
       leaseMs,
       // token ids of four bytes, and as much for what is said of them
       bounds: { sessions: maxSessions, bytes: 8 * maxSessionTokens, idleMs: 1000 * sessionTtl },
+      adapters: (this.data.program.adapters ?? []).length > 0,
       onLost: (id, error) => {
         this.#fail(id, error, false);
         this.#abort(id);
