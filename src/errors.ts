@@ -188,6 +188,11 @@ export const errors = {
     ),
   badAdapter: (name: string, detail: string) =>
     err('bad_adapter', 400, `LoRA adapter '${name}' cannot be used: ${detail}`, 'lora'),
+  /** It could not be found, or fetched. */
+  adapterMissing: (name: string, ref: string, { code, status, message }: LongmindError) =>
+    code === 'file_missing'
+      ? err('bad_adapter', 400, `LoRA adapter '${name}' cannot be used: there is no file or folder '${ref}'`, 'lora')
+      : err(code, status, `LoRA adapter '${name}': ${message.replace(/\nGive a local file .*$/, '')}`, 'lora'),
   noAdapters: (device: string) =>
     err('adapters_unsupported', 400, `the device '${device}' does not compute LoRA adapters: use --device cpu`, 'lora'),
   unknownAdapter: (name: string, loaded: readonly string[]) =>
@@ -301,7 +306,8 @@ const thereAre = (adapters: readonly string[]): string =>
 const nameOfAdapter = (name: string | null): string => (name === null ? 'the model alone' : `the adapter '${name}'`);
 
 function describe(value: unknown): string {
-  return typeof value === 'string' ? `'${value}'` : String(value);
+  if (typeof value === 'string') return `'${value}'`;
+  return typeof value === 'object' && value !== null ? JSON.stringify(value) : String(value);
 }
 
 /** 1536 → '1.5 KiB'. */

@@ -4,7 +4,7 @@ import { checkSessionId } from '../config.js';
 import { errors } from '../errors.js';
 import type { ForkOrigin, SessionInfo } from '../types.js';
 import { type CheckpointEvents, Checkpoints } from './checkpoints.js';
-import { type AdapterId, namespaceOf } from './namespaces.js';
+import { type AdapterId, checkOwner, namespaceOf } from './namespaces.js';
 import type { Point, PointData, Session } from './session.js';
 
 export type { Session } from './session.js';
@@ -79,7 +79,10 @@ export class Sessions {
   /** A sequence without tokens. `alone`: it shares no KV. */
   createSequence(owner: number, adapter: number, alone = false): SequenceId {
     const { shareAcrossOwners: shared, adapters = [] } = this.options;
-    if (adapter < 0) return this.cache.create({ owner, shared, alone });
+    if (adapter < 0) {
+      if (!shared && adapters.length > 0) checkOwner(owner);
+      return this.cache.create({ owner, shared, alone });
+    }
     return this.cache.create({ owner: namespaceOf(adapters[adapter]!, shared ? -1 : owner), shared: false, alone });
   }
 

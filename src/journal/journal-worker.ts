@@ -222,6 +222,8 @@ function writeCompacted(temporary: string): number {
 }
 
 function syncFolder(): void {
+  // there a folder is no file that could be synced
+  if (process.platform === 'win32') return;
   const folder = openSync(path.dirname(data.file), 'r');
   try {
     fsyncSync(folder);

@@ -61,6 +61,14 @@ export function checkServerOptions(options: ServerOptions): { config: ServerConf
   const keys = new Keys(config.apiKeys);
   if (!isLoopback(config.serverName) && !keys.required && !config.allowRemoteWithoutKey)
     throw serverErrors.remoteWithoutKey(config.serverName);
+  const { conversationStore: place, conversationLease: lease } = config;
+  const { default: usual } = serverOptions.conversationLease;
+  if (storeAddress(place) === null && lease !== usual)
+    throw errors.invalidOption(
+      'conversationLease',
+      lease,
+      `${usual} without a store of conversations that servers share`,
+    );
   return { config, keys };
 }
 

@@ -99,6 +99,32 @@ describe('an engine with adapters', () => {
     assert.deepEqual(loaded.adapters, engine.info.adapters);
   });
 
+  it('says what is wrong with what --lora names', async () => {
+    const weights = `${lora.rs}/adapter_model.safetensors`;
+    for (const [given, code, message] of [
+      [
+        { poet: './nope' },
+        'bad_adapter',
+        /^LoRA adapter 'poet' cannot be used: there is no file or folder '\.\/nope'$/,
+      ],
+      [{ poet: weights }, 'bad_adapter', /the folder that .* lies in/],
+      [{ poet: 'hf:org/nope' }, 'offline', /^LoRA adapter 'poet': model 'hf:org\/nope' is not in the cache/],
+      [['a=b', 'a=c'], 'invalid_option', /each name once.*"name":"a"|each name once.*"a=b"/],
+    ] as const)
+      await assert.rejects(open({ lora: given as never, offline: true }), { code, message });
+  });
+
+  it('shares no KV with an owner whose number is large, and says so', async () => {
+    await using isolated = await open({ isolateOwners: true });
+    const ask = (owner: number, adapter: string | null) =>
+      isolated.complete({ ...GREEDY, prompt, maxTokens: 2, owner, adapter }).result();
+    await ask(4, 'all');
+    assert.ok((await ask(4, 'all')).usage.cachedTokens >= 64);
+    for (const owner of [2 ** 31 + 5, 2 ** 31 - 1, -1, 0.5])
+      await assert.rejects(ask(owner, null), { code: 'invalid_request', param: 'owner' });
+    assert.equal((await ask(2 ** 31 - 2, null)).usage.cachedTokens, 0);
+  });
+
   it('embeds with an adapter', async () => {
     const embed = async (adapter?: string) => [...(await engine.embed({ prompt, adapter })).embedding];
     const [plain, one, other] = [await embed(), await embed('all'), await embed('rs')];
@@ -188,9 +214,9 @@ describe('a session keeps its adapter', () => {
       await using engine = await open({ sessionStore });
       await talk(engine);
     }
-    for (const adapter of [null, undefined]) {
+    {
       await using engine = await open({ sessionStore, lora: {} });
-      if (adapter === null) await engine.sessions.delete('s');
+      await engine.sessions.delete('s');
       await answer(engine, prompt, 1, { sessionId: 's' });
       await engine.check();
     }

@@ -18,13 +18,13 @@ test('a server that was started anew brings back the KV that its disk has, and c
     rmSync(dir, { recursive: true, force: true });
   });
   // in small steps nothing is measured beforehand: what there is on the disk is tried
-  const common = { model: modelPath!, threads: 1, cacheMaxEntryCount: 64, maxPrefillTokenNum: 32, sessionLease: 1 };
+  const common = { model: modelPath!, threads: 1, cacheMaxEntryCount: 64, maxPrefillTokenNum: 32 };
   const open = async (more: object): Promise<Engine> => {
     const engine = await createEngine({ ...common, ...more });
     t.after(() => engine.close());
     return engine;
   };
-  const shared = { sessionStore: store.address };
+  const shared = { sessionStore: store.address, sessionLease: 1 };
   const withDisk = { ...shared, cacheDisk: `${dir}:16MiB` };
   const turns = [0, 1, 2].map((turn) => Array.from({ length: 200 }, (_, i) => 300 + ((i * 31 + turn * 7) % 500)));
   const turn = (engine: Engine, i: number) => {

@@ -4,7 +4,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { describe, it } from 'node:test';
 import { createEngine, inspectModel } from '../../src/index.js';
-import { openModel } from '../../src/weights/index.js';
+import { openModel, weightsKeyOf } from '../../src/weights/index.js';
 import { fails } from '../support/fails.js';
 import { agrees, logitsOf, logitsThroughEviction, mostlyAgrees, referenceLogits, spreadOf } from './agreement.js';
 import { checkpoint, checkpointNames, readSafetensorsEntries, withHeader } from './tiny.js';
@@ -52,6 +52,24 @@ describe('the KV of a quantised checkpoint', () => {
 });
 
 describe('a quantised checkpoint', () => {
+  it('is another model for the disk cache when its scales, zero points or order are others', () => {
+    const { folder } = checkpoint('gptq8-order-asymmetric');
+    const open = () => openModel(folder, { sessionLen: 0, weights: 'file' });
+    const packed = open().source.tensors.get('blk.0.ffn_down.weight')!.packed!;
+    const keys = new Set([weightsKeyOf(open(), 'file')]);
+    for (const part of [packed.scales, packed.zeros!, packed.order!]) {
+      const { atime, mtime } = fs.statSync(part.file);
+      const fd = fs.openSync(part.file, 'r+');
+      const byte = Buffer.alloc(1);
+      fs.readSync(fd, byte, 0, 1, part.offset);
+      fs.writeSync(fd, Buffer.from([byte[0]! ^ 1]), 0, 1, part.offset);
+      fs.closeSync(fd);
+      fs.utimesSync(part.file, atime, mtime);
+      keys.add(weightsKeyOf(open(), 'file'));
+    }
+    assert.equal(keys.size, 4);
+  });
+
   it('keeps 4 bits as 4 bits, whatever --weights makes of the rest', async () => {
     const { folder } = checkpoint('awq-32');
     const types = (weights: 'file' | 'q8') =>
@@ -104,6 +122,11 @@ describe('a quantization_config that is not computed is refused by its field', (
     ['awq-128-biases', { bits: 3 }, /'bits' is 3/],
     ['gptq4-32', { bits: 2 }, /'bits' is 2/],
     ['gptq4-32', { checkpoint_format: 'marlin' }, /'checkpoint_format' is "marlin"/],
+    [
+      'gptq4-32',
+      { dynamic: { '-:.*gate': {}, '.*down.*': { bits: 8 } } },
+      /'dynamic' has an entry of its own for '\.\*down/,
+    ],
     ['gptq4-32', { surprise: 1 }, /'surprise' is not known/],
     ['gptq4-32', { quant_method: 'bitsandbytes' }, /'quant_method' is 'bitsandbytes'/],
     ['fp8-blocks', { fmt: 'e5m2' }, /'fmt' is "e5m2"/],
@@ -113,6 +136,11 @@ describe('a quantization_config that is not computed is refused by its field', (
   for (const [name, change, message] of cases)
     it(`${name} ${JSON.stringify(change)}`, () =>
       fails(() => open(withQuantisation(name, change)), 'unsupported_model', message));
+});
+
+it('modules that GPTQ left out by name change nothing', () => {
+  const tensors = open(withQuantisation('gptq4-32', { dynamic: { '-:.*mlp\\.gate$': {} } })).source.tensors;
+  assert.equal(tensors.get('blk.0.ffn_down.weight')!.type, 'Q4_0');
 });
 
 describe('a broken quantised checkpoint is a typed error', () => {

@@ -8,7 +8,8 @@ import {
   type ToolSpec,
   writeToolCalls,
 } from '../src/index.js';
-import { accepts, randomDocument, randomStream } from './support.js';
+import { sample } from './random-schema.js';
+import { accepts, judge, randomDocument, randomStream } from './support.js';
 
 interface Parsed {
   text: string;
@@ -138,3 +139,33 @@ for (const format of formats) {
     }
   });
 }
+
+test('qwen3-coder: whatever the schemas of arguments are, what is let through satisfies them, and what satisfies them is read as it was', () => {
+  const ajv = judge();
+  let [walks, given, same] = [0, 0, 0];
+  for (let seed = 1; seed <= 60; seed++) {
+    const random = randomStream(seed * 31);
+    const samples = [sample(random, 2), sample(random, 2), sample(random, 1)];
+    const [a, b, c] = samples.map((s) => s.schema);
+    // strings beside other values, too
+    const properties = { a, b: { anyOf: [b, { type: 'string' }] }, c: { anyOf: [c, { type: ['null', 'boolean'] }] } };
+    const parameters = { type: 'object', properties, required: ['a'], additionalProperties: false };
+    const tools = [{ name: 'f', parameters }];
+    const grammar = compileToolCalls(tools, { choice: 'required', format: 'qwen3-coder', parallel: false });
+    const valid = ajv.compile(parameters);
+    for (let i = 0; i < 4; i++) {
+      const message = randomDocument(grammar, random, 40);
+      const [call] = parseAllWays('qwen3-coder', message, tools).calls;
+      assert.ok(valid(JSON.parse(call.arguments)), `seed ${seed}: ${message} ${call.arguments}`);
+      walks++;
+      const args = { a: samples[0].document(random), b: samples[1].document(random), c: samples[2].document(random) };
+      const written = writeToolCalls([{ name: 'f', arguments: args }], 'qwen3-coder');
+      given++;
+      if (!accepts(grammar, written)) continue;
+      same++;
+      const [read] = parseAllWays('qwen3-coder', written, tools).calls;
+      assert.deepEqual(JSON.parse(read.arguments), args, written);
+    }
+  }
+  assert.ok(same > 0.8 * given, `${same} of ${given} written calls, ${walks} walks`);
+});

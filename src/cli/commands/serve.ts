@@ -28,7 +28,7 @@ async function serve(context: Context, command: Command): Promise<void> {
   if (typeof sessionStore === 'string' && sessionStore !== '') {
     const shared = context.library.storeAddress(sessionStore) !== null;
     options.conversationStore ??= shared ? sessionStore : path.join(sessionStore, 'conversations');
-    options.conversationLease ??= sessionLease;
+    if (shared) options.conversationLease ??= sessionLease;
   }
   if (options.apiKeys) options.apiKeys = await readKeys(options.apiKeys as string[]);
   const { checkServerOptions, checkSurroundings, createServer } = await context.loadServer();
