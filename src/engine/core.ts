@@ -257,7 +257,7 @@ export class Core {
     const journal = createJournal({ dir, fingerprint: this.data.fingerprint, onFailure, onRecovery });
     if (journal.putAside)
       this.news.problem?.(
-        `the sessions in '${dir}' are another model's: they are in '${journal.putAside}' now, and none is kept yet`,
+        `the sessions in '${dir}' are another model's, or damaged: they are in '${journal.putAside}' now, and it begins anew`,
       );
     const { limits, sessionLen } = this.#plan;
     const names = this.#adapters.map((a) => a.name);
