@@ -110,7 +110,7 @@ def fp8(w, o):
             values[at] = codes[at].to(torch.float8_e4m3fn).float() * scales[i, j]
     if kind == 'tensor':
         scales = scales.reshape([] if o.get('method') else [1])
-    name = 'weight_scale_inv' if kind == 'block' or o.get('method') else 'weight_scale'
+    name = 'weight_scale_inv' if o.get('method') or (kind == 'block' and o['type'] == F32) else 'weight_scale'
     return {'weight': codes.to(torch.float8_e4m3fn), name: scales.to(o['type']), 'input_scale': torch.ones(1)}, values
 
 
@@ -135,7 +135,7 @@ def mxfp4_experts(w, o):
 
 def ct(form, bits, kind, strategy, group=None, sym=True, **more):
     weights = dict(num_bits=bits, type=kind, symmetric=sym, strategy=strategy, group_size=group, dynamic=False,
-                   actorder=None, observer='minmax', observer_kwargs={}, block_structure=None, **more)
+                   actorder=None, observer='minmax', observer_kwargs={}, block_structure=[128, 128] if strategy == 'block' else None, **more)
     return dict(quant_method='compressed-tensors', format=form, quantization_status='compressed', ignore=['lm_head'],
                 kv_cache_scheme=None, global_compression_ratio=1.5, version='0.10.0', sparsity_config={}, transform_config={},
                 config_groups=dict(group_0=dict(targets=['Linear'], weights=weights, input_activations=None,
@@ -178,6 +178,7 @@ CHECKPOINTS = {
     'ct-w8a8-asymmetric': ('Llama', SMALL, compressed_int, dict(bits=8, group=-1, sym=False, bytes=True), ct('int-quantized', 8, 'int', 'channel', None, False), 1),
     'ct-fp8-channel': ('Llama', SMALL, fp8, dict(scales='channel', type=BF16), ct('float-quantized', 8, 'float', 'channel'), 1),
     'ct-fp8-tensor': ('Llama', SMALL, fp8, dict(scales='tensor', type=BF16), ct('float-quantized', 8, 'float', 'tensor'), 1),
+    'ct-fp8-blocks': ('Qwen3', dict(SMALL, hidden_size=160, head_dim=32, num_hidden_layers=1), fp8, dict(scales='block', type=BF16), ct('float-quantized', 8, 'float', 'block'), 1),
     'ct-mxfp4': ('Llama', SMALL, mxfp4, {}, ct('mxfp4-pack-quantized', 4, 'float', 'group', 32), 1),
     'fp8-blocks': ('Qwen3', dict(SMALL, hidden_size=160, head_dim=32, num_hidden_layers=1), fp8, dict(scales='block', type=F32), dict(FP8, weight_block_size=[128, 128], fmt='e4m3'), 1),
     'mixtral-awq': ('Mixtral', EXPERTS, awq, dict(group=32), dict(AWQ, group_size=32, modules_to_not_convert=['gate']), 2),

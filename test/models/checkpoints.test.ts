@@ -122,6 +122,11 @@ describe('a quantization_config that is not computed is refused by its field', (
     ['awq-128-biases', { bits: 3 }, /'bits' is 3/],
     ['gptq4-32', { bits: 2 }, /'bits' is 2/],
     ['gptq4-32', { checkpoint_format: 'marlin' }, /'checkpoint_format' is "marlin"/],
+    [
+      'gptq4-32',
+      { dynamic: { '-:.*gate': {}, '.*down.*': { bits: 8 } } },
+      /'dynamic' has an entry of its own for '\.\*down/,
+    ],
     ['gptq4-32', { surprise: 1 }, /'surprise' is not known/],
     ['gptq4-32', { quant_method: 'bitsandbytes' }, /'quant_method' is 'bitsandbytes'/],
     ['fp8-blocks', { fmt: 'e5m2' }, /'fmt' is "e5m2"/],
@@ -131,6 +136,11 @@ describe('a quantization_config that is not computed is refused by its field', (
   for (const [name, change, message] of cases)
     it(`${name} ${JSON.stringify(change)}`, () =>
       fails(() => open(withQuantisation(name, change)), 'unsupported_model', message));
+});
+
+it('modules that GPTQ left out by name change nothing', () => {
+  const tensors = open(withQuantisation('gptq4-32', { dynamic: { '-:.*mlp\\.gate$': {} } })).source.tensors;
+  assert.equal(tensors.get('blk.0.ffn_down.weight')!.type, 'Q4_0');
 });
 
 describe('a broken quantised checkpoint is a typed error', () => {

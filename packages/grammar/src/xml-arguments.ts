@@ -1,6 +1,6 @@
 /** Masks of arguments that stand between tags: `<parameter=NAME>`, a line break, the value, a line break, `</parameter>`. */
 import type { Compilation } from './compile.js';
-import { complement, type Dfa, dfaOfStrings, Explorer, intersect, isEmpty } from './dfa.js';
+import { complement, type Dfa, dfaOfStrings, Explorer, intersect, isEmpty, matches } from './dfa.js';
 import type { Budget } from './errors.js';
 import { settle } from './exclude.js';
 import type { Conjunction, Facets, NumberFacet, StringFacet } from './facets.js';
@@ -16,6 +16,9 @@ export const TAGS: ObjectStyle = { open: 0x3c, comma: 0x3c, close: 0x2f, extras:
 
 const PYTHON = { nothing: 'None', truthy: 'True', falsy: 'False' } as const;
 const JSON_WORDS = { nothing: 'null', truthy: 'true', falsy: 'false' } as const;
+
+/** Nobody writes a number of so many characters. */
+const LONG = 256;
 
 /** A number where a string may stand too. */
 const NUMBER = '^-?(?:0|[1-9][0-9]{0,15})(?:\\.[0-9]{1,15})?$';
@@ -112,7 +115,17 @@ class BareWriter {
   private strings(rule: number, f: StringFacet, allowed: Dfa, shaped: boolean, path: string): void {
     const { reader, budget } = this.c;
     const whole = f.minLength === 0 && f.maxLength === Infinity;
-    if (!f.values && f.languages.length === 0 && (whole || !shaped)) {
+    // what would be read as another value must not be all that still fits: short strings are multiplied out
+    const counted = whole || !shaped || (f.maxLength > LONG && f.maxLength < Infinity);
+    if (f.values && f.languages.length === 0) {
+      const fits = (v: string) => {
+        const length = [...v].length;
+        return length >= f.minLength && length <= f.maxLength && matches(allowed, v);
+      };
+      this.language(rule, dfaOfStrings([...f.values].filter(fits), budget));
+      return;
+    }
+    if (f.languages.length === 0 && counted) {
       this.text(rule, allowed, whole ? null : f);
       return;
     }

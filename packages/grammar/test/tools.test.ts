@@ -264,6 +264,13 @@ test('qwen3-coder: strings stand bare, all else as JSON, and each satisfies its 
     [{ type: 'boolean' }, ['true', 'False'], ['null', 'x', '']],
     [{ type: ['string', 'null'] }, ['x', 'None', 'null', 'nul', '{}', '7', ''], []],
     [{ anyOf: [{ type: 'string', maxLength: 3 }, { type: 'integer' }] }, ['12345', 'abc', '1.5'], ['abcd', '12345.5']],
+    [{ type: ['string', 'null'], maxLength: 4 }, ['nul', 'nulx', 'null', ''], ['xxxxx']],
+    [{ type: ['string', 'null'], maxLength: 5000 }, ['null', 'x'.repeat(5000)], ['x'.repeat(5001)]],
+    [
+      { enum: Array.from({ length: 900 }, (_, i) => `value ${i} of many`) },
+      ['value 899 of many'],
+      ['value 900 of many'],
+    ],
     [{ type: 'array', items: { type: 'integer' } }, ['[1, 2]', '[]'], ['1', '[1', '["1"]']],
     [{}, ['x', '{"a": [1]}', '[1]', '1.5', 'true', '1.5.2'], ['{x', '[1, ']],
   ];
@@ -273,6 +280,21 @@ test('qwen3-coder: strings stand bare, all else as JSON, and each satisfies its 
     for (const v of good) assert.ok(accepts(g, qwen(['a', v])), `${JSON.stringify(schema)} ${v.slice(0, 20)}`);
     for (const v of bad) assert.ok(!accepts(g, qwen(['a', v])), `${JSON.stringify(schema)} ${v.slice(0, 20)}`);
   }
+});
+
+test('qwen3-coder: the tags of a call may be special tokens, and come in no argument', () => {
+  const { idOf, table } = vocabulary;
+  const m = matcherOf(compileToolCalls(tools, { choice: 'auto', format: 'qwen3-coder' }));
+  const special = () => allowed(m).filter((t) => table.special[t]);
+  const say = (text: string) => [...Buffer.from(text)].every((b) => m.accept(b));
+  assert.ok(say('Hm.\n') && m.accept(idOf('<tool_call>')));
+  assert.ok(say('\n<function=get_weather>\n<parameter=city>\nRome <tool_call>\n'));
+  assert.deepEqual(special(), []);
+  assert.ok(say('</parameter>\n</function>\n'));
+  assert.deepEqual(special(), [idOf('</tool_call>')]);
+  assert.ok(m.accept(idOf('</tool_call>')) && m.isComplete());
+  assert.ok(say('\n') && m.accept(idOf('<tool_call>')) && say('\n<function=now>\n</function>\n</tool_call>'));
+  assert.ok(m.isComplete());
 });
 
 test('qwen3-coder: arguments come in order, the required ones always', () => {

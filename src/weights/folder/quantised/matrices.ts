@@ -178,15 +178,13 @@ class Matrix {
       throw this.#bad(scale, `has type ${scale.type}, it must be ${FLOATS.join(' or ')}`);
     if (count === 1) return { scale, groupSize: inputs, groupRows: rows };
     if (count === rows && shape[0] === rows) return { scale, groupSize: inputs, groupRows: 1 };
-    const [block, per] = this.q.block ?? [1, 0];
-    if (
-      shape.length === 2 &&
-      this.q.block &&
-      shape[0] === Math.ceil(rows / block) &&
-      shape[1] === Math.ceil(inputs / per)
-    )
-      return { scale, groupSize: per, groupRows: block };
-    if (shape.length === 2 && !this.q.block && shape[0] === rows && inputs % shape[1]! === 0)
+    const { block, method } = this.q;
+    const [perRows, per] = block ?? [1, 0];
+    if (shape.length === 2 && block && shape[0] === Math.ceil(rows / perRows) && shape[1] === Math.ceil(inputs / per))
+      return { scale, groupSize: per, groupRows: perRows };
+    // of compressed-tensors some matrices may be in blocks, others in groups
+    const grouped = !block || method === 'compressed-tensors';
+    if (shape.length === 2 && grouped && shape[0] === rows && inputs % shape[1]! === 0)
       return { scale, groupSize: inputs / shape[1]!, groupRows: 1 };
     throw this.#bad(scale, `has shape (${shape.join(', ')}), which does not divide (${rows}, ${inputs})`);
   }
