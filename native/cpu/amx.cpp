@@ -25,6 +25,7 @@ extern "C" const LmKernels *lm_kernels_amx(LmKernels *into) {
   into->linear = LM_NS::linear_by_tiles;
   into->expert_add = LM_NS::expert_by_tiles;
   into->product_scratch = LM_NS::product_scratch;
+  into->tiles_at_once = LM_NS::tiles_at_once;
   into->bench_int8 = LM_NS::bench_tiles;
   return into;
 }
