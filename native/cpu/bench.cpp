@@ -73,7 +73,7 @@ extern "C" double lm_bench_linear(Device *d, int32_t tensor, int32_t n, int32_t 
   if (!d->configured || tensor < 0 || tensor >= d->tensorCount || d->tensors[tensor].isVector || n < 1 || repeats < 1) return LM_E_ARGUMENT;
   const LmTensor *t = &d->tensors[tensor].t;
   int32_t columns = d->k->columns, panels = (n + columns - 1) / columns, P = (n + panels - 1) / panels;
-  int64_t q8 = panels * ((int64_t)t->in / 32 + 1) * 64 * P, f32 = (int64_t)panels * P * t->in * 4;
+  int64_t q8 = panels * ((int64_t)t->in / 32 + 1) * panelBlockBytes(P), f32 = (int64_t)panels * P * t->in * 4;
   int64_t out = ((int64_t)n * t->out + 16) * 4;
   int64_t x = (int64_t)t->in * 4;
   const int64_t bytes = q8 + f32 + out + x + 4096;

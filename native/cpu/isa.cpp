@@ -46,7 +46,7 @@ static int32_t native_isas() {
   const uint32_t F = 1u << 16, DQ = 1u << 17, BW = 1u << 30, VL = 1u << 31, wide = F | DQ | BW | VL, VNNI = 1u << 11;
   if ((saved & ZMM) != ZMM || (b & wide) != wide || !(c & VNNI)) return bits;
   bits |= 1 << LM_AVX512;
-  const uint32_t TILE = 1u << 24, BF16 = 1u << 22, amx = TILE | BF16;
+  const uint32_t TILE = 1u << 24, INT8 = 1u << 25, amx = TILE | INT8;
   if ((d & amx) == amx && (saved & TILES) == TILES && lm_kernels_amx(&k) && tiles_are_allowed()) bits |= 1 << LM_AMX;
   return bits;
 }

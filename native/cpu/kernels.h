@@ -37,7 +37,7 @@ struct LmPacked {
  * two columns (see ops/prepare.h).
  */
 struct LmPanels {
-  uint8_t *q8;         // (panels, blocks, panel block): see panelBlockBytes; of tiles, 64 bytes a column
+  uint8_t *q8;         // (panels, blocks, panel block): see panelBlockBytes
   float *f32;          // (panels, inputs, P)
   int32_t P;
   int32_t n;

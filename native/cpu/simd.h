@@ -13,10 +13,7 @@
 #elif defined(LM_BUILD_AVX2)
 #define LM_NS lm_avx2
 #endif
-#if defined(LM_BUILD_AMX)
-#define LM_WIDEST 16  // rows of a tile
-#define LM_FLOAT_COLUMNS 12
-#elif defined(LM_BUILD_AVX512)
+#if defined(LM_BUILD_AVX512)
 #define LM_WIDEST 12
 #define LM_FLOAT_COLUMNS 12  // whose f32 sums fit into registers
 #elif defined(LM_BUILD_AVX2)
@@ -40,7 +37,7 @@
 #endif
 
 // Logit rows have activations of 16 bits where those are as fast as two planes of 8.
-#if defined(LM_BUILD_AVX2) && !defined(LM_BUILD_AMX)
+#if defined(LM_BUILD_AVX2)
 #define LM_WIDE
 #define LM_FINE_TOKENS 4
 #else

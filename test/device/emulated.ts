@@ -17,7 +17,7 @@ const CORE = ['device', 'platform', 'pool', 'step', 'experts', 'adapters', 'ahea
 
 /** Two jobs of about the same length. The products of AVX2 itself are all replaced: the fewer columns the better. */
 const JOBS = [
-  [`vnni.cpp ${AVX2} ${VNNI} ${WIDE}`, `amx.cpp ${AVX2} -DLM_BUILD_AMX`],
+  [`vnni.cpp ${AVX2} ${VNNI} ${WIDE}`, `amx.cpp ${AVX2} ${WIDE} -DLM_BUILD_AMX`],
   [`kernels.cpp ${AVX2} -DLM_COLUMNS=1`, ...CORE.map((f) => `${f}.cpp`), '../test/emulated.cpp'],
 ];
 

@@ -31,20 +31,6 @@ LM_INLINE void set_sums(u8 *block, int P, int c, float d, i32 h0, i32 h1) {
   n[3 * P + c] = -32 * h1;
 }
 
-#if defined(LM_BUILD_AMX)  // no bytes: bfloat16, a column after the other, and no numbers
-LM_INLINE int64_t panel_block(int P) { return 64 * P; }
-LM_INLINE void quantise_block(V a, V b, u8 *block, int, int c) {
-  v_to_bf16(block + 64 * c, a);
-  v_to_bf16(block + 64 * c + 32, b);
-}
-/** Of a logit row: the second plane is what the first left. */
-LM_INLINE void quantise_fine(V a, V b, u8 *block, int P, int c) {
-  quantise_block(a, b, block, P, c);
-  const u8 *q = block + 64 * c;
-  quantise_block(v_sub(a, v_bf16(q)), v_sub(b, v_bf16(q + 32)), block, P, c + P / 2);
-}
-#else
-LM_INLINE int64_t panel_block(int P) { return panelBlockBytes(P); }
 LM_INLINE void quantise_block(V a, V b, u8 *block, int P, int c) {
   V k;
   float d = block_scale(a, b, 127.0f, &k);
@@ -68,7 +54,6 @@ LM_INLINE void quantise_fine(V a, V b, u8 *block, int P, int c) {
   quantise_block(v_fma(d, v_s8(q), a), v_fma(d, v_s8(q + 16), b), block, P, c + P / 2);
 #endif
 }
-#endif
 
 /** Tokens that a full panel holds, and that panel `panel` holds. */
 LM_INLINE int panel_tokens(const LmPanels *x) { return x->P / x->planes; }
@@ -86,7 +71,7 @@ static void prepare(const LmPrepare *p, i32 token, float *scratch) {
   int P = p->out.P, tokens = panel_tokens(&p->out), panel = token / tokens, c = token % tokens;
   if (p->need & LM_NEED_Q8) {
     int nb = p->width / 32;
-    int64_t bytes = panel_block(P);
+    int64_t bytes = panelBlockBytes(P);
     u8 *block = p->out.q8 + (int64_t)panel * nb * bytes;
     for (int b = 0; b < nb; b++, block += bytes) {
       V low = v_load(x + 32 * b), high = v_load(x + 32 * b + 16);

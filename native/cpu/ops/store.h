@@ -18,7 +18,7 @@ static void store_hidden(const LmLinear *l, i32 u, i32 panel, int nc, const floa
   const LmPanels *o = &l->hidden;
   int width = l->outs[0].w->out;
   if (l->hiddenNeed & LM_NEED_Q8) {
-    u8 *block = o->q8 + ((int64_t)panel * (width / 32) + u) * panel_block(o->P);
+    u8 *block = o->q8 + ((int64_t)panel * (width / 32) + u) * panelBlockBytes(o->P);
     for (int c = 0; c < nc; c++) quantise_block(v_load(h + 32 * c), v_load(h + 32 * c + 16), block, o->P, c);
   }
   if (l->hiddenNeed & LM_NEED_F32) {

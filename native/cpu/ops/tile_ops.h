@@ -13,6 +13,6 @@
 /** Rows of 64 bytes to the array `to`. */
 #define LM_TILE_STORE(tile, to) \
   __asm__ volatile("tilestored %%tmm" #tile ", (%1,%2,1)" : "=m"(to) : "r"(&(to)), "r"((int64_t)64))
-/** sums += a · b: bfloat16, a in rows of columns, b in rows of two inputs. */
-#define LM_TILE_DOT(sums, a, b) __asm__ volatile("tdpbf16ps %%tmm" #b ", %%tmm" #a ", %%tmm" #sums ::)
+/** sums += a · b: signed bytes, a in rows of columns, b in rows of four inputs. */
+#define LM_TILE_DOT(sums, a, b) __asm__ volatile("tdpbssd %%tmm" #b ", %%tmm" #a ", %%tmm" #sums ::)
 #endif

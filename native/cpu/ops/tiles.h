@@ -1,25 +1,45 @@
-// Products by tiles of bfloat16: 16 outputs and one panel's columns, two tiles of outputs (a pair) and two panels at a time. Sums are f32
-// and stay in tiles over all inputs: nothing is scaled, which is what costs where bytes are multiplied.
+// Products by tiles of 16 outputs and one panel's columns, two tiles of outputs (a pair) at a time.
 //
-// The instruction adds, for each output and column, the products of the even and of the odd inputs of a block apart, in order,
-// each with one rounding, then both sums, then that to what there was. So a sum's bits depend on nothing but its own weights and inputs.
-//
-// Blocks of LM_PAIRS pairs are unpacked at a time, so that activations, which come from farther off, serve all of them. A run is LM_RUN
-// blocks of a pair, which stay in the first cache, with the same blocks of many panels.
+// What costs is not the tiles' product but to scale its sums, which leave the tiles through memory: three vector operations for a
+// column's 32 inputs of 16 outputs. So everything else has to stay out of their way:
+//   - Sums are scaled LM_LAG turns after they were stored. Read at once they would have to wait for the stores to retire, and what
+//     waits fills the scheduler.
+//   - Both tiles of a pair share the load of the activations; their f32 sums are all that fits into registers.
+//   - A run is LM_RUN blocks of a pair, which stay in the first cache, with the same blocks of many panels, as one stream: the
+//     next panel's products begin before the last one's sums are scaled.
+//   - The weights of LM_PAIRS pairs are unpacked at a time, so that activations, which come from farther off, serve all of them.
 namespace LM_NS {
 
 #define LM_PAIRS 8    // whose weights and sums are at hand
-#define LM_PANELS 32  // whose sums are
+#define LM_PANELS 22  // whose sums are
 #define LM_RUN 16     // blocks
-#define LM_FEW 8      // blocks at a time where there is one panel
-/** Bytes of unpacked weights: with sums and activations they stay in the second cache (2 MB where there are tiles). */
-#define LM_UNPACKED (512 << 10)
+#define LM_LAG 3      // turns
+/** Bytes of unpacked weights: with sums and a panel's activations they stay in the second cache (2 MB where there are tiles). */
+#define LM_UNPACKED (640 << 10)
 /** Floats of sums of a panel and a pair. */
 #define LM_PAIR_SUMS (2 * 16 * LM_COLUMNS)
 /** Floats of scratch before the unpacked weights: sums, and a block of hidden. */
 #define LM_TILE_SCRATCH (LM_PAIRS * LM_PANELS * LM_PAIR_SUMS + 32 * LM_COLUMNS)
 
-static i32 tiles_at_once(const LmPanels *, i32 type) { return quant_bytes(type) ? 2 * LM_PAIRS : 0; }
+/**
+ * Rows of a step from which a type's products go by tiles. With fewer, weights come from memory no faster than VNNI multiplies
+ * them: 16 rows take it about as long as 256 bytes of a block take to arrive (8 to 10 GB/s a core); unpacking would not pay.
+ * By reckoning, not measured. 0: never.
+ */
+LM_INLINE i32 tiles_from(int type) {
+  i32 rows = quant_bytes(type) / 16;
+  return rows == 0 ? 0 : rows > LM_COLUMNS ? rows : LM_COLUMNS + 1;
+}
+/** Panels of more than one hold more than half of the columns; products of fewer are not compiled. */
+LM_INLINE bool by_tiles(const LmPanels *x, int type) {
+#if defined(LM_WIDE)  // emulated only: logit rows are not in planes of bytes
+  if (x->planes == 2) return false;
+#endif
+  i32 rows = tiles_from(type);
+  return rows && x->n >= rows && 2 * x->P > LM_COLUMNS;
+}
+
+static i32 tiles_at_once(const LmPanels *x, i32 type) { return by_tiles(x, type) ? 2 * LM_PAIRS : 0; }
 static int64_t product_scratch(i32) { return LM_TILE_SCRATCH + (LM_UNPACKED + 64) / 4; }
 LM_INLINE u8 *unpacked_at(float *scratch) { return (u8 *)(((uintptr_t)(scratch + LM_TILE_SCRATCH) + 63) & ~(uintptr_t)63); }
 
@@ -28,17 +48,20 @@ struct alignas(64) TileConfig {
   u16 rowBytes[16];
   u8 rows[16];
 };
-/** The calling thread's tiles: 0 to 3 sums, 4 and 5 activations of two panels, 6 and 7 weights. */
+/** The calling thread's tiles: 0 to 3 sums of two turns, 4 and 5 their activations, 6 and 7 weights, of whole blocks or of halves. */
 struct Tiles {
-  int P = 0;
-  void shape(int columns) {
-    if (P == columns) return;
+  int P = 0, scaling = 0;
+  void shape(int columns, int by) {
+    by &= HALVES;
+    if (P == columns && scaling == by) return;
     P = columns;
+    scaling = by;
     TileConfig c = {};
     c.palette = 1;
+    const int inputs = by ? 16 : 32;
     for (int t = 0; t < 8; t++) {
-      c.rowBytes[t] = 64;
-      c.rows[t] = (u8)(t < 6 ? columns : 16);
+      c.rowBytes[t] = (u16)(t == 4 || t == 5 ? inputs : 64);
+      c.rows[t] = (u8)(t < 6 ? columns : inputs / 4);
     }
     LM_TILE_CONFIGURE(c);
   }
@@ -48,82 +71,175 @@ struct Tiles {
   }
 };
 
+/** Sums of a turn: of both tiles, [column][16 outputs]. */
+struct alignas(64) Sums {
+  i32 of[2][16 * LM_COLUMNS];
+};
+// the instructions' names of tiles are constants
+#define LM_TURN(turn, first, second, activations) \
+  LM_INLINE void multiply##turn(const u8 *x, const u8 *w, const u8 *w2) { \
+    LM_TILE_ZERO(first); \
+    LM_TILE_ZERO(second); \
+    LM_TILE_LOAD(activations, x, 32); \
+    LM_TILE_LOAD(6, w, 64); \
+    LM_TILE_DOT(first, activations, 6); \
+    LM_TILE_LOAD(7, w2, 64); \
+    LM_TILE_DOT(second, activations, 7); \
+  } \
+  LM_INLINE void keep##turn(Sums *s) { \
+    LM_TILE_STORE(first, s->of[0]); \
+    LM_TILE_STORE(second, s->of[1]); \
+  }
+LM_TURN(0, 0, 1, 4)
+LM_TURN(1, 2, 3, 5)
+#undef LM_TURN
+
 /** Blocks of a pair of tiles, and the same blocks of panels. */
 struct Run {
   const u8 *w;  // unpacked: block by block, first the one tile's, then the other's
   const u8 *x;
-  i32 blocks, panels, P;
+  i32 blocks, panels;
   int64_t stride;  // bytes from panel to panel
   float *sums;     // [panel][tile][column][16 outputs]
   bool first;      // sums begin
 };
-/** Sums of one tile and panel. */
-struct Sums {
-  float of[16 * LM_COLUMNS];
+
+// A turn multiplies a part of a pair with a part of a panel: a block, or a half of one.
+template <int SCALING>
+struct Parts {
+  enum { OF_BLOCK = SCALING & HALVES ? 2 : 1 };
 };
-static void run_panel(const Run &r, const u8 *x, float *sums) {
-  float *second = sums + 16 * r.P;
-  if (r.first) {
-    LM_TILE_ZERO(0);
-    LM_TILE_ZERO(1);
-  } else {
-    LM_TILE_LOAD(0, sums, 64);
-    LM_TILE_LOAD(1, second, 64);
+/** Which part of which panel is next. */
+template <int SCALING, int NC>
+struct Place {
+  const u8 *w, *x;
+  i32 part;
+  LM_INLINE Place begin(const Run &r) { return {r.w, r.x, 0}; }
+  __attribute__((always_inline)) const u8 *activations() const { return x + 16 * (part % Parts<SCALING>::OF_BLOCK); }
+  __attribute__((always_inline)) const u8 *weights() const { return w + 256 * (part % Parts<SCALING>::OF_BLOCK); }
+  /** True at a panel's end. */
+  __attribute__((always_inline)) bool next(const Run &r) {
+    part++;
+    if (part % Parts<SCALING>::OF_BLOCK) return false;
+    w += 2 * unpacked_block(SCALING);
+    x += panelBlockBytes(NC);
+    if (part < r.blocks * Parts<SCALING>::OF_BLOCK) return false;
+    part = 0;
+    w = r.w;
+    x += r.stride - r.blocks * panelBlockBytes(NC);
+    return true;
   }
-  const u8 *w = r.w;
-  for (i32 b = 0; b < r.blocks; b++, w += 2 * LM_BLOCK, x += 64 * r.P) {
-    LM_TILE_LOAD(4, x, 64);
-    LM_TILE_LOAD(6, w, 64);
-    LM_TILE_DOT(0, 4, 6);
-    LM_TILE_LOAD(7, w + LM_BLOCK, 64);
-    LM_TILE_DOT(1, 4, 7);
+};
+
+// As in scale.h, of both tiles: column by column, so that what they share is in a register for a moment only.
+template <int NC>
+LM_INLINE void add_scaled_pair(V *f, const Sums &s, V d, V d2, const float *dx) {
+  for (int c = 0; c < NC; c++) {
+    const V x = v_set(dx[c]);
+    f[c] = v_fma(v_int(i_load(s.of[0] + 16 * c)), v_mul(d, x), f[c]);
+    f[NC + c] = v_fma(v_int(i_load(s.of[1] + 16 * c)), v_mul(d2, x), f[NC + c]);
   }
-  LM_TILE_STORE(0, *(Sums *)sums);
-  LM_TILE_STORE(1, *(Sums *)second);
 }
-static void run_panels(const Run &r, const u8 *x, float *sums) {
-  float *second = sums + 16 * r.P, *third = second + 16 * r.P, *fourth = third + 16 * r.P;
-  if (r.first) {
-    LM_TILE_ZERO(0);
-    LM_TILE_ZERO(1);
-    LM_TILE_ZERO(2);
-    LM_TILE_ZERO(3);
-  } else {
-    LM_TILE_LOAD(0, sums, 64);
-    LM_TILE_LOAD(1, second, 64);
-    LM_TILE_LOAD(2, third, 64);
-    LM_TILE_LOAD(3, fourth, 64);
+template <int NC>
+LM_INLINE void add_minimum_pair(V *f, V m, V m2, const float *ds) {
+  for (int c = 0; c < NC; c++) {
+    const V x = v_set(ds[c]);
+    f[c] = v_fma(m, x, f[c]);
+    f[NC + c] = v_fma(m2, x, f[NC + c]);
   }
-  const u8 *w = r.w, *y = x + r.stride;
-  for (i32 b = 0; b < r.blocks; b++, w += 2 * LM_BLOCK, x += 64 * r.P, y += 64 * r.P) {
-    LM_TILE_LOAD(4, x, 64);
-    LM_TILE_LOAD(6, w, 64);
-    LM_TILE_DOT(0, 4, 6);
-    LM_TILE_LOAD(7, w + LM_BLOCK, 64);
-    LM_TILE_DOT(1, 4, 7);
-    LM_TILE_LOAD(5, y, 64);
-    LM_TILE_DOT(2, 5, 6);
-    LM_TILE_DOT(3, 5, 7);
-  }
-  LM_TILE_STORE(0, *(Sums *)sums);
-  LM_TILE_STORE(1, *(Sums *)second);
-  LM_TILE_STORE(2, *(Sums *)third);
-  LM_TILE_STORE(3, *(Sums *)fourth);
 }
-static void run(const Run &r) {
-  for (i32 p = 0; p < r.panels; p += 2) {
-    float *sums = r.sums + (int64_t)p * (2 * 16 * r.P);
-    if (p + 1 < r.panels) run_panels(r, r.x + p * r.stride, sums);
-    else run_panel(r, r.x + p * r.stride, sums);
+template <int NC>
+LM_INLINE void add_half_minimum_pair(V *f, V m, V m2, const float *dx, const i32 *h) {
+  for (int c = 0; c < NC; c++) {
+    const V x = v_set(dx[c] * ((float)h[c] * (1.0f / 32)));
+    f[c] = v_fma(m, x, f[c]);
+    f[NC + c] = v_fma(m2, x, f[NC + c]);
   }
+}
+template <int SCALING, int NC>
+LM_INLINE void scale_part(V *f, const u8 *u, const u8 *x, int half, const Sums &s) {
+  const float *w = (const float *)(u + 512), *w2 = (const float *)(u + unpacked_block(SCALING) + 512);
+  const Block block = Block::at(x, NC);
+  add_scaled_pair<NC>(f, s, v_load(w + 16 * half), v_load(w2 + 16 * half), block.d);
+  if (SCALING == MINIMUM) add_minimum_pair<NC>(f, v_load(w + 16), v_load(w2 + 16), block.ds);
+  if (SCALING == (HALVES | MINIMUM) && half) {
+    add_half_minimum_pair<NC>(f, v_load(w + 32), v_load(w2 + 32), block.d, block.h0);
+    add_half_minimum_pair<NC>(f, v_load(w + 48), v_load(w2 + 48), block.d, block.h1);
+  }
+}
+// Not loops: g++ 12 keeps in registers only what every loop over it is unrolled early for, which it does inside of others alone.
+template <int NC>
+LM_INLINE void clear(V *f) {
+  f[NC - 1] = v_zero();
+  if constexpr (NC > 1) clear<NC - 1>(f);
+}
+template <int NC>
+LM_INLINE void load_all(V *f, const float *from) {
+  f[NC - 1] = v_load(from + 16 * (NC - 1));
+  if constexpr (NC > 1) load_all<NC - 1>(f, from);
+}
+template <int NC>
+LM_INLINE void store_all(float *out, const V *f) {
+  v_store(out + 16 * (NC - 1), f[NC - 1]);
+  if constexpr (NC > 1) store_all<NC - 1>(out, f);
 }
 
-/** A tile of outputs and the one after it, if there are two: else it stands for both. */
+template <int SCALING, int NC>
+__attribute__((noinline)) static void run_pair(const Run &run) {
+  const Run r = run;
+  const int turns = r.panels * r.blocks * Parts<SCALING>::OF_BLOCK;
+  Place<SCALING, NC> product = Place<SCALING, NC>::begin(r), scaled = product;
+  float *out = r.sums;
+  Sums kept[LM_LAG + 1];
+  V f[2 * NC];
+  if (r.first) clear<2 * NC>(f);
+  else load_all<2 * NC>(f, out);
+#define LM_STEP(turn, other) \
+  if (t > 0 && t <= turns) keep##other(kept + ((t - 1) & LM_LAG)); \
+  if (t < turns) { \
+    multiply##turn(product.activations(), product.weights(), product.weights() + unpacked_block(SCALING)); \
+    product.next(r); \
+  } \
+  if (t > LM_LAG) { \
+    scale_part<SCALING, NC>(f, scaled.w, scaled.x, scaled.part % Parts<SCALING>::OF_BLOCK, kept[(t - 1 - LM_LAG) & LM_LAG]); \
+    if (scaled.next(r)) { \
+      store_all<2 * NC>(out, f); \
+      out += 2 * 16 * NC; \
+      if (t == turns + LM_LAG) break; \
+      if (r.first) clear<2 * NC>(f); \
+      else load_all<2 * NC>(f, out); \
+    } \
+  } \
+  t++;
+  for (int t = 0;;) {
+    LM_STEP(0, 1)
+    LM_STEP(1, 0)
+  }
+#undef LM_STEP
+}
+template <int SCALING, int NC = LM_COLUMNS>
+LM_INLINE void run_any(const Run &r, int P) {
+  if (P == NC) return run_pair<SCALING, NC>(r);
+  if constexpr (2 * (NC - 1) > LM_COLUMNS) run_any<SCALING, NC - 1>(r, P);
+}
+
+/** A tile of outputs and the one after it; the last of an odd number stands for both. */
 struct Pair {
   const LmTensor *w;
-  i32 tile, tiles;
-  __attribute__((always_inline)) i32 second() const { return tile + tiles - 1; }
+  i32 tile;
+  __attribute__((always_inline)) i32 second() const { return tile + 1 < w->tiles ? tile + 1 : tile; }
+  __attribute__((always_inline)) int block() const { return 2 * unpacked_block(scaling_of(w->type)); }
 };
+static void run(Tiles *tiles, const Pair &pair, const Run &r, i32 P) {
+  const int scaling = scaling_of(pair.w->type);
+  tiles->shape(P, scaling);
+  switch (scaling) {
+    case PLAIN: return run_any<PLAIN>(r, P);
+    case HALVES: return run_any<HALVES>(r, P);
+    case MINIMUM: return run_any<MINIMUM>(r, P);
+    default: return run_any<HALVES | MINIMUM>(r, P);
+  }
+}
 
 /** Panels [first, first + count), all columns of each, filled or not. */
 struct Panels {
@@ -134,77 +250,33 @@ struct Panels {
 LM_INLINE float *sums_of(float *scratch, i32 pair, i32 panel, i32 P) { return scratch + (int64_t)(pair * LM_PANELS + panel) * (2 * 16 * P); }
 
 /** Unpacked blocks [from, to) of a pair times panels, LM_RUN blocks or fewer at a time. */
-static void multiply_pair(const Pair &pair, const u8 *u, i32 from, i32 to, const Panels &p, float *sums) {
+static void multiply_pair(Tiles *tiles, const Pair &pair, const u8 *u, i32 from, i32 to, const Panels &p, float *sums) {
   const i32 nb = pair.w->in / 32, runs = (to - from + LM_RUN - 1) / LM_RUN, each = (to - from + runs - 1) / runs;
-  const int64_t block = panel_block(p.x->P);
+  const int64_t block = panelBlockBytes(p.x->P);
   for (i32 b = from; b < to; b += each) {
     const i32 blocks = to - b < each ? to - b : each;
     const u8 *x = p.x->q8 + (p.first * (int64_t)nb + b) * block;
-    run({u + (int64_t)(b - from) * 2 * LM_BLOCK, x, blocks, p.count, p.x->P, nb * block, sums, b == 0});
-  }
-}
-/** The same of weights that are floats. */
-static void multiply_floats(const Pair &pair, const Panels &p, float *sums) {
-  const LmTensor *w = pair.w;
-  for (i32 panel = 0; panel < p.count; panel++)
-    for (int k = 0; k < 2; k++) {
-      const u8 *t = tile_at(w, k ? pair.second() : pair.tile);
-      const float *x = p.x->f32 + (int64_t)(p.first + panel) * w->in * p.x->P;
-      const int nc = panel_width(p.x, p.first + panel);
-      float *out = sums + (2 * panel + k) * 16 * p.x->P;
-      if (w->type == LM_F32) float_any<LM_F32, LM_COLUMNS>(t, w->in, x, p.x->P, nc, out);
-      if (w->type == LM_F16) float_any<LM_F16, LM_COLUMNS>(t, w->in, x, p.x->P, nc, out);
-      if (w->type == LM_BF16) float_any<LM_BF16, LM_COLUMNS>(t, w->in, x, p.x->P, nc, out);
-    }
-}
-/** One panel: weights go through the first cache once, in the order in which they lie in memory; `next` is what is read after them. */
-static void multiply_few(const LmTensor *w, i32 tile, const LmPanels *x, u8 *u, float *sums, const u8 *next) {
-  const i32 nb = w->in / 32;
-  const u8 *q = x->q8;
-  LM_TILE_ZERO(0);
-  for (i32 from = 0; from < nb; from += LM_FEW) {
-    const i32 to = nb - from < LM_FEW ? nb : from + LM_FEW;
-    unpack_tile(w, tile, from, to, u, LM_BLOCK, next);
-    for (i32 b = from; b < to; b++, q += 64 * x->P) {
-      LM_TILE_LOAD(4, q, 64);
-      LM_TILE_LOAD(6, u + (b - from) * LM_BLOCK, 64);
-      LM_TILE_DOT(0, 4, 6);
-    }
-  }
-  LM_TILE_STORE(0, *(Sums *)sums);
-}
-static void multiply_pairs_few(const Pair *pairs, i32 count, const LmPanels *x, float *scratch, const u8 *after) {
-  for (i32 i = 0; i < count; i++) {
-    const Pair &pair = pairs[i];
-    if (!quant_bytes(pair.w->type)) continue;
-    for (i32 k = 0; k < pair.tiles; k++) {
-      const bool last = k + 1 == pair.tiles;
-      const u8 *next = !last ? tile_at(pair.w, pair.tile + 1) : i + 1 < count ? tile_at(pairs[i + 1].w, pairs[i + 1].tile) : after;
-      multiply_few(pair.w, pair.tile + k, x, unpacked_at(scratch), sums_of(scratch, i, 0, x->P) + k * 16 * x->P, next);
-    }
+    run(tiles, pair, {u + (int64_t)(b - from) * pair.block(), x, blocks, p.count, nb * block, sums, b == 0}, p.x->P);
   }
 }
 /** All products of up to LM_PAIRS pairs with the same inputs → sums_of. Weights unpacked for the panels before are still there. */
-static void multiply(Tiles *tiles, const Pair *pairs, i32 count, const Panels &p, float *scratch, const u8 *after) {
-  tiles->shape(p.x->P);
-  const bool few = p.x->n <= panel_tokens(p.x);
-  if (few) multiply_pairs_few(pairs, count, p.x, scratch, after);
-  const i32 nb = few ? 0 : pairs[0].w->in / 32, most = LM_UNPACKED / (2 * LM_BLOCK * count);
+static void multiply(Tiles *tiles, const Pair *pairs, i32 count, const Panels &p, float *scratch) {
+  int bytes = 0;
+  for (i32 i = 0; i < count; i++) bytes += pairs[i].block();
+  const i32 nb = pairs[0].w->in / 32, most = LM_UNPACKED / bytes;
   for (i32 from = 0; from < nb; from += most) {
     const i32 to = nb - from < most ? nb : from + most;
     u8 *u = unpacked_at(scratch);
-    for (i32 i = 0; i < count; i++, u += (to - from) * 2 * LM_BLOCK) {
+    for (i32 i = 0; i < count; i++) {
       const Pair &pair = pairs[i];
-      if (!quant_bytes(pair.w->type)) continue;
       if (p.first == 0 || most < nb) {
-        unpack_tile(pair.w, pair.tile, from, to, u, 2 * LM_BLOCK, nullptr);
-        unpack_tile(pair.w, pair.second(), from, to, u + LM_BLOCK, 2 * LM_BLOCK, nullptr);
+        unpack_tile(pair.w, pair.tile, from, to, u, pair.block());
+        unpack_tile(pair.w, pair.second(), from, to, u + pair.block() / 2, pair.block());
       }
-      multiply_pair(pair, u, from, to, p, sums_of(scratch, i, 0, p.x->P));
+      multiply_pair(tiles, pair, u, from, to, p, sums_of(scratch, i, 0, p.x->P));
+      u += (to - from) * pair.block();
     }
   }
-  for (i32 i = 0; i < count; i++)
-    if (!quant_bytes(pairs[i].w->type)) multiply_floats(pairs[i], p, sums_of(scratch, i, 0, p.x->P));
 }
 /** Calls then(panels) for LM_PANELS at a time. */
 template <class Then>
@@ -227,15 +299,14 @@ static void store_pairs(const LmLinear *l, const Pair *pairs, i32 count, const P
     }
 }
 /** Blocks [from, to) of hidden: a pair of gate and one of up each. */
-static void silu_by_tiles(Tiles *tiles, const LmLinear *l, i32 from, i32 to, float *scratch, const u8 *after) {
+static void silu_by_tiles(Tiles *tiles, const LmLinear *l, i32 from, i32 to, float *scratch) {
   while (from < to) {
     Pair pairs[LM_PAIRS];
     i32 count = 0;
     for (; count < LM_PAIRS && from < to; from++)
-      for (int i = 0; i < 2; i++) pairs[count++] = {l->outs[i].w, 2 * from, 2};
-    const u8 *next = from < to ? tile_at(l->outs[0].w, 2 * from) : after;
+      for (int i = 0; i < 2; i++) pairs[count++] = {l->outs[i].w, 2 * from};
     for_panels(&l->x, [&](const Panels &p) {
-      multiply(tiles, pairs, count, p, scratch, next);
+      multiply(tiles, pairs, count, p, scratch);
       store_pairs(l, pairs, count, p, scratch);
     });
   }
@@ -243,16 +314,15 @@ static void silu_by_tiles(Tiles *tiles, const LmLinear *l, i32 from, i32 to, flo
 
 /** Calls store(tile, panel, columns, products) for tiles [from, to) and all panels. */
 template <class Store>
-LM_INLINE void matrix_by_tiles(Tiles *tiles, const LmTensor *w, const LmPanels *x, i32 from, i32 to, float *scratch, const u8 *after, Store store) {
+LM_INLINE void matrix_by_tiles(Tiles *tiles, const LmTensor *w, const LmPanels *x, i32 from, i32 to, float *scratch, Store store) {
   while (from < to) {
     Pair pairs[LM_PAIRS];
     i32 count = 0;
     const i32 begin = from;
-    for (; count < LM_PAIRS && from < to; from += 2) pairs[count++] = {w, from, to - from < 2 ? 1 : 2};
+    for (; count < LM_PAIRS && from < to; from += 2) pairs[count++] = {w, from};
     const i32 end = from < to ? from : to;
-    const u8 *next = from < to ? tile_at(w, from) : after;
     for_panels(x, [&](const Panels &p) {
-      multiply(tiles, pairs, count, p, scratch, next);
+      multiply(tiles, pairs, count, p, scratch);
       for (i32 panel = 0; panel < p.count; panel++)
         for (i32 t = begin; t < end; t++) {
           float *sums = sums_of(scratch, (t - begin) / 2, panel, x->P) + (t - begin) % 2 * 16 * x->P;
@@ -262,27 +332,29 @@ LM_INLINE void matrix_by_tiles(Tiles *tiles, const LmTensor *w, const LmPanels *
   }
 }
 
+/** `after` is a hint for weights that stream from memory, which those of many columns do not. */
 static void linear_by_tiles(const LmLinear *l, i32 from, i32 to, float *scratch, const u8 *after) {
+  for (int o = 0; o < l->outCount; o++)
+    if (!by_tiles(&l->x, l->outs[o].w->type)) return lm_kernels_avx512()->linear(l, from, to, scratch, after);
   Tiles tiles;
-  if (l->silu) return silu_by_tiles(&tiles, l, from, to, scratch, after);
+  if (l->silu) return silu_by_tiles(&tiles, l, from, to, scratch);
   const int tokens = panel_tokens(&l->x);
   i32 first = 0;
   for (int o = 0; o < l->outCount; o++) {
     const LmLinearOut *out = l->outs + o;
-    const bool planes = l->x.planes == 2 && quant_bytes(out->w->type);
     const i32 a = from > first ? from - first : 0, b = to - first < out->w->tiles ? to - first : out->w->tiles;
     first += out->w->tiles;
-    const u8 *next = to > first ? l->outs[o + 1].w->data : after;
-    matrix_by_tiles(&tiles, out->w, &l->x, a, b, scratch, next, [=](i32 tile, i32 panel, int nc, float *acc) {
-      if (planes) add_planes(acc, tokens, nc);
+    matrix_by_tiles(&tiles, out->w, &l->x, a, b, scratch, [=](i32 tile, i32 panel, int nc, float *acc) {
+      if (l->x.planes == 2) add_planes(acc, tokens, nc);
       store_tile(l, out, tile, panel * tokens, nc, acc);
     });
   }
 }
 
 static void expert_by_tiles(const LmExpertAdd *x, i32 from, i32 to, float *scratch, const u8 *after) {
+  if (!by_tiles(&x->x, x->w->type)) return lm_kernels_avx512()->expert_add(x, from, to, scratch, after);
   Tiles tiles;
-  matrix_by_tiles(&tiles, x->w, &x->x, from, to, scratch, after,
+  matrix_by_tiles(&tiles, x->w, &x->x, from, to, scratch,
                   [=](i32 tile, i32 panel, int nc, float *acc) { add_expert(x, tile, panel, nc, acc); });
 }
 
@@ -310,7 +382,7 @@ static double bench_tiles(i32 n) {
     LM_TILE_DOT(3, 4, 5);
   }
   LM_TILE_RELEASE();
-  return 4.0 * 16384 * n;
+  return 4.0 * 32768 * n;
 }
 
 }  // namespace LM_NS

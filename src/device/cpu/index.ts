@@ -53,7 +53,7 @@ const FAMILIES: Record<Isa, { name: string; bits: string }> = {
   avx2: { name: 'avx2', bits: 'avx2' },
   avxvnni: { name: 'avxvnni', bits: 'avx2' },
   avx512: { name: 'avx512vnni', bits: 'avx512vnni' },
-  amx: { name: 'amx', bits: 'amx' },
+  amx: { name: 'amx', bits: 'avx512vnni' },
   dotprod: { name: 'neon-dot', bits: 'neon-dot' },
   i8mm: { name: 'neon-i8mm', bits: 'neon-dot' },
 };

@@ -25,7 +25,7 @@ const KERNELS: Readonly<Record<string, readonly Unit[]>> = {
     { file: 'kernels', object: 'avx2', flags: `-O3 ${AVX2}` },
     { file: 'vnni', object: 'avxvnni', flags: `-O3 ${AVX2} -DLM_BUILD_VNNI`, recent: '-mavxvnni' },
     { file: 'kernels', object: 'avx512', flags: `-O3 ${AVX512}` },
-    { file: 'amx', object: 'amx', flags: `-O3 ${AVX512} -DLM_BUILD_AMX`, recent: '-mamx-tile -mamx-bf16' },
+    { file: 'amx', object: 'amx', flags: `-O3 ${AVX512} -DLM_BUILD_AMX`, recent: '-mamx-tile -mamx-int8' },
   ],
   arm64: [
     { file: 'kernels', object: 'portable', flags: '-O2' },
