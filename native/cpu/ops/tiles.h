@@ -10,33 +10,24 @@
 //   - The weights of LM_PAIRS pairs are unpacked at a time, so that activations, which come from farther off, serve all of them.
 namespace LM_NS {
 
-#define LM_PAIRS 8    // whose weights and sums are at hand
+#define LM_PAIRS 4    // whose weights and sums are at hand
 #define LM_PANELS 22  // whose sums are
 #define LM_RUN 16     // blocks
 #define LM_LAG 3      // turns
 /** Bytes of unpacked weights: with sums and a panel's activations they stay in the second cache (2 MB where there are tiles). */
-#define LM_UNPACKED (640 << 10)
+#define LM_UNPACKED (320 << 10)
 /** Floats of sums of a panel and a pair. */
 #define LM_PAIR_SUMS (2 * 16 * LM_COLUMNS)
 /** Floats of scratch before the unpacked weights: sums, and a block of hidden. */
 #define LM_TILE_SCRATCH (LM_PAIRS * LM_PANELS * LM_PAIR_SUMS + 32 * LM_COLUMNS)
 
-/**
- * Rows of a step from which a type's products go by tiles. With fewer, weights come from memory no faster than VNNI multiplies
- * them: 16 rows take it about as long as 256 bytes of a block take to arrive (8 to 10 GB/s a core); unpacking would not pay.
- * By reckoning, not measured. 0: never.
- */
-LM_INLINE i32 tiles_from(int type) {
-  i32 rows = quant_bytes(type) / 16;
-  return rows == 0 ? 0 : rows > LM_COLUMNS ? rows : LM_COLUMNS + 1;
-}
-/** Panels of more than one hold more than half of the columns; products of fewer are not compiled. */
+/** Rows from which products go by tiles; of fewer, unpacking costs more than tiles gain (measured: 0.96 times VNNI at 30, 1.13 at 60). */
+#define LM_TILES_FROM (3 * LM_COLUMNS)
 LM_INLINE bool by_tiles(const LmPanels *x, int type) {
 #if defined(LM_WIDE)  // emulated only: logit rows are not in planes of bytes
   if (x->planes == 2) return false;
 #endif
-  i32 rows = tiles_from(type);
-  return rows && x->n >= rows && 2 * x->P > LM_COLUMNS;
+  return quant_bytes(type) && x->n >= LM_TILES_FROM;
 }
 
 static i32 tiles_at_once(const LmPanels *x, i32 type) { return by_tiles(x, type) ? 2 * LM_PAIRS : 0; }
@@ -48,7 +39,7 @@ struct alignas(64) TileConfig {
   u16 rowBytes[16];
   u8 rows[16];
 };
-/** The calling thread's tiles: 0 to 3 sums of two turns, 4 and 5 their activations, 6 and 7 weights, of whole blocks or of halves. */
+/** The calling thread's tiles: 0 and 1 sums, 2 activations, 3 and 4 weights, of whole blocks or of halves. */
 struct Tiles {
   int P = 0, scaling = 0;
   void shape(int columns, int by) {
@@ -59,9 +50,9 @@ struct Tiles {
     TileConfig c = {};
     c.palette = 1;
     const int inputs = by ? 16 : 32;
-    for (int t = 0; t < 8; t++) {
-      c.rowBytes[t] = (u16)(t == 4 || t == 5 ? inputs : 64);
-      c.rows[t] = (u8)(t < 6 ? columns : inputs / 4);
+    for (int t = 0; t < 5; t++) {
+      c.rowBytes[t] = (u16)(t == 2 ? inputs : 64);
+      c.rows[t] = (u8)(t < 3 ? columns : inputs / 4);
     }
     LM_TILE_CONFIGURE(c);
   }
@@ -75,24 +66,18 @@ struct Tiles {
 struct alignas(64) Sums {
   i32 of[2][16 * LM_COLUMNS];
 };
-// the instructions' names of tiles are constants
-#define LM_TURN(turn, first, second, activations) \
-  LM_INLINE void multiply##turn(const u8 *x, const u8 *w, const u8 *w2) { \
-    LM_TILE_ZERO(first); \
-    LM_TILE_ZERO(second); \
-    LM_TILE_LOAD(activations, x, 32); \
-    LM_TILE_LOAD(6, w, 64); \
-    LM_TILE_DOT(first, activations, 6); \
-    LM_TILE_LOAD(7, w2, 64); \
-    LM_TILE_DOT(second, activations, 7); \
-  } \
-  LM_INLINE void keep##turn(Sums *s) { \
-    LM_TILE_STORE(first, s->of[0]); \
-    LM_TILE_STORE(second, s->of[1]); \
-  }
-LM_TURN(0, 0, 1, 4)
-LM_TURN(1, 2, 3, 5)
-#undef LM_TURN
+// A turn's products; the processor renames tiles, so that the same ones serve every turn.
+LM_INLINE void multiply_first(const u8 *x, const u8 *w) {
+  LM_TILE_ZERO(0);
+  LM_TILE_LOAD(2, x, 32);
+  LM_TILE_LOAD(3, w, 64);
+  LM_TILE_DOT(0, 2, 3);
+}
+LM_INLINE void multiply_second(const u8 *w) {
+  LM_TILE_ZERO(1);
+  LM_TILE_LOAD(4, w, 64);
+  LM_TILE_DOT(1, 2, 4);
+}
 
 /** Blocks of a pair of tiles, and the same blocks of panels. */
 struct Run {
@@ -117,28 +102,33 @@ struct Place {
   LM_INLINE Place begin(const Run &r) { return {r.w, r.x, 0}; }
   __attribute__((always_inline)) const u8 *activations() const { return x + 16 * (part % Parts<SCALING>::OF_BLOCK); }
   __attribute__((always_inline)) const u8 *weights() const { return w + 256 * (part % Parts<SCALING>::OF_BLOCK); }
-  /** True at a panel's end. */
-  __attribute__((always_inline)) bool next(const Run &r) {
+  __attribute__((always_inline)) void next(const Run &r) {
     part++;
-    if (part % Parts<SCALING>::OF_BLOCK) return false;
+    if (part % Parts<SCALING>::OF_BLOCK) return;
     w += 2 * unpacked_block(SCALING);
     x += panelBlockBytes(NC);
-    if (part < r.blocks * Parts<SCALING>::OF_BLOCK) return false;
+    if (part < r.blocks * Parts<SCALING>::OF_BLOCK) return;
     part = 0;
     w = r.w;
     x += r.stride - r.blocks * panelBlockBytes(NC);
-    return true;
   }
 };
 
-// As in scale.h, of both tiles: column by column, so that what they share is in a register for a moment only.
-template <int NC>
+/** What v comes from stays before the next instruction of a tile, what uses it after. */
+#if defined(LM_BUILD_AVX512)
+LM_INLINE void v_pin(V &v) { __asm__ volatile("" : "+v"(v)); }
+#else
+LM_INLINE void v_pin(V &v) { __asm__ volatile("" : "+x"(v.a), "+x"(v.b)); }
+#endif
+// As in scale.h, of both tiles: column by column, so that what they share is in a register for a moment only. Columns FROM to TO.
+template <int NC, int C, int TO>
 LM_INLINE void add_scaled_pair(V *f, const Sums &s, V d, V d2, const float *dx) {
-  for (int c = 0; c < NC; c++) {
-    const V x = v_set(dx[c]);
-    f[c] = v_fma(v_int(i_load(s.of[0] + 16 * c)), v_mul(d, x), f[c]);
-    f[NC + c] = v_fma(v_int(i_load(s.of[1] + 16 * c)), v_mul(d2, x), f[NC + c]);
-  }
+  const V x = v_set(dx[C]);
+  f[C] = v_fma(v_int(i_load(s.of[0] + 16 * C)), v_mul(d, x), f[C]);
+  f[NC + C] = v_fma(v_int(i_load(s.of[1] + 16 * C)), v_mul(d2, x), f[NC + C]);
+  v_pin(f[C]);
+  v_pin(f[NC + C]);
+  if constexpr (C + 1 < TO) add_scaled_pair<NC, C + 1, TO>(f, s, d, d2, dx);
 }
 template <int NC>
 LM_INLINE void add_minimum_pair(V *f, V m, V m2, const float *ds) {
@@ -156,11 +146,10 @@ LM_INLINE void add_half_minimum_pair(V *f, V m, V m2, const float *dx, const i32
     f[NC + c] = v_fma(m2, x, f[NC + c]);
   }
 }
+/** What of a turn is no product. */
 template <int SCALING, int NC>
-LM_INLINE void scale_part(V *f, const u8 *u, const u8 *x, int half, const Sums &s) {
+LM_INLINE void add_minima(V *f, const u8 *u, const Block &block, int half) {
   const float *w = (const float *)(u + 512), *w2 = (const float *)(u + unpacked_block(SCALING) + 512);
-  const Block block = Block::at(x, NC);
-  add_scaled_pair<NC>(f, s, v_load(w + 16 * half), v_load(w2 + 16 * half), block.d);
   if (SCALING == MINIMUM) add_minimum_pair<NC>(f, v_load(w + 16), v_load(w2 + 16), block.ds);
   if (SCALING == (HALVES | MINIMUM) && half) {
     add_half_minimum_pair<NC>(f, v_load(w + 32), v_load(w2 + 32), block.d, block.h0);
@@ -184,38 +173,60 @@ LM_INLINE void store_all(float *out, const V *f) {
   if constexpr (NC > 1) store_all<NC - 1>(out, f);
 }
 
+/** Turn t of those before the first sums are scaled. */
+template <int SCALING, int NC>
+LM_INLINE void begin_turn(int t, int turns, const Run &r, Place<SCALING, NC> *product, Sums *kept) {
+  if (t > 0 && t <= turns) {
+    LM_TILE_STORE(0, kept[t - 1].of[0]);
+    LM_TILE_STORE(1, kept[t - 1].of[1]);
+  }
+  if (t >= turns) return;
+  multiply_first(product->activations(), product->weights());
+  multiply_second(product->weights() + unpacked_block(SCALING));
+  if (t + 1 < turns) product->next(r);
+}
+/**
+ * Stores the sums of turn t - 1, multiplies for turn t (or once more for the last one, which nobody reads), and scales the sums of
+ * turn t - 1 - LM_LAG in between: in one go each, instructions of tiles and vectors take nearly the sum of their times.
+ */
+template <int SCALING, int NC>
+LM_INLINE void turn(int t, const Place<SCALING, NC> &product, const Place<SCALING, NC> &scaled, Sums *kept, V *f) {
+  const int half = scaled.part % Parts<SCALING>::OF_BLOCK;
+  const float *w = (const float *)(scaled.w + 512), *w2 = (const float *)(scaled.w + unpacked_block(SCALING) + 512);
+  const V d = v_load(w + 16 * half), d2 = v_load(w2 + 16 * half);
+  const Block block = Block::at(scaled.x, NC);
+  const Sums &s = kept[t & LM_LAG];
+  Sums *last = kept + ((t - 1) & LM_LAG);
+  LM_TILE_STORE(0, last->of[0]);
+  add_scaled_pair<NC, 0, NC / 4>(f, s, d, d2, block.d);
+  multiply_first(product.activations(), product.weights());
+  add_scaled_pair<NC, NC / 4, NC / 2>(f, s, d, d2, block.d);
+  LM_TILE_STORE(1, last->of[1]);
+  add_scaled_pair<NC, NC / 2, 3 * NC / 4>(f, s, d, d2, block.d);
+  multiply_second(product.weights() + unpacked_block(SCALING));
+  add_scaled_pair<NC, 3 * NC / 4, NC>(f, s, d, d2, block.d);
+  add_minima<SCALING, NC>(f, scaled.w, block, half);
+}
 template <int SCALING, int NC>
 __attribute__((noinline)) static void run_pair(const Run &run) {
   const Run r = run;
-  const int turns = r.panels * r.blocks * Parts<SCALING>::OF_BLOCK;
+  const int parts = r.blocks * Parts<SCALING>::OF_BLOCK, turns = r.panels * parts;
   Place<SCALING, NC> product = Place<SCALING, NC>::begin(r), scaled = product;
-  float *out = r.sums;
   Sums kept[LM_LAG + 1];
-  V f[2 * NC];
-  if (r.first) clear<2 * NC>(f);
-  else load_all<2 * NC>(f, out);
-#define LM_STEP(turn, other) \
-  if (t > 0 && t <= turns) keep##other(kept + ((t - 1) & LM_LAG)); \
-  if (t < turns) { \
-    multiply##turn(product.activations(), product.weights(), product.weights() + unpacked_block(SCALING)); \
-    product.next(r); \
-  } \
-  if (t > LM_LAG) { \
-    scale_part<SCALING, NC>(f, scaled.w, scaled.x, scaled.part % Parts<SCALING>::OF_BLOCK, kept[(t - 1 - LM_LAG) & LM_LAG]); \
-    if (scaled.next(r)) { \
-      store_all<2 * NC>(out, f); \
-      out += 2 * 16 * NC; \
-      if (t == turns + LM_LAG) break; \
-      if (r.first) clear<2 * NC>(f); \
-      else load_all<2 * NC>(f, out); \
-    } \
-  } \
-  t++;
-  for (int t = 0;;) {
-    LM_STEP(0, 1)
-    LM_STEP(1, 0)
+  int t = 0;
+  for (; t <= LM_LAG; t++) begin_turn(t, turns, r, &product, kept);
+  float *out = r.sums;
+  for (int panel = 0; panel < r.panels; panel++, out += 2 * 16 * NC) {
+    V f[2 * NC];
+    if (r.first) clear<2 * NC>(f);
+    else load_all<2 * NC>(f, out);
+    for (int part = 0; part < parts; part++) {
+      turn<SCALING, NC>(t, product, scaled, kept, f);
+      if (++t < turns) product.next(r);
+      scaled.next(r);
+    }
+    store_all<2 * NC>(out, f);
   }
-#undef LM_STEP
 }
 template <int SCALING, int NC = LM_COLUMNS>
 LM_INLINE void run_any(const Run &r, int P) {
