@@ -2,8 +2,7 @@
 //
 // What costs is not the tiles' product but to scale its sums, which leave the tiles through memory: three vector operations for a
 // column's 32 inputs of 16 outputs. So everything else has to stay out of their way:
-//   - Sums are scaled LM_LAG turns after they were stored. Read at once they would have to wait for the stores to retire, and what
-//     waits fills the scheduler.
+//   - Instructions of tiles stand between those that scale the sums of LM_LAG turns before.
 //   - Both tiles of a pair share the load of the activations; their f32 sums are all that fits into registers.
 //   - A run is LM_RUN blocks of a pair, which stay in the first cache, with the same blocks of many panels, as one stream: the
 //     next panel's products begin before the last one's sums are scaled.
@@ -13,7 +12,7 @@ namespace LM_NS {
 #define LM_PAIRS 4    // whose weights and sums are at hand
 #define LM_PANELS 22  // whose sums are
 #define LM_RUN 16     // blocks
-#define LM_LAG 3      // turns
+#define LM_LAG 1      // turns, a power of two less one
 /** Bytes of unpacked weights: with sums and a panel's activations they stay in the second cache (2 MB where there are tiles). */
 #define LM_UNPACKED (320 << 10)
 /** Floats of sums of a panel and a pair. */
@@ -27,7 +26,7 @@ LM_INLINE bool by_tiles(const LmPanels *x, int type) {
 #if defined(LM_WIDE)  // emulated only: logit rows are not in planes of bytes
   if (x->planes == 2) return false;
 #endif
-  return quant_bytes(type) && x->n >= LM_TILES_FROM;
+  return quant_bytes(type) && x->n >= LM_TILES_FROM && 4 * x->P > 3 * LM_COLUMNS;  // no narrower panel has so many rows
 }
 
 static i32 tiles_at_once(const LmPanels *x, i32 type) { return by_tiles(x, type) ? 2 * LM_PAIRS : 0; }
@@ -187,7 +186,7 @@ LM_INLINE void begin_turn(int t, int turns, const Run &r, Place<SCALING, NC> *pr
 }
 /**
  * Stores the sums of turn t - 1, multiplies for turn t (or once more for the last one, which nobody reads), and scales the sums of
- * turn t - 1 - LM_LAG in between: in one go each, instructions of tiles and vectors take nearly the sum of their times.
+ * turn t - 1 - LM_LAG in between: in one go each, instructions of tiles and vectors overlap less.
  */
 template <int SCALING, int NC>
 LM_INLINE void turn(int t, const Place<SCALING, NC> &product, const Place<SCALING, NC> &scaled, Sums *kept, V *f) {
@@ -231,7 +230,7 @@ __attribute__((noinline)) static void run_pair(const Run &run) {
 template <int SCALING, int NC = LM_COLUMNS>
 LM_INLINE void run_any(const Run &r, int P) {
   if (P == NC) return run_pair<SCALING, NC>(r);
-  if constexpr (2 * (NC - 1) > LM_COLUMNS) run_any<SCALING, NC - 1>(r, P);
+  if constexpr (4 * (NC - 1) > 3 * LM_COLUMNS) run_any<SCALING, NC - 1>(r, P);  // see by_tiles
 }
 
 /** A tile of outputs and the one after it; the last of an odd number stands for both. */
