@@ -56,8 +56,8 @@ class Client {
 
   constructor(private readonly url: () => string) {}
 
-  /** Asks until it is acknowledged; `again`: before it is asked once more. */
-  async turn(session: string, path: string, body: object, again: () => Promise<void>): Promise<Json> {
+  /** Asks until it is acknowledged. */
+  async turn(session: string, path: string, body: object): Promise<Json> {
     const start = performance.now();
     for (let wait = 50; ; wait = Math.min(1_000, 2 * wait)) {
       try {
@@ -68,7 +68,6 @@ class Client {
         if (failure.final || performance.now() - start > TURN_MS) throw e;
         await sleep(failure.retryAfterMs ?? wait);
       }
-      await again();
     }
   }
 
@@ -142,22 +141,18 @@ class Failure extends Error {
 const common = { temperature: 0 };
 const MAX_TOKENS = 24;
 
-/** One session: a turn whose outcome is not known is cut off before it is said again. */
+/** One session: each turn says how long the session is before it, so that it can be said again. */
 async function appended(client: Client, session: number, turns: string[]): Promise<TurnRecord[]> {
   const id = `bench-${session}`;
   const records: TurnRecord[] = [];
   let known = 0;
-  for (const [i, content] of turns.entries()) {
+  for (const content of turns) {
     const start = performance.now();
     const body = {
-      ...{ ...common, max_tokens: MAX_TOKENS, session_id: id, session_append: i > 0 },
+      ...{ ...common, max_tokens: MAX_TOKENS, session_id: id, session_append: true, session_length: known },
       messages: [{ role: 'user', content }],
     };
-    const cut = async () => {
-      if (i > 0 && (await client.ask(id, 'POST', `/v1/sessions/${id}/truncate`, { length: known })) === null)
-        client.lost.push(`${id}, turn ${i}`);
-    };
-    const { choices, usage } = await client.turn(id, '/v1/chat/completions', body, cut);
+    const { choices, usage } = await client.turn(id, '/v1/chat/completions', body);
     const after = usage.total_tokens;
     records.push({
       ...{ text: choices[0].message.content, ms: performance.now() - start, id: null },
@@ -176,7 +171,7 @@ async function continued(client: Client, session: number, turns: string[]): Prom
     const start = performance.now();
     const last = records.at(-1);
     const body = { ...common, max_output_tokens: MAX_TOKENS, input, ...(last && { previous_response_id: last.id }) };
-    const answer = await client.turn(`bench-${session}`, '/v1/responses', body, async () => {});
+    const answer = await client.turn(`bench-${session}`, '/v1/responses', body);
     const { usage } = answer;
     records.push({
       ...{ text: answer.output[0].content[0].text, ms: performance.now() - start, id: answer.id },

@@ -65,13 +65,13 @@ async function readTexts(gguf: GgufFile, vocab: number): Promise<number[][]> {
 }
 
 function judge(device: Device, gguf: GgufFile, texts: readonly number[][]): Judgement[] {
-  const { dims, rmsEps, rope, tiedOutput } = readModelConfig(gguf);
+  const { dims, rmsEps, rope, tiedOutput, flags, tensors } = readModelConfig(gguf);
   const { vocab, layers, kvHeads, headDim } = dims;
   const blocks = WINDOW / 64;
   const limits = { maxTokens: CHUNK, maxRows: 1, maxBlocksPerRow: blocks, maxLogits: CHUNK, vocab };
   const kv = { layers, kvHeads, headDim, blockLen: 64, bits: 16 as const };
-  const weights = { path: file!, tensors: gguf.tensors };
-  device.load(llama({ ...dims, rmsEps, rope, tiedOutput }), weights, { limits, kv, maxBlocks: blocks });
+  const weights = { path: file!, tensors };
+  device.load(llama({ ...dims, rmsEps, rope, tiedOutput, flags }), weights, { limits, kv, maxBlocks: blocks });
   device.growKv(blocks);
   const step = createStep(limits);
   for (let b = 0; b < blocks; b++) step.blockTables[b] = b;

@@ -65,15 +65,15 @@ function timed<T extends object>(inner: T, names: readonly (Part & keyof T)[]): 
 
 function open(sequences: number, blocks: number): { device: Device; batch: PersistentBatch } {
   const gguf = readGguf(file!);
-  const { dims, rmsEps, rope, tiedOutput } = readModelConfig(gguf);
+  const { dims, rmsEps, rope, tiedOutput, flags, tensors } = readModelConfig(gguf);
   const { layers, kvHeads, headDim, vocab } = dims;
   const inner = createCudaDevice({ driver: timed<Driver>(openDriver(), CALLS) });
   const limits = {
     ...{ maxTokens: 8192, maxRows: sequences, maxBlocksPerRow: SESSION / BLOCK, maxLogits: sequences, vocab },
   };
   const kv = { layers, kvHeads, headDim, blockLen: BLOCK, bits: 16 as const };
-  const weights = { path: file!, tensors: gguf.tensors };
-  inner.load(llama({ ...dims, rmsEps, rope, tiedOutput }), weights, { limits, kv, maxBlocks: blocks });
+  const weights = { path: file!, tensors };
+  inner.load(llama({ ...dims, rmsEps, rope, tiedOutput, flags }), weights, { limits, kv, maxBlocks: blocks });
   const device = timed<Device>(inner, ['submit', 'wait']);
   const cache = createCacheManager({
     ...{ blocks, blockLen: BLOCK, sessionLen: SESSION, chunkSize: -1, policy: 'lru', prefixCaching: true },

@@ -31,6 +31,7 @@ const configOf = (shape: Shape): LlamaConfig => ({
   contextLength: 8192,
   rmsEps: 1e-5,
   tiedOutput: shape === SMOLLM2,
+  flags: {},
   rope: {
     dims: shape.headDim,
     freqBase: 500000,

@@ -42,9 +42,8 @@ if (!file) {
   );
   process.exit(2);
 }
-const gguf = readGguf(file);
-const { dims, rmsEps, rope, tiedOutput } = readModelConfig(gguf);
-const model = { program: llama({ ...dims, rmsEps, rope, tiedOutput }), weights: { path: file, tensors: gguf.tensors } };
+const { dims, rmsEps, rope, tiedOutput, flags, tensors } = readModelConfig(readGguf(file));
+const model = { program: llama({ ...dims, rmsEps, rope, tiedOutput, flags }), weights: { path: file, tensors } };
 const onProgress = (done: number, total: number) => {
   if (process.stderr.isTTY) process.stderr.write(`\r${done === total ? ' '.repeat(20) : `turn ${done} of ${total}`}\r`);
 };

@@ -1,11 +1,13 @@
 /**
  * How long loading a folder takes beside reading its files: `node bench/load-folder.mjs [FOLDER] [--rounds 5] [--threads N]
- * [--weights file|q8|q4] [--cold] [--json]`. Without a folder: a random one of a 1 B shape in BF16, made and taken away again.
+ * [--weights file|q8|q4] [--cold] [--form bf16|awq|gptq] [--json]`. Without a folder: a random one of a 1 B shape in BF16, or in
+ * the 4 bits of a quantised checkpoint (groups of 128, asymmetric), made and taken away again.
  *
  * In turns: `memory`, one thread reads the files into memory that it keeps (what any loader does at least); `buffer`, into the
  * same 4 MiB again and again (nothing is kept); `load`, the device loads the model. Pages are warm, or with --cold dropped from
  * the system's cache before each (as root). Medians.
  */
+import '../dist/bench/plain-errors.js';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
@@ -24,9 +26,31 @@ const { values, positionals } = parseArgs({
     threads: { type: 'string' },
     weights: { type: 'string', default: 'file' },
     cold: { type: 'boolean', default: false },
+    form: { type: 'string', default: 'bf16' },
     json: { type: 'boolean', default: false },
   },
 });
+
+const GROUP = 128;
+/** What a matrix is stored as: name, dtype and shape of its parts. */
+const FORMS = {
+  bf16: (name, shape) => [[`${name}.weight`, 'BF16', shape]],
+  awq: (name, [out, inputs]) => [
+    [`${name}.qweight`, 'I32', [inputs, out / 8]],
+    [`${name}.qzeros`, 'I32', [inputs / GROUP, out / 8]],
+    [`${name}.scales`, 'F16', [inputs / GROUP, out]],
+  ],
+  gptq: (name, [out, inputs]) => [
+    [`${name}.qweight`, 'I32', [inputs / 8, out]],
+    [`${name}.qzeros`, 'I32', [inputs / GROUP, out / 8]],
+    [`${name}.scales`, 'F16', [inputs / GROUP, out]],
+  ],
+};
+const QUANTISATION = {
+  awq: { quant_method: 'awq', bits: 4, group_size: GROUP, zero_point: true, version: 'gemm' },
+  gptq: { quant_method: 'gptq', bits: 4, group_size: GROUP, sym: false, desc_act: false },
+};
+if (!Object.hasOwn(FORMS, values.form)) throw new TypeError(`--form is one of ${Object.keys(FORMS).join(', ')}`);
 
 /** A Llama of 1.1 B parameters whose values are random bits, but for exponents that none may have. */
 function writeRandomFolder(folder) {
@@ -47,24 +71,27 @@ function writeRandomFolder(folder) {
       shapes[`model.layers.${i}.${name}`] = shape;
   let at = 0;
   const header = {};
-  for (const [name, shape] of Object.entries(shapes)) {
-    const end = at + 2 * shape.reduce((a, b) => a * b, 1);
-    header[`${name}.weight`] = { dtype: 'BF16', shape, data_offsets: [at, end] };
-    at = end;
+  for (const [module, shape] of Object.entries(shapes)) {
+    const form = shape.length === 2 && module.includes('layers') ? values.form : 'bf16';
+    for (const [name, dtype, stored] of FORMS[form](module, shape)) {
+      const end = at + (dtype === 'I32' ? 4 : 2) * stored.reduce((a, b) => a * b, 1);
+      header[name] = { dtype, shape: stored, data_offsets: [at, end] };
+      at = end;
+    }
   }
   const text = Buffer.from(JSON.stringify(header));
   const length = Buffer.alloc(8);
   length.writeBigUInt64LE(BigInt(text.length));
-  const values = new Uint16Array(2 ** 22);
+  const bits = new Uint16Array(2 ** 22);
   let state = 1;
-  for (let i = 0; i < values.length; i++) {
+  for (let i = 0; i < bits.length; i++) {
     state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    values[i] = (state >>> 16) & 0xbfff;
+    bits[i] = (state >>> 16) & 0xbfff;
   }
   const fd = fs.openSync(path.join(folder, 'model.safetensors'), 'w');
   fs.writeSync(fd, Buffer.concat([length, text]));
   for (let left = at; left > 0; left -= 2 ** 23)
-    fs.writeSync(fd, new Uint8Array(values.buffer), 0, Math.min(left, 2 ** 23));
+    fs.writeSync(fd, new Uint8Array(bits.buffer), 0, Math.min(left, 2 ** 23));
   // pages that wait to be written are not dropped
   fs.fsyncSync(fd);
   fs.closeSync(fd);
@@ -80,7 +107,10 @@ function writeRandomFolder(folder) {
   fs.writeFileSync(path.join(folder, 'tokenizer.json'), JSON.stringify(tokenizer));
   fs.writeFileSync(
     path.join(folder, 'config.json'),
-    JSON.stringify({ ...config, ...heads, tie_word_embeddings: true }),
+    JSON.stringify({
+      ...{ ...config, ...heads, tie_word_embeddings: true },
+      ...(values.form !== 'bf16' && { quantization_config: QUANTISATION[values.form] }),
+    }),
   );
 }
 
@@ -141,9 +171,9 @@ function measure(model) {
     loaded.close();
   }
   const [memory, buffer, loaded] = [runs.memory, runs.buffer, runs.load].map(medians);
-  const { weights, cold } = values;
+  const { weights, cold, form } = values;
   const ratios = { toMemory: loaded.ms / memory.ms, toBuffer: loaded.ms / buffer.ms };
-  return { model: path.basename(model), bytes, weights, cold, memory, buffer, load: loaded, ...ratios, runs };
+  return { model: path.basename(model), bytes, form, weights, cold, memory, buffer, load: loaded, ...ratios, runs };
 }
 
 function print(r) {

@@ -77,14 +77,14 @@ const grammars = [
 
 const { path } = await resolveModel(positionals[0] ?? 'default');
 const gguf = readGguf(path);
-const { dims, rmsEps, rope, tiedOutput } = readModelConfig(gguf);
+const { dims, rmsEps, rope, tiedOutput, flags, tensors } = readModelConfig(gguf);
 const tokenizer = createTokenizer(gguf.metadata);
 const config = parseOptions(engineOptions, { cacheMaxEntryCount: rows * 16, maxBatchSize: rows, sessionLen: 1024 });
 let live = 0;
 const core = new Core(
   {
-    program: llama({ ...dims, rmsEps, rope, tiedOutput }),
-    weights: { path, tensors: gguf.tensors },
+    program: llama({ ...dims, rmsEps, rope, tiedOutput, flags }),
+    weights: { path, tensors },
     config,
     fingerprint: '',
     modelKey: '',

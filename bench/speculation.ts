@@ -98,12 +98,11 @@ function draftOf(model: LlamaConfig, weights: TensorSource, config: EngineConfig
 
 /** Tokens a second of one text, from when every sequence has its first token. */
 async function run(model: Model, tokens: Tokens, sequences: number, speculation: 'auto' | 'off'): Promise<Run> {
-  const gguf = readGguf(model.file);
-  const { dims, rmsEps, rope, tiedOutput } = readModelConfig(gguf);
+  const { dims, rmsEps, rope, tiedOutput, flags, tensors } = readModelConfig(readGguf(model.file));
   const options = { speculation, threads: args.threads, sessionLen: 4096, maxBatchSize: 8, cacheMaxEntryCount: 600 };
   const config = parseOptions(engineOptions, options);
-  const shape = { ...dims, rmsEps, rope, tiedOutput };
-  const weights = { path: model.file, tensors: gguf.tensors };
+  const shape = { ...dims, rmsEps, rope, tiedOutput, flags };
+  const weights = { path: model.file, tensors };
   const texts = new Map<number, Int32Array>();
   const textOf = (slot: number) => texts.get(core.batch.view().running.find((r) => r.slot === slot)!.request.id)!;
   const begun = new Set<number>();

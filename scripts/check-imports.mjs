@@ -73,7 +73,7 @@ const rule = {
   'test/reference': { may: [...base, 'src/device'], faces: 'all' },
   'test/tokenizer': { may: 'all', faces: ['small-vocabulary', 'texts'] },
   'test/weights': { may: 'all', faces: ['gguf-builder'] },
-  'test/models': { may: 'all', faces: ['fuzz'] },
+  'test/models': { may: 'all', faces: ['fuzz', 'gguf', 'tiny'] },
   scripts: { may: everything, faces: [] },
 };
 

@@ -5,7 +5,7 @@
 // Prints their folders, a line for each. Exit status 3, and a line of why: one cannot be had here. `npm test` fetches them
 // while the native library is compiled.
 import { spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 
 const CANNOT_INSTALL = 3;
@@ -38,6 +38,7 @@ async function fetched(name) {
   const { packages, command } = clients[name];
   const folder = path.join(cache, [name, ...packages].join('-').replace(/[=@]+/g, '-'));
   if (existsSync(folder)) return folder;
+  mkdirSync(cache, { recursive: true });
   const work = mkdtempSync(`${folder}.`);
   try {
     writeFileSync(path.join(work, 'package.json'), '{"private":true}');

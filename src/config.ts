@@ -59,6 +59,22 @@ function text(fallback: string, help: string, value: string): OptionSpec<string>
   };
 }
 
+/** A scheme; one letter is a drive of Windows. */
+const SCHEME = /^[a-z][a-z\d+.-]+:/i;
+const STORE_SCHEME = /^(rediss?|postgres(ql)?):\/\//;
+
+/** A folder, or a store that several servers share: an address, or '@FILE' with one. */
+export const isStoreAddress = (place: string): boolean => STORE_SCHEME.test(place);
+
+const storePlace = (help: string): OptionSpec<string> => ({
+  ...text('', help, 'PLACE'),
+  expected:
+    'a folder, or an address that begins with redis://, rediss:// or postgres://, or @FILE with such an address (a folder whose name has a colon: ./NAME)',
+  // an address that is mistyped must not become a folder
+  parse: (raw) =>
+    typeof raw === 'string' && (!SCHEME.test(raw) || (isStoreAddress(raw) && URL.canParse(raw))) ? raw : undefined,
+});
+
 function list(help: string, value: string): OptionSpec<string[]> {
   return {
     default: [],
@@ -308,10 +324,8 @@ export const engineOptions = {
   maxQueue: integer(1024, 1, 1e6, 'requests that may wait'),
   maxSessions: integer(100_000, 1, 1e7, 'sessions kept; the least recently used are forgotten first'),
   maxSessionTokens: integer(100_000_000, 1, 2 ** 31 - 1, 'token ids kept, all sessions together'),
-  sessionStore: text(
-    '',
+  sessionStore: storePlace(
     'keep sessions in this folder, or in Redis or PostgreSQL (redis://…, postgres://…), where several servers share them',
-    'PLACE',
   ),
   sessionLease: integer(10, 1, 600, 'how long a shared session stays locked when its server dies', 'S'),
   sessionTtl: integer(0, 0, 1e9, 'forget shared sessions that nobody used for so long (0 = never)', 'S'),
@@ -363,10 +377,15 @@ export const serverOptions = {
   maxConnections: integer(1024, 1, 65535, 'connections at a time'),
   maxPriority: integer(2, 0, MAX_PRIORITY, 'highest priority that a request may ask for (lowest: the same below 0)'),
   maxConversations: integer(10_000, 1, 1e6, 'conversations kept; the least recently used are forgotten first'),
-  conversationStore: text(
-    '',
+  conversationStore: storePlace(
     'keep conversations in this folder or shared store (default: where --session-store is)',
-    'PLACE',
+  ),
+  conversationLease: integer(
+    10,
+    1,
+    600,
+    'how long a shared conversation stays locked when its server dies (default: as --session-lease)',
+    'S',
   ),
   drainSeconds: integer(30, 0, 3600, 'how long running requests may go on after SIGTERM or Ctrl-C', 'S'),
   logLevel: choice(

@@ -109,6 +109,8 @@ export const errors = {
       'session_id',
       leftMs,
     ),
+  sessionTooShort: (id: string, tokens: number, wanted: number, param = 'length') =>
+    err('invalid_request', 400, `session '${id}' has ${tokens} tokens, not ${wanted}`, param),
   leaseLost: (id: string) =>
     new LongmindError(
       'session_lease_lost',
@@ -131,7 +133,7 @@ export const errors = {
       'session_store_unavailable',
       503,
       `the session store (${place}) did not say whether it keeps this turn of session '${id}': ` +
-        'look at the session, or send its whole history again',
+        'ask again with its length before (session_length), or with its whole history',
       null,
       1000,
     ),
@@ -149,6 +151,14 @@ export const errors = {
       409,
       `session '${id}' is of ${nameOfAdapter(has)}, and the request asks for ${nameOfAdapter(asked)}: a session keeps its adapter`,
       'model',
+    ),
+  /** A session that is kept, and cannot go on here. */
+  sessionAdapterMissing: (id: string, name: string, loaded: readonly string[]) =>
+    err(
+      'adapter_not_found',
+      404,
+      `session '${id}' is of the adapter '${name}', which is not here (${thereAre(loaded)}): load it, or delete the session`,
+      'session_id',
     ),
   checkpointUnknown: (name: string) =>
     err('checkpoint_not_found', 404, `nothing is kept under the name '${name}'`, 'after'),
@@ -178,15 +188,15 @@ export const errors = {
     ),
   badAdapter: (name: string, detail: string) =>
     err('bad_adapter', 400, `LoRA adapter '${name}' cannot be used: ${detail}`, 'lora'),
+  /** It could not be found, or fetched. */
+  adapterMissing: (name: string, ref: string, { code, status, message }: LongmindError) =>
+    code === 'file_missing'
+      ? err('bad_adapter', 400, `LoRA adapter '${name}' cannot be used: there is no file or folder '${ref}'`, 'lora')
+      : err(code, status, `LoRA adapter '${name}': ${message.replace(/\nGive a local file .*$/, '')}`, 'lora'),
   noAdapters: (device: string) =>
     err('adapters_unsupported', 400, `the device '${device}' does not compute LoRA adapters: use --device cpu`, 'lora'),
   unknownAdapter: (name: string, loaded: readonly string[]) =>
-    err(
-      'adapter_not_found',
-      404,
-      `there is no LoRA adapter '${name}' here (${loaded.length > 0 ? `there are ${loaded.map((n) => `'${n}'`).join(', ')}` : 'none is loaded: --lora NAME=REF'})`,
-      'adapter',
-    ),
+    err('adapter_not_found', 404, `there is no LoRA adapter '${name}' here (${thereAre(loaded)})`, 'adapter'),
   modelUnavailable: (ref: string, tried: string[]) =>
     err(
       'model_unavailable',
@@ -290,10 +300,14 @@ export const errors = {
   io: (what: string, detail: string) => err('io_error', 500, `${what}: ${detail}`),
 };
 
+const thereAre = (adapters: readonly string[]): string =>
+  adapters.length > 0 ? `there are ${adapters.map((n) => `'${n}'`).join(', ')}` : 'none is loaded: --lora NAME=REF';
+
 const nameOfAdapter = (name: string | null): string => (name === null ? 'the model alone' : `the adapter '${name}'`);
 
 function describe(value: unknown): string {
-  return typeof value === 'string' ? `'${value}'` : String(value);
+  if (typeof value === 'string') return `'${value}'`;
+  return typeof value === 'object' && value !== null ? JSON.stringify(value) : String(value);
 }
 
 /** 1536 → '1.5 KiB'. */

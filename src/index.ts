@@ -118,6 +118,8 @@ export async function createEngine(options: CreateOptions = {}): Promise<Engine>
   const { model, ...others } = options;
   const { watch, rest } = splitWatch(others);
   const config = parseOptions(engineOptions, rest, Object.keys(hubOptions));
+  const address = storeAddress(config.sessionStore);
+  if (address === null) refuseShared(config);
   // without a compiler nothing can be computed: known before a model is fetched for nothing
   const hub = { ...watch, offline: rest.offline === true, onProgress: fetchProgress(watch) };
   const { device: chosen, nvrtc } = await chooseDevice(config, `${rest.cacheDir ?? ''}`, hub);
@@ -129,7 +131,6 @@ export async function createEngine(options: CreateOptions = {}): Promise<Engine>
   const program = programOf(files.config, adapters);
   const draft = await openDraftModel(config, files, { ...pick(rest, hubOptions), ...watch });
   const fingerprint = config.sessionStore && fingerprintOf(files);
-  const address = storeAddress(config.sessionStore);
   const store = address === null ? null : await openStore(address, fingerprint);
   const tokenizer = createTokenizerClient(files.metadata, {
     modelVocab: files.config.dims.vocab,
@@ -167,9 +168,23 @@ export async function createEngine(options: CreateOptions = {}): Promise<Engine>
     generationDefaults: files.generation,
     loadMs,
   };
-  for (const note of templateInstead === null ? warnings : [...warnings, templateInstead]) watch.onNote?.(note);
+  for (const note of warnings) watch.onNote?.(note);
+  if (templateInstead !== null) watch.onNote?.(`the model brings no chat template; taken instead: ${templateInstead}`);
   const system = config.systemPrompt || SYSTEM_PROMPTS[alias ?? ''] || '';
   return publicEngine(client, text, about, system);
+}
+
+/** Options of a session store that several servers share. @throws invalid_option where there is none */
+function refuseShared(config: EngineConfig): void {
+  for (const name of ['sessionLease', 'sessionTtl'] as const) {
+    const { default: usual } = engineOptions[name];
+    if (config[name] !== usual)
+      throw errors.invalidOption(
+        name,
+        config[name],
+        `${usual} without a session store that servers share (sessionStore: redis://…, postgres://…)`,
+      );
+  }
 }
 
 function publicEngine(client: EngineClient, text: TokenizerClient, info: EngineInfo, system: string): Engine {
@@ -358,7 +373,9 @@ function programOf({ dims, rmsEps, rope, tiedOutput, flags }: ModelConfig, adapt
 async function openAdapters({ lora }: EngineConfig, model: ModelFiles, options: Partial<HubConfig> & Watch) {
   const adapters: Adapter[] = [];
   for (const { name, ref } of lora) {
-    const { path } = await findOrFetch(ref, options);
+    const { path } = await findOrFetch(ref, options).catch((e) => {
+      throw e instanceof LongmindError ? errors.adapterMissing(name, ref, e) : e;
+    });
     adapters.push(openAdapter(path, name, model.config));
   }
   return adapters;

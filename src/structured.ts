@@ -3,6 +3,7 @@ import * as grammar from 'longmind-grammar';
 import { LongmindError } from './errors.js';
 
 export {
+  bareValue,
   type Grammar,
   ToolCallParser,
   type ToolEvent,

@@ -18,9 +18,9 @@ export interface TensorInfo {
   file?: string;
   /**
    * The pieces of the file (or of others) that its rows are in, one after another; each but the last has a multiple of 16 rows.
-   * Of a packed matrix they are rows of it, from `row` on.
+   * Where they are packed: rows of `packed` (their own, or the tensor's) from `row` on.
    */
-  runs?: { offset: number; rows: number; file?: string; row?: number }[];
+  runs?: { offset: number; rows: number; file?: string; packed?: PackedMatrix; row?: number }[];
   /** Type that a matrix of floats becomes while it is loaded. */
   as?: string;
   /** Added to each value of a vector while it is loaded (norms of Gemma are stored as what they differ from 1). */
@@ -263,6 +263,11 @@ export interface RequestOptions extends Partial<SamplingParams>, Partial<Generat
    * matched by tokens with what is kept; a divergence truncates to the common part.
    */
   sessionAppend?: boolean;
+  /**
+   * With sessionAppend: what is new follows the session's first so many tokens, and what stands behind them is cut, so that
+   * a request that is sent again is the same as once. A session that has fewer tokens refuses it.
+   */
+  sessionLength?: number;
   /** Goes on from what was kept under this name (`keepAs`): prompt or messages hold only what is new. Not with sessionId. */
   after?: string;
   /** Keeps the conversation as it stands at the end of this turn; a turn that is aborted or fails is not kept. */

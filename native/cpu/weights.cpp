@@ -235,6 +235,7 @@ extern "C" int32_t lm_load_packed(Device *d, int32_t i, double offset, double by
   LmPacked p = {};
   p.codes = d->file + (int64_t)offset, p.scales = scales, p.zeros = zeros, p.order = orderCount ? order : nullptr;
   if (int32_t code = check_packed(&p, spec, bytes, scaleBytes, zeros ? zeroBytes : 0, order ? orderCount : 0)) return code;
+  if (t->t.type == LM_MXFP4 && (p.code != LM_CODE_E2M1 || p.scaleType != LM_PACKED_E8M0 || !p.exact)) return LM_E_ARGUMENT;
   if (p.in != t->t.in || sourceRow < 0 || sourceRow > p.rows - rows) return LM_E_ARGUMENT;
   t->t.data = d->weights + t->at;
   RepackJob j = {d, t, t->t, d->weights + t->at + first / 16 * t->t.tileBytes, p.codes, 0, &p, sourceRow};

@@ -8,12 +8,14 @@ import base64
 import json
 import math
 import pathlib
+import re
 import sys
 
 import torch
 import transformers
 from compressed_tensors.compressors.pack_quantized.helpers import pack_to_int32
 from families import BASE
+from generate import from_published, has_experts, published, tensors_of
 from safetensors.torch import save_file
 
 OUT = pathlib.Path(__file__).parents[2] / 'test/fixtures/checkpoints'
@@ -108,7 +110,7 @@ def fp8(w, o):
             values[at] = codes[at].to(torch.float8_e4m3fn).float() * scales[i, j]
     if kind == 'tensor':
         scales = scales.reshape([] if o.get('method') else [1])
-    name = 'weight_scale_inv' if kind == 'block' or o.get('method') else 'weight_scale'
+    name = 'weight_scale_inv' if o.get('method') or (kind == 'block' and o['type'] == F32) else 'weight_scale'
     return {'weight': codes.to(torch.float8_e4m3fn), name: scales.to(o['type']), 'input_scale': torch.ones(1)}, values
 
 
@@ -123,9 +125,17 @@ def mxfp4(w, o):
     return {'weight_packed': (codes[:, ::2] | codes[:, 1::2] << 4).to(torch.uint8), 'weight_scale': (e + 127).to(torch.uint8)}, values
 
 
+def mxfp4_experts(w, o):
+    """All experts of a layer, as gpt-oss has them."""
+    experts, rows, inputs = w.shape
+    parts, values = mxfp4(w.reshape(-1, inputs), o)
+    return {'_blocks': parts['weight_packed'].reshape(experts, rows, inputs // 32, 16),
+            '_scales': parts['weight_scale'].reshape(experts, rows, inputs // 32)}, values.reshape(w.shape)
+
+
 def ct(form, bits, kind, strategy, group=None, sym=True, **more):
     weights = dict(num_bits=bits, type=kind, symmetric=sym, strategy=strategy, group_size=group, dynamic=False,
-                   actorder=None, observer='minmax', observer_kwargs={}, block_structure=None, **more)
+                   actorder=None, observer='minmax', observer_kwargs={}, block_structure=[128, 128] if strategy == 'block' else None, **more)
     return dict(quant_method='compressed-tensors', format=form, quantization_status='compressed', ignore=['lm_head'],
                 kv_cache_scheme=None, global_compression_ratio=1.5, version='0.10.0', sparsity_config={}, transform_config={},
                 config_groups=dict(group_0=dict(targets=['Linear'], weights=weights, input_activations=None,
@@ -142,6 +152,11 @@ FP8 = dict(quant_method='fp8', activation_scheme='dynamic')
 SMALL = dict(vocab_size=61, hidden_size=64, intermediate_size=96, num_hidden_layers=2)
 WIDE = dict(SMALL, hidden_size=128, intermediate_size=128, head_dim=32, num_hidden_layers=1)
 IN64 = dict(SMALL, intermediate_size=128)
+
+EXPERTS = dict(SMALL, intermediate_size=64, num_local_experts=4, num_experts_per_tok=2)
+QWEN_MOE = dict(SMALL, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=32, mlp_only_layers=[],
+                shared_expert_intermediate_size=64, norm_topk_prob=False)
+QWEN3_MOE = dict(SMALL, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=32, norm_topk_prob=True, head_dim=32)
 
 # name: (class prefix, changes, packing, its options, quantization_config, shards)
 CHECKPOINTS = {
@@ -163,8 +178,15 @@ CHECKPOINTS = {
     'ct-w8a8-asymmetric': ('Llama', SMALL, compressed_int, dict(bits=8, group=-1, sym=False, bytes=True), ct('int-quantized', 8, 'int', 'channel', None, False), 1),
     'ct-fp8-channel': ('Llama', SMALL, fp8, dict(scales='channel', type=BF16), ct('float-quantized', 8, 'float', 'channel'), 1),
     'ct-fp8-tensor': ('Llama', SMALL, fp8, dict(scales='tensor', type=BF16), ct('float-quantized', 8, 'float', 'tensor'), 1),
+    'ct-fp8-blocks': ('Qwen3', dict(SMALL, hidden_size=160, head_dim=32, num_hidden_layers=1), fp8, dict(scales='block', type=BF16), ct('float-quantized', 8, 'float', 'block'), 1),
     'ct-mxfp4': ('Llama', SMALL, mxfp4, {}, ct('mxfp4-pack-quantized', 4, 'float', 'group', 32), 1),
     'fp8-blocks': ('Qwen3', dict(SMALL, hidden_size=160, head_dim=32, num_hidden_layers=1), fp8, dict(scales='block', type=F32), dict(FP8, weight_block_size=[128, 128], fmt='e4m3'), 1),
+    'mixtral-awq': ('Mixtral', EXPERTS, awq, dict(group=32), dict(AWQ, group_size=32, modules_to_not_convert=['gate']), 2),
+    'mixtral-gptq4-order': ('Mixtral', EXPERTS, gptq, dict(bits=4, group=32, sym=True, act=True), gptq_config(4, 32, True, True), 2),
+    'qwen2-moe-ct-w4': ('Qwen2Moe', QWEN_MOE, compressed_int, dict(bits=4, group=32, sym=False), ct('pack-quantized', 4, 'int', 'group', 32, False), 2),
+    'qwen3-moe-gptq8': ('Qwen3Moe', QWEN3_MOE, gptq, dict(bits=8, group=32, sym=True), gptq_config(8, 32, True), 1),
+    'qwen3-moe-fp8-blocks': ('Qwen3Moe', dict(QWEN3_MOE, hidden_size=160, moe_intermediate_size=160, num_hidden_layers=1), fp8, dict(scales='block', type=F32), dict(FP8, weight_block_size=[128, 128], fmt='e4m3'), 1),
+    'qwen3-moe-mxfp4': ('Qwen3Moe', dict(QWEN3_MOE, moe_intermediate_size=96), mxfp4_experts, {}, dict(quant_method='mxfp4', modules_to_not_convert=['model.layers.*.self_attn', 'lm_head']), 1),
     'fp8-tensor-odd': ('Llama', dict(SMALL, intermediate_size=80), fp8, dict(scales='tensor', type=F32, method=True), dict(FP8), 1),
 }
 
@@ -177,25 +199,29 @@ def generate(name):
     implementation = given.pop('attn_implementation')
     config = getattr(transformers, f'{kind}Config')(**given)
     model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation=implementation).float().eval()
-    tied = config.tie_word_embeddings
     stored, state = {}, {}
-    for key, value in model.state_dict().items():
-        if 'inv_freq' in key or (tied and key == 'lm_head.weight'):
-            continue
+    stacked = pack is mxfp4_experts
+    single = has_experts(kind) and not stacked
+    for key, shape in (published(model) if single else tensors_of(model)).items():
         stem = key.removesuffix('.weight')
-        if value.dim() == 1:
-            value = 0.5 + torch.rand_like(value) if key.endswith('norm.weight') else torch.randn_like(value) / 8
+        if len(shape) == 1:
+            value = 0.5 + torch.rand(shape) if key.endswith('norm.weight') else torch.randn(shape) / 8
         else:
-            value = torch.randn_like(value) * (1 / 16 if 'embed' in key else 1.2 / math.sqrt(value.shape[1]))
-        if stem.endswith('_proj'):
+            # a router that chooses clearly: rounding decides little
+            spread = 1 / 16 if 'embed' in key else (4 if stem.endswith('.gate') else 1.2) / math.sqrt(shape[-1])
+            value = torch.randn(shape) * spread
+        if len(shape) == 3 if stacked else re.search(r'(_proj|\.w[123])$', stem):
             parts, state[key] = pack(value, options)
-            stored.update({f'{stem}.{part}': t.contiguous() for part, t in parts.items()})
+            stored.update({f'{stem}{part}' if stacked else f'{stem}.{part}': t.contiguous() for part, t in parts.items()})
         else:
             stored[key] = value.to(BF16)
             state[key] = stored[key].float()
-    missing, unexpected = model.load_state_dict(state, strict=False)
-    assert not unexpected and all('lm_head' in m or 'inv_freq' in m for m in missing), (missing, unexpected)
-    model.tie_weights()
+    if single:
+        model = from_published(model, state)
+    else:
+        missing, unexpected = model.load_state_dict(state, strict=False)
+        assert not unexpected and all('lm_head' in m or 'inv_freq' in m for m in missing), (missing, unexpected)
+        model.tie_weights()
     ids = [1] + [(i * 7919 + 13 * i * i) % config.vocab_size for i in range(1, PROMPT)]
     for _ in range(GENERATED):
         ids.append(int(model(torch.tensor([ids]), use_cache=False).logits[0, -1].argmax()))

@@ -42,6 +42,10 @@ def tensors_of(model):
             if not (tied and n == 'lm_head.weight') and 'inv_freq' not in n}
 
 
+def has_experts(kind):
+    return 'Moe' in kind or kind in ('Mixtral', 'Olmoe')
+
+
 def published(model):
     """Names and shapes as they are saved, where that is not how the model has them: a tensor for each expert."""
     with tempfile.TemporaryDirectory() as folder:
@@ -50,11 +54,11 @@ def published(model):
             return {n: list(f.get_slice(n).get_shape()) for n in f.keys()}
 
 
-def from_published(model, tensors):
+def from_published(model, weights):
     """The model with weights by the names of its files, read as transformers reads them."""
     with tempfile.TemporaryDirectory() as folder:
         model.config.save_pretrained(folder)
-        save_file({n: values_of(n, s, False) for n, s in tensors.items()}, f'{folder}/model.safetensors', {'format': 'pt'})
+        save_file(weights, f'{folder}/model.safetensors', {'format': 'pt'})
         return transformers.AutoModelForCausalLM.from_pretrained(folder, attn_implementation='eager', dtype=torch.float32).eval()
 
 
@@ -106,8 +110,7 @@ def build(name):
     torch.manual_seed(0)
     model = make('Llama' if kind == 'InternLM2' else kind, changes)
     config = saved_config(model)
-    has_experts = 'Moe' in kind or kind in ('Mixtral', 'Olmoe')
-    as_published = has_experts and not name.endswith('-fused')
+    as_published = has_experts(kind) and not name.endswith('-fused')
     tensors = published(model) if as_published else tensors_of(model)
     if kind == 'InternLM2':
         config = {**config, 'model_type': 'internlm2', 'architectures': ['InternLM2ForCausalLM'],
@@ -115,7 +118,7 @@ def build(name):
         tensors, _ = internlm2(tensors, config)
     norms_from_one = kind.startswith('Gemma')
     if as_published:
-        model = from_published(model, tensors)
+        model = from_published(model, {n: values_of(n, s, False) for n, s in tensors.items()})
     else:
         load(model, kind, tensors, config, norms_from_one)
     return model, config, tensors, norms_from_one

@@ -13,10 +13,10 @@ import { errors } from '../errors.js';
 import { llama } from '../model/llama.js';
 import { createTokenizerClient } from '../tokenizer/index.js';
 import type { TensorSource } from '../types.js';
-import { readGguf, readModelConfig } from '../weights/index.js';
+import { openModel } from '../weights/index.js';
 
 export interface PerplexityOptions {
-  /** Path of the model file. */
+  /** Path of the model's file or folder. */
   model: string;
   /** Text file; '' = this project's own documentation. */
   file: string;
@@ -89,28 +89,38 @@ export function cutWindows(
   return out;
 }
 
-interface PerplexityInput {
+interface ScoredModel {
   program: Program;
   weights: TensorSource;
+}
+
+interface PerplexityInput extends ScoredModel {
   windows: number[][];
   textSha256: string;
 }
 
-/** The model's program and the text in windows of its token ids. */
+/** The model's program and weights, and what tokenizers read. */
+export function readScored(model: string): ScoredModel & { metadata: ReadonlyMap<string, unknown> } {
+  const { config, source, metadata } = openModel(model, { sessionLen: 0, weights: 'file' });
+  const { dims, rmsEps, rope, tiedOutput, flags } = config;
+  return { program: llama({ ...dims, rmsEps, rope, tiedOutput, flags }), weights: source, metadata };
+}
+
+/** The model, and the text in windows of its token ids. */
 export async function readInput(
   o: Pick<PerplexityOptions, 'model' | 'file' | 'window' | 'limit'>,
 ): Promise<PerplexityInput> {
-  const gguf = readGguf(o.model);
-  const { dims, rmsEps, rope, tiedOutput } = readModelConfig(gguf);
-  if (o.window < 2 || o.window > dims.contextLength)
-    throw errors.invalidOption('window', o.window, `from 2 to ${dims.contextLength}, the model's context length`);
+  const { program, weights, metadata } = readScored(o.model);
+  const { contextLength, vocab } = program.dims;
+  if (o.window < 2 || o.window > contextLength)
+    throw errors.invalidOption('window', o.window, `from 2 to ${contextLength}, the model's context length`);
   const text = readText(o.file);
-  const tokenizer = await createTokenizerClient(gguf.metadata, { modelVocab: dims.vocab });
+  const tokenizer = await createTokenizerClient(metadata, { modelVocab: vocab });
   try {
     const ids = await tokenizer.encode(text, { special: false });
     return {
-      program: llama({ ...dims, rmsEps, rope, tiedOutput }),
-      weights: { path: gguf.path, tensors: gguf.tensors },
+      program,
+      weights,
       windows: cutWindows(ids, tokenizer.startTokens, o.window, o.limit),
       textSha256: createHash('sha256').update(text).digest('hex'),
     };
@@ -140,7 +150,7 @@ interface WindowScores {
 
 /** Every window with each width of the KV cache, taking turns. */
 export function scoreWindows(
-  model: { program: Program; weights: TensorSource },
+  model: ScoredModel,
   windows: readonly (readonly number[])[],
   o: Pick<PerplexityOptions, 'bits' | 'threads' | 'isa' | 'onProgress'>,
 ): WindowScores[] {
@@ -172,7 +182,7 @@ class WindowReader {
   readonly #step: Step;
 
   constructor(
-    { program, weights }: { program: Program; weights: TensorSource },
+    { program, weights }: ScoredModel,
     longest: number,
     bits: 16 | 8 | 4,
     o: Pick<PerplexityOptions, 'threads' | 'isa'>,

@@ -49,6 +49,8 @@ export async function main(
     );
   } finally {
     interrupt.dispose();
+    // or what is on its way finds nobody who knows what a closed pipe means
+    await new Promise<void>((done) => io.stdout.write('', () => done()));
     io.stdout.off('error', onPipe);
   }
 }

@@ -27,7 +27,9 @@ export function admit(
   if (request.after) return goOn(request, request.after, cache, sessions, a, arrival);
   const session = request.sessionId === null ? null : sessions.find(request.sessionId, request.owner);
   if (session?.busy) throw errors.sessionBusy(session.id);
-  const kept = session ? cache.known(session.sequence) : 0;
+  const held = session ? cache.known(session.sequence) : 0;
+  const kept = request.sessionLength ?? held;
+  if (kept > held) throw errors.sessionTooShort(request.sessionId!, held, kept, 'session_length');
   const tokens = kept > 0 && request.continuation ? request.continuation : request.tokens;
   checkTokens(tokens, 'prompt', a.vocab);
   checkTokens(request.stopTokens, 'stopTokens', a.vocab);
@@ -149,9 +151,10 @@ function place(
     return { keep: kept, from: repeatsEnd(tokens, cache, sequence, kept, a) ? 1 : 0 };
   }
   const common = cache.commonPrefix(sequence, tokens);
-  if (common === kept || common === tokens.length) return { keep: common, from: common };
-  const history = new Int32Array(kept - common);
-  cache.readTokens(sequence, common, kept, history, 0);
+  const held = cache.known(sequence);
+  if (common === held || common === tokens.length) return { keep: common, from: common };
+  const history = new Int32Array(held - common);
+  cache.readTokens(sequence, common, held, history, 0);
   const rest = alignHistory(history, tokens.subarray(common), a.tokenBytes);
   return { keep: common + rest.keep, from: common + rest.from };
 }

@@ -36,11 +36,15 @@ type Thread = WorkerClient<Calls, Ready, ToWorker, FromWorker>;
 /** A thread that ends is started anew, but not more often than so within a minute: then the engine has failed. */
 const RESTARTS = 3;
 const RESTARTS_WITHIN_MS = 60_000;
+/** Problems kept for the first who listens. */
+const UNTOLD = 20;
 
 export class EngineClient {
   #thread: Thread;
   readonly #generations = new Map<number, RunningGeneration>();
   readonly #onProblem: ((problem: string) => void)[] = [];
+  /** Problems that came before anybody listened. */
+  #untold: string[] = [];
   #outgoing = this.#emptyOutgoing();
   #nextId = 1;
   readonly #engineId = randomUUID();
@@ -89,6 +93,7 @@ export class EngineClient {
       leaseMs,
       // token ids of four bytes, and as much for what is said of them
       bounds: { sessions: maxSessions, bytes: 8 * maxSessionTokens, idleMs: 1000 * sessionTtl },
+      adapters: (this.data.program.adapters ?? []).length > 0,
       onLost: (id, error) => {
         this.#fail(id, error, false);
         this.#abort(id);
@@ -192,6 +197,7 @@ export class EngineClient {
           // what is kept is a session, by its first turn's name where it has no other
           sessionId: options.sessionId ?? (options.after === undefined ? options.keepAs?.name : null) ?? null,
           continuation,
+          sessionLength: options.sessionLength ?? null,
           priority: options.priority ?? 0,
           owner: options.owner ?? 0,
           adapter,
@@ -269,6 +275,7 @@ export class EngineClient {
 
   onProblem(listener: (problem: string) => void): void {
     this.#onProblem.push(listener);
+    for (const problem of this.#untold.splice(0)) listener(problem);
   }
 
   async stats(): Promise<EngineStats> {
@@ -420,6 +427,7 @@ export class EngineClient {
   }
 
   #tell(problem: string): void {
+    if (this.#onProblem.length === 0) this.#untold = [...this.#untold, problem].slice(-UNTOLD);
     for (const tell of this.#onProblem) tell(problem);
   }
 

@@ -105,6 +105,8 @@ export class Core {
   /** Null until the sessions of an earlier process are restored: they need not be written again. */
   #journal: Journal | null = null;
   #storeFailure: string | null = null;
+  /** Sessions in it whose adapter is not here; they outlive the batch. */
+  readonly #waiting = new Map<string, string>();
   readonly #tiers: Tiers | null;
   readonly #claim: MemoryClaim;
   readonly #adapters: AdapterId[];
@@ -306,6 +308,7 @@ export class Core {
         copies: this.data.shared,
         shareAcrossOwners: !config.isolateOwners,
         adapters: this.#adapters,
+        waiting: this.#waiting,
         onChange: (session: Readonly<Session>, from: number) => this.#write(session, from),
         onKept: (point: Readonly<Point>) => this.#mark(point),
         onUnnamed: (session: Readonly<Session>, name: string) => this.#journal?.unmark(session.id, session.owner, name),

@@ -16,12 +16,17 @@ const TAGS = 2 ** 22;
 /** `owner` -1: all may share it. */
 export function namespaceOf({ tag }: AdapterId, owner: number): number {
   invariant(tag >= 1 && tag < TAGS, `tag ${tag} of an adapter`);
-  if (!Number.isInteger(owner) || owner < -1 || owner >= NAMESPACE_GROUP - 1)
+  if (owner !== -1) checkOwner(owner);
+  return tag * NAMESPACE_GROUP + owner + 1;
+}
+
+/** Larger numbers are names of what was made with adapters. @throws invalid_request */
+export function checkOwner(owner: number): void {
+  if (!Number.isInteger(owner) || owner < 0 || owner >= NAMESPACE_GROUP - 1)
     throw errors.invalidRequest(
-      `with an adapter, 'owner' must be an integer from 0 to ${NAMESPACE_GROUP - 2}`,
+      `where adapters are loaded, 'owner' must be an integer from 0 to ${NAMESPACE_GROUP - 2}`,
       'owner',
     );
-  return tag * NAMESPACE_GROUP + owner + 1;
 }
 
 /** `keys`: hashes (hex) of what the adapters are, where KV outlives the process; '' where it does not. */

@@ -6,6 +6,7 @@ import type { RequestOptions } from '../types.js';
 const REQUEST_FIELDS = [
   'sessionId',
   'sessionAppend',
+  'sessionLength',
   'priority',
   'owner',
   'adapter',
@@ -25,6 +26,7 @@ export function readOptions(options: RequestOptions) {
     const known = [...REQUEST_FIELDS, ...Object.keys(samplingOptions), ...Object.keys(limitOptions)];
     parseOptions({}, options as Record<string, unknown>, known);
     if (options.sessionId !== undefined) checkSessionId(options.sessionId);
+    checkLength(options);
     checkPriority(options.priority ?? 0);
     if (options.after !== undefined && options.sessionId !== undefined)
       throw errors.invalidRequest("'after' names what to go on from: 'sessionId' cannot be given too", 'after');
@@ -36,6 +38,14 @@ export function readOptions(options: RequestOptions) {
     if (e instanceof LongmindError) return e;
     throw e;
   }
+}
+
+function checkLength({ sessionLength: length, sessionId, sessionAppend }: RequestOptions): void {
+  if (length === undefined) return;
+  if (!Number.isInteger(length) || length < 0 || length >= 2 ** 31)
+    throw errors.invalidOption('sessionLength', length, 'a number of tokens');
+  if (sessionId === undefined || !sessionAppend)
+    throw errors.invalidRequest("'sessionLength' needs a sessionId and sessionAppend", 'session_length');
 }
 
 function pick(options: object, table: Record<string, unknown>): Record<string, unknown> {

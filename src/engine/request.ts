@@ -23,6 +23,8 @@ export interface EngineRequest {
    * Null: `tokens` is the whole history.
    */
   continuation: Int32Array | null;
+  /** Of the session that these follow, so many tokens stay; null, left out: all. */
+  sessionLength?: number | null;
   priority: number;
   owner: number;
   /** Index of its adapter, -1: none; null, left out: that of its session, else none. */

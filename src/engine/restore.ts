@@ -7,8 +7,8 @@ import type { Sessions } from './sessions.js';
 
 /**
  * Restores what this engine can take. `impossible`: sessions with an id that is no token of this vocabulary, which no start
- * will take. Those that are too long for this engine, or of an adapter
- * that it has not, stay where they are: another start may take them.
+ * will take. Those that are too long for this engine, or of an adapter that it has not, stay where they are: another start
+ * may take them.
  */
 export function restoreSessions(
   saved: readonly SavedSession[],
@@ -20,8 +20,8 @@ export function restoreSessions(
   const impossible: SavedSession[] = [];
   for (const s of saved) {
     if (!s.ids.every((t) => t >= 0 && t < vocab)) impossible.push(s);
-    else if (s.ids.length < sessionLen && (s.adapter === null || adapters.includes(s.adapter)))
-      restore(s, sessions, s.adapter === null ? -1 : adapters.indexOf(s.adapter));
+    else if (s.adapter !== null && !adapters.includes(s.adapter)) sessions.wait(s.sessionId, s.owner, s.adapter);
+    else if (s.ids.length < sessionLen) restore(s, sessions, s.adapter === null ? -1 : adapters.indexOf(s.adapter));
   }
   return { impossible };
 }

@@ -4,7 +4,7 @@ import { checkSessionId } from '../config.js';
 import { errors } from '../errors.js';
 import type { ForkOrigin, SessionInfo } from '../types.js';
 import { type CheckpointEvents, Checkpoints } from './checkpoints.js';
-import { type AdapterId, namespaceOf } from './namespaces.js';
+import { type AdapterId, checkOwner, namespaceOf } from './namespaces.js';
 import type { Point, PointData, Session } from './session.js';
 
 export type { Session } from './session.js';
@@ -20,6 +20,8 @@ export interface SessionsOptions extends CheckpointEvents {
   shareAcrossOwners: boolean;
   /** Adapters by index: their names, and numbers that name their KV (see namespaces.ts). Default: none. */
   adapters?: readonly AdapterId[];
+  /** Sessions that are kept and whose adapter is none of those: its name, by key(). They can only be deleted. */
+  waiting?: Map<string, string>;
   /** Told of what must outlive the process: a session's tokens are new from `from` on; a session is gone. */
   onChange?: (session: Readonly<Session>, from: number) => void;
   onGone?: (id: string, owner: number) => void;
@@ -41,10 +43,17 @@ export class Sessions {
     return this.#byKey.size;
   }
 
-  /** The owner's session; one that the cache manager has dropped (too many tokens kept) is forgotten here. */
+  /**
+   * The owner's session; one that the cache manager has dropped (too many tokens kept) is forgotten here.
+   * @throws adapter_not_found: it is kept, and waits for its adapter
+   */
   find(id: string, owner: number): Session | null {
     const s = this.#byKey.get(key(id, owner));
-    if (!s) return null;
+    if (!s) {
+      const adapter = this.options.waiting?.get(key(id, owner));
+      if (adapter !== undefined) throw errors.sessionAdapterMissing(id, adapter, this.#adapterNames);
+      return null;
+    }
     if (this.cache.exists(s.sequence)) return s;
     this.#forget(s);
     return null;
@@ -70,7 +79,10 @@ export class Sessions {
   /** A sequence without tokens. `alone`: it shares no KV. */
   createSequence(owner: number, adapter: number, alone = false): SequenceId {
     const { shareAcrossOwners: shared, adapters = [] } = this.options;
-    if (adapter < 0) return this.cache.create({ owner, shared, alone });
+    if (adapter < 0) {
+      if (!shared && adapters.length > 0) checkOwner(owner);
+      return this.cache.create({ owner, shared, alone });
+    }
     return this.cache.create({ owner: namespaceOf(adapters[adapter]!, shared ? -1 : owner), shared: false, alone });
   }
 
@@ -78,13 +90,21 @@ export class Sessions {
     return this.options.adapters?.[adapter]?.name ?? null;
   }
 
-  /** -1 for none. @throws what says that there is no such adapter */
-  adapterIndex(name: string | null): number {
+  get #adapterNames(): string[] {
+    return (this.options.adapters ?? []).map((a) => a.name);
+  }
+
+  /** Of a session that is kept; -1 for none. @throws adapter_not_found */
+  adapterIndex(name: string | null, id: string): number {
     if (name === null) return -1;
-    const names = (this.options.adapters ?? []).map((a) => a.name);
-    const i = names.indexOf(name);
-    if (i < 0) throw errors.unknownAdapter(name, names);
+    const i = this.#adapterNames.indexOf(name);
+    if (i < 0) throw errors.sessionAdapterMissing(id, name, this.#adapterNames);
     return i;
+  }
+
+  /** The session is kept elsewhere, and its adapter is not here. */
+  wait(id: string, owner: number, adapter: string): void {
+    this.options.waiting?.set(key(id, owner), adapter);
   }
 
   /** A session with these tokens, as if it had been evicted. */
@@ -211,6 +231,10 @@ export class Sessions {
   }
 
   delete(id: string, owner: number): void {
+    if (this.options.waiting?.delete(key(id, owner))) {
+      this.options.onGone?.(id, owner);
+      return;
+    }
     const s = this.idle(id, owner);
     this.cache.release(s.sequence, 'drop');
     this.#forget(s);

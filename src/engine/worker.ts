@@ -108,14 +108,14 @@ const answers: Answers<Calls, Core> = {
     if (batch.sessions.find(newId, owner)) throw errors.invalidRequest(`there is a session '${newId}' already`, 'id');
     const known = cache.known(from.sequence);
     const keep = length ?? known;
-    if (keep > known) throw errors.invalidRequest(`session '${id}' has ${known} tokens, not ${keep}`, 'length');
+    if (keep > known) throw errors.sessionTooShort(id, known, keep);
     const fork = () => cache.fork(from.sequence, keep);
     return batch.sessions.info(batch.sessions.adopt(newId, owner, fork, { id, tokens: keep }, from.adapter));
   },
   truncateSession: ({ id, length, owner }, { batch, cache }) => {
     const session = batch.sessions.idle(id, owner);
     const known = cache.known(session.sequence);
-    if (length > known) throw errors.invalidRequest(`session '${id}' has ${known} tokens, not ${length}`, 'length');
+    if (length > known) throw errors.sessionTooShort(id, known, length);
     cache.truncate(session.sequence, length);
     batch.sessions.changed(session, length);
     return batch.sessions.info(session);

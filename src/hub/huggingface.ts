@@ -7,7 +7,7 @@ import { adopt, placeOf, writeRecord } from './cache-folder.js';
 import { download, Refused } from './download.js';
 import { completeFolder, FOLDER, recordFolder, selectFolder } from './folder.js';
 import { readText, request } from './http.js';
-import type { Reference } from './reference.js';
+import { isPlainPath, type Reference } from './reference.js';
 import { selectFile } from './select.js';
 import type { CachedModel, HubOptions } from './types.js';
 
@@ -139,7 +139,7 @@ async function list(endpoint: string, repo: string, token: string | null, option
   if (!Array.isArray(entries)) throw new Refused(`${new URL(endpoint).host} sent no list of files`);
   return entries.flatMap(
     (e: { type?: unknown; path?: unknown; size?: unknown; lfs?: { oid?: unknown; size?: unknown } }) => {
-      if (e?.type !== 'file' || typeof e.path !== 'string' || e.path.split('/').includes('..')) return [];
+      if (e?.type !== 'file' || typeof e.path !== 'string' || !isPlainPath(e.path)) return [];
       const size = e.lfs?.size ?? e.size;
       const bytes = typeof size === 'number' && Number.isSafeInteger(size) && size >= 0 ? size : null;
       return [{ path: e.path, bytes, sha256: sha(e.lfs?.oid) }];

@@ -9,7 +9,7 @@ import { makeFolder } from '../base/folders.js';
 import { partOf } from '../base/split-names.js';
 import { adopt, placeOf } from './cache-folder.js';
 import { Refused } from './download.js';
-import type { Reference } from './reference.js';
+import { isPlainPath, type Reference } from './reference.js';
 import { selectFile } from './select.js';
 import type { CachedModel, HubOptions, Plan } from './types.js';
 import { extract, readWheel } from './wheel.js';
@@ -44,6 +44,7 @@ async function unpack(ref: PypiReference, wheel: string, folder: string, options
     ref.file,
   );
   if ('problem' in selection) throw new Refused(selection.problem);
+  if (!isPlainPath(selection.file)) throw new Refused(`its file '${selection.file}' would lie outside the package`);
   if (partOf(selection.file)) throw new Refused(`'${selection.file}' is split, which a package cannot be`);
   const { bytes } = entries.find((e) => e.name === selection.file)!;
   const file = placeOf(folder, ref, selection.file);

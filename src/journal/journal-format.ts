@@ -10,7 +10,7 @@ export const DROP = 2;
 const MARK = 3;
 /** A turn of the session has its name no longer. */
 const UNMARK = 4;
-/** The session speaks with an adapter; its data is JSON. Stands before its first tokens. */
+/** The session speaks with an adapter; its data is JSON. Stands right before its tokens from the first one on. */
 const ADAPTER = 5;
 /** Before each payload. */
 const FRAME = 8;
@@ -103,6 +103,12 @@ export function seal(record: Uint8Array): Uint8Array {
   return record;
 }
 
+interface Given {
+  sessionId: string;
+  owner: number;
+  adapter: string;
+}
+
 export interface Replay {
   /** null: not a journal, or one of another format. */
   fingerprint: string | null;
@@ -110,6 +116,8 @@ export interface Replay {
   validBytes: number;
   /** By key(), in the order of last use. */
   sessions: Map<string, SavedSession>;
+  /** Of the last record, if it gives a session an adapter: its tokens come next. */
+  given: Given | null;
 }
 
 function key(sessionId: string, owner: number): string {
@@ -118,7 +126,7 @@ function key(sessionId: string, owner: number): string {
 
 /** Reads what is whole; the first torn or damaged record ends it. */
 export function replay(file: Uint8Array): Replay {
-  const result: Replay = { fingerprint: null, validBytes: 0, sessions: new Map() };
+  const result: Replay = { fingerprint: null, validBytes: 0, sessions: new Map(), given: null };
   const view = new DataView(file.buffer, file.byteOffset, file.byteLength);
   let at = 0;
   while (at + FRAME + FIXED <= file.length) {
@@ -147,6 +155,8 @@ function apply(result: Replay, view: DataView, at: number, end: number, first: b
     return true;
   }
   const k = key(name, owner);
+  const { given } = result;
+  result.given = null;
   const old = result.sessions.get(k);
   result.sessions.delete(k);
   if (type === DROP) return true;
@@ -161,8 +171,8 @@ function apply(result: Replay, view: DataView, at: number, end: number, first: b
     const text = new TextDecoder().decode(new Uint8Array(view.buffer, view.byteOffset + idsAt, end - idsAt));
     const adapter = adapterIn(text);
     if (adapter === null) return false;
-    const session = old ?? { sessionId: name, owner, ids: new Int32Array(0), marks: [] };
-    result.sessions.set(k, { ...session, adapter });
+    result.given = { sessionId: name, owner, adapter };
+    if (old) result.sessions.set(k, old);
     return true;
   }
   if (type !== WRITE) return false;
@@ -172,7 +182,10 @@ function apply(result: Replay, view: DataView, at: number, end: number, first: b
   if (old) ids.set(old.ids.subarray(0, from));
   for (let i = from, p = idsAt; p < end; i++, p += 4) ids[i] = view.getInt32(p, true);
   const marks = old?.marks.filter((m) => m.end <= from) ?? [];
-  result.sessions.set(k, { sessionId: name, owner, ids, adapter: old?.adapter ?? null, marks });
+  // one that begins anew is another session
+  const begun = given && key(given.sessionId, given.owner) === k ? given.adapter : null;
+  const adapter = from === 0 ? begun : (old?.adapter ?? null);
+  result.sessions.set(k, { sessionId: name, owner, ids, adapter, marks });
   return true;
 }
 
@@ -215,7 +228,11 @@ function applyMark(session: SavedSession, type: number, end: number, text: strin
 }
 
 /** A file with nothing but what is alive. */
-export function compacted(fingerprint: string, sessions: Iterable<SavedSession>): Uint8Array[] {
+export function compacted(
+  fingerprint: string,
+  sessions: Iterable<SavedSession>,
+  given: Given | null = null,
+): Uint8Array[] {
   const records: Uint8Array[] = [seal(encode(HEADER, fingerprint, 0, 0, []))];
   for (const s of sessions) {
     if (s.adapter !== null) records.push(seal(encodeAdapter(s.sessionId, s.owner, s.adapter)));
@@ -224,5 +241,6 @@ export function compacted(fingerprint: string, sessions: Iterable<SavedSession>)
       records.push(seal(encodeMark(s.sessionId, s.owner, m, s.marks[i - 1])));
     });
   }
+  if (given) records.push(seal(encodeAdapter(given.sessionId, given.owner, given.adapter)));
   return records;
 }

@@ -208,12 +208,12 @@ function compact(): void {
 
 /** Writes what is alive to a new file and makes it durable. */
 function writeCompacted(temporary: string): number {
-  const { sessions } = replay(readPrivate(data.file));
+  const { sessions, given } = replay(readPrivate(data.file));
   // of a process that was killed while it compacted
   rmSync(temporary, { force: true });
   const out = createPrivate(temporary);
   try {
-    const bytes = writeAll(out, compacted(data.fingerprint, sessions.values()));
+    const bytes = writeAll(out, compacted(data.fingerprint, sessions.values(), given));
     fsyncSync(out);
     return bytes;
   } finally {
@@ -222,6 +222,8 @@ function writeCompacted(temporary: string): number {
 }
 
 function syncFolder(): void {
+  // there a folder is no file that could be synced
+  if (process.platform === 'win32') return;
   const folder = openSync(path.dirname(data.file), 'r');
   try {
     fsyncSync(folder);

@@ -52,7 +52,7 @@ export interface Journal {
   readonly cutBytes: number;
   /** The session's tokens from `from` on are now `ids` (none: it was rewound). Never waits. */
   append(sessionId: string, owner: number, from: number, ids: ArrayLike<number>): void;
-  /** The session speaks with this adapter, from its first token on. Before its first `append`. */
+  /** The session speaks with this adapter. Right before each `append` of its tokens from the first one on. */
   adapter(sessionId: string, owner: number, name: string): void;
   drop(sessionId: string, owner?: number): void;
   /** The session's last turn, whose tokens were appended, has a name. `before`: the mark before it in this session. */
@@ -107,7 +107,11 @@ function open(file: string, fingerprint: string): { old: Replay; putAside: strin
   } finally {
     closeSync(fd);
   }
-  return { old: { fingerprint, validBytes: header.length, sessions: new Map() }, putAside, bytes: header.length };
+  return {
+    old: { fingerprint, validBytes: header.length, sessions: new Map(), given: null },
+    putAside,
+    bytes: header.length,
+  };
 }
 
 class FileJournal implements Journal {

@@ -11,8 +11,8 @@ export interface LlamaConfig extends ModelDims {
   rope: RopeConfig;
   /** The output matrix is the embedding matrix. */
   tiedOutput: boolean;
-  /** What the model's family does otherwise than LLaMA. */
-  flags?: Partial<FamilyFlags>;
+  /** What the model's family does otherwise than LLaMA: always said, as a model without them is another one. */
+  flags: Partial<FamilyFlags>;
 }
 
 const LLAMA: FamilyFlags = {

@@ -1,6 +1,9 @@
 /** GGUF's formats of blocks of 32 values: one scale from the largest value, or scale and minimum from the range. */
 import { toHalf } from './half.js';
 
+/** To single precision, in which llama.cpp computes: where a value lies between two integers, the last bit decides. */
+const f = Math.fround;
+
 /** Writes the block of x[from …] to out[at …], which is zero. */
 export type Encode = (x: Float32Array, from: number, out: Uint8Array, at: number) => void;
 
@@ -25,11 +28,11 @@ function extreme(x: Float32Array, from: number): number {
 }
 
 export const encodeQ8: Encode = (x, from, out, at) => {
-  const d = Math.abs(extreme(x, from)) / 127;
-  const inverse = d > 0 ? 1 / d : 0;
+  const d = f(Math.abs(extreme(x, from)) / 127);
+  const inverse = d > 0 ? f(1 / d) : 0;
   putHalf(out, at, d);
   for (let k = 0; k < 32; k++) {
-    const y = x[from + k]! * inverse;
+    const y = f(x[from + k]! * inverse);
     out[at + 2 + k] = y < 0 ? -Math.floor(0.5 - y) : Math.floor(y + 0.5);
   }
 };
@@ -46,11 +49,11 @@ const symmetric =
   (bits: 4 | 5): Encode =>
   (x, from, out, at) => {
     const middle = 2 ** (bits - 1);
-    const d = extreme(x, from) / -middle;
-    const inverse = d ? 1 / d : 0;
+    const d = f(extreme(x, from) / -middle);
+    const inverse = d ? f(1 / d) : 0;
     putHalf(out, at, d);
     for (let k = 0; k < 32; k++) {
-      const q = Math.min(2 * middle - 1, Math.floor(x[from + k]! * inverse + middle + 0.5));
+      const q = Math.min(2 * middle - 1, Math.floor(f(f(x[from + k]! * inverse) + middle + 0.5)));
       putBits(out, at + (bits === 5 ? 6 : 2), bits, k, q);
     }
   };
@@ -66,12 +69,12 @@ const ranged =
       most = Math.max(most, x[k]!);
     }
     const top = 2 ** bits - 1;
-    const d = (most - least) / top;
-    const inverse = d ? 1 / d : 0;
+    const d = f(f(most - least) / top);
+    const inverse = d ? f(1 / d) : 0;
     putHalf(out, at, d);
     putHalf(out, at + 2, least);
     for (let k = 0; k < 32; k++) {
-      const q = Math.min(top, Math.floor((x[from + k]! - least) * inverse + 0.5));
+      const q = Math.min(top, Math.floor(f(f(f(x[from + k]! - least) * inverse) + 0.5)));
       putBits(out, at + (bits === 5 ? 8 : 4), bits, k, q);
     }
   };

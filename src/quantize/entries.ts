@@ -30,6 +30,8 @@ export const entryOf = {
   bool: (key: string, value: boolean) => entry(key, 7, Buffer.from([value ? 1 : 0])),
   text: (key: string, value: string) => entry(key, 8, string(value)),
   texts: (key: string, values: readonly string[]) => entry(key, 9, u32(8), u64(values.length), ...values.map(string)),
+  f32s: (key: string, values: readonly number[]) =>
+    entry(key, 9, u32(6), u64(values.length), Buffer.from(Float32Array.from(values).buffer)),
   i32s: (key: string, values: readonly number[]) =>
     entry(key, 9, u32(5), u64(values.length), Buffer.from(Int32Array.from(values).buffer)),
 };

@@ -1,38 +1,15 @@
-/** A folder's tokenizer.json in GGUF's metadata: BPE over bytes, with the ways to split text that GGUF has a name for. */
+/** A folder's tokenizer in GGUF's metadata: BPE over bytes, with the ways to split text that GGUF has a name for, or SentencePiece's. */
 import { errors } from '../errors.js';
 import { entryOf } from './entries.js';
-
-interface TokenizerJson {
-  model?: {
-    type?: string;
-    vocab?: Record<string, number>;
-    merges?: (string | [string, string])[];
-    ignore_merges?: boolean;
-  };
-  pre_tokenizer?: PreTokenizer | null;
-  normalizer?: { type?: string } | null;
-  post_processor?: Template | { type: 'Sequence'; processors: Template[] } | null;
-  added_tokens?: { id: number; content: string; special: boolean }[];
-}
-
-interface PreTokenizer {
-  type?: string;
-  pretokenizers?: PreTokenizer[];
-  pattern?: { Regex?: string };
-  individual_digits?: boolean;
-  use_regex?: boolean;
-  add_prefix_space?: boolean;
-}
-
-interface Template {
-  type?: string;
-  single?: { SpecialToken?: { id: string } }[];
-}
+import { Kind, pieceEntries, spacedEntries, spacePrefixOf } from './spaced-tokenizer.js';
+import type { AddedToken, Template, TokenizerJson } from './tokenizer-json.js';
 
 const MODERN =
   "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|DIGITS| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
 const LLAMA3 = MODERN.replace('DIGITS', '\\p{N}{1,3}');
 const QWEN2 = MODERN.replace('DIGITS', '\\p{N}');
+/** The same words: what is possessive has nothing to give back, and the last line break of a run ends both. */
+const CL100K = LLAMA3.replace(']?\\p{L}', ']?+\\p{L}').replace('N}]+[', 'N}]++[').replace('[\\r\\n]+|', '[\\r\\n]|');
 
 /** `tokenizer.ggml.pre`; null where it has no name. */
 function nameOfSplitting(json: TokenizerJson): string | null {
@@ -45,6 +22,8 @@ function nameOfSplitting(json: TokenizerJson): string | null {
   switch (kinds.join(', ')) {
     case `Split ${LLAMA3}, Bytes false`:
       return json.model?.ignore_merges ? 'llama-bpe' : 'smaug-bpe';
+    case `Split ${CL100K}, Bytes false`:
+      return json.model?.ignore_merges ? 'llama-bpe' : 'dbrx';
     case `Split ${QWEN2}, Bytes false`:
       return json.model?.ignore_merges ? null : 'qwen2';
     case 'Digits true, Bytes true':
@@ -56,48 +35,57 @@ function nameOfSplitting(json: TokenizerJson): string | null {
   }
 }
 
-/** Types of tokens in GGUF. */
-const NORMAL = 1;
-const CONTROL = 3;
-const USER_DEFINED = 4;
-const UNUSED = 5;
-
 /**
  * @param metadata what `openModel` read of a folder
  * @param vocab rows of the embedding: ids without a token are named as unused
  * @throws unsupported_model where GGUF has no form for it
  */
-export function tokenizerEntries(metadata: ReadonlyMap<string, unknown>, vocab: number): Buffer[] {
+export function tokenizerEntries(
+  metadata: ReadonlyMap<string, unknown>,
+  vocab: number,
+  onNote?: (note: string) => void,
+): Buffer[] {
   const text = metadata.get('tokenizer.huggingface.json');
-  if (typeof text !== 'string')
-    throw errors.unsupportedModel('convert needs a tokenizer.json, which this folder lacks');
+  if (typeof text !== 'string') return pieceEntries(metadata, vocab);
   const json = JSON.parse(text) as TokenizerJson;
-  const splitting = nameOfSplitting(json);
   const { model, normalizer } = json;
-  if (model?.type !== 'BPE' || !model.vocab || !splitting || (normalizer && normalizer.type !== 'NFC'))
+  const spacePrefix = spacePrefixOf(json);
+  const splitting = !normalizer || normalizer.type === 'NFC' ? nameOfSplitting(json) : null;
+  if (model?.type !== 'BPE' || !model.vocab || (!splitting && spacePrefix === null))
     throw errors.unsupportedModel(
       `its tokenizer (${model?.type ?? 'unnamed'}, ${json.pre_tokenizer?.type ?? 'no pre-tokenizer'}) has no form in GGUF that is known here`,
     );
   const ids = new Map(Object.entries(model.vocab));
   for (const { content, id } of json.added_tokens ?? []) ids.set(content, id);
   const tokens = Array.from({ length: vocab }, (_, i) => `[PAD${i}]`);
-  const types = Array.from({ length: vocab }, () => UNUSED);
+  const kinds = Array.from({ length: vocab }, (): number => Kind.unused);
   for (const [token, id] of ids) {
     if (!Number.isInteger(id) || id < 0 || id >= vocab)
       throw errors.unsupportedModel(`its token '${token.slice(0, 40)}' has id ${id}, its embedding ${vocab} rows`);
     tokens[id] = token;
-    types[id] = NORMAL;
+    kinds[id] = Kind.normal;
   }
-  for (const { id, special } of json.added_tokens ?? []) types[id] = special ? CONTROL : USER_DEFINED;
+  for (const { id, special } of json.added_tokens ?? []) kinds[id] = special ? Kind.control : Kind.userDefined;
+  noteStripping(json.added_tokens ?? [], onNote);
+  const special = specialEntries(metadata, json, ids);
+  if (spacePrefix !== null) return [...spacedEntries(json, spacePrefix, { ids, tokens, kinds }), ...special];
   const merges = (model.merges ?? []).map((m) => (typeof m === 'string' ? m : m.join(' ')));
   return [
     entryOf.text('tokenizer.ggml.model', 'gpt2'),
-    entryOf.text('tokenizer.ggml.pre', splitting),
+    entryOf.text('tokenizer.ggml.pre', splitting!),
     entryOf.texts('tokenizer.ggml.tokens', tokens),
-    entryOf.i32s('tokenizer.ggml.token_type', types),
+    entryOf.i32s('tokenizer.ggml.token_type', kinds),
     entryOf.texts('tokenizer.ggml.merges', merges),
-    ...specialEntries(metadata, json, ids),
+    ...special,
   ];
+}
+
+function noteStripping(added: readonly AddedToken[], onNote?: (note: string) => void): void {
+  const stripping = added.filter((t) => t.lstrip || t.rstrip || t.single_word);
+  if (stripping.length > 0)
+    onNote?.(
+      `${stripping.length} added tokens of its tokenizer.json take the spaces beside them along ('${stripping[0]!.content.slice(0, 40)}' …), which GGUF cannot say: from the file, text beside them keeps its spaces`,
+    );
 }
 
 function specialEntries(

@@ -7,7 +7,7 @@ import { DECODED_TYPES } from './decode.js';
 import { headerOf, padded, type Written } from './header.js';
 import { type Job, runJobs, type WriteOptions, writeWhole } from './jobs.js';
 import { PRESETS, type Preset, typeFor } from './mixture.js';
-import { readSource, type Source, type SourceTensor } from './source.js';
+import { type Extent, readSource, type Source, type SourceTensor } from './source.js';
 
 export type { WriteOptions } from './jobs.js';
 
@@ -64,7 +64,7 @@ async function write(input: string, output: string, preset: Preset | null, optio
     throw errors.invalidOption('threads', threads, 'a whole number from 1');
   if (!force && existsSync(output))
     throw errors.invalidOption('output', output, 'a file that is not there yet (--force replaces it)');
-  const source = readSource(input);
+  const source = readSource(input, options.onNote);
   if (!preset && !source.isFolder) throw errors.invalidOption('folder', input, 'a folder with a config.json');
   const plan = planOf(source, preset);
   warn(plan, options);
@@ -86,8 +86,9 @@ async function write(input: string, output: string, preset: Preset | null, optio
 function planOf(source: Source, preset: Preset | null): Planned[] {
   const shape = { layers: source.layers, tied: !source.tensors.some((t) => t.name === 'output.weight') };
   return source.tensors.map((from) => {
-    // llama.cpp wants vectors as F32
-    const kept = source.isFolder && from.shape.length === 1 ? 'F32' : from.type;
+    // llama.cpp wants vectors and routers as F32
+    const small = from.shape.length === 1 || from.name.includes('.ffn_gate_inp');
+    const kept = source.isFolder && small ? 'F32' : from.type;
     const type = (preset && typeFor(from, preset, shape)) ?? kept;
     if (type !== from.type && !DECODED_TYPES.includes(from.type))
       throw errors.unsupportedTensorType(from.name, from.type, [...DECODED_TYPES]);
@@ -111,7 +112,7 @@ function warn(plan: readonly Planned[], { onNote }: WriteOptions): void {
 }
 
 const isFloat = (type: string): boolean => /^B?F\d+$/.test(type);
-const countOf = ({ shape }: TensorInfo): number => shape.reduce((a, b) => a * b, 1);
+const countOf = ({ shape }: Pick<TensorInfo, 'shape'>): number => shape.reduce((a, b) => a * b, 1);
 
 function bytesOf(type: string, count: number): number {
   const { blockSize, blockBytes } = [...GGML_TYPES.values()].find((t) => t.name === type)!;
@@ -120,9 +121,9 @@ function bytesOf(type: string, count: number): number {
 
 function layOut(plan: readonly Planned[]): Written[] {
   let offset = 0;
-  return plan.map(({ from: { name, ...from }, type }) => {
-    const byteLength = bytesOf(type, countOf({ name, ...from }));
-    const tensor = { name, type, shape: from.shape, byteLength, offset };
+  return plan.map(({ from, type }) => {
+    const byteLength = bytesOf(type, countOf(from));
+    const tensor = { name: from.name, type, shape: from.shape, byteLength, offset };
     offset += padded(byteLength);
     return tensor;
   });
@@ -130,7 +131,7 @@ function layOut(plan: readonly Planned[]): Written[] {
 
 /** Whole rows, about PIECE values each; `at`: where the tensor begins in the new file. */
 function piecesOf({ from, type: to }: Planned, at: number): Job[] {
-  const { name, type, file, interleavedHeads: heads, made } = from;
+  const { name, type, add, interleavedHeads: heads, made } = from;
   // values of an interleaved bias change their places one by one
   const row = heads > 0 && from.shape.length === 1 ? 1 : from.shape[0]!;
   const rows = countOf(from) / row;
@@ -141,13 +142,24 @@ function piecesOf({ from, type: to }: Planned, at: number): Job[] {
     const n = Math.min(step, rows - first);
     const parts =
       heads === 0
-        ? [{ offset: from.offset + first * rowBytes, bytes: n * rowBytes }]
-        : Array.from({ length: n }, (_, r) => ({
-            offset: from.offset + interleaved(first + r, rows / heads) * rowBytes,
-            bytes: rowBytes,
-          }));
-    return { file, name, parts, made, type, count: n * row, to, at: at + bytesOf(to, first * row) };
+        ? partsOf(from, first * rowBytes, n * rowBytes)
+        : Array.from({ length: n }, (_, r) =>
+            partsOf(from, interleaved(first + r, rows / heads) * rowBytes, rowBytes),
+          ).flat();
+    return { name, parts, made, type, add, count: n * row, to, at: at + bytesOf(to, first * row) };
   });
+}
+
+/** Where so many bytes of a tensor lie, from byte `from` of it on. */
+function partsOf({ extents }: SourceTensor, from: number, bytes: number): Extent[] {
+  const parts: Extent[] = [];
+  let start = 0;
+  for (const e of extents) {
+    const [first, end] = [Math.max(from, start), Math.min(from + bytes, start + e.bytes)];
+    if (first < end) parts.push({ file: e.file, offset: e.offset + first - start, bytes: end - first });
+    start += e.bytes;
+  }
+  return parts;
 }
 
 /** The row that comes to place `row` when the halves of each head become neighbours. */

@@ -26,7 +26,7 @@ export const PRESETS: Readonly<Record<string, Preset>> = {
 /** For rows that are no multiple of a superblock. */
 const NARROW: Partial<Record<QuantType, QuantType>> = { Q4_K: 'Q5_0', Q5_K: 'Q5_1', Q6_K: 'Q8_0' };
 /** Small, and sensitive. */
-const KEPT = /(_norm|ffn_gate_inp|position_embd|token_types|rope_freqs|rope_factors_(long|short))\.weight$/;
+const KEPT = /(_norm|ffn_gate_inp(_shexp)?|position_embd|token_types|rope_freqs|rope_factors_(long|short))\.weight$/;
 
 interface Shape {
   layers: number;
@@ -35,7 +35,11 @@ interface Shape {
 }
 
 /** null: the tensor stays as it is. */
-export function typeFor(t: TensorInfo, { type, mixture }: Preset, shape: Shape): QuantType | null {
+export function typeFor(
+  t: Pick<TensorInfo, 'name' | 'shape'>,
+  { type, mixture }: Preset,
+  shape: Shape,
+): QuantType | null {
   if (!t.name.endsWith('.weight') || t.shape.length < 2 || KEPT.test(t.name)) return null;
   const row = t.shape[0]!;
   const wanted = wantedFor(t.name, type, mixture, shape);

@@ -8,6 +8,7 @@ import {
   type Generation,
   LongmindError,
   type RequestOptions,
+  type ToolSpec,
 } from '../index.js';
 import type { ServerContext } from './context.js';
 import { optionFields, optionOf } from './fields.js';
@@ -25,6 +26,7 @@ export interface CommonBody {
   max_tokens?: number | null;
   session_id?: string | null;
   session_append?: boolean | null;
+  session_length?: number | null;
   priority?: number | null;
   n?: number | null;
   response_format?: ResponseFormat | null;
@@ -89,6 +91,7 @@ export function commonOptions(ctx: ServerContext, body: CommonBody, owner: numbe
   }
   if (body.session_id) options.sessionId = checkSessionId(body.session_id);
   if (body.session_append) options.sessionAppend = true;
+  if (typeof body.session_length === 'number') options.sessionLength = body.session_length;
   if (typeof body.priority === 'number') options.priority = checkPriority(body.priority, ctx.maxPriority);
   return options;
 }
@@ -135,10 +138,10 @@ interface Translated {
   names?: Readonly<Record<string, string>>;
 }
 
-/** What is made of a body: `tools`: the answer may be calls. */
+/** What is made of a body. `tools`: what the answer may call; null: nothing. */
 interface Prepared {
   chat: ChatRequest;
-  tools: boolean;
+  tools: readonly ToolSpec[] | null;
 }
 
 /**
@@ -181,14 +184,15 @@ async function prepare(ctx: ServerContext, body: ChatBody, owner: number, goesOn
     ...(values ? { chatTemplateKwargs: values } : {}),
     ...(grammar ? { grammar } : {}),
   };
-  if (!plan) return { chat, tools: false };
-  if (style.describes ?? style.known) return { chat: { ...chat, tools: plan.described }, tools: true };
+  if (!plan) return { chat, tools: null };
+  const { tools } = plan.source;
+  if (style.describes ?? style.known) return { chat: { ...chat, tools: plan.described }, tools };
   const told = goesOn || (await continues(ctx, body, owner));
-  return { chat: told ? chat : { ...chat, messages: withToolPrompt(messages, plan, style) }, tools: true };
+  return { chat: told ? chat : { ...chat, messages: withToolPrompt(messages, plan, style) }, tools };
 }
 
 /** What continues a conversation says nothing new of the tools. */
 async function continues({ engine }: ServerContext, body: ChatBody, owner: number): Promise<boolean> {
-  const { session_append: append, session_id: id } = body;
-  return Boolean(append && id && (await engine.sessions.get(id, owner).catch(() => null)));
+  const { session_append: append, session_length: length, session_id: id } = body;
+  return Boolean(append && length !== 0 && id && (await engine.sessions.get(id, owner).catch(() => null)));
 }

@@ -33,6 +33,23 @@ export const serverErrors = {
       param,
       retryAfterMs,
     ),
+  conversationLost: (id: string) =>
+    new LongmindError(
+      'conversation_locked',
+      409,
+      `the conversation '${id}' was taken over by another server, which this one had not answered for too long: ` +
+        'nothing was added to it',
+      'conversation',
+      1000,
+    ),
+  conversationUncertain: (place: string, id: string) =>
+    new LongmindError(
+      'session_store_unavailable',
+      503,
+      `the session store (${place}) did not say whether it keeps what was done to the conversation '${id}': look at its items`,
+      null,
+      1000,
+    ),
   conversationTooLarge: (chars: number, max: number, param: string) =>
     new LongmindError(
       'conversation_too_large',

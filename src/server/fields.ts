@@ -137,6 +137,14 @@ export const commonFields: Record<string, Schema> = {
     type: 'boolean',
     description: 'with session_id: the request holds only what is new; otherwise it holds the whole history',
   }),
+  session_length: nullable({
+    type: 'integer',
+    minimum: 0,
+    maximum: 2 ** 31 - 1,
+    description:
+      'with session_append: what is new follows the first so many tokens of the session, and what stands behind them is ' +
+      'cut; a request that is sent again is then the same as once',
+  }),
   priority: nullable({
     type: 'integer',
     minimum: -1000,
@@ -276,6 +284,7 @@ const several = { type: 'integer', minimum: 2 };
 export const rules: readonly Rule[] = [
   needs('stream_options', { type: 'object' }, 'stream', yes, "'stream_options' needs stream: true"),
   needs('session_append', yes, 'session_id', { type: 'string' }, "'session_append' needs a session_id"),
+  needs('session_length', { type: 'integer' }, 'session_append', yes, "'session_length' needs session_append: true"),
   needs('top_logprobs', { type: 'integer' }, 'logprobs', yes, "'top_logprobs' needs logprobs: true"),
   { ...needs('n', several, 'session_id', isNull, 'several choices cannot be one session'), param: 'session_id' },
 ];

@@ -6,6 +6,7 @@ import {
   type GenerationResult,
   type TokenEvent,
   type TokenLogprob,
+  type ToolSpec,
   type Usage,
 } from '../index.js';
 import type { ServerContext } from './context.js';
@@ -18,8 +19,8 @@ export interface Job {
   /** Of the answer; by it a client can abort the request. */
   id: string;
   stream: boolean;
-  /** The model may call functions. */
-  tools: boolean;
+  /** What the model may call; null: nothing. */
+  tools: readonly ToolSpec[] | null;
   /** What the answer calls the model. */
   model: string;
   /** Choices for each prompt. */
@@ -29,6 +30,8 @@ export interface Job {
   format: (answer: Answer) => Format;
   /** Keeps what was said elsewhere too, before the answer says that it has ended. */
   keep?: (said: Finished[]) => Promise<void> | void;
+  /** Ends the generations as if their client had gone. */
+  signal?: AbortSignal;
   /** The id of a call in the answer; by default made up. */
   callId?: (index: number) => string;
 }
@@ -48,9 +51,10 @@ export async function serveJob(
     for (const g of generations) g.abort();
   };
   reply.raw.once('close', abort);
+  job.signal?.addEventListener('abort', abort);
   try {
     for (const start of job.starts) generations.push(start());
-    if (reply.raw.destroyed) abort();
+    if (reply.raw.destroyed || job.signal?.aborted) abort();
     ctx.inFlight.add(id, request.owner, generations);
     const operation = COMPLETIONS.has(endpointOf(request)) ? 'text_completion' : 'chat';
     ctx.requests.follow({ id, model: job.model, stream: job.stream, operation }, request, generations);
@@ -63,6 +67,7 @@ export async function serveJob(
     throw error;
   } finally {
     reply.raw.off('close', abort);
+    job.signal?.removeEventListener('abort', abort);
     ctx.inFlight.remove(id);
   }
 }
@@ -91,7 +96,7 @@ function finished(ctx: ServerContext, job: Job, result: GenerationResult): Finis
   const { text, reasoning, finishReason: reason, logprobs, stopString, timings, kept } = result;
   const rest = { reasoning, logprobs, stopString, timings, kept };
   if (!job.tools) return { text, calls: null, reason, ...rest };
-  const said = toolMessage(result, ctx, job.callId);
+  const said = toolMessage(result, job.tools, ctx, job.callId);
   return { ...said, reason: reasonOf(reason, said.calls.length > 0), ...rest };
 }
 
@@ -165,7 +170,7 @@ class Choice {
     private readonly index: number,
     private readonly endpoint: string,
   ) {
-    this.#tools = job.tools ? new ToolOutput(ctx.toolStyle.format, ctx.toolTags, job.callId) : null;
+    this.#tools = job.tools ? new ToolOutput(ctx.toolStyle.format, job.tools, ctx.toolTags, job.callId) : null;
   }
 
   async run(): Promise<GenerationResult> {

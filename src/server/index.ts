@@ -61,6 +61,14 @@ export function checkServerOptions(options: ServerOptions): { config: ServerConf
   const keys = new Keys(config.apiKeys);
   if (!isLoopback(config.serverName) && !keys.required && !config.allowRemoteWithoutKey)
     throw serverErrors.remoteWithoutKey(config.serverName);
+  const { conversationStore: place, conversationLease: lease } = config;
+  const { default: usual } = serverOptions.conversationLease;
+  if (storeAddress(place) === null && lease !== usual)
+    throw errors.invalidOption(
+      'conversationLease',
+      lease,
+      `${usual} without a store of conversations that servers share`,
+    );
   return { config, keys };
 }
 
@@ -162,7 +170,7 @@ export async function createServer(engine: Engine, options: ServerOptions = {}):
 
 /** In a folder, or in a store that several servers share. */
 async function openConversations(
-  { maxConversations: max, conversationStore: place }: ServerConfig,
+  { maxConversations: max, conversationStore: place, conversationLease }: ServerConfig,
   onProblem: (problem: string) => void,
 ): Promise<ConversationKeeper> {
   const address = storeAddress(place);
@@ -172,7 +180,7 @@ async function openConversations(
   }
   const store = await openStore(address, 'conversations');
   store.onProblem = onProblem;
-  return new SharedConversations(store, max);
+  return new SharedConversations(store, max, 1000 * conversationLease);
 }
 
 /** An address that a client on this machine can use. */

@@ -1,6 +1,6 @@
 /** Messages of the OpenAI API → messages for a chat template, calls and their results included. */
 import { createHash } from 'node:crypto';
-import { type ChatMessage, errors, type ToolFormat, type ToolTemplate, writeToolCalls } from '../index.js';
+import { bareValue, type ChatMessage, errors, type ToolFormat, type ToolTemplate, writeToolCalls } from '../index.js';
 
 export interface ApiMessage {
   role: 'system' | 'developer' | 'user' | 'assistant' | 'tool';
@@ -84,6 +84,8 @@ function callMessage(m: ApiMessage, plain: ChatMessage, style: ToolStyle, at: st
       ...c,
       function: { ...c.function, arguments: JSON.stringify(c.function.arguments) },
     });
+    // what is no text, not all of these templates can write
+    if (style.format === 'qwen3-coder') return { ...plain, tool_calls: calls.map(withBareValues) };
     if (!style.textArguments) return { ...plain, tool_calls: calls };
     // such a template writes a second answer for a content that is there, though empty
     const content = plain.content === '' ? (null as unknown as string) : plain.content;
@@ -94,6 +96,11 @@ function callMessage(m: ApiMessage, plain: ChatMessage, style: ToolStyle, at: st
     style.format,
   );
   return { ...plain, content: plain.content ? `${plain.content}\n${written}` : written };
+}
+
+function withBareValues<T extends { function: { arguments: Record<string, unknown> } }>(call: T) {
+  const values = Object.entries(call.function.arguments).map(([name, value]) => [name, bareValue(value)]);
+  return { ...call, function: { ...call.function, arguments: Object.fromEntries(values) } };
 }
 
 /** The same id of nine letters and digits for the same id, where the template takes no other. */

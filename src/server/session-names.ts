@@ -99,7 +99,7 @@ export class SessionNames {
   }
 
   #checkLength(id: string, length: number): void {
-    if (length > 0) throw errors.invalidRequest(`session '${id}' has 0 tokens, not ${length}`, 'length');
+    if (length > 0) throw errors.sessionTooShort(id, 0, length);
   }
 
   /** `used` where the engine has it, `reserved` where only the name is there. */

@@ -1,7 +1,14 @@
 /** What a model with tools has written: text and calls, whole or as it streams. */
 import { randomBytes } from 'node:crypto';
 import { PROMPT_TAIL, ReasoningSplitter, reasoningMarks, reasoningStart } from '../base/reasoning.js';
-import { type Engine, type GenerationResult, ToolCallParser, type ToolFormat, toolMarks } from '../index.js';
+import {
+  type Engine,
+  type GenerationResult,
+  ToolCallParser,
+  type ToolFormat,
+  type ToolSpec,
+  toolMarks,
+} from '../index.js';
 
 export interface ApiCall {
   id: string;
@@ -46,10 +53,11 @@ export class ToolOutput {
 
   constructor(
     format: ToolFormat,
+    tools: readonly ToolSpec[],
     private readonly tags: TagTokens,
     private readonly idOf: (index: number) => string = callId,
   ) {
-    this.#parser = new ToolCallParser(format);
+    this.#parser = new ToolCallParser(format, tools);
   }
 
   /** One token with the text of the answer that became complete by it. `thinking`: the token itself belongs to the thinking. */
@@ -115,13 +123,13 @@ const callId = (): string => `call_${randomBytes(12).toString('hex')}`;
 /** The message of a whole answer. A call that was cut off is left out: its arguments satisfy no schema. */
 export function toolMessage(
   result: Pick<GenerationResult, 'text' | 'reasoning' | 'tokenIds'>,
+  tools: readonly ToolSpec[],
   reading: CallReading,
   idOf?: (index: number) => string,
 ): { text: string; calls: ApiCall[] } {
-  const { toolStyle, toolTags: tags } = reading;
-  if (tags.size === 0) return messageOf(result.text, toolStyle.format, tags, idOf);
+  if (reading.toolTags.size === 0) return messageOf(result.text, tools, reading, idOf);
   const whole = spelled(result.tokenIds, reading);
-  return messageOf(answerIn(whole, result.reasoning !== null, reading), toolStyle.format, tags, idOf);
+  return messageOf(answerIn(whole, result.reasoning !== null, reading), tools, reading, idOf);
 }
 
 /** The answer in a text that has its thinking before it. */
@@ -132,18 +140,18 @@ function answerIn(whole: string, thought: boolean, { engine: { info } }: CallRea
   return splitter.push(whole).text + splitter.end().text;
 }
 
-/** What was said in these tokens, which follow `prompt`, when nothing but them was kept. `calls`: there may be some. */
+/** What was said in these tokens, which follow `prompt`, when nothing but them was kept. `tools`: what it may call; null: nothing. */
 export function keptMessage(
   prompt: Int32Array,
   tokenIds: number[],
-  calls: boolean,
+  tools: readonly ToolSpec[] | null,
   reading: CallReading,
   idOf: (index: number) => string,
 ): { text: string; reasoning: string | null; reasoningTokens: number; calls: ApiCall[] } {
-  const { engine, toolStyle, toolTags: tags } = reading;
+  const { engine, toolTags: tags } = reading;
   const { reasoning: format } = engine.info;
-  const read = (text: string) => (calls ? messageOf(text, toolStyle.format, tags, idOf) : { text, calls: [] });
-  const plain = () => (calls ? spelled(tokenIds, reading) : engine.decode(tokenIds));
+  const read = (text: string) => (tools ? messageOf(text, tools, reading, idOf) : { text, calls: [] });
+  const plain = () => (tools ? spelled(tokenIds, reading) : engine.decode(tokenIds));
   if (!format) return { ...read(plain()), reasoning: null, reasoningTokens: 0 };
   const start = reasoningStart(format, engine.decode(prompt.slice(-PROMPT_TAIL), { special: true }));
   const splitter = new ReasoningSplitter(format, start);
@@ -167,11 +175,11 @@ function spelled(tokenIds: readonly number[], { toolTags, engine }: CallReading)
 
 function messageOf(
   content: string,
-  format: ToolFormat,
-  tags: TagTokens,
+  tools: readonly ToolSpec[],
+  { toolStyle, toolTags }: CallReading,
   idOf?: (index: number) => string,
 ): { text: string; calls: ApiCall[] } {
-  const output = new ToolOutput(format, tags, idOf);
+  const output = new ToolOutput(toolStyle.format, tools, toolTags, idOf);
   output.pushText(content);
   output.end();
   const { text, calls } = output.take();

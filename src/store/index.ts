@@ -1,5 +1,6 @@
 /** Opens a store by its address. The clients are not among longmind's dependencies: each is loaded when it is asked for. */
 import { readFileSync } from 'node:fs';
+import { isStoreAddress } from '../config.js';
 import { errors } from '../errors.js';
 import { MeasuredStore } from './measured.js';
 import { PostgresStore } from './postgres.js';
@@ -9,17 +10,23 @@ export { type Held, isAway, Leases } from './leases.js';
 export type { MeasuredStore } from './measured.js';
 export type * from './types.js';
 
-const isAddress = (store: string): boolean => /^(rediss?|postgres(ql)?):\/\//.test(store);
-
-/** The address of a store that several servers share, itself or in a file ('@FILE'); null: it is a folder. @throws io_error */
+/**
+ * The address of a store that several servers share, itself or in a file ('@FILE'); null: it is a folder.
+ * @throws io_error, invalid_option
+ */
 export function storeAddress(store: string): string | null {
-  if (isAddress(store)) return store;
+  if (isStoreAddress(store)) return store;
   if (!store.startsWith('@')) return null;
+  let address: string;
   try {
-    return readFileSync(store.slice(1), 'utf8').trim();
+    address = readFileSync(store.slice(1), 'utf8').trim();
   } catch (e) {
     throw errors.io('reading --session-store', (e as Error).message);
   }
+  // what it holds may be a secret
+  if (!isStoreAddress(address) || !URL.canParse(address))
+    throw errors.invalidOption('sessionStore', store, 'a file that holds one address: redis://… or postgres://…');
+  return address;
 }
 
 export interface StoreFinding {
@@ -43,11 +50,9 @@ export async function examineStore(address: string): Promise<StoreFinding> {
 
 /**
  * Never waits for the server: one that is away is tried again. `namespace`: sessions of another model mean nothing.
- * @throws invalid_option, store_package_missing
+ * @throws store_package_missing
  */
 export async function openStore(address: string, namespace: string): Promise<MeasuredStore> {
-  if (!isAddress(address) || !URL.canParse(address))
-    throw errors.invalidOption('sessionStore', '…', 'a folder or an address');
   const { host, pathname } = new URL(address);
   const isRedis = address.startsWith('redis');
   // never with the password

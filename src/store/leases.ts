@@ -5,7 +5,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { errors, LongmindError } from '../errors.js';
 import type { MeasuredStore } from './measured.js';
-import type { Change, KeptSession, Lease, SessionKey } from './types.js';
+import { type Change, type KeptSession, type Lease, type SessionKey, WRITERS } from './types.js';
 
 /** So long something that is made waits for a store that does not answer. */
 const PATIENCE_MS = 15_000;
@@ -44,8 +44,8 @@ export class Leases {
   }
 
   /**
-   * Writes and ends it. A write that was not answered may have been done: it is the same when it is done again. If another
-   * server has what it is on by then, what is kept tells.
+   * Writes and ends it. A write that was not answered is done again, which is the same as once. If another server has what
+   * it is on by then, the store tells whose writes stand.
    * @throws session_lease_lost: nothing was written; session_store_unavailable: it is not known
    */
   async write(held: Held, change: Change): Promise<void> {
@@ -61,27 +61,35 @@ export class Leases {
 
   async #write(lease: Lease, change: Change): Promise<void> {
     const start = performance.now();
-    for (let unsure = false, wait = RETRY_MS; ; unsure = true, wait = Math.min(MAX_RETRY_MS, 2 * wait)) {
+    for (let again = false, wait = RETRY_MS; ; again = true, wait = Math.min(MAX_RETRY_MS, 2 * wait)) {
       try {
-        if (unsure && (await this.#wasWritten(lease, change))) void this.#giveBack(lease);
-        else await this.store.write(lease, change);
-        return;
+        const done = await this.#attempt(lease, change, again);
+        if (done === null) break;
+        if (done) return;
+        this.store.countLost();
+        throw errors.leaseLost(lease.id);
       } catch (e) {
         if (!isAway(e)) throw e;
-        if (this.#closed || performance.now() - start > PATIENCE_MS)
-          throw errors.turnUncertain(this.store.place, lease.id);
+        if (this.#closed || performance.now() - start > PATIENCE_MS) break;
       }
       await sleep(wait);
     }
+    throw errors.turnUncertain(this.store.place, lease.id);
   }
 
-  async #wasWritten(lease: Lease, { from, ids, keepMarks, marks }: Change): Promise<boolean> {
-    const kept = await this.store.load(lease);
-    if (!kept || kept.ids.length < from + ids.length || !ids.every((t, i) => kept.ids[from + i] === t)) return false;
-    return marks.every(({ name, note }, i) => {
-      const there = kept.marks[keepMarks + i];
-      return there?.name === name && there.note === note;
-    });
+  /** Whether it is written. `again`: by this attempt, or by one before; null: that is not known any more. */
+  async #attempt(lease: Lease, change: Change, again: boolean): Promise<boolean | null> {
+    try {
+      await this.store.write(lease, change);
+      return true;
+    } catch (e) {
+      if (!isLost(e)) throw e;
+    }
+    if (!again) return false;
+    // none of ours can come to be done from here on
+    const writers = await this.store.writers(lease);
+    if (writers.includes(lease.token)) return true;
+    return writers.length === WRITERS && writers.at(-1)! > lease.token ? null : false;
   }
 
   /** Ends it without a change; done when others may have it, as far as the store answers. Never rejects. */
@@ -127,6 +135,8 @@ export class Leases {
     }
   }
 }
+
+const isLost = (e: unknown): boolean => e instanceof LongmindError && e.code === 'session_lease_lost';
 
 export const isAway = (e: unknown): e is LongmindError =>
   e instanceof LongmindError && e.code === 'session_store_unavailable';

@@ -29,6 +29,7 @@ export class MeasuredStore implements SessionStore {
   acquire = (key: SessionKey, ttlMs: number) => this.#ask('acquire', () => this.store.acquire(key, ttlMs));
   load = (key: SessionKey) => this.#ask('load', () => this.store.load(key));
   write = (lease: Lease, change: Change) => this.#ask('write', () => this.store.write(lease, change));
+  writers = (key: SessionKey) => this.#ask('writers', () => this.store.writers(key));
   drop = (lease: Lease) => this.#ask('drop', () => this.store.drop(lease));
   release = (lease: Lease) => this.#ask('release', () => this.store.release(lease));
   find = (name: string, owner: number) => this.#ask('find', () => this.store.find(name, owner));
@@ -41,7 +42,7 @@ export class MeasuredStore implements SessionStore {
     return this.#ask('renew', () => this.store.renew(leases, ttlMs));
   }
 
-  /** A lease that is held is another server's. */
+  /** What a lease was for, another server has. */
   countLost(): void {
     this.#leasesLost++;
   }
@@ -61,7 +62,6 @@ export class MeasuredStore implements SessionStore {
     } catch (e) {
       if (e instanceof LongmindError) {
         this.#answered(start);
-        if (e.code === 'session_lease_lost') this.#leasesLost++;
         throw e;
       }
       this.#errors.set(what, (this.#errors.get(what) ?? 0) + 1);

@@ -2,7 +2,7 @@
 import type * as pg from 'pg';
 import { errors } from '../errors.js';
 import { decodeSession, encodeIds, encodeMarks } from './encoding.js';
-import type { Change, Lease, SessionKey, SessionStore, StoreBounds } from './types.js';
+import { type Change, type Lease, type SessionKey, type SessionStore, type StoreBounds, WRITERS } from './types.js';
 
 /** Milliseconds; that for a connection includes waiting until one of them is free. */
 const CONNECT_MS = 5_000;
@@ -25,6 +25,7 @@ CREATE TABLE IF NOT EXISTS longmind_sessions (
   ids bytea, adapter text, marks text[] NOT NULL DEFAULT '{}', mark_bytes bigint NOT NULL DEFAULT 0,
   PRIMARY KEY (model, owner, id));
 ALTER TABLE longmind_sessions ALTER COLUMN ids SET STORAGE EXTERNAL;
+ALTER TABLE longmind_sessions ADD COLUMN IF NOT EXISTS writers bigint[] NOT NULL DEFAULT '{}';
 CREATE INDEX IF NOT EXISTS longmind_sessions_token ON longmind_sessions (token);
 CREATE TABLE IF NOT EXISTS longmind_names (
   model text NOT NULL, owner bigint NOT NULL, name bytea NOT NULL, id bytea NOT NULL,
@@ -50,7 +51,8 @@ const WRITE = `
 WITH w AS (
   UPDATE longmind_sessions SET ids = substring(coalesce(ids, ''::bytea) FROM 1 FOR $5) || $6::bytea,
     marks = marks[1:$7] || $8::text[], adapter = $11, used = clock_timestamp(), expires = '-infinity',
-    mark_bytes = (SELECT coalesce(sum(octet_length(m)), 0) FROM unnest(marks[1:$7] || $8::text[]) AS m)
+    mark_bytes = (SELECT coalesce(sum(octet_length(m)), 0) FROM unnest(marks[1:$7] || $8::text[]) AS m),
+    writers = ($4::bigint || writers)[1:${WRITERS}]
   WHERE model = $1 AND owner = $2 AND id = $3 AND token = $4 AND coalesce(octet_length(ids), 0) >= $5
   RETURNING 1),
 gone AS (DELETE FROM longmind_names n USING w
@@ -125,6 +127,12 @@ export class PostgresStore implements SessionStore {
       adapter,
     ]);
     if (row?.n !== 1) throw errors.leaseLost(lease.id);
+  }
+
+  async writers(key: SessionKey) {
+    const sql = 'SELECT writers FROM longmind_sessions WHERE model = $1 AND owner = $2 AND id = $3';
+    const [row] = await this.#query(sql, this.#key(key));
+    return row ? row.writers.map(Number) : [];
   }
 
   async drop(lease: Lease) {

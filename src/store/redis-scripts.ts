@@ -2,9 +2,11 @@
  * What happens inside of Redis: each script is one step that nobody sees half done. All times are those of the server's
  * clock, so clocks of replicas do not matter.
  *
- * Keys of a session: hash `s` {token, exp, w: it was written, b: bytes, a: adapter, u: last use}, string `i` (ids), list `m` (marks). Of all: hash `n`
- * (owner:name → id), sorted sets `u` (owner:id by last use) and `o` of each owner (id by last use), `b` (bytes), `t` (tokens).
+ * Keys of a session: hash `s` {token, exp, w: tokens of its last writes, b: bytes, a: adapter, u: last use}, string `i` (ids),
+ * list `m` (marks). Of all: hash `n` (owner:name → id), sorted sets `u` (owner:id by last use) and `o` of each owner (id by
+ * last use), `b` (bytes), `t` (tokens).
  */
+import { WRITERS } from './types.js';
 
 /** A lease on a session that was never written is forgotten after so long. */
 const UNWRITTEN_MS = 3_600_000;
@@ -60,7 +62,11 @@ for i = at, #ARGV, 2 do
   bytes = bytes + #ARGV[i]
   if ARGV[i + 1] ~= '' then redis.call('HSET', KEYS[4], ARGV[2] .. ':' .. ARGV[i + 1], ARGV[3]) end
 end
-redis.call('HSET', KEYS[1], 'w', '1', 'exp', '0', 'a', ARGV[7], 'u', string.format('%.0f', now))
+local writers = {ARGV[1]}
+for token in string.gmatch(redis.call('HGET', KEYS[1], 'w') or '', '%d+') do
+  if #writers < ${WRITERS} then writers[#writers + 1] = token end
+end
+redis.call('HSET', KEYS[1], 'w', table.concat(writers, ' '), 'exp', '0', 'a', ARGV[7], 'u', string.format('%.0f', now))
 redis.call('HINCRBY', KEYS[1], 'b', bytes)
 redis.call('INCRBY', KEYS[7], bytes)
 redis.call('PERSIST', KEYS[1])

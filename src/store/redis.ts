@@ -82,6 +82,11 @@ export class RedisStore implements SessionStore {
     this.#held(lease, await this.#run(WRITE, keys, args));
   }
 
+  async writers(key: SessionKey) {
+    const tokens = await this.#send(['HGET', this.#keysOf(key)[0]!, 'w']);
+    return tokens === null ? [] : `${tokens}`.split(' ').map(Number);
+  }
+
   async drop(lease: Lease) {
     const args = [String(lease.token), String(lease.owner), lease.id, this.#prefix];
     this.#held(lease, await this.#run(DROP, this.#keysOf(lease).slice(0, 1), args));

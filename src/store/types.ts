@@ -23,6 +23,9 @@ export interface KeptMark {
   own: boolean;
 }
 
+/** A store remembers whose writes the last ones were: one that was not answered can be told from one that was not done. */
+export const WRITERS = 8;
+
 export interface KeptSession {
   ids: Int32Array;
   /** Name of the adapter that it speaks with. */
@@ -74,8 +77,13 @@ export interface SessionStore {
    */
   acquire(key: SessionKey, ttlMs: number): Promise<{ lease: Lease; kept: KeptSession | null }>;
   load(key: SessionKey): Promise<KeptSession | null>;
-  /** Writes and gives the lease back. @throws session_lease_lost (409): nothing was written */
+  /**
+   * Writes and gives the lease back. Done again with the same lease it is the same as once.
+   * @throws session_lease_lost (409): nothing was written by this call
+   */
   write(lease: Lease, change: Change): Promise<void>;
+  /** The tokens of the last writes, `WRITERS` at most, the latest first. */
+  writers(key: SessionKey): Promise<number[]>;
   /** Forgets the session. @throws session_lease_lost */
   drop(lease: Lease): Promise<void>;
   /** Gives a lease back; one that is lost is no error. */

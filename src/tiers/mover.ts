@@ -35,14 +35,27 @@ export interface MoverOptions {
 
 /** Host memory that a device copies from and to. Taken once: a cache manager made anew goes on with it. */
 export class TierMemory {
-  /** (slots) a block each. */
-  readonly host: readonly Uint8Array[];
   /** Buffers between disk and device that nobody uses. */
   readonly staging: Uint8Array[];
+  /** (slots) a block each. */
+  readonly #host: Uint8Array[];
 
-  constructor(kv: KvTransfers, hostSlots: number, disk: boolean) {
-    this.host = slices(kv, hostSlots);
+  constructor(
+    private readonly kv: KvTransfers,
+    hostSlots: number,
+    disk: boolean,
+  ) {
+    this.#host = slices(kv, hostSlots);
     this.staging = disk ? slices(kv, stagingBuffers(kv.blockBytes)) : [];
+  }
+
+  get host(): readonly Uint8Array[] {
+    return this.#host;
+  }
+
+  /** The slot is other memory from now on: somebody still reads the one that it was. */
+  replace(slot: number): void {
+    this.#host[slot] = this.kv.allocateHost(this.kv.blockBytes);
   }
 }
 
@@ -54,8 +67,10 @@ interface DeviceCopy {
 export class Mover {
   readonly #kv: KvTransfers;
   readonly #disk: Disk | null;
-  readonly #host: readonly Uint8Array[];
+  readonly #memory: TierMemory;
   readonly #staging: Uint8Array[];
+  /** Slots of host memory that the disk writes. */
+  readonly #demoting = new Set<number>();
   readonly #copies: DeviceCopy[] = [];
   readonly #orders: TransferOrder[] = [];
   readonly #prefix: Int32Array;
@@ -70,7 +85,7 @@ export class Mover {
   ) {
     this.#kv = kv;
     this.#disk = disk;
-    this.#host = memory.host;
+    this.#memory = memory;
     this.#staging = memory.staging;
     this.#prefix = new Int32Array(sessionLen);
     // ends are seen between steps, which last longer than these copies: the device's own figure is the better one
@@ -100,10 +115,12 @@ export class Mover {
 
   /**
    * The cache manager is of no use any more. Copies under way are waited for, since blocks and slots will be others'; what a disk
-   * brings later goes nowhere.
+   * brings later goes nowhere, and what it has still to write from a slot of host memory keeps that memory: a name of one text
+   * must never stand on the disk before the KV of another.
    */
   retire(): void {
     this.#retired = true;
+    for (const slot of this.#demoting) this.#memory.replace(slot);
     const end = performance.now() + RETIRE_MS;
     try {
       while (this.copying && performance.now() < end) this.#endCopies();
@@ -137,11 +154,12 @@ export class Mover {
       this.#disk!.erase(disk);
       this.cache.orderDone(order.id, true);
     } else if (kind === 'save' && host !== -1) {
-      this.#copy(this.#kv.read(order.block, this.#host[host]!), () => this.#tell(order.id, true));
+      this.#copy(this.#kv.read(order.block, this.#memory.host[host]!), () => this.#tell(order.id, true));
     } else if (!this.#disk!.writable) {
       this.cache.orderDone(order.id, false);
     } else if (kind === 'demote') {
-      this.#write(order, this.#host[host]!, () => {});
+      this.#demoting.add(host);
+      this.#write(order, this.#memory.host[host]!, () => this.#demoting.delete(host));
     } else {
       this.#saveToDisk(order);
     }
@@ -170,7 +188,7 @@ export class Mover {
 
   #loadFromHost({ id, block, host }: TransferOrder): void {
     const end = this.#rate.host.begin();
-    this.#copy(this.#kv.write(block, this.#host[host]!), () => {
+    this.#copy(this.#kv.write(block, this.#memory.host[host]!), () => {
       end();
       this.#tell(id, true);
     });

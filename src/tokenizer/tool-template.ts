@@ -12,6 +12,7 @@ const SHOWN: [format: ToolTemplate['format'], shown: RegExp][] = [
   ['mistral', /\[TOOL_CALLS\]/],
   ['phi4', /<\|\/tool_call\|>|<\|\/tool\|>/],
   ['granite', /<\|tool_call\|>/],
+  ['qwen3-coder', /<tool_call>(?:\\n|\n)<function=\w+>(?:\\n|\n)<parameter=\w+>(?:\\n|\n)/],
   ['hermes', /<tool_call>/],
   ['pythonic', /\[func_name1\(params_name1=/],
 ];

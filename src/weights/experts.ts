@@ -19,7 +19,7 @@ export class ExpertTensors {
     if (Number(expert) < 65_536) list[Number(expert)] = tensor;
   }
 
-  /** One tensor for all experts of each kind of matrix and layer, by its role. @throws bad_model_file, unsupported_model */
+  /** One tensor for all experts of each kind of matrix and layer, by its role. @throws bad_model_file */
   *merged(path: string): Generator<[role: string, TensorInfo]> {
     for (const [key, list] of this.#found) yield [`${key}_exps.weight`, merge(path, key, list)];
   }
@@ -28,12 +28,11 @@ export class ExpertTensors {
 function merge(path: string, key: string, list: readonly TensorInfo[]): TensorInfo {
   const found = list.find((t) => t !== undefined);
   if (!found) throw errors.badModelFile(path, `the experts of '${key}' have impossible numbers`);
-  const { type, shape, file } = found;
+  const { type, shape, file, packed } = found;
   for (let e = 0; e < list.length; e++) {
     const t = list[e];
     if (!t)
       throw errors.badModelFile(path, `expert ${e} of '${key}' is missing; there are others up to ${list.length - 1}`);
-    refusePacked(t);
     if (t.type !== type || t.shape.length !== 2 || t.shape.some((n, i) => n !== shape[i]))
       throw errors.badModelFile(
         path,
@@ -48,13 +47,17 @@ function merge(path: string, key: string, list: readonly TensorInfo[]): TensorIn
     offset: list[0]!.offset,
     byteLength: found.byteLength * list.length,
     ...(file !== undefined && { file }),
-    runs: list.map((t) => ({ offset: t.offset, rows, ...(t.file !== undefined && { file: t.file }) })),
+    ...(packed && { packed }),
+    runs: list.map((t) => ({
+      ...{ offset: t.offset, rows },
+      ...(t.file !== undefined && { file: t.file }),
+      ...(t.packed && { packed: t.packed }),
+    })),
   };
 }
 
-/** Of a tensor (inputs, gate's and up's outputs, experts), the two. @throws bad_model_file, unsupported_model */
+/** Of a tensor (inputs, gate's and up's outputs, experts), the two. @throws bad_model_file */
 export function splitGateUp(t: TensorInfo, width: number): { gate: TensorInfo; up: TensorInfo } {
-  refusePacked(t);
   const [inputs, rows, experts = 1] = t.shape;
   if (t.shape.length !== 3 || rows !== 2 * width)
     throw errors.badModelFile(
@@ -63,22 +66,17 @@ export function splitGateUp(t: TensorInfo, width: number): { gate: TensorInfo; u
     );
   const all = { ...t, shape: [inputs!, rows * experts] };
   const half = (from: number): TensorInfo => {
-    const runs = Array.from({ length: experts }, (_, e) => ({
-      offset: rowsOf(all, t.name, e * rows + from, width).offset,
-      rows: width,
-    }));
+    // of quantised experts each has a matrix of its own
+    const runs =
+      t.runs?.map((run) => ({ ...run, rows: width, row: from })) ??
+      Array.from({ length: experts }, (_, e) => ({
+        offset: rowsOf(all, t.name, e * rows + from, width).offset,
+        rows: width,
+      }));
     const byteLength = t.byteLength / 2;
     return { ...t, shape: [inputs!, width, experts], offset: runs[0]!.offset, byteLength, runs };
   };
   return { gate: half(0), up: half(width) };
-}
-
-/** Experts of a quantised checkpoint have pieces of their own, which are not put together here. */
-function refusePacked(t: TensorInfo): void {
-  if ('packed' in t)
-    throw errors.unsupportedModel(
-      `its experts ('${t.name}') are those of a quantised checkpoint, which cannot be read yet`,
-    );
 }
 
 /** Numbers of the layers that keep a feed-forward block. */

@@ -123,11 +123,14 @@ export function weightsKeyOf(model: ModelFiles, weights: WeightsChoice): string 
 
 type Extent = Pick<TensorInfo, 'offset' | 'byteLength' | 'file'>;
 
-/** Where a tensor's bytes lie. */
+/** Where a tensor's bytes lie, scales and zero points of a quantised one included. */
 function extentsOf(t: TensorInfo): Extent[] {
-  if (!t.runs) return [t];
-  const rows = t.runs.reduce((n, run) => n + run.rows, 0);
-  return t.runs.map((run) => ({ ...run, byteLength: (t.byteLength / rows) * run.rows }));
+  const runs = t.runs ?? [];
+  const rows = runs.reduce((n, run) => n + run.rows, 0);
+  const own = t.runs ? runs.map((run) => ({ ...run, byteLength: (t.byteLength / rows) * run.rows })) : [t];
+  const packed = new Set([t, ...runs].map((x) => x.packed));
+  const parts = [...packed].flatMap((p) => (p ? [p.scales, p.zeros, p.order] : []));
+  return [...own, ...parts.filter((part) => part !== undefined)];
 }
 
 function hashPieces(hash: Hash, fd: number, tensors: readonly Extent[]): void {

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { compareScores, cutWindows, runPerplexity, scoreWindows } from '../../src/bench/perplexity.js';
+import { compareScores, cutWindows, readScored, runPerplexity, scoreWindows } from '../../src/bench/perplexity.js';
 import { createEngine, LongmindError } from '../../src/index.js';
+import { readFixture, writeFolder } from '../models/tiny.js';
 import { bundledModelPath, openFile } from '../support/model-file.js';
 
 const model = bundledModelPath();
@@ -48,6 +49,25 @@ test('log-probabilities are those that the engine gives for the same tokens, to 
     );
   }
 });
+
+for (const name of ['gemma3', 'granite', 'qwen3-moe'])
+  test(`${name}: a folder of a family that is no plain LLaMA is scored as what it is`, () => {
+    const f = readFixture(name);
+    const [scores] = scoreWindows(readScored(writeFolder(f)), [f.ids.slice(0, -1)], { bits: [16], threads: 1 });
+    let compared = 0;
+    f.watched.forEach((p, i) => {
+      if (p + 1 >= f.ids.length - 1) return;
+      const logits = f.logits[i]!;
+      const most = Math.max(...logits);
+      const wanted = logits[f.ids[p + 1]!]! - most - Math.log(logits.reduce((sum, x) => sum + Math.exp(x - most), 0));
+      assert.ok(
+        Math.abs(scores!.logprobs[0]![p]! - wanted) < 0.05,
+        `position ${p}: ${scores!.logprobs[0]![p]}, ${wanted}`,
+      );
+      compared++;
+    });
+    assert.ok(compared >= 3);
+  });
 
 test('the documentation that comes along has a perplexity, and fewer bits change it', async (t) => {
   if (!model) return t.skip('no bundled model');

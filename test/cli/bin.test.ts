@@ -33,6 +33,13 @@ test('a built package runs with its arguments and exit status', async (t) => {
   assert.deepEqual([stdout, status], ['a+b\n', 7]);
 });
 
+test('help whose reader went away after a line is no crash', () => {
+  const { stderr } = spawnSync('sh', ['-c', `"${process.execPath}" "${bin}" serve --help | head -1`], {
+    encoding: 'utf8',
+  });
+  assert.equal(stderr, '');
+});
+
 test('a package without its build says so', async (t) => {
   const { stderr, status } = runIn(await folderWith(t, {}));
   assert.equal(status, 1);

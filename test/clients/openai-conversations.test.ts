@@ -270,6 +270,36 @@ describe('/v1/conversations with the official client', { skip: withoutModel }, (
   });
 });
 
+test('a response that is forgotten in the moment it is gone on from: the conversation goes on from its items', {
+  skip: withoutModel,
+}, async () => {
+  await using rig = await memoServer();
+  const openai = new OpenAI({ baseURL: `${rig.url}/v1`, apiKey: 'none', maxRetries: 0 });
+  const { checkpoints } = rig.engine;
+  const { get } = checkpoints;
+  const ask = (more: Partial<Params>) =>
+    openai.responses.create({ model: 'memo', input: 'Where do I live?', temperature: 0, ...more });
+  const { id: conversation } = await openai.conversations.create();
+  await ask({ conversation, input: FACTS });
+  const previous = await ask({ input: FACTS });
+  checkpoints.get = async (name, owner) => {
+    const found = await get(name, owner);
+    await checkpoints.delete(name, owner);
+    return found;
+  };
+  assert.match((await ask({ conversation })).output_text, /Vilnius/);
+  const stream = await openai.responses.create({
+    ...{ model: 'memo', input: 'Where do I live?', temperature: 0, conversation, stream: true },
+  });
+  let said = '';
+  for await (const e of stream) if (e.type === 'response.output_text.delta') said += e.delta;
+  assert.match(said, /Vilnius/);
+  await assert.rejects(
+    ask({ previous_response_id: previous.id }),
+    refused(404, 'response_not_found', 'previous_response_id'),
+  );
+});
+
 test('conversations outlive the process, and one whose file was torn keeps what stands before', {
   skip: withoutModel,
 }, async () => {

@@ -108,9 +108,11 @@ test('the listeners are bounded', async (t) => {
   const { server } = await start(t);
   const stop = new AbortController();
   t.after(() => stop.abort());
-  for (let i = 0; i < 32; i++) await fetch(`${server.url}/v1/engine/events`, { signal: stop.signal });
+  // who lets go of a response has his connection closed when it is collected
+  const listening: Response[] = [];
+  while (listening.length < 32) listening.push(await fetch(`${server.url}/v1/engine/events`, { signal: stop.signal }));
   const refused = await fetch(`${server.url}/v1/engine/events`);
-  assert.equal(refused.status, 429);
+  assert.deepEqual([refused.status, ...new Set(listening.map((r) => r.status))], [429, 200]);
   assert.equal((await errorOf(refused)).code, 'too_many_listeners');
 });
 

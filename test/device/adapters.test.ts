@@ -127,7 +127,7 @@ for (const [name, options] of Object.entries(MODELS)) {
     const { alone, model } = adapted(options);
     const mixed = together(model, everybody);
     const isFloat = options.type === 'F32' || options.type === 'BF16';
-    it('add what the reference adds', { skip: !isFloat && 'rounding to 8 bits hides small faults' }, () => {
+    const add = () => {
       const runner = new Runner(model, {});
       const reference = new Reference(model.program, model.tensors, { bits: 16 });
       for (const c of [1, 2, 3]) {
@@ -139,7 +139,9 @@ for (const [name, options] of Object.entries(MODELS)) {
         });
       }
       runner.close();
-    });
+    };
+    // rounding to 8 bits hides small faults
+    if (isFloat) it('add what the reference adds', add);
     it('change what the model says', () => {
       for (const c of [1, 2, 3]) {
         const without = together(alone, [c], {}, false);

@@ -153,6 +153,7 @@ export function randomModel(options: ModelOptions = {}): TestModel {
     contextLength: 2048,
     rmsEps: 1e-5,
     tiedOutput: true,
+    flags: {},
     rope: {
       dims: headDim,
       freqBase: 10000,
@@ -284,8 +285,15 @@ function mixture(given: Partial<ExpertFlags>): ExpertFlags {
   return { ...usual, count: 8, used: 2, width: 32, ...given };
 }
 
-/** The library that tests of the CPU device look at: the usual one, or what scripts/check-emulated.mjs names. */
-export const testLibrary = (): string => process.env.LONGMIND_TEST_LIBRARY ?? buildNativeLibrary();
+let library: string | undefined;
+/**
+ * The library that tests of the CPU device look at: the usual one, or what scripts/check-emulated.mjs names. Looked for once:
+ * that asks the compiler for its version.
+ */
+export function testLibrary(): string {
+  library ??= process.env.LONGMIND_TEST_LIBRARY ?? buildNativeLibrary();
+  return library;
+}
 
 export interface RunnerOptions extends Partial<Omit<LoadOptions, 'limits' | 'kv'>> {
   isa?: CpuDeviceOptions['isa'];

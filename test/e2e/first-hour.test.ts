@@ -22,11 +22,14 @@ function programs(name: string, scripts: Record<string, string> = {}): string {
 
 const bare = programs('bare');
 
-/** The package without a library that was built before: no checkout, so it uses the cache folder. */
+/** The package without any library: no checkout, so it uses the cache folder. */
 function installed(): string {
   const at = join(folder, 'installed');
   for (const part of ['bin', 'package.json', 'dist/src', 'models', 'native'])
-    cpSync(join(root, part), join(at, part), { recursive: true, filter: (f) => !f.includes('native/cpu/build') });
+    cpSync(join(root, part), join(at, part), {
+      recursive: true,
+      filter: (f) => !/native\/(cpu\/build|prebuilt)/.test(f),
+    });
   symlinkSync(join(root, 'node_modules'), join(at, 'node_modules'));
   return join(at, 'bin', 'longmind.js');
 }

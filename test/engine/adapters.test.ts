@@ -99,6 +99,32 @@ describe('an engine with adapters', () => {
     assert.deepEqual(loaded.adapters, engine.info.adapters);
   });
 
+  it('says what is wrong with what --lora names', async () => {
+    const weights = `${lora.rs}/adapter_model.safetensors`;
+    for (const [given, code, message] of [
+      [
+        { poet: './nope' },
+        'bad_adapter',
+        /^LoRA adapter 'poet' cannot be used: there is no file or folder '\.\/nope'$/,
+      ],
+      [{ poet: weights }, 'bad_adapter', /the folder that .* lies in/],
+      [{ poet: 'hf:org/nope' }, 'offline', /^LoRA adapter 'poet': model 'hf:org\/nope' is not in the cache/],
+      [['a=b', 'a=c'], 'invalid_option', /each name once.*"name":"a"|each name once.*"a=b"/],
+    ] as const)
+      await assert.rejects(open({ lora: given as never, offline: true }), { code, message });
+  });
+
+  it('shares no KV with an owner whose number is large, and says so', async () => {
+    await using isolated = await open({ isolateOwners: true });
+    const ask = (owner: number, adapter: string | null) =>
+      isolated.complete({ ...GREEDY, prompt, maxTokens: 2, owner, adapter }).result();
+    await ask(4, 'all');
+    assert.ok((await ask(4, 'all')).usage.cachedTokens >= 64);
+    for (const owner of [2 ** 31 + 5, 2 ** 31 - 1, -1, 0.5])
+      await assert.rejects(ask(owner, null), { code: 'invalid_request', param: 'owner' });
+    assert.equal((await ask(2 ** 31 - 2, null)).usage.cachedTokens, 0);
+  });
+
   it('embeds with an adapter', async () => {
     const embed = async (adapter?: string) => [...(await engine.embed({ prompt, adapter })).embedding];
     const [plain, one, other] = [await embed(), await embed('all'), await embed('rs')];
@@ -168,11 +194,34 @@ describe('a session keeps its adapter', () => {
     {
       await using engine = await open({ sessionStore, lora: { rs: lora.rs } });
       assert.deepEqual(await engine.sessions.list(), []);
+      // whoever knows its name is told, and nothing is said in its place
+      const missing = { code: 'adapter_not_found', status: 404, message: /session 's' is of the adapter 'all'.*'rs'/ };
+      await assert.rejects(answer(engine, prompt, 1, { sessionId: 's' }), missing);
+      await assert.rejects(answer(engine, prompt, 1, { sessionId: 's', adapter: 'rs' }), missing);
+      await assert.rejects(engine.sessions.get('s'), missing);
+      await answer(engine, prompt, 1, { sessionId: 'other' });
+      await assert.rejects(engine.sessions.fork('other', 's'), missing);
     }
     await using engine = await open({ sessionStore, lora: { rs: lora.rs, all: lora.all } });
     assert.equal((await engine.sessions.get('s')).adapter, 'all');
     await engine.sessions.truncate('s', prompt.length + 9);
     assert.deepEqual((await answer(engine, turn, 9, { sessionId: 's', sessionAppend: true })).tokens, want[1]);
+  });
+
+  it('and can be forgotten where its adapter is not', async () => {
+    const sessionStore = temporaryFolder();
+    {
+      await using engine = await open({ sessionStore });
+      await talk(engine);
+    }
+    {
+      await using engine = await open({ sessionStore, lora: {} });
+      await engine.sessions.delete('s');
+      await answer(engine, prompt, 1, { sessionId: 's' });
+      await engine.check();
+    }
+    await using engine = await open({ sessionStore });
+    assert.equal((await engine.sessions.get('s')).adapter, null);
   });
 
   it('whose KV is found on the disk by what the adapter is, not by its name', async () => {

@@ -98,6 +98,33 @@ test('options: names, kinds and ranges are checked, and a near miss gets a hint'
   });
 });
 
+test('a mistyped address of a session store is refused, and becomes no folder', () => {
+  const foreign = [
+    'mysql://u@h/d',
+    'redis:/127.0.0.1',
+    'REDIS://localhost',
+    'localhost:6379',
+    'http://h',
+    'redis://h:x',
+  ];
+  for (const sessionStore of foreign)
+    assert.throws(() => parseOptions(engineOptions, { sessionStore }), {
+      code: 'invalid_option',
+      message: /redis:\/\//,
+    });
+  for (const sessionStore of [
+    '',
+    './a:b',
+    '/var/a:b',
+    'C:\\data',
+    '@file',
+    'redis://h/0',
+    'rediss://h',
+    'postgres://u@h/d',
+  ])
+    assert.equal(parseOptions(engineOptions, { sessionStore }).sessionStore, sessionStore);
+});
+
 test('a head dimension that the kernels cannot compute is refused by its name, before anything is loaded', () => {
   for (const headDim of [8, 24, 40, 72, 100]) {
     const odd = { ...program, dims: { ...program.dims, headDim } };

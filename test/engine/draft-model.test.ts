@@ -156,3 +156,22 @@ test('with many sequences, or told to look things up only, no draft model is ask
     new TestBatch({ draft, speculation }).complete(tokens(20, 1), { limits: { maxTokens: 100 } });
   assert.equal(count.steps, 0);
 });
+
+test('a draft model guesses for turns that are kept, that go on from kept ones, and that come from a shared store', () => {
+  const b = new TestBatch({ draft: {} });
+  const accepted = (prompt: number[], request: Parameters<TestBatch['submit']>[1]) => {
+    const before = b.batch.speculator!.counts().byModel.accepted;
+    const { error } = b.complete(prompt, { append: true, limits: { maxTokens: 60 }, ...request });
+    assert.equal(error, null);
+    return b.batch.speculator!.counts().byModel.accepted - before;
+  };
+  const keepAs = (name: string) => ({ name, note: '', head: '' });
+  const kept = { ids: Int32Array.from(tokens(30, 3)), adapter: null, lastUsed: 0, marks: [] };
+  const runs = {
+    first: accepted(tokens(20, 1), { sessionId: 'one', keepAs: keepAs('one') }),
+    next: accepted(tokens(20, 2), { after: 'one', keepAs: keepAs('two') }),
+    unkept: accepted(tokens(20, 4), { after: 'two' }),
+    shared: accepted(tokens(20, 5), { sessionId: 's', shared: { id: 's', kept, branch: false } }),
+  };
+  for (const [name, count] of Object.entries(runs)) assert.ok(count > 30, `${name}: ${count} accepted`);
+});

@@ -1,5 +1,6 @@
 /** What becomes of a turn when servers are killed or sleep, and when the store does not answer. */
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { answers, startPostgres, startRedis } from '../../bench/store-servers.js';
@@ -8,6 +9,19 @@ import { serve, withoutModel } from '../support/server-process.js';
 
 const CHAT = '/v1/chat/completions';
 const options = { skip: withoutModel };
+
+const schema = { type: 'object', properties: { a: { type: 'string', minLength: 3000 } }, required: ['a'] };
+const longResponse = {
+  ...{ input: 'Say much.', max_output_tokens: 700, temperature: 0 },
+  text: { format: { type: 'json_schema', name: 'much', schema } },
+};
+
+async function until(come: () => Promise<boolean>): Promise<void> {
+  for (let tries = 0; !(await come()); tries++) {
+    assert.ok(tries < 1000, 'it does not come');
+    await sleep(10);
+  }
+}
 
 async function processes(t: TestContext) {
   const store = await startRedis();
@@ -79,9 +93,17 @@ test('a server that is killed in the middle of a turn leaves the session as it w
   const [killed, other] = await processes(t);
   const first = { session_id: 'anna', temperature: 0, messages: say('My locker code is 48213.') };
   const { body } = await ask(killed!.url, CHAT, first);
+  const { body: conversation } = await ask(killed!.url, '/v1/conversations', {});
+  const respond = { ...longResponse, conversation: conversation.id };
+  const lost = ask(killed!.url, '/v1/responses', respond).catch(() => null);
   const rest = await longTurn(killed!.url, 'anna');
   killed!.child.kill('SIGKILL');
   await assert.rejects(rest());
+  assert.equal(await lost, null);
+  const locked = await ask(other!.url, '/v1/responses', respond);
+  assert.deepEqual([locked.status, locked.body.error.code], [409, 'conversation_locked']);
+  const left = Number(locked.headers.get('retry-after-ms'));
+  assert.ok(left > 0 && left <= 1000, `${left} ms, of a lease of a second`);
   assert.equal(
     (await other!.get('/v1/sessions/anna').then((r) => r.json() as Promise<{ tokens: number }>)).tokens,
     body.usage.total_tokens,
@@ -93,6 +115,35 @@ test('a server that is killed in the middle of a turn leaves the session as it w
     answer = await ask(other!.url, CHAT, question);
   }
   assert.match(textOf(answer), /48213/);
+});
+
+test('a conversation that another server took: the response that was being made in it stops, and is an error', {
+  skip: withoutModel,
+}, async (t) => {
+  const { store, replicas } = await fleet(t, 1);
+  const [a] = replicas;
+  // as if this server had slept through the end of its lease
+  const take = (id: string) =>
+    execFileSync('redis-cli', ['-u', store.address, 'hset', `{longmind:conversations}:s:0:${id}`, 'token', '1']);
+  for (const stream of [false, true]) {
+    const { body: made } = await a!.ask('/v1/conversations', {});
+    const response = fetch(`${a!.url}/v1/responses`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ ...longResponse, conversation: made.id, stream }),
+    });
+    await until(async () => (await a!.engine.stats()).requests.running > 0);
+    take(made.id);
+    const said = await (await response).text();
+    assert.match(said, /"conversation_locked"/);
+    assert.match(said, new RegExp(`conversation '${made.id}' was taken over`));
+    if (!stream) assert.equal((await response).status, 409);
+    assert.ok(!said.includes('response.completed'));
+    assert.deepEqual((await a!.get(`/v1/conversations/${made.id}/items`)).body.data, []);
+    // before it would have ended
+    const [last] = (await a!.get('/v1/requests')).body.data;
+    assert.equal(last.choices[0].finish_reason, 'abort');
+  }
 });
 
 for (const [name, start] of [

@@ -41,6 +41,37 @@ for (const [name, start] of [
   });
 }
 
+test('an appended turn that is said again with the length before it stands once, on any server', async (t) => {
+  const { replicas } = await fleet(t);
+  await using alone = await memoServer({ threads: 1 });
+  const one = { ask: (path: string, body: object) => ask(alone.url, path, body), engine: alone.engine };
+  for (const servers of [replicas, [one, one]]) {
+    const id = { session_id: 'anna', temperature: 0 };
+    const say1 = (i: number, length: number, text: string) =>
+      servers[i]!.ask(CHAT, { ...id, session_append: true, session_length: length, messages: say(text) });
+    const first = await say1(0, 0, turns[0]!);
+    const again = await say1(1, 0, turns[0]!);
+    assert.deepEqual([textOf(again), again.body.usage.total_tokens], [textOf(first), first.body.usage.total_tokens]);
+    const { total_tokens: length } = first.body.usage;
+    const second = await say1(1, length, turns[1]!);
+    const retried = await say1(0, length, turns[1]!);
+    assert.deepEqual(
+      [textOf(retried), retried.body.usage.total_tokens],
+      [textOf(second), second.body.usage.total_tokens],
+    );
+    const { total_tokens: total } = retried.body.usage;
+    assert.equal((await servers[1]!.engine.sessions.get('anna')).tokens, total);
+    assert.match(textOf(await say1(1, total, turns[3]!)), /48213/);
+    // a turn that is not there
+    const tooFar = await say1(0, total + 1000, turns[3]!);
+    assert.deepEqual([tooFar.status, tooFar.body.error.param], [400, 'session_length']);
+    const none = await servers[0]!.ask(CHAT, {
+      ...{ ...id, session_id: 'nobody', session_append: true, session_length: 1, messages: say('Hello.') },
+    });
+    assert.deepEqual([none.status, none.body.error.param], [400, 'session_length']);
+  }
+});
+
 test('a response is gone on from, branched from, listed and deleted on another server', async (t) => {
   const { replicas } = await fleet(t);
   const [a, b] = replicas as [(typeof replicas)[0], (typeof replicas)[0]];

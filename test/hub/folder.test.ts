@@ -101,6 +101,16 @@ test('a repository of a LoRA adapter is fetched as one', async () => {
   await fails(resolveModel('hf:org/repo', options), 'model_unavailable', /pickled only/);
 });
 
+test('files that a list places outside the folder are not seen', async () => {
+  for (const name of ['../evil.gguf', 'a/../../evil.gguf', '/evil.gguf', '..\\evil.gguf']) {
+    hub.files = { [name]: { bytes: shard }, 'config.json': plain('{}') };
+    await fails(resolveModel('hf:org/repo', options), 'model_unavailable', /no .gguf file/);
+  }
+  hub.files = { '../model.safetensors': { bytes: shard }, 'config.json': plain('{}') };
+  await fails(resolveModel('hf:org/repo', options), 'model_unavailable', /no config.json with weights/);
+  assert.deepEqual(listModels(options), []);
+});
+
 test('weights that are only pickled are refused by name', async () => {
   hub.files = { 'config.json': plain('{}'), 'pytorch_model.bin': { bytes: shard } };
   await fails(resolveModel('hf:org/repo', options), 'model_unavailable', /pickled only \('pytorch_model.bin'\)/);

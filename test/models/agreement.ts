@@ -53,6 +53,28 @@ export function logitsOf(
   return out;
 }
 
+/** Of pieces in which the KV is computed anew. */
+const OTHER_CHUNK = 29;
+
+/**
+ * Logits of every position; those after the middle of the answer once more, when the KV before it was thrown away and is
+ * computed anew, in other pieces and another place: the same bits.
+ */
+export function logitsThroughEviction(f: Expected, file: string): Float32Array[] {
+  const runner = new Runner({ ...open(file, 'file'), tensors: new Map() });
+  const rows = pieces(f);
+  const out = rows.flatMap((row) => runner.logits([row]));
+  const half = f.prompt + ((f.ids.length - f.prompt) >> 1);
+  for (let at = 0; at < half; at += OTHER_CHUNK) {
+    const tokens = f.ids.slice(at, Math.min(half, at + OTHER_CHUNK));
+    runner.run([{ slot: 1, position: at, tokens, logits: 'none' }]);
+  }
+  for (const row of rows.filter(({ position }) => position >= half))
+    assert.deepEqual(runner.logits([{ ...row, slot: 1 }])[0], out[row.position], `position ${row.position}`);
+  runner.close();
+  return out;
+}
+
 function argmax(x: ArrayLike<number>): number {
   let best = 0;
   for (let i = 1; i < x.length; i++) if (x[i]! > x[best]!) best = i;

@@ -79,6 +79,13 @@ describe('a folder', () => {
     assert.equal(about.architecture, 'qwen2');
     assert.equal(about.quantisation.name, 'BF16');
   });
+  it('without a chat template is told what was taken instead', async () => {
+    const notes: string[] = [];
+    const onNote = (note: string) => notes.push(note);
+    const engine = await createEngine({ ...options, model: writeFolder(f), cacheMaxEntryCount: 8, onNote });
+    await engine.close();
+    assert.match(notes.join('\n'), /brings no chat template; taken instead: 'role: content' lines/);
+  });
   it("brings its makers' advice, its chat template and its end tokens", async () => {
     const folder = writeFolder(f);
     fs.writeFileSync(

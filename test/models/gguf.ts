@@ -1,6 +1,6 @@
 /** The same tiny models as GGUF files, with the names, layouts and keys that llama.cpp's converter gives them. */
 import path from 'node:path';
-import { type TensorSpec, type Value, writeGguf } from '../weights/gguf-builder.js';
+import { type GgufSpec, type TensorSpec, type Value, writeGguf } from '../weights/gguf-builder.js';
 import { encode, type Fixture, temporaryFolder, valuesOf } from './tiny.js';
 
 interface Matrix {
@@ -141,8 +141,7 @@ function stackExperts(given: Map<string, Matrix>, stacked: boolean): Map<string,
   return out;
 }
 
-/** `stacked`: experts of a layer in one tensor; else each in its own, as in the first files of Mixtral. */
-export function writeGgufOf(f: Fixture, { stacked = true } = {}): string {
+function ggufOf(f: Fixture, { stacked = true } = {}): Required<Pick<GgufSpec, 'metadata' | 'tensors'>> {
   const c = f.config as Record<string, number>;
   const type = f.config.model_type as string;
   const { name, interleaved } = ARCHITECTURES[type]!;
@@ -164,8 +163,36 @@ export function writeGgufOf(f: Fixture, { stacked = true } = {}): string {
     if (f.normsFromOne && /_norm\.weight$/.test(role)) matrices.set(role, { ...m, values: m.values.map((v) => v + 1) });
   }
   const metadata = keysOf(f, name, headDim, matrices);
-  return writeGguf(path.join(temporaryFolder(), `${f.name}.gguf`), { metadata, tensors: specsOf(f, matrices) });
+  return { metadata, tensors: specsOf(f, matrices) };
 }
+
+/** `stacked`: experts of a layer in one tensor; else each in its own, as in the first files of Mixtral. */
+export const writeGgufOf = (f: Fixture, options: { stacked?: boolean } = {}): string =>
+  writeGguf(path.join(temporaryFolder(), `${f.name}.gguf`), ggufOf(f, options));
+
+/** As gguf-split cuts it; returns the parts. */
+export function splitGgufOf(f: Fixture, count: number): string[] {
+  const { metadata, tensors } = ggufOf(f);
+  const folder = temporaryFolder();
+  return Array.from({ length: count }, (_, part) => {
+    let offset = 0;
+    const own = tensors
+      .filter((_, i) => i % count === part)
+      .map((t) => {
+        const placed = { ...t, offset };
+        offset += Math.ceil(t.data!.length / 32) * 32;
+        return placed;
+      });
+    const split = { no: part, count, 'tensors.count': tensors.length };
+    const keys = Object.entries(split).map(([key, value]) => [`split.${key}`, { u32: value }] as const);
+    return writeGguf(path.join(folder, `${f.name}-${number(part + 1)}-of-${number(count)}.gguf`), {
+      metadata: { ...(part === 0 && metadata), ...Object.fromEntries(keys) },
+      tensors: own,
+    });
+  });
+}
+
+const number = (n: number): string => String(n).padStart(5, '0');
 
 function specsOf(f: Fixture, matrices: ReadonlyMap<string, Matrix>): TensorSpec[] {
   let offset = 0;

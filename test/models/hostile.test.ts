@@ -2,10 +2,13 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
+import os from 'node:os';
 import path from 'node:path';
 import { describe, it } from 'node:test';
 import { createCpuDevice } from '../../src/device/cpu/index.js';
 import { llama } from '../../src/model/llama.js';
+import { createChatTemplate } from '../../src/tokenizer/chat-template.js';
+import { createTokenizer } from '../../src/tokenizer/index.js';
 import { openModel } from '../../src/weights/index.js';
 import { fails } from '../support/fails.js';
 import { readFixture, temporaryFolder, withHeader, writeFolder } from './tiny.js';
@@ -98,6 +101,20 @@ describe('safetensors', () => {
     fails(() => device.weightBytes(program, source), 'unsupported_tensor_type', /has type I16/);
     device.close();
   });
+  it('with weights in 8 bits whose scales nothing names', () => {
+    for (const dtype of ['F8_E4M3', 'F8_E5M2', 'I8', 'U8', 'BOOL']) {
+      const folder = withEntries((e) => {
+        const [from] = e[NAME]!.data_offsets as [number, number];
+        e[NAME] = { dtype, shape: [96, 64], data_offsets: [from, from + 96 * 64] };
+      });
+      const { config, source } = open(folder);
+      const { dims, rmsEps, rope, tiedOutput, flags } = config;
+      const device = createCpuDevice({ threads: 1 });
+      const program = llama({ ...dims, rmsEps, rope, tiedOutput, flags });
+      fails(() => device.weightBytes(program, source), 'unsupported_tensor_type', new RegExp(`has type ${dtype}`));
+      device.close();
+    }
+  });
   it('with a tensor that the architecture does not have, or without one', () => {
     const strange = withEntries((e) => {
       e['model.layers.0.secret.weight'] = e[NAME]!;
@@ -187,5 +204,52 @@ describe('a folder', () => {
     fs.symlinkSync(config, config);
     fails(() => open(folder), 'io_error', /config.json/);
     fails(() => open(temporaryFolder()), 'bad_model_file', /holds no model/);
+  });
+  it('whose weights are links: to a device, to nothing, in a circle; those of a cache are followed', () => {
+    for (const [f, name] of [
+      [single, 'model.safetensors'],
+      [sharded, 'model-00002-of-00002.safetensors'],
+    ] as const) {
+      const folder = writeFolder(f);
+      const file = path.join(folder, name);
+      const blob = path.join(temporaryFolder(), 'blob');
+      fs.renameSync(file, blob);
+      const linked = (target: string) => () => {
+        fs.rmSync(file, { force: true });
+        fs.symlinkSync(target, file);
+        return open(folder);
+      };
+      fails(linked('/dev/zero'), 'bad_model_file', /is not a file/);
+      fails(linked(os.tmpdir()), 'bad_model_file', /is not a file/);
+      fails(linked('gone'), 'file_missing', /safetensors/);
+      fails(linked(name), 'io_error', /safetensors/);
+      assert.equal(linked(blob)().config.architecture, f.config.model_type);
+    }
+  });
+  it('whose JSON files end too early', () => {
+    for (const name of [
+      'config.json',
+      'model.safetensors.index.json',
+      'tokenizer_config.json',
+      'generation_config.json',
+    ]) {
+      const folder = writeFolder(sharded);
+      const file = path.join(folder, name);
+      if (!fs.existsSync(file)) fs.writeFileSync(file, JSON.stringify({ eos_token: '</s>' }));
+      open(folder);
+      fs.truncateSync(file, fs.statSync(file).size - 1);
+      fails(() => open(folder), 'bad_model_file', /is not valid JSON/);
+    }
+    const folder = writeFolder(sharded);
+    fs.truncateSync(path.join(folder, 'tokenizer.json'), 1000);
+    fails(() => createTokenizer(open(folder).metadata), 'bad_tokenizer', /is not valid JSON/);
+  });
+  it('whose chat template loops', () => {
+    const folder = writeFolder(single);
+    const loops = '{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}';
+    fs.writeFileSync(path.join(folder, 'chat_template.jinja'), loops);
+    const { metadata } = open(folder);
+    const template = createChatTemplate(metadata, createTokenizer(metadata));
+    fails(() => template.apply([{ role: 'user', content: 'x' }]), 'bad_chat_template', /goes on and on/);
   });
 });

@@ -181,6 +181,7 @@ export function writeFolder(f: Fixture, folder = temporaryFolder()): string {
     return folder;
   }
   const map: Record<string, string> = {};
+  const bytes = list.reduce((sum, { data }) => sum + data.length, 0);
   for (let s = 0; s < f.shards; s++) {
     const file = `model-0000${s + 1}-of-0000${f.shards}.safetensors`;
     // neighbours go to different files
@@ -188,6 +189,9 @@ export function writeFolder(f: Fixture, folder = temporaryFolder()): string {
     for (const { name } of part) map[name] = file;
     fs.writeFileSync(path.join(folder, file), safetensors(part));
   }
-  fs.writeFileSync(path.join(folder, 'model.safetensors.index.json'), JSON.stringify({ weight_map: map }));
+  fs.writeFileSync(
+    path.join(folder, 'model.safetensors.index.json'),
+    JSON.stringify({ metadata: { total_size: bytes }, weight_map: map }),
+  );
   return folder;
 }

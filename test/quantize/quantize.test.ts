@@ -5,10 +5,11 @@ import os from 'node:os';
 import path from 'node:path';
 import { after, test } from 'node:test';
 import { LongmindError } from '../../src/errors.js';
-import { quantize } from '../../src/quantize/index.js';
+import { convert, quantize } from '../../src/quantize/index.js';
 import { PRESETS, typeFor } from '../../src/quantize/mixture.js';
 import { readGguf, StringList } from '../../src/weights/index.js';
 import { random, randomTensor, relativeError } from '../device/support.js';
+import { checkpoint } from '../models/tiny.js';
 import { decodeTensor, FORMATS } from '../reference/formats.js';
 import { type TensorSpec, type Value, writeGguf } from '../weights/gguf-builder.js';
 
@@ -145,6 +146,16 @@ test('what is quantised already is quantised again with a warning, or refused by
   assert.ok(relativeError(values(`${input}.out`, 'blk.0.attn_q.weight'), values(input, 'blk.0.attn_q.weight')) < 0.05);
   const other = model([['blk.0.attn_q.weight', 'Q6_K', [256, 64]]]);
   await refused(quantize(other, `${other}.out`, { type: 'Q4_0' }), 'unsupported_tensor_type', /Q6_K/);
+});
+
+test('folders whose matrices are packed in words are refused, not copied as they lie', async () => {
+  const output = path.join(root, 'packed.gguf');
+  const refused = { code: 'unsupported_model', message: /quantised checkpoint/ };
+  for (const name of ['awq-32', 'gptq8-32', 'ct-fp8-tensor']) {
+    const { folder: input } = checkpoint(name);
+    await assert.rejects(convert(input, output), refused);
+    await assert.rejects(quantize(input, output, { type: 'Q8_0' }), refused);
+  }
 });
 
 test('stopped or failed, nothing is left behind', async () => {

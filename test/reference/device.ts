@@ -17,7 +17,7 @@ import {
   type Transfer,
 } from '../../src/device/device.js';
 import { errors, invariant } from '../../src/errors.js';
-import type { TensorSource } from '../../src/types.js';
+import type { PackedMatrix, TensorInfo, TensorSource } from '../../src/types.js';
 import { decodeTensor } from './formats.js';
 import { type Arithmetic, Reference, type ReferenceTensor, toHalf } from './forward.js';
 import { decodePacked } from './packed.js';
@@ -208,9 +208,8 @@ export function readTensors(program: Program, source: TensorSource): Map<string,
 function readTensor(source: TensorSource, name: string): ReferenceTensor {
   const info = source.tensors.get(name)!;
   const { type, shape, offset, byteLength, file, runs, packed, add = 0 } = info;
-  // weights of a quantised checkpoint have their own values, not those that a device rounds them to
-  if (packed) return { type, shape, values: decodePacked(info, packed) };
   const rows = shape.slice(1).reduce((a, b) => a * b, 1);
+  if (packed) return { type, shape, values: packedValues(info, packed, rows) };
   const bytes = new Uint8Array(byteLength);
   let at = 0;
   for (const run of runs ?? [{ offset, rows }]) {
@@ -227,4 +226,17 @@ function readTensor(source: TensorSource, name: string): ReferenceTensor {
   const values = decodeTensor(type, bytes, count);
   const inHalf = type.endsWith('_K') ? () => decodeTensor(type, bytes, count, toHalf) : undefined;
   return { type, shape, inHalf, values: add === 0 ? values : values.map((v) => v + add) };
+}
+
+/** Weights of a quantised checkpoint have their own values, not those that a device rounds them to. */
+function packedValues(info: TensorInfo, whole: PackedMatrix, rows: number): Float32Array {
+  const values = new Float32Array(rows * info.shape[0]!);
+  let at = 0;
+  for (const run of info.runs ?? [{ offset: info.offset, rows }]) {
+    const p = run.packed ?? whole;
+    const from = { file: run.file ?? info.file!, offset: run.offset, row: run.row ?? p.row, rows: run.rows };
+    values.set(decodePacked(from, p), at);
+    at += run.rows * p.in;
+  }
+  return values;
 }

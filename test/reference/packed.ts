@@ -1,6 +1,6 @@
 /** Matrices of quantised checkpoints in plain TypeScript, written for clarity: value by value, from the formats' descriptions. */
 import fs from 'node:fs';
-import type { FilePart, PackedMatrix, TensorInfo } from '../../src/types.js';
+import type { FilePart, PackedMatrix } from '../../src/types.js';
 import { halfToNumber } from './formats.js';
 
 function bytesOf({ file, offset, byteLength }: FilePart): DataView {
@@ -32,9 +32,13 @@ function scaleOf(d: DataView, type: PackedMatrix['scaleType'], i: number): numbe
   return bits.getFloat32(0);
 }
 
-/** Values of the tensor's rows. */
-export function decodePacked(t: TensorInfo, p: PackedMatrix): Float32Array {
-  const codes = bytesOf({ file: t.file!, offset: t.offset, byteLength: (p.in * p.rows * p.bits) / 8 });
+/** Values of so many rows from `row` on; the codes of the whole matrix begin at `offset`. */
+export function decodePacked(
+  at: { file: string; offset: number; row: number; rows: number },
+  p: PackedMatrix,
+): Float32Array {
+  const { file, offset, row, rows } = at;
+  const codes = bytesOf({ file, offset, byteLength: (p.in * p.rows * p.bits) / 8 });
   const scales = bytesOf(p.scales);
   const zeros = p.zeros && bytesOf(p.zeros);
   const order = p.order && bytesOf(p.order);
@@ -55,10 +59,9 @@ export function decodePacked(t: TensorInfo, p: PackedMatrix): Float32Array {
     const place = p.zeroKind === 'awq' ? AWQ[o & 7]! : o % each;
     return field(zeros, g * (p.rows / each) + along, place) + p.zeroAdd;
   };
-  const rows = t.shape[1]!;
-  return Float32Array.from({ length: rows * p.in }, (_, at) => {
-    const o = p.row + Math.floor(at / p.in);
-    const i = at % p.in;
+  return Float32Array.from({ length: rows * p.in }, (_, k) => {
+    const o = row + Math.floor(k / p.in);
+    const i = k % p.in;
     const g = order ? order.getInt32(4 * i, true) : Math.floor(i / p.groupSize);
     const block = Math.floor(o / p.groupRows);
     const s = p.scalesByGroup ? g * Math.ceil(p.rows / p.groupRows) + block : block * groups + g;

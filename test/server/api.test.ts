@@ -70,6 +70,7 @@ test('every field reaches the engine under its own name', async (t) => {
     top_logprobs: 2,
     session_id: 's',
     session_append: true,
+    session_length: 7,
     priority: 2,
     user: 'ann',
     n: 1,
@@ -105,6 +106,7 @@ test('every field reaches the engine under its own name', async (t) => {
     logprobs: 2,
     sessionId: 's',
     sessionAppend: true,
+    sessionLength: 7,
     priority: 2,
     owner: 0,
   });
@@ -144,6 +146,7 @@ const refused: [string, unknown, number, string, string | null][] = [
     'stream_options',
   ],
   ['session_append alone', chat({ session_append: true }), 400, 'invalid_request', 'session_append'],
+  ['session_length alone', chat({ session_length: 1, session_id: 's' }), 400, 'invalid_request', 'session_length'],
   ['a bias that is no number', chat({ logit_bias: { 1: 'x' } }), 400, 'invalid_request', 'logit_bias'],
   ['a bias for no token', chat({ logit_bias: { x: 1 } }), 400, 'invalid_request', 'logit_bias'],
   ['an empty stop string', chat({ stop: [''] }), 400, 'invalid_request', 'stop'],

@@ -16,6 +16,7 @@ import { type TestContext, test } from 'node:test';
 import type { Entry } from '../../src/server/conversations/conversation.js';
 import { Conversations } from '../../src/server/conversations/conversations.js';
 import { openFolder } from '../../src/server/conversations/folder.js';
+import { page } from '../../src/server/responses-api/page.js';
 
 let made = 0;
 const entry = (text: string): Entry => ({
@@ -58,6 +59,14 @@ test('one that was just begun, or changed, is there, also where all others are i
     assert.equal(all.get(b.id, 0).entries.length, 2);
     assert.equal(all.get(a.id, 0), a);
   });
+});
+
+test('a list has 1 to 100 items, and what is no such number is refused in words', () => {
+  const items = Array.from({ length: 120 }, (_, i) => ({ id: `${i}` }));
+  for (const [limit, length] of Object.entries({ 1: 1, 20: 20, 99: 99, 100: 100 }))
+    assert.equal(page(items, { limit }).data.length, length);
+  for (const limit of ['0', '101', '-1', '1.5', 'x', '', '1e2', '010'])
+    assert.throws(() => page(items, { limit }), { code: 'invalid_request', message: /'limit' must be an integer/ });
 });
 
 test('one that would be too large stays as it is', () => {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import OpenAI from 'openai';
-import type { ChatRequest } from '../../src/types.js';
+import type { ChatRequest, ToolFormat } from '../../src/types.js';
 import { errorOf, hello, type Rig, rig } from '../support/http.js';
 
 const weather = {
@@ -20,7 +20,7 @@ const hermes = (name: string, args: string) => `<tool_call>\n{"name": "${name}",
 const twoCalls = `Let me see.\n${hermes('weather', '{"city": "Bonn {\\"1\\"}"}')}\n${hermes('now', '{}')}`;
 const client = (url: string) => new OpenAI({ baseURL: `${url}/v1`, apiKey: 'key', maxRetries: 0 });
 
-const styles: [string, { format: 'hermes' | 'smollm2' | 'llama3'; known: boolean }, string, boolean][] = [
+const styles: [string, { format: ToolFormat; known: boolean }, string, boolean][] = [
   ['hermes', { format: 'hermes', known: true }, hermes('weather', '{"city": "Bonn"}'), false],
   [
     'hermes, tags are tokens',
@@ -35,6 +35,12 @@ const styles: [string, { format: 'hermes' | 'smollm2' | 'llama3'; known: boolean
     false,
   ],
   ['llama3', { format: 'llama3', known: true }, '{"name": "weather", "parameters": {"city": "Bonn"}}', false],
+  [
+    'qwen3-coder',
+    { format: 'qwen3-coder', known: true },
+    '\ue000\n<function=weather>\n<parameter=city>\nBonn\n</parameter>\n</function>\n\ue001',
+    true,
+  ],
 ];
 
 async function rigFor(

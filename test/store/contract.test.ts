@@ -3,6 +3,7 @@ import { after, before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { answers, type StoreServer, startPostgres, startRedis } from '../../bench/store-servers.js';
 import { type Change, type KeptMark, type MeasuredStore, openStore } from '../../src/store/index.js';
+import { WRITERS } from '../../src/store/types.js';
 
 const mark = (name: string, end: number): KeptMark => ({
   name,
@@ -79,6 +80,18 @@ for (const [name, start] of [
       await store.write(other.lease, change(0, [5]));
       await assert.rejects(store.write(lease, change(0, [9])), code('session_lease_lost'));
       assert.deepEqual([...(await store.load(key))!.ids], [5]);
+    });
+
+    it('tells whose writes were the last ones', async () => {
+      const key = { id: 'written', owner: 1 };
+      assert.deepEqual(await store.writers(key), []);
+      const tokens: number[] = [];
+      for (let i = 0; i < WRITERS + 2; i++) {
+        const { lease } = await store.acquire(key, 5_000);
+        assert.deepEqual(await store.writers(key), tokens.slice(0, WRITERS));
+        await store.write(lease, change(0, [i]));
+        tokens.unshift(lease.token);
+      }
     });
 
     it('leaves a lease that was given back where it is, though it is renewed at that moment', async () => {

@@ -170,6 +170,9 @@ export class TestBatch {
       owner: o.owner ?? 0,
       grammar: null,
       forkOf: o.forkOf ?? null,
+      after: o.after ?? null,
+      keepAs: o.keepAs ?? null,
+      shared: o.shared ?? null,
       limits: { maxTokens: 8, minTokens: 0, stop: [], stopTokens: [], ignoreEos: false, ...o.limits },
       sampling: { ...greedySampling, ...o.sampling },
     };

@@ -35,7 +35,7 @@ async function replica(
 ): Promise<Replica> {
   const place = store.address;
   const engine = { sessionStore: place, sessionLease: 1, threads: 1, ...options };
-  const rig = await memoServer(engine, { conversationStore: place });
+  const rig = await memoServer(engine, { conversationStore: place, conversationLease: 1 });
   t.after(() => rig[Symbol.asyncDispose]());
   return {
     ...rig,

@@ -20,9 +20,8 @@ export function bundledModelPath(): string | null {
 }
 
 export function openFile(file: string): HitMissModel {
-  const gguf = readGguf(file);
-  const { dims, rmsEps, rope, tiedOutput } = readModelConfig(gguf);
-  return { program: llama({ ...dims, rmsEps, rope, tiedOutput }), weights: { path: file, tensors: gguf.tensors } };
+  const { dims, rmsEps, rope, tiedOutput, flags, tensors } = readModelConfig(readGguf(file));
+  return { program: llama({ ...dims, rmsEps, rope, tiedOutput, flags }), weights: { path: file, tensors } };
 }
 
 export async function openModelFile(): Promise<HitMissModel | null> {

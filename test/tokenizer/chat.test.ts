@@ -126,6 +126,17 @@ test('a file without a template gets one by its special tokens, and says so', ()
   ];
   assert.equal(llama2.apply(messages).text, '<s>[INST] <<SYS>>\nS\n<</SYS>>\n\na [/INST] b </s><s>[INST] c [/INST]');
   assert.equal(llama2.apply(messages).ids[0], 1);
+  const turns = ['<start_of_turn>', '<end_of_turn>'];
+  const list = (name: string) => metadata.get(`tokenizer.ggml.${name}`) as ArrayLike<number>;
+  metadata.set('tokenizer.ggml.tokens', [...(metadata.get('tokenizer.ggml.tokens') as string[]), ...turns]);
+  metadata.set('tokenizer.ggml.scores', Float32Array.of(...Array.from(list('scores')), 0, 0));
+  metadata.set('tokenizer.ggml.token_type', [...Array.from(list('token_type')), 3, 3]);
+  const gemma = createChatTemplate(metadata, createTokenizer(metadata));
+  assert.equal(gemma.instead, 'Gemma');
+  assert.equal(
+    gemma.apply(messages).text,
+    '<s><start_of_turn>user\nS\n\na<end_of_turn>\n<start_of_turn>model\nb<end_of_turn>\n<start_of_turn>user\nc<end_of_turn>\n<start_of_turn>model\n',
+  );
   // in the middle of a text SentencePiece puts no space in front
   const tokenizer = createTokenizer(metadata);
   const rest = llama2.continue([user('c')]);

@@ -45,6 +45,7 @@ const marks = [
 
 const families: [name: string, style: ToolTemplate, until: string][] = [
   ['qwen3', { format: 'hermes', known: true }, '<|im_end|>'],
+  ['qwen3-coder', { format: 'qwen3-coder', known: true }, '<|im_end|>'],
   ['mistral-v3', { format: 'mistral', known: true, shortIds: true }, '<|im_end|>'],
   [
     'deepseek-r1-distill',
@@ -61,7 +62,7 @@ for (const [name, style, until] of families) {
     metadata.set('tokenizer.chat_template', source);
     const template = createChatTemplate(metadata, createTokenizer(metadata));
     const given = [
-      { name: 'f', arguments: { s: 'a "} é </tool_call>', n: [1, { x: null }] } },
+      { name: 'f', arguments: { s: 'a "} é </tool_call>', b: true, n: [1, { x: null }] } },
       { name: 'g', arguments: {} },
     ];
     const messages = chatMessages(
@@ -86,12 +87,18 @@ for (const [name, style, until] of families) {
     const said = text.slice(from, text.indexOf(until, from));
     assert.ok(from > 0 && said.length > open.length, text);
     const tools = [
-      { name: 'f', parameters: { type: 'object', properties: { s: { type: 'string' }, n: { type: 'array' } } } },
+      {
+        name: 'f',
+        parameters: {
+          type: 'object',
+          properties: { s: { type: 'string' }, b: { type: 'boolean' }, n: { type: 'array' } },
+        },
+      },
       { name: 'g' },
     ];
     const grammar = compileToolCalls(tools, { choice: 'required', format: style.format });
     assert.ok(acceptsBytes(grammar, said), said);
-    const parser = new ToolCallParser(style.format);
+    const parser = new ToolCallParser(style.format, tools);
     const calls: { name: string; arguments: string }[] = [];
     for (const e of [...said].flatMap((c) => parser.push(c))) {
       if (e.kind === 'call') calls.push({ name: e.name, arguments: '' });

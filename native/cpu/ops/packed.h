@@ -1,5 +1,5 @@
-// Rows of checkpoints that are quantised already (see src/weights/folder/packed.ts): the value of output o at input i is
-// (code - zero) * scale of its group. What has GGUF's form becomes Q4_0, Q4_1 or Q8_0 with its own codes and scales; the rest
+// Rows of checkpoints that are quantised already (see src/weights/folder/quantised): the value of output o at input i is
+// (code - zero) * scale of its group. What has GGUF's form becomes Q4_0, Q4_1, MXFP4 or Q8_0 with its own codes and scales; the rest
 // goes through floats.
 namespace LM_NS {
 
@@ -96,6 +96,12 @@ static i32 unpack_exact(const LmPacked *p, const float *table, u8 *dst, i32 type
   for (i32 b = 0; b < p->in / 32; b++, q += 32) {
     const int64_t g = (int64_t)b * 32 / p->groupSize;
     const int z = zero_of(p, o, g);
+    if (type == LM_MXFP4) {
+      dst[0] = p->scales[scale_index(p, o, g)];
+      for (int k = 0; k < 16; k++) dst[1 + k] = (u8)(q[k] | q[k + 16] << 4);
+      dst += 17;
+      continue;
+    }
     float s = scale_of(p, o, g) * (p->code == LM_CODE_E2M1 ? 0.5f : 1.0f);
     u16 d = float_to_half(s);
     memcpy(dst, &d, 2);

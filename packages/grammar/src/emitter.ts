@@ -9,6 +9,7 @@ import {
   type Conjunction,
   type Facets,
   type NumberFacet,
+  none,
   type StringFacet,
 } from './facets.js';
 import { closedMax, itemAt, prefixLength } from './lookup.js';
@@ -120,6 +121,19 @@ export class Emitter implements Values {
     const start = stringOf(this.b, this.shared, d);
     this.strings.set(d, start);
     return start;
+  }
+
+  /** The rule of arrays and objects among these values, or null. */
+  containers(all: readonly Facets[], path: string): number | null {
+    const those = all.filter((f) => f.array || f.object);
+    if (those.length === 0) return null;
+    const rule = this.b.rule();
+    this.alternatives(
+      rule,
+      those.map(({ array, object }) => ({ ...none(), array, object })),
+      path,
+    );
+    return rule;
   }
 
   private alternatives(rule: number, all: readonly Facets[], path: string): void {

@@ -5,7 +5,7 @@
 export { compileJsonObject, compileJsonSchema } from './compile.js';
 export { GrammarError, type GrammarErrorCode } from './errors.js';
 export { createMatcher, type Matcher, prepareVocabulary } from './matcher.js';
-export { TOOL_FORMATS, type ToolFormat, toolMarks, writeToolCalls } from './tool-formats.js';
+export { bareValue, TOOL_FORMATS, type ToolFormat, toolMarks, writeToolCalls } from './tool-formats.js';
 export { ToolCallParser, type ToolEvent } from './tool-parser.js';
 export { compileToolCalls } from './tools.js';
 export type { CompileOptions, Grammar, GrammarStart, TokenBytes, ToolOptions, ToolSpec } from './types.js';

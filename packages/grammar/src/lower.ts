@@ -13,13 +13,8 @@ const RAW: readonly Range[] = [
   [0x5d, 0x10ffff],
 ];
 
-/**
- * Start state of a JSON string (from its opening quote) whose text `d` accepts. A text is spelled in one way only, the one
- * of JSON.stringify, except where anything may follow: there all escapes are allowed.
- */
-export function stringOf(b: GrammarBuilder, shared: Shared, d: Dfa): number {
-  const universal = universalStates(d);
-  const ids = d.accept.map((_, s) => (universal[s] ? shared.body : b.state()));
+/** Draws edges for ranges of characters; the states behind their first bytes are shared. */
+export function characterEdges(b: GrammarBuilder) {
   const tails = new Map<string, number>();
   /** A state from which `rest` is read, ending in `to`. */
   const tail = (rest: readonly Range[], to: number): number => {
@@ -32,6 +27,19 @@ export function stringOf(b: GrammarBuilder, shared: Shared, d: Dfa): number {
     b.edge(s, rest[0][0], rest[0][1], tail(rest.slice(1), to));
     return s;
   };
+  return (from: number, [lo, hi]: Range, to: number, flag?: number): void => {
+    for (const [first, ...rest] of utf8Sequences(lo, hi)) b.edge(from, first[0], first[1], tail(rest, to), flag);
+  };
+}
+
+/**
+ * Start state of a JSON string (from its opening quote) whose text `d` accepts. A text is spelled in one way only, the one
+ * of JSON.stringify, except where anything may follow: there all escapes are allowed.
+ */
+export function stringOf(b: GrammarBuilder, shared: Shared, d: Dfa): number {
+  const universal = universalStates(d);
+  const ids = d.accept.map((_, s) => (universal[s] ? shared.body : b.state()));
+  const characters = characterEdges(b);
   d.next.forEach((row, s) => {
     if (universal[s]) return;
     if (d.accept[s]) b.edge(ids[s], 0x22, 0x22, shared.end);
@@ -56,8 +64,7 @@ export function stringOf(b: GrammarBuilder, shared: Shared, d: Dfa): number {
       for (const [rawLo, rawHi] of RAW) {
         const from = Math.max(lo, rawLo);
         const to = Math.min(hi, rawHi);
-        if (from > to) continue;
-        for (const [first, ...rest] of utf8Sequences(from, to)) b.edge(ids[s], first[0], first[1], tail(rest, ids[t]));
+        if (from <= to) characters(ids[s], [from, to], ids[t]);
       }
     }
   });

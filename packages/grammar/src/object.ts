@@ -15,7 +15,8 @@ export interface Values {
   readonly budget: Budget;
   readonly options: CompileOptions;
   readonly shared: Shared;
-  value(c: Conjunction): number;
+  /** `name`: of the property, where it is a declared one. */
+  value(c: Conjunction, name?: string): number;
   space(to: number): number;
   colon(value: number, after: number): number;
   closing(s: number, bracket: number): void;
@@ -41,11 +42,12 @@ const MAX_PATTERNS = 4;
 /** What stands around the properties, as bytes, and whether undeclared ones may come. */
 export interface ObjectStyle {
   open: number;
+  comma: number;
   close: number;
   extras: boolean;
 }
 
-const JSON_OBJECT: ObjectStyle = { open: 0x7b, close: 0x7d, extras: true };
+const JSON_OBJECT: ObjectStyle = { open: 0x7b, comma: 0x2c, close: 0x7d, extras: true };
 
 export function objectStates(e: Values, f: ObjectFacet, style: ObjectStyle = JSON_OBJECT): number {
   const { b } = e;
@@ -56,10 +58,10 @@ export function objectStates(e: Values, f: ObjectFacet, style: ObjectStyle = JSO
     const required = f.required.has(name);
     if (schemas !== null) {
       if (!isWellFormed(name)) throw e.budget.unsupported('properties', '', 'a name holds half a surrogate pair');
-      declared.push({ name, value: e.value(schemas), required });
+      declared.push({ name, value: e.value(schemas, name), required });
     } else if (required) return start; // leads nowhere
   }
-  const writer = new ObjectWriter(e, f, declared, style.extras ? extras(e, f) : [], style.close);
+  const writer = new ObjectWriter(e, f, declared, style.extras ? extras(e, f) : [], style);
   const inside = writer.inside();
   b.edge(start, style.open, style.open, e.space(inside));
   return start;
@@ -121,7 +123,7 @@ class ObjectWriter {
     private readonly f: ObjectFacet,
     private readonly props: readonly Property[],
     private readonly extras: readonly Extra[],
-    private readonly close: number,
+    private readonly style: ObjectStyle,
   ) {
     this.freeFrom = props.reduce((n, p, i) => (p.required ? i + 1 : n), 0);
     const required = props.filter((p) => p.required).length;
@@ -134,7 +136,7 @@ class ObjectWriter {
     const { b, shared } = this.e;
     const begin = { next: 0, declared: 0, extra: 0 };
     const s = b.state(false, this.choose(begin));
-    if (this.mayClose(begin)) b.edge(s, this.close, this.close, shared.end);
+    if (this.mayClose(begin)) b.edge(s, this.style.close, this.style.close, shared.end);
     for (let task = this.todo.pop(); task; task = this.todo.pop()) task();
     return s;
   }
@@ -183,9 +185,10 @@ class ObjectWriter {
   private after(p: Place): number {
     return this.once('a', p, (s) => {
       if (p.next < this.props.length || this.extras.length > 0) {
-        this.e.b.edge(s, 0x2c, 0x2c, this.e.space(this.choose(p)));
+        const { comma } = this.style;
+        this.e.b.edge(s, comma, comma, this.e.space(this.choose(p)));
       }
-      if (this.mayClose(p)) this.e.closing(s, this.close);
+      if (this.mayClose(p)) this.e.closing(s, this.style.close);
     });
   }
 }

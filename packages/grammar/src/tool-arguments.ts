@@ -1,4 +1,11 @@
 /** Arguments of a call as they stream in, as JSON. */
+import { PARAMETER_END } from './tool-formats.js';
+import { bareToJson, type Kinds } from './tool-kinds.js';
+
+/** Reads some of `text` from `at`. */
+export interface Arguments {
+  read(text: string, at: number): Read;
+}
 
 interface Read {
   /** The next piece of the JSON object. */
@@ -28,7 +35,7 @@ class Nesting {
 }
 
 /** A JSON object, from before its brace on. */
-export class JsonArguments {
+export class JsonArguments implements Arguments {
   private readonly nesting = new Nesting();
 
   read(text: string, at: number): Read {
@@ -50,7 +57,7 @@ export class JsonArguments {
 const LITERALS: Record<string, string> = { None: 'null', True: 'true', False: 'false' };
 
 /** `key=value, …)`, from behind the opening parenthesis on. */
-export class PythonArguments {
+export class PythonArguments implements Arguments {
   private readonly nesting = new Nesting();
   private begun = false;
   private inKey = true;
@@ -96,3 +103,72 @@ export class PythonArguments {
     return c;
   }
 }
+
+const FUNCTION_END = '</function>';
+
+/** Arguments between tags, from behind `<function=NAME>` on. Strings stream; other values come when they are whole. */
+export class XmlArguments implements Arguments {
+  private begun = false;
+  /** What was read and belongs to nothing yet: of a tag, or the beginning of what may be a closing one. */
+  private held = '';
+  /** Of the value that is being read; null: a tag is. */
+  private kinds: Kinds | null = null;
+  /** A value that does not stream. */
+  private value = '';
+  /** The line break behind the opening tag is still to come out of what is held. */
+  private atStart = false;
+
+  constructor(private readonly kindsOf: (name: string) => Kinds) {}
+
+  read(text: string, at: number): Read {
+    let delta = '';
+    for (let i = at; i < text.length; i++) {
+      delta += this.kinds ? this.character(text[i], this.kinds) : this.tag(text[i]);
+      if (this.kinds || !this.held.endsWith(FUNCTION_END)) continue;
+      return { delta: `${delta}${this.begun ? '}' : '{}'}`, to: i + 1, done: true };
+    }
+    return { delta, to: text.length, done: false };
+  }
+
+  private tag(c: string): string {
+    this.held += c;
+    const match = /<parameter=([^<>\n]+)>\n$/.exec(this.held);
+    if (!match) return '';
+    this.kinds = this.kindsOf(match[1]);
+    this.held = '\n';
+    this.atStart = true;
+    const before = this.begun ? ', ' : '{';
+    this.begun = true;
+    return `${before}${JSON.stringify(match[1])}: ${streams(this.kinds) ? '"' : ''}`;
+  }
+
+  private character(c: string, kinds: Kinds): string {
+    if (PARAMETER_END[this.held.length] !== c) {
+      const sure = c === '\n' ? this.held : this.held + c;
+      this.held = c === '\n' ? c : '';
+      return this.take(sure, kinds);
+    }
+    this.held += c;
+    if (this.held !== PARAMETER_END) return '';
+    const { value } = this;
+    this.held = this.value = '';
+    this.kinds = null;
+    return streams(kinds) ? '"' : bareToJson(value, kinds);
+  }
+
+  /** Characters that belong to the value. */
+  private take(text: string, kinds: Kinds): string {
+    const more = this.atStart ? text.slice(1) : text;
+    if (text !== '') this.atStart = false;
+    if (streams(kinds)) return inString(more);
+    this.value += more;
+    return '';
+  }
+}
+
+const streams = (kinds: Kinds): boolean => kinds.size === 1 && kinds.has('string');
+
+/** As JSON spells it, in any pieces: halves of a character are left as they are. */
+const inString = (text: string): string =>
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: JSON escapes them
+  text.replace(/["\\\u0000-\u001f]/g, (c) => JSON.stringify(c).slice(1, -1));

@@ -23,10 +23,21 @@ interface PythonCall {
   kind: 'python';
 }
 
+/** `<function=NAME>`, then each argument between tags, strings as they are. */
+interface XmlCall {
+  kind: 'xml';
+  before: string;
+  /** The rest of the closing tag, whose beginning tells that no argument follows. */
+  after: string;
+}
+
+/** Ends an argument that stands between tags. */
+export const PARAMETER_END = '\n</parameter>';
+
 export interface CallSyntax {
   /** Begins the calls: what comes before is text. Empty: a message is calls or text, as its first character tells. */
   open: string;
-  call: JsonCall | NamedCall | PythonCall;
+  call: JsonCall | NamedCall | PythonCall | XmlCall;
   close: string;
   /** How more than one call is written: in a list, after this text, opened and closed anew, or not at all. */
   more: { kind: 'list' } | { kind: 'after'; text: string } | { kind: 'anew'; text: string } | null;
@@ -106,6 +117,14 @@ export const TOOL_FORMATS = table({
     more: { kind: 'after', text: '' },
     marks: DEEPSEEK,
   },
+  /** Qwen3-Coder. */
+  'qwen3-coder': {
+    open: '<tool_call>',
+    call: { kind: 'xml', before: '\n<function=', after: 'function>\n' },
+    close: '</tool_call>',
+    more: { kind: 'anew', text: '\n' },
+    marks: ['<tool_call>', '</tool_call>'],
+  },
   /** Granite 3. */
   granite: { open: '<|tool_call|>', call: json, close: '', more: { kind: 'list' }, marks: ['<|tool_call|>'] },
   /** Phi-4-mini. */
@@ -143,8 +162,24 @@ function writeCall(
 ) {
   if (call.kind === 'json') return JSON.stringify({ name, [call.arguments]: args });
   if (call.kind === 'named') return `${call.before}${name}${call.middle}${JSON.stringify(args)}${call.after}`;
+  if (call.kind === 'xml') {
+    const tags = Object.entries(args).map(([key, v]) => `<parameter=${key}>\n${bareValue(v)}${PARAMETER_END}\n`);
+    return `${call.before}${name}>\n${tags.join('')}</${call.after}`;
+  }
   const given = Object.entries(args).map(([key, value]) => `${key}=${python(value)}`);
   return `${name}(${given.join(', ')})`;
+}
+
+/** A value between tags: strings as they are, all else as JSON, spaced as in the calls that models have seen. */
+export function bareValue(value: unknown): string {
+  return typeof value === 'string' ? value : spaced(value);
+}
+
+function spaced(value: unknown): string {
+  if (Array.isArray(value)) return `[${value.map(spaced).join(', ')}]`;
+  if (typeof value !== 'object' || value === null) return JSON.stringify(value);
+  const entries = Object.entries(value).map(([k, v]) => `${JSON.stringify(k)}: ${spaced(v)}`);
+  return `{${entries.join(', ')}}`;
 }
 
 function python(value: unknown): string {

@@ -1,7 +1,9 @@
 /** Takes apart messages that a grammar of tools.ts has constrained, as they stream in. */
 import { invariant } from './errors.js';
-import { JsonArguments, PythonArguments } from './tool-arguments.js';
+import { type Arguments, JsonArguments, PythonArguments, XmlArguments } from './tool-arguments.js';
 import { type CallSyntax, TOOL_FORMATS, type ToolFormat } from './tool-formats.js';
+import { argumentKinds } from './tool-kinds.js';
+import type { ToolSpec } from './types.js';
 
 export type ToolEvent =
   /** Text of the message outside of calls. */
@@ -18,18 +20,22 @@ const MAX_HEAD = 512;
 
 /**
  * Feed it the text of the message with special tokens spelled out (a vocabulary may have the marks as tokens of their own). Only
- * for constrained messages: anything else breaks an invariant.
+ * for constrained messages: anything else breaks an invariant. `tools`: those the message was constrained by; of some formats
+ * their schemas tell which kind of value a text is.
  */
 export class ToolCallParser {
   private phase: 'start' | 'text' | 'head' | 'arguments' | 'tail';
   /** Text that may turn out to be an opening mark, or the head of a call. */
   private held = '';
   private index = -1;
-  private arguments: JsonArguments | PythonArguments = new JsonArguments();
+  private arguments: Arguments = new JsonArguments();
   private readonly syntax: CallSyntax;
   private readonly head: RegExp;
 
-  constructor(format: ToolFormat) {
+  constructor(
+    format: ToolFormat,
+    private readonly tools: readonly ToolSpec[],
+  ) {
     this.syntax = TOOL_FORMATS[format];
     this.head = headOf(this.syntax);
     this.phase = this.syntax.open === '' ? 'start' : 'text';
@@ -103,11 +109,19 @@ export class ToolCallParser {
       events.push({ kind: 'call', index: this.index, name: match[1] });
       this.held = '';
       this.phase = 'arguments';
-      this.arguments = this.syntax.call.kind === 'python' ? new PythonArguments() : new JsonArguments();
+      this.arguments = this.argumentsOf(match[1]);
       return i + 1;
     }
     invariant(this.held.length <= MAX_HEAD, 'the message holds a call that no grammar of tools writes');
     return text.length;
+  }
+
+  private argumentsOf(name: string): Arguments {
+    const { kind } = this.syntax.call;
+    if (kind === 'python') return new PythonArguments();
+    if (kind !== 'xml') return new JsonArguments();
+    const tool = this.tools.find((t) => t.name === name) ?? {};
+    return new XmlArguments((argument) => argumentKinds(tool, argument));
   }
 
   private read(text: string, at: number, events: ToolEvent[]): number {
@@ -127,5 +141,6 @@ const escaped = (text: string): string => text.replace(/[.*+?^${}()|[\]\\]/g, '\
 function headOf({ call }: CallSyntax): RegExp {
   if (call.kind === 'python') return new RegExp(`${NAME}\\($`);
   if (call.kind === 'named') return new RegExp(`${escaped(call.before)}${NAME}${escaped(call.middle)}$`);
+  if (call.kind === 'xml') return new RegExp(`${escaped(call.before)}${NAME}>\\n$`);
   return new RegExp(`\\{\\s*"name"\\s*:\\s*"${NAME}"\\s*,\\s*"${call.arguments}"\\s*:\\s*$`);
 }

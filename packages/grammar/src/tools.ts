@@ -10,11 +10,12 @@ import { isRecord } from './schema.js';
 import { wideCharacters } from './shared.js';
 import { type CallSyntax, TOOL_FORMATS } from './tool-formats.js';
 import type { Grammar, Tag, ToolOptions, ToolSpec } from './types.js';
+import { TAGS, xmlValues } from './xml-arguments.js';
 
 const PYTHON_LITERALS = { nothing: 'None', truthy: 'True', falsy: 'False' };
 const PYTHON_NAME = /^[A-Za-z_][A-Za-z0-9_]*$/;
 /** Keywords of a call; what the schema does not declare has no name to be given. */
-const PARENTHESES: ObjectStyle = { open: 0x28, close: 0x29, extras: false };
+const PARENTHESES: ObjectStyle = { open: 0x28, comma: 0x2c, close: 0x29, extras: false };
 
 /**
  * Messages that may or must call these functions. Arguments satisfy the function's schema; free text never holds a call.
@@ -72,10 +73,11 @@ function oneCall(c: Compilation, marks: Marks, tool: ToolSpec, { call }: CallSyn
     return start;
   }
   const inside = b.rule();
-  const values = pythonValues(c);
+  const xml = call.kind === 'xml';
+  const values = xml ? xmlValues(c, tool) : pythonValues(c);
   for (const { object } of settle(c.reader, c.reader.expand(args), c.options))
-    if (object) b.begin(inside, objectStates(values, object, PARENTHESES));
-  b.call(b.spell(start, tool.name), inside, c.emitter.shared.end);
+    if (object) b.begin(inside, objectStates(values, object, xml ? TAGS : PARENTHESES));
+  b.call(b.spell(start, xml ? `${tool.name}>\n` : tool.name), inside, c.emitter.shared.end);
   return start;
 }
 
@@ -229,7 +231,7 @@ class MessageWriter {
     if (more?.kind === 'anew') {
       const next = b.state();
       marks.spell(next, open, opened);
-      b.also(closed, this.#spaced(next));
+      b.also(closed, more.text === '' ? next : gap(b, next));
     }
   }
 
@@ -257,7 +259,7 @@ class MessageWriter {
   /** From `from`: this text, a call with its marks, then `to`. */
   #write(from: number, text: string, to: number): void {
     const { b, marks, format } = this;
-    const { before, after } = format.call.kind === 'named' ? format.call : { before: '', after: '' };
+    const { before, after } = 'before' in format.call ? format.call : { before: '', after: '' };
     const called = after === '' ? to : b.state();
     b.call(marks.spell(from, text + before), this.call, called);
     if (after !== '') marks.spell(called, after, to);

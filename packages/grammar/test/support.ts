@@ -74,6 +74,7 @@ const PIECES = [
   '2020-01',
   '-02T',
   '0-9',
+  '\n</parameter>',
 ];
 /** Pieces of characters: tokens may begin and end inside them. */
 const BROKEN = [
@@ -162,6 +163,8 @@ export function judge(): Ajv2020 {
   return ajv;
 }
 
+const CLOSING = [256 + PIECES.indexOf('\n</parameter>'), ...['"', '}', ']'].map((c) => c.charCodeAt(0))];
+
 /**
  * Walks at random until the document ends; returns its text. Looks at `check` before every step. After `steps` tokens it only
  * takes what is likely to close something.
@@ -181,7 +184,7 @@ export function randomDocument(
     let token = may[Math.floor(random() * may.length)];
     if (may.includes(vocabulary.end) && (n > steps || random() < 0.5)) token = vocabulary.end;
     else if (random() < (n > steps ? 0.7 : 0.3)) {
-      const closing = ['"', '}', ']'].map((c) => c.charCodeAt(0)).find((c) => may.includes(c));
+      const closing = CLOSING.find((t) => may.includes(t));
       if (closing !== undefined) token = closing;
     }
     if (!m.accept(token)) throw new Error(`the mask allowed ${token}, accept refuses it`);

@@ -190,6 +190,11 @@ const spelled: [ToolFormat, string][] = [
     '<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>get_weather<｜tool▁sep｜>{"city": "x"}<｜tool▁call▁end｜>' +
       '<｜tool▁call▁begin｜>now<｜tool▁sep｜>{}<｜tool▁call▁end｜><｜tool▁calls▁end｜>',
   ],
+  [
+    'qwen3-coder',
+    '<tool_call>\n<function=get_weather>\n<parameter=city>\nŁódź\n</parameter>\n</function>\n</tool_call>\n' +
+      '<tool_call>\n<function=now>\n</function>\n</tool_call>',
+  ],
   ['granite', '<|tool_call|>[{"name": "get_weather", "arguments": {"city": "x"}}, {"name": "now", "arguments": {}}]'],
   [
     'phi4',
@@ -203,7 +208,7 @@ for (const [format, message] of spelled) {
       message.slice(0, -1),
       `${message}!`,
       message.replace('now', 'then'),
-      message.replace(/city[=":\s]*"[^"]*"/, 'city'),
+      message.replace(/city[=":\s]*"[^"]*"|city>\n[^\n]*/, 'city'),
     ].filter((m) => m !== message);
     const texts = ['words', 'a < b, [1] and {2} <｜x <| — …', ''];
     const many = format !== 'llama3';
@@ -240,6 +245,71 @@ test('pythonic: values are spelled as Python does, and names must be names there
     assert.ok(accepts(g, good), good);
   for (const bad of ['[f(a=true)]', '[f(b=[null])]', '[f(a=True,)]', '[f(b="x")]', 'f()', '[f(c=1)]'])
     assert.ok(!accepts(g, bad), bad);
+});
+
+const qwen = (...args: [string, string][]) =>
+  `<tool_call>\n<function=f>\n${args.map(([k, v]) => `<parameter=${k}>\n${v}\n</parameter>\n`).join('')}</function>\n</tool_call>`;
+
+test('qwen3-coder: strings stand bare, all else as JSON, and each satisfies its schema', () => {
+  const values: [schema: object, good: string[], bad: string[]][] = [
+    [
+      { type: 'string' },
+      ['', 'a\nb', '"', '{', '5', 'null', ' </parameter>', '\n', '\n</paramete>', '\n\n'],
+      ['a\n</parameter>b', '</parameter>'],
+    ],
+    [{ type: 'string', minLength: 1, maxLength: 5000 }, ['a', '\n', '</', '🏙'.repeat(5000)], ['', 'x'.repeat(5001)]],
+    [{ type: 'string', pattern: '^a+\\n?$' }, ['a', 'aa\n'], ['', 'b', 'a\n\n']],
+    [{ enum: ['C', 'C\n</', 'F'] }, ['C', 'F', 'C\n</'], ['', 'K', '"C"', 'C\n']],
+    [{ type: 'integer', minimum: 3 }, ['3', '12'], ['2', '"3"', '', '3.5', ' 3']],
+    [{ type: 'boolean' }, ['true', 'False'], ['null', 'x', '']],
+    [{ type: ['string', 'null'] }, ['x', 'None', 'null', 'nul', '{}', '7', ''], []],
+    [{ anyOf: [{ type: 'string', maxLength: 3 }, { type: 'integer' }] }, ['12345', 'abc', '1.5'], ['abcd', '12345.5']],
+    [{ type: ['string', 'null'], maxLength: 4 }, ['nul', 'nulx', 'null', ''], ['xxxxx']],
+    [{ type: ['string', 'null'], maxLength: 5000 }, ['null', 'x'.repeat(5000)], ['x'.repeat(5001)]],
+    [
+      { enum: Array.from({ length: 900 }, (_, i) => `value ${i} of many`) },
+      ['value 899 of many'],
+      ['value 900 of many'],
+    ],
+    [{ type: 'array', items: { type: 'integer' } }, ['[1, 2]', '[]'], ['1', '[1', '["1"]']],
+    [{}, ['x', '{"a": [1]}', '[1]', '1.5', 'true', '1.5.2'], ['{x', '[1, ']],
+  ];
+  for (const [schema, good, bad] of values) {
+    const parameters = { type: 'object', properties: { a: schema }, required: ['a'] };
+    const g = compileToolCalls([{ name: 'f', parameters }], { choice: 'required', format: 'qwen3-coder' });
+    for (const v of good) assert.ok(accepts(g, qwen(['a', v])), `${JSON.stringify(schema)} ${v.slice(0, 20)}`);
+    for (const v of bad) assert.ok(!accepts(g, qwen(['a', v])), `${JSON.stringify(schema)} ${v.slice(0, 20)}`);
+  }
+});
+
+test('qwen3-coder: the tags of a call may be special tokens, and come in no argument', () => {
+  const { idOf, table } = vocabulary;
+  const m = matcherOf(compileToolCalls(tools, { choice: 'auto', format: 'qwen3-coder' }));
+  const special = () => allowed(m).filter((t) => table.special[t]);
+  const say = (text: string) => [...Buffer.from(text)].every((b) => m.accept(b));
+  assert.ok(say('Hm.\n') && m.accept(idOf('<tool_call>')));
+  assert.ok(say('\n<function=get_weather>\n<parameter=city>\nRome <tool_call>\n'));
+  assert.deepEqual(special(), []);
+  assert.ok(say('</parameter>\n</function>\n'));
+  assert.deepEqual(special(), [idOf('</tool_call>')]);
+  assert.ok(m.accept(idOf('</tool_call>')) && m.isComplete());
+  assert.ok(say('\n') && m.accept(idOf('<tool_call>')) && say('\n<function=now>\n</function>\n</tool_call>'));
+  assert.ok(m.isComplete());
+});
+
+test('qwen3-coder: arguments come in order, the required ones always', () => {
+  const properties = { a: { type: 'string' }, b: { type: 'integer' }, 'c d': {} };
+  const parameters = { type: 'object', properties, required: ['b'] };
+  const options: ToolOptions = { choice: 'required', format: 'qwen3-coder' };
+  const g = compileToolCalls([{ name: 'f', parameters }], options);
+  const a: [string, string] = ['a', 'x'];
+  const b: [string, string] = ['b', '1'];
+  for (const good of [qwen(b), qwen(a, b), qwen(a, b, ['c d', 'y'])]) assert.ok(accepts(g, good), good);
+  for (const bad of [qwen(), qwen(a), qwen(b, a), qwen(b, b), qwen(b, ['e', 'x'])]) assert.ok(!accepts(g, bad), bad);
+  // nothing between the tags is the empty string too
+  assert.ok(accepts(g, qwen(a, b).replace('\nx\n', '\n')));
+  const odd = { type: 'object', properties: { 'x>': {} } };
+  assert.throws(() => compileToolCalls([{ name: 'f', parameters: odd }], options), /'x>' names no argument/);
 });
 
 test('random walks through required calls always end in calls', () => {

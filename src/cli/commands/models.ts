@@ -62,7 +62,13 @@ export function inspectCommand(context: Context): Command {
   command.argument('[REF]', `which model (default: ${library.defaultModel})`).option(...JSON_FLAG);
   command.option(...VERBOSE_FLAG);
   addTable(command, hubOptions, 'Model:');
-  addTable(command, engineOptions, 'Engine:', ['nativeLibrary', 'debugOps', 'sessionStore']);
+  addTable(command, engineOptions, 'Engine:', [
+    'nativeLibrary',
+    'debugOps',
+    'sessionStore',
+    'sessionLease',
+    'sessionTtl',
+  ]);
   return command.action(async (ref: string | undefined) => {
     const options = given(command, hubOptions, engineOptions);
     const inspection = await library.inspectModel(ref, {

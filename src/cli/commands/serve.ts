@@ -24,10 +24,11 @@ export function serveCommand(context: Context): Command {
 async function serve(context: Context, command: Command): Promise<void> {
   const { terminal, interrupt } = context;
   const options = given(command, serverOptions);
-  const { sessionStore } = given(command, engineOptions);
+  const { sessionStore, sessionLease } = given(command, engineOptions);
   if (typeof sessionStore === 'string' && sessionStore !== '') {
     const shared = context.library.storeAddress(sessionStore) !== null;
     options.conversationStore ??= shared ? sessionStore : path.join(sessionStore, 'conversations');
+    if (shared) options.conversationLease ??= sessionLease;
   }
   if (options.apiKeys) options.apiKeys = await readKeys(options.apiKeys as string[]);
   const { checkServerOptions, checkSurroundings, createServer } = await context.loadServer();

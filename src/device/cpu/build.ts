@@ -133,7 +133,7 @@ const prefixOf = (sources: string): string => `longmind-cpu-${sourceDigest(sourc
 const nameOf = (prefix: string, compiler: Compiler): string => `${prefix}${digest(compiler.version)}.so`;
 
 /**
- * Path of the library; compiles it where none came with the package (about half a minute on two cores, once).
+ * Path of the library; compiles it where none came with the package (about a minute on two cores, once).
  * @param into folder to compile into, whatever came with the package; made if it is not there
  * @throws native_unavailable if there is no compiler, no writable folder, or the compiler fails
  */
@@ -153,7 +153,7 @@ export function buildNativeLibrary(onBuild?: (line: string) => void, into?: stri
   withLockSync(lock, { patienceMs: PATIENCE_MS, mustBeat: true }, ready, () => {
     if (ready()) return;
     if (note && !isCheckout(sources)) onBuild?.(note);
-    onBuild?.(`building the native library with ${compiler.command} (once, about half a minute) …`);
+    onBuild?.(`building the native library with ${compiler.command} (once, about a minute on two cores) …`);
     compile(sources, folder, target, compiler, lock);
   });
   return target;

@@ -1,7 +1,7 @@
 /** Matrices of quantised checkpoints: their scales, zero points and order are read whole, their codes are mapped. */
 import { closeSync, openSync, readSync } from 'node:fs';
 import { errors } from '../../errors.js';
-import type { FilePart, PackedMatrix, TensorInfo } from '../../types.js';
+import type { FilePart, PackedMatrix } from '../../types.js';
 import {
   CODES,
   describeCode,
@@ -14,43 +14,42 @@ import {
 } from './layout.js';
 import type { Handle, Native } from './native.js';
 
-/** @throws bad_model_file, io_error, native_error */
-export function loadPacked(
-  native: Native,
-  handle: Handle,
-  i: number,
-  info: TensorInfo,
-  p: PackedMatrix,
-  out: number,
-  file: string,
-): void {
+/** Rows of a tensor, and the rows of a quantised matrix that they come from; its codes begin at `offset` of the open file. */
+export interface PackedRows {
+  tensor: number;
+  offset: number;
+  first: number;
+  rows: number;
+  row: number;
+  packed: PackedMatrix;
+}
+
+/** `name`: of the tensor, and of its file, for messages. @throws bad_model_file, io_error, native_error */
+export function loadPacked(native: Native, handle: Handle, piece: PackedRows, name: string, file: string): void {
+  const { packed: p } = piece;
   const scales = read(p.scales);
   const zeros = p.zeros ? read(p.zeros) : null;
   const order = p.order ? asInts(read(p.order)) : null;
   const bytes = (p.in * p.rows * p.bits) / 8;
-  let first = 0;
-  for (const { row = p.row, rows } of info.runs ?? [{ rows: out }]) {
-    const code = native.loadPacked(
-      handle,
-      i,
-      info.offset,
-      bytes,
-      specOf(p),
-      scales,
-      scales.length,
-      zeros,
-      zeros?.length ?? 0,
-      order,
-      order?.length ?? 0,
-      first,
-      rows,
-      row,
-    );
-    if (code === CODES.eZeros[0] || code === CODES.eOrder[0] || code === CODES.eArgument[0])
-      throw errors.badModelFile(file, `the quantised matrix '${info.name}' cannot be read: ${describeCode(code)}`);
-    if (code !== 0) throw errors.native(code, describeCode(code));
-    first += rows;
-  }
+  const code = native.loadPacked(
+    handle,
+    piece.tensor,
+    piece.offset,
+    bytes,
+    specOf(p),
+    scales,
+    scales.length,
+    zeros,
+    zeros?.length ?? 0,
+    order,
+    order?.length ?? 0,
+    piece.first,
+    piece.rows,
+    piece.row,
+  );
+  if (code === CODES.eZeros[0] || code === CODES.eOrder[0] || code === CODES.eArgument[0])
+    throw errors.badModelFile(file, `the quantised matrix '${name}' cannot be read: ${describeCode(code)}`);
+  if (code !== 0) throw errors.native(code, describeCode(code));
 }
 
 function specOf(p: PackedMatrix): Int32Array {

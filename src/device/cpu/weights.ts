@@ -5,7 +5,7 @@ import type { LoadOptions } from '../device.js';
 import type { CompiledProgram } from './compile.js';
 import { describeCode, Flag, GGML_TYPES } from './layout.js';
 import type { Handle, Native } from './native.js';
-import { loadPacked } from './packed.js';
+import { loadPacked, type PackedRows } from './packed.js';
 
 type Wanted = CompiledProgram['tensors'][number];
 
@@ -71,9 +71,9 @@ export function loadWeights(
     if (code === -3) throw errors.fileMissing(file);
     check(code);
     for (const piece of pieces) {
-      const { info, out } = shaped[piece.tensor]!;
-      if (info.packed) loadPacked(native, handle, piece.tensor, info, info.packed, out, file);
-      else loadPiece(native, handle, piece, shaped[piece.tensor]!, file);
+      const of = shaped[piece.tensor]!;
+      if (isPacked(piece)) loadPacked(native, handle, piece, of.info.name, file);
+      else loadPiece(native, handle, piece, of, file);
       done += piece.bytes;
       onProgress?.(done, total);
     }
@@ -89,21 +89,27 @@ interface Piece {
   bytes: number;
   first: number;
   rows: number;
+  /** Of a quantised matrix: its rows from `row` on. */
+  row: number;
+  packed: PackedRows['packed'] | null;
 }
+
+const isPacked = (piece: Piece): piece is Piece & PackedRows => piece.packed !== null;
 
 /** The pieces of each file, in the order in which they lie there: the file is read once, from its beginning. */
 function byFile(shaped: readonly Shaped[], path: string): Map<string, Piece[]> {
   const files = new Map<string, Piece[]>();
   shaped.forEach(({ info, out }, tensor) => {
     let first = 0;
-    // a packed matrix is loaded as a whole (loadPacked goes through its runs)
     const whole: NonNullable<TensorInfo['runs']> = [{ offset: info.offset, rows: out }];
-    for (const run of (!info.packed && info.runs) || whole) {
+    for (const run of info.runs ?? whole) {
       const file = run.file ?? info.file ?? path;
       const pieces = files.get(file) ?? [];
       if (pieces.length === 0) files.set(file, pieces);
       const bytes = (info.byteLength / out) * run.rows;
-      pieces.push({ tensor, offset: run.offset, bytes, first, rows: run.rows });
+      const packed = run.packed ?? info.packed ?? null;
+      const row = run.row ?? packed?.row ?? 0;
+      pieces.push({ tensor, offset: run.offset, bytes, first, rows: run.rows, row, packed });
       first += run.rows;
     }
   });

@@ -14,7 +14,7 @@ const PIECE_BYTES = 32 * 2 ** 20;
 /** What this device does not do to a tensor on its way from the file. @throws unsupported_model */
 function refuseChanges({ name, as, runs, packed, add = 0 }: TensorInfo): void {
   const cannot = (what: string) => errors.unsupportedModel(`the CUDA device cannot ${what} (tensor '${name}')`);
-  if (packed) throw cannot('read weights that are quantised as AWQ, GPTQ, compressed-tensors or FP8');
+  if (packed) throw cannot('read weights that are quantised as AWQ, GPTQ, compressed-tensors or FP8: use --device cpu');
   if (as !== undefined) throw cannot(`make weights ${as} while it loads them: leave out --weights`);
   if (runs !== undefined) throw cannot('put a matrix together from pieces of a file');
   if (add !== 0) throw cannot('add to norms while it loads them');

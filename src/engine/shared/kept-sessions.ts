@@ -145,8 +145,7 @@ function info(kept: Pick<SessionInfo, 'id' | 'tokens' | 'lastUsed'>, here: Sessi
 }
 
 function checkLength(id: string, length: number, { ids }: KeptSession): void {
-  if (length > ids.length)
-    throw errors.invalidRequest(`session '${id}' has ${ids.length} tokens, not ${length}`, 'length');
+  if (length > ids.length) throw errors.sessionTooShort(id, ids.length, length);
 }
 
 function truncated({ adapter, marks }: KeptSession, length: number): Change {

@@ -52,7 +52,7 @@ export function install(shared: Shared, owner: number, sessions: Sessions, cache
   }
   if (!kept.ids.every((t) => t >= 0 && t < vocab))
     throw errors.io(`session '${id}' in the session store`, 'it has a token that is none of this model');
-  const adapter = sessions.adapterIndex(kept.adapter);
+  const adapter = sessions.adapterIndex(kept.adapter, id);
   const same = here?.adapter === adapter;
   if (here && !same) sessions.delete(id, owner);
   const session = here && same ? follow(here, kept, cache) : sessions.restore(id, owner, kept.ids, adapter);

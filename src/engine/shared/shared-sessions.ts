@@ -10,6 +10,8 @@ import type { TurnChange } from './kept.js';
 export interface SharedOptions {
   leaseMs: number;
   bounds: StoreBounds;
+  /** Adapters are loaded: what a session is of, the store alone may know. */
+  adapters: boolean;
   /** The lease of a request's session is another server's: what it answers will not be kept. */
   onLost: (request: number, error: LongmindError) => void;
   onProblem: (problem: string) => void;
@@ -49,8 +51,8 @@ export class SharedSessions {
       const { kept } = await this.#acquire(r.id, { id, owner: r.owner });
       return { ...r, shared: { id, kept, branch: false } };
     } catch (e) {
-      // what the whole history is sent of needs no store, unless it is kept already
-      if (!isAway(e) || r.continuation) throw e;
+      // what the whole history is sent of needs no store, unless it is kept already, or goes on with its session's adapter
+      if (!isAway(e) || r.continuation || (this.options.adapters && r.adapter === null)) throw e;
       this.#unkept.add(r.id);
       return { ...r, sessionId: null, keepAs: null, shared: { unless: id, error: e.toJSON() } };
     }

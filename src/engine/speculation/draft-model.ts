@@ -156,19 +156,20 @@ export class DraftModel implements Drafter {
   }
 }
 
+/** Each field by itself: what else a request may bring (its session, names, adapter, grammar) is the model's business. */
 function requestOf({ r, count }: Want, tokens: Int32Array, sessionId: string): EngineRequest {
-  const { request } = r;
+  const { id, sampling, stopTokens, owner } = r.request;
   return {
-    ...request,
+    id,
     tokens,
-    continuation: null,
-    sessionId,
-    sampling: { ...request.sampling, logprobs: null },
+    sampling: { ...sampling, logprobs: null },
     limits: { maxTokens: count, minTokens: 0, stop: [], stopTokens: [], ignoreEos: false },
-    grammar: null,
-    // it has none, and only guesses
-    adapter: null,
-    forkOf: null,
+    stopTokens,
+    sessionId,
+    continuation: null,
     priority: 0,
+    owner,
+    grammar: null,
+    forkOf: null,
   };
 }

@@ -31,10 +31,15 @@ export interface ConversationKeeper {
   /** @throws conversation_not_found, conversation_locked */
   delete(id: string, owner: number): Awaitable<void>;
   /**
-   * Nobody else changes the conversation while `work` runs, which adds to it by `add`, once at most.
+   * Nobody else changes the conversation while `work` runs, which adds to it by `add`, once at most. `lost`: another server
+   * has it now, and nothing can be added any more.
    * @throws conversation_not_found, conversation_locked
    */
-  during<T>(id: string, owner: number, work: (c: Readonly<Conversation>, add: AddEntries) => Promise<T>): Promise<T>;
+  during<T>(
+    id: string,
+    owner: number,
+    work: (c: Readonly<Conversation>, add: AddEntries, lost?: AbortSignal) => Promise<T>,
+  ): Promise<T>;
   close(): Awaitable<void>;
 }
 

@@ -25,7 +25,7 @@ import { serverErrors } from '../errors.js';
 import { apply, type Change, type Conversation } from './conversation.js';
 import type { ConversationStore } from './conversations.js';
 
-const { O_APPEND, O_CREAT, O_EXCL, O_NOFOLLOW, O_RDONLY, O_RDWR, O_WRONLY } = constants;
+const { O_APPEND, O_CREAT, O_EXCL, O_NOFOLLOW, O_RDWR, O_WRONLY } = constants;
 const LINE_END = 0x0a;
 const SYNC_MS = 1000;
 /** A file of more than so many bytes, and four times what it had when it was written whole, is written whole again. */
@@ -162,7 +162,8 @@ class Folder implements ConversationStore {
     const files = [...this.#dirty];
     this.#dirty.clear();
     for (const file of files) {
-      const handle = await open(file, O_RDONLY | O_NOFOLLOW).catch(() => null);
+      // Windows syncs what may be written alone
+      const handle = await open(file, O_RDWR | O_NOFOLLOW).catch(() => null);
       await handle?.datasync().finally(() => handle.close());
     }
   }

@@ -9,7 +9,6 @@ import { serverErrors } from '../errors.js';
 import { apply, type Change, type Conversation, type Entry, sizeOf } from './conversation.js';
 import { type AddEntries, type ConversationKeeper, MAX_CHARS, MAX_CHARS_EACH } from './conversations.js';
 
-const LEASE_MS = 10_000;
 const TRIM_MS = 60_000;
 /** A conversation of more changes, and more than twice its items, is written whole again. */
 const SLACK = 256;
@@ -22,8 +21,9 @@ export class SharedConversations implements ConversationKeeper {
     private readonly store: MeasuredStore,
     /** Conversations kept. */
     max: number,
+    leaseMs: number,
   ) {
-    this.#leases = new Leases(store, LEASE_MS);
+    this.#leases = new Leases(store, leaseMs);
     const bounds = { sessions: max, bytes: MAX_CHARS, idleMs: 0 };
     this.#trims = setInterval(() => void store.trim(bounds).catch(() => {}), TRIM_MS).unref();
   }
@@ -54,10 +54,16 @@ export class SharedConversations implements ConversationKeeper {
     return this.#holding(id, owner, 'id', (_, { lease }) => this.store.drop(lease));
   }
 
-  during<T>(id: string, owner: number, work: (c: Readonly<Conversation>, add: AddEntries) => Promise<T>): Promise<T> {
-    return this.#holding(id, owner, 'conversation', (c, held) =>
-      work(c, (entries, base) => this.#change(c, held, { op: 'add', entries, base })),
-    );
+  during<T>(
+    id: string,
+    owner: number,
+    work: (c: Readonly<Conversation>, add: AddEntries, lost: AbortSignal) => Promise<T>,
+  ): Promise<T> {
+    return this.#holding(id, owner, 'conversation', (c, held) => {
+      const lost = new AbortController();
+      held.onLost = () => lost.abort(serverErrors.conversationLost(id));
+      return work(c, (entries, base) => this.#change(c, held, { op: 'add', entries, base }), lost.signal);
+    });
   }
 
   async close(): Promise<void> {
@@ -95,10 +101,18 @@ export class SharedConversations implements ConversationKeeper {
   }
 
   /** What stands there from `keepMarks` on is now this. */
-  #write(held: Held, keepMarks: number, value: Conversation | Change): Promise<void> {
+  async #write(held: Held, keepMarks: number, value: Conversation | Change): Promise<void> {
     const marks = [{ ...blank, note: JSON.stringify(value) }];
     const rest = { adapter: null, before: null, goneNames: [] };
-    return this.#leases.write(held, { from: 0, ids: new Int32Array(0), keepMarks, marks, ...rest });
+    try {
+      await this.#leases.write(held, { from: 0, ids: new Int32Array(0), keepMarks, marks, ...rest });
+    } catch (e) {
+      if (!(e instanceof LongmindError)) throw e;
+      const { id } = held.lease;
+      throw e.code === 'session_lease_lost'
+        ? serverErrors.conversationLost(id)
+        : serverErrors.conversationUncertain(this.store.place, id);
+    }
   }
 }
 

@@ -184,7 +184,7 @@ export const responseParams: Schema = { type: 'object', required: ['id'], proper
 export const itemsQuery: Schema = {
   type: 'object',
   properties: {
-    limit: { type: 'string', pattern: '^([1-9][0-9]?|100)$', description: 'items at most; default 20' },
+    limit: { type: 'string', description: 'items at most: 1 to 100; default 20' },
     order: { type: 'string', enum: ['asc', 'desc'], description: 'default desc: the last first' },
     after: { ...id, description: 'the id of an item' },
   },

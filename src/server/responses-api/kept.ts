@@ -82,7 +82,7 @@ export class KeptResponses {
     const head = readHead(point.head);
     const ids = [...tokens.subarray(prompt, end)];
     const { callId } = itemIds(note.id);
-    const said = keptMessage(tokens.subarray(start, prompt), ids, head.told, this.ctx, callId);
+    const said = keptMessage(tokens.subarray(start, prompt), ids, head.told ? head.tools : null, this.ctx, callId);
     return { note, head, point, said };
   }
 

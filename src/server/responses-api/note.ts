@@ -2,6 +2,7 @@
  * What is kept of a response beside its token ids. Texts that stand in the prompt as they were sent are kept as places in
  * it, counted from its end: a few bytes instead of the text.
  */
+import type { ToolSpec } from '../../index.js';
 import type { Item } from './items.js';
 
 /** Characters before the end of the turn's prompt, and how many of them; or the text itself. */
@@ -85,7 +86,7 @@ function readStored(stored: StoredItem, read: (t: Text) => string): Item {
 /** What stands before the first message: the same from turn to turn, so it is kept once a conversation. */
 export interface Head {
   instructions: string | null;
-  tools: object[];
+  tools: ToolSpec[];
   /** The model heard of the tools. */
   told: boolean;
   /** The adapter that the conversation is with. */
@@ -98,6 +99,6 @@ export const writeHead = (head: Head): string => {
 };
 
 export function readHead(text: string): Head {
-  const [instructions, tools, told, adapter = null] = JSON.parse(text) as [string | null, object[], number, string?];
+  const [instructions, tools, told, adapter = null] = JSON.parse(text) as [string | null, ToolSpec[], number, string?];
   return { instructions, tools, told: told === 1, adapter };
 }

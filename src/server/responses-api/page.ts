@@ -7,11 +7,13 @@ export interface PageQuery {
   after?: string;
 }
 
-/** `items`: the first first. @throws LongmindError 400 for an `after` that is not in the list */
+/** `items`: the first first. @throws LongmindError 400 for a `limit` that is none, and an `after` that is not in the list */
 export function page<T extends { id: string }>(
   items: readonly T[],
   { limit = '20', order = 'desc', after }: PageQuery,
 ) {
+  if (!/^([1-9]\d?|100)$/.test(limit))
+    throw errors.invalidRequest(`'limit' must be an integer from 1 to 100, not '${limit.slice(0, 40)}'`, 'limit');
   const ordered = order === 'desc' ? [...items].reverse() : items;
   const from = after === undefined ? 0 : ordered.findIndex((i) => i.id === after) + 1;
   if (after !== undefined && from === 0)

@@ -41,7 +41,7 @@ export function generationRoutes(app: FastifyInstance, ctx: ServerContext): void
       stream,
       tools,
       ...choices(body, chat, [(o: ChatRequest) => ctx.engine.chat(o)]),
-      format: (answer: Answer) => chatFormat(answer, decoder(ctx), includeUsage, tools),
+      format: (answer: Answer) => chatFormat(answer, decoder(ctx), includeUsage, tools !== null),
     };
     return serveJob(ctx, job, request, reply);
   });
@@ -70,7 +70,7 @@ export function generationRoutes(app: FastifyInstance, ctx: ServerContext): void
       id: newId('cmpl-'),
       model,
       stream,
-      tools: false,
+      tools: null,
       ...choices(
         body,
         options,

@@ -5,7 +5,7 @@ import type { RequestOptions } from '../../index.js';
 import { chatLimits, commonOptions, decoder, formatGrammar, newId, prepareChat } from '../chat.js';
 import type { ServerContext } from '../context.js';
 import { type EmbedOptions, embedAll } from '../embed.js';
-import { serveJob } from '../generate.js';
+import { type Job, serveJob } from '../generate.js';
 import { chatBody, embedBody, generateBody, showBody } from '../ollama/fields.js';
 import { chatSpelling, generateSpelling, loaded, ollamaError, ollamaFormat, type Spelling } from '../ollama/format.js';
 import {
@@ -46,7 +46,7 @@ function generationRoutes(app: FastifyInstance, ctx: ServerContext): void {
   const serve = async (
     spelling: Spelling,
     body: OllamaChat | OllamaGenerate,
-    chat: { start: () => ReturnType<ServerContext['engine']['chat']>; tools: boolean },
+    chat: { start: () => ReturnType<ServerContext['engine']['chat']>; tools: Job['tools'] },
     request: FastifyRequest,
     reply: FastifyReply,
   ) => {
@@ -81,11 +81,11 @@ function generationRoutes(app: FastifyInstance, ctx: ServerContext): void {
     if (body.raw) {
       const options = await rawOptions(ctx, body, owner);
       const start = () => ctx.engine.complete({ prompt, ...options });
-      return serve(generateSpelling, body, { start, tools: false }, request, reply);
+      return serve(generateSpelling, body, { start, tools: null }, request, reply);
     }
     const prepared = await prepareChat(ctx, generateBodyOf(body), owner, { names: FIELD_NAMES });
     const start = () => ctx.engine.chat(prepared.chat);
-    return serve(generateSpelling, body, { start, tools: false }, request, reply);
+    return serve(generateSpelling, body, { start, tools: null }, request, reply);
   });
 }
 

@@ -1,11 +1,12 @@
 /** /v1/responses: answers that are kept, and gone on from by their ids. */
 import { randomUUID } from 'node:crypto';
 import type { FastifyInstance } from 'fastify';
-import { type ChatRequest, errors } from '../../index.js';
+import { type ChatRequest, errors, LongmindError } from '../../index.js';
 import { type ChatBody, decoder, prepareChat } from '../chat.js';
 import type { ServerContext } from '../context.js';
 import type { Conversation, Entry } from '../conversations/conversation.js';
 import type { AddEntries } from '../conversations/conversations.js';
+import { serverErrors } from '../errors.js';
 import type { Finished } from '../format.js';
 import { serveJob } from '../generate.js';
 import { answers } from '../responses.js';
@@ -71,8 +72,8 @@ export function responsesRoutes(app: FastifyInstance, ctx: ServerContext): void 
   };
   app.post<{ Body: ResponsesBody }>('/v1/responses', { schema: create }, async (request, reply) => {
     const { body, owner } = request;
-    const answer = async (conversation?: Readonly<Conversation>, add?: AddEntries) => {
-      const { chat, tools, shell, entries } = await prepare(ctx, kept, body, owner, { conversation });
+    const answer = async (circumstances: Circumstances, add?: AddEntries, lost?: AbortSignal) => {
+      const { chat, tools, shell, entries } = await prepare(ctx, kept, body, owner, circumstances);
       const id = shell.id as string;
       const ids = itemIds(id);
       const format = responsesFormat(shell, ids, decoder(ctx));
@@ -84,17 +85,26 @@ export function responsesRoutes(app: FastifyInstance, ctx: ServerContext): void 
         n: 1,
         starts: [() => ctx.engine.chat(chat)],
         format: () => format,
-        // an answer that nobody waited for was not given
-        keep: ([said]: Finished[]) =>
-          said!.reason === 'abort'
-            ? undefined
-            : add?.(entries(said!), shell.store && said!.kept !== false ? id : undefined),
+        keep: ([said]: Finished[]) => {
+          lost?.throwIfAborted();
+          // an answer that nobody waited for was not given
+          if (said!.reason === 'abort') return;
+          return add?.(entries(said!), shell.store && said!.kept !== false ? id : undefined);
+        },
+        signal: lost,
         callId: ids.callId,
       };
       return serveJob(ctx, job, request, reply);
     };
-    const conversation = conversationOf(body);
-    return conversation === null ? answer() : ctx.conversations.during(conversation, owner, answer);
+    const named = conversationOf(body);
+    if (named === null) return answer({}).catch(forgotten(body.previous_response_id));
+    return ctx.conversations.during(named, owner, (conversation, add, lost) =>
+      answer({ conversation }, add, lost).catch((e) => {
+        if (!isForgotten(e)) throw e;
+        // its items are here
+        return answer({ conversation, whole: true }, add, lost);
+      }),
+    );
   });
 
   const count = {
@@ -133,6 +143,13 @@ export function responsesRoutes(app: FastifyInstance, ctx: ServerContext): void 
     async ({ params, owner, query }) => page(await kept.inputItems(params.id, owner), query),
   );
 }
+
+/** What is gone on from was forgotten after it was looked for. */
+const isForgotten = (e: unknown): boolean => e instanceof LongmindError && e.code === 'checkpoint_not_found';
+
+const forgotten = (previous: string | null | undefined) => (e: unknown) => {
+  throw isForgotten(e) && previous ? serverErrors.responseUnknown(previous, 'previous_response_id') : e;
+};
 
 /** @throws LongmindError 400 if another past is named too */
 function conversationOf({ conversation, previous_response_id: previous }: ResponsesBody): string | null {

@@ -11,6 +11,8 @@ import { type AdaptedModel, partsOf } from './shape.js';
 export function openAdapter(path: string, name: string, model: AdaptedModel): Adapter {
   try {
     const isFolder = statSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
+    if (!isFolder && path.endsWith('.safetensors'))
+      throw errors.badAdapter(name, `name the folder that '${path}' lies in, with its adapter_config.json`);
     const { pairs, pairwise } = isFolder
       ? { pairs: readPeft(path, name).pairs, pairwise: false }
       : readGgufAdapter(path, name, model);

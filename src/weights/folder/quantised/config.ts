@@ -4,7 +4,7 @@ import { type Fields, shown } from '../json.js';
 
 export interface Quantised {
   path: string;
-  method: 'awq' | 'gptq' | 'fp8' | 'compressed-tensors';
+  method: 'awq' | 'gptq' | 'fp8' | 'mxfp4' | 'compressed-tensors';
   /** AWQ and GPTQ: bits of a code, inputs of a group (0: all), whether codes have their zero point in the middle. */
   bits: 4 | 8;
   groupSize: number;
@@ -12,7 +12,7 @@ export interface Quantised {
   /** GPTQ: groups are no runs of inputs; what is added to stored zero points. */
   actOrder: boolean;
   zeroAdd: number;
-  /** FP8: outputs and inputs of a block; null: one scale for all, or one for each output. */
+  /** FP8 in blocks: outputs and inputs of a block; null: one scale for all, or one for each output. */
   block: readonly [rows: number, inputs: number] | null;
 }
 
@@ -31,6 +31,7 @@ const KNOWN: Readonly<Record<Quantised['method'], readonly string[]>> = {
       'sym',
       'checkpoint_format',
       'static_groups',
+      'dynamic',
       'true_sequential',
       'damp_percent',
     ],
@@ -48,6 +49,7 @@ const KNOWN: Readonly<Record<Quantised['method'], readonly string[]>> = {
     'activation_scale_ub',
     'dequantize',
   ],
+  mxfp4: ['dequantize'],
   'compressed-tensors': [
     ...['format', 'quantization_status', 'config_groups', 'ignore', 'kv_cache_scheme', 'sparsity_config'],
     ...['global_compression_ratio', 'version', 'transform_config', 'run_compressed'],
@@ -77,8 +79,7 @@ export function readQuantisation(config: Fields): Quantised | null {
   if (method === 'awq') return { ...plain, ...readAwq(q) };
   if (method === 'gptq') return { ...plain, ...readGptq(q) };
   if (method === 'fp8') return { ...plain, block: readFp8(q) };
-  checkCompressed(q);
-  return plain;
+  return method === 'compressed-tensors' ? { ...plain, block: readCompressed(q) } : plain;
 }
 
 const isMethod = (name: string): name is Quantised['method'] => Object.hasOwn(KNOWN, name);
@@ -112,6 +113,9 @@ function readGptq(q: Fields): Partial<Quantised> {
   const format = oneOf(q, q.has('format') ? 'format' : 'checkpoint_format', ['gptq', 'gptq_v2'], 'gptq');
   oneOf(q, 'is_marlin_format', [false], false);
   oneOf(q, 'pack_dtype', ['int32'], 'int32');
+  // modules that were left out the tensors tell; others have bits and groups of their own
+  const own = Object.keys(q.child('dynamic')?.object ?? {}).find((pattern) => !pattern.startsWith('-:'));
+  if (own !== undefined) throw unsupported('dynamic', `has an entry of its own for '${own.slice(0, 80)}'`);
   return {
     bits,
     groupSize: groupSize(q, 'group_size'),
@@ -124,17 +128,22 @@ function readGptq(q: Fields): Partial<Quantised> {
 function readFp8(q: Fields): Quantised['block'] {
   oneOf(q, 'fmt', ['e4m3', 'float8_e4m3fn'], 'e4m3');
   oneOf(q, 'activation_scheme', ['dynamic', 'static'], 'dynamic');
-  const block = q.numbers('weight_block_size');
+  return readBlock(q, 'weight_block_size');
+}
+
+/** Outputs and inputs of a block. */
+function readBlock(q: Fields, name: string): Quantised['block'] {
+  const block = q.numbers(name);
   if (!block) return null;
   if (block.length !== 2 || !block.every((n) => Number.isInteger(n) && n >= 1 && n < 2 ** 20))
-    throw q.bad('weight_block_size', 'two positive integers');
+    throw q.bad(name, 'two positive integers');
   return [block[0]!, block[1]!];
 }
 
 const FORMATS = ['pack-quantized', 'int-quantized', 'naive-quantized', 'float-quantized', 'mxfp4-pack-quantized'];
 
-/** Which matrices, bits, groups and zero points there are the tensors say; here only that nothing else is meant. */
-function checkCompressed(q: Fields): void {
+/** Which matrices, bits, groups and zero points there are the tensors say; here blocks, and that nothing else is meant. */
+function readCompressed(q: Fields): Quantised['block'] {
   oneOf(q, 'format', [...FORMATS, 'mixed-precision'], undefined);
   oneOf(q, 'quantization_status', ['compressed', 'frozen'], 'compressed');
   const sparse = q.child('sparsity_config');
@@ -148,6 +157,7 @@ function checkCompressed(q: Fields): void {
     throw unsupported('transform_config', 'rotates activations, which is not computed here');
   const groups = q.child('config_groups');
   if (!groups) throw q.bad('config_groups', 'an object');
+  let block: Quantised['block'] = null;
   for (const name of Object.keys(groups.object)) {
     const group = groups.child(name);
     if (group?.has('format')) oneOf(group, 'format', FORMATS, undefined);
@@ -159,5 +169,7 @@ function checkCompressed(q: Fields): void {
     if (type === 'float' && weights.integer('num_bits') === 4 && !mx)
       throw unsupported(`config_groups.${name.slice(0, 80)}.weights.num_bits`, 'is 4 of floats that are not mxfp4');
     oneOf(weights, 'strategy', ['tensor', 'channel', 'group', 'block'], weights.has('group_size') ? 'group' : 'tensor');
+    if (weights.object.strategy === 'block') block = readBlock(weights, 'block_structure');
   }
+  return block;
 }

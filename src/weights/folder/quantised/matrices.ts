@@ -4,6 +4,7 @@ import { errors } from '../../../errors.js';
 import type { FilePart, PackedMatrix, TensorInfo } from '../../../types.js';
 import { readModelFile } from '../../model-file.js';
 import type { Quantised } from './config.js';
+import { unstacked } from './stacked.js';
 
 type Tensors = ReadonlyMap<string, TensorInfo>;
 
@@ -14,8 +15,9 @@ const UNUSED =
   /\.(input_scale|input_zero_point|activation_scale|input_scale_ub|[kvq]_scale|output_scale|k_zero_point|v_zero_point)$/;
 
 /** What the parts of a quantised matrix are replaced by. @throws bad_model_file, unsupported_model */
-export function unpackable(tensors: Tensors, q: Quantised | null): Tensors {
-  if (!q) return tensors;
+export function unpackable(files: Tensors, q: Quantised | null): Tensors {
+  if (!q) return files;
+  const tensors = q.method === 'mxfp4' ? unstacked(files, q) : files;
   const out = new Map<string, TensorInfo>();
   for (const [name, t] of tensors) {
     if (UNUSED.test(name)) continue;
@@ -176,15 +178,13 @@ class Matrix {
       throw this.#bad(scale, `has type ${scale.type}, it must be ${FLOATS.join(' or ')}`);
     if (count === 1) return { scale, groupSize: inputs, groupRows: rows };
     if (count === rows && shape[0] === rows) return { scale, groupSize: inputs, groupRows: 1 };
-    const [block, per] = this.q.block ?? [1, 0];
-    if (
-      shape.length === 2 &&
-      this.q.block &&
-      shape[0] === Math.ceil(rows / block) &&
-      shape[1] === Math.ceil(inputs / per)
-    )
-      return { scale, groupSize: per, groupRows: block };
-    if (shape.length === 2 && !this.q.block && shape[0] === rows && inputs % shape[1]! === 0)
+    const { block, method } = this.q;
+    const [perRows, per] = block ?? [1, 0];
+    if (shape.length === 2 && block && shape[0] === Math.ceil(rows / perRows) && shape[1] === Math.ceil(inputs / per))
+      return { scale, groupSize: per, groupRows: perRows };
+    // of compressed-tensors some matrices may be in blocks, others in groups
+    const grouped = !block || method === 'compressed-tensors';
+    if (shape.length === 2 && grouped && shape[0] === rows && inputs % shape[1]! === 0)
       return { scale, groupSize: inputs / shape[1]!, groupRows: 1 };
     throw this.#bad(scale, `has shape (${shape.join(', ')}), which does not divide (${rows}, ${inputs})`);
   }
@@ -201,7 +201,13 @@ class Matrix {
 
   /** A byte for each value: int8 or FP8. */
   #plain(): Found {
-    const byMethod = { fp8: ['F8_E4M3'], 'compressed-tensors': ['I8', 'F8_E4M3'], awq: FLOATS, gptq: FLOATS };
+    const byMethod = {
+      fp8: ['F8_E4M3'],
+      'compressed-tensors': ['I8', 'F8_E4M3'],
+      awq: FLOATS,
+      gptq: FLOATS,
+      mxfp4: FLOATS,
+    };
     const [rows, inputs] = this.#matrix(byMethod[this.q.method]);
     const scales = this.#groupScales(rows, inputs);
     const code = this.codes.type === 'I8' ? 'int8' : 'e4m3';
@@ -261,7 +267,8 @@ function formOf(
   const oneGroup = m.groupSize >= m.in;
   const shuffled = m.order !== undefined && !oneGroup && (q.method !== 'gptq' || q.actOrder);
   if (shuffled || m.code === 'e4m3' || (m.groupSize % 32 !== 0 && !oneGroup)) return { type: 'Q8_0', exact: false };
+  if (m.code === 'e2m1') return { type: 'MXFP4', exact: true };
   const sameZero = m.zeroKind === 'none' || (q.method !== 'compressed-tensors' && q.symmetric);
-  if (m.bits === 8 || m.code === 'e2m1') return { type: 'Q8_0', exact: sameZero };
+  if (m.bits === 8) return { type: 'Q8_0', exact: sameZero };
   return { type: sameZero ? 'Q4_0' : 'Q4_1', exact: true };
 }
