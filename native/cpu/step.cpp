@@ -229,14 +229,14 @@ int64_t linear_units(const LmLinear *l, int64_t *bytes) {
 
 int32_t linear_piece(const LmKernels *k, const LmLinear *l, int64_t units, int64_t bytes, int threads) {
   if (l->x.n <= l->x.P / l->x.planes) return (int32_t)units;
-  int64_t most = l->silu ? 4 : 1, tiles = k->tiles_at_once ? k->tiles_at_once(&l->x, l->outs[0].w->type) / most : 0;
-  if (tiles) {  // as many rounds as it takes, each thread the same in all, whole pairs
-    const int64_t rounds = (units + tiles * threads - 1) / (tiles * threads);
-    most = (units + rounds * threads - 1) / (rounds * threads);
-    return (int32_t)(l->silu ? most : most + most % 2);
+  const int64_t atOnce = k->tiles_at_once ? k->tiles_at_once(&l->x, l->outs[0].w->type) / (l->silu ? 4 : 1) : 0;
+  if (atOnce) {  // as few rounds as that allows, in which each thread does the same; whole pairs of tiles
+    const int64_t rounds = (units + atOnce * threads - 1) / (atOnce * threads);
+    const int64_t each = (units + rounds * threads - 1) / (rounds * threads);
+    return (int32_t)(l->silu ? each : each + each % 2);
   }
   // with several panels the weights of a piece are read again for each: they should stay in the L2 cache
-  most = (384 << 10) / (bytes / units + 1);
+  const int64_t most = (384 << 10) / (bytes / units + 1);
   return (int32_t)(most < 1 ? 1 : most);
 }
 
