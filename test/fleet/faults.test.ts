@@ -95,15 +95,16 @@ test('a server that is killed in the middle of a turn leaves the session as it w
   const { body } = await ask(killed!.url, CHAT, first);
   const { body: conversation } = await ask(killed!.url, '/v1/conversations', {});
   const respond = { ...longResponse, conversation: conversation.id };
-  const lost = ask(killed!.url, '/v1/responses', respond).catch(() => null);
+  const responding = ask(killed!.url, '/v1/responses', respond).catch(() => null);
+  await until(async () => /"route":"\/v1\/responses"/.test(await (await killed!.get('/v1/requests')).text()));
+  const locked = await ask(other!.url, '/v1/responses', respond);
+  assert.deepEqual([locked.status, locked.body.error?.code], [409, 'conversation_locked']);
+  const left = Number(locked.headers.get('retry-after-ms'));
+  assert.ok(left > 0 && left <= 1000, `${left} ms, of a lease of a second`);
   const rest = await longTurn(killed!.url, 'anna');
   killed!.child.kill('SIGKILL');
   await assert.rejects(rest());
-  assert.equal(await lost, null);
-  const locked = await ask(other!.url, '/v1/responses', respond);
-  assert.deepEqual([locked.status, locked.body.error.code], [409, 'conversation_locked']);
-  const left = Number(locked.headers.get('retry-after-ms'));
-  assert.ok(left > 0 && left <= 1000, `${left} ms, of a lease of a second`);
+  await responding;
   assert.equal(
     (await other!.get('/v1/sessions/anna').then((r) => r.json() as Promise<{ tokens: number }>)).tokens,
     body.usage.total_tokens,
