@@ -93,9 +93,9 @@ extern "C" double lm_bench_linear(Device *d, int32_t tensor, int32_t n, int32_t 
   j.l.outCount = 1;
   j.l.scale = 1;
   j.l.outs[0] = {t, nullptr, (float *)(at + q8 + f32), t->out};
-  int64_t most = panels > 1 ? (384 << 10) / (t->tileBytes + 1) : t->tiles;
+  const int32_t piece = linear_piece(d->k, &j.l, t->tiles, t->tiles * t->tileBytes, d->pool.threads);
   double s = now_s();
-  repeat(d, t->tiles, (int32_t)(most < 1 ? 1 : most), repeats, linear_units, &j);
+  repeat(d, t->tiles, piece, repeats, linear_units, &j);
   s = (now_s() - s) / repeats;
   os_release(m, bytes);
   return s;

@@ -91,6 +91,8 @@ int step_run(Device *d, int from, int to);
 void step_prepare(Device *d);
 /** Units of work of a product, and the bytes of its weights. */
 int64_t linear_units(const LmLinear *l, int64_t *bytes);
+/** Units that a thread should do at a time, of so many that have so many bytes of weights. */
+int32_t linear_piece(const LmKernels *k, const LmLinear *l, int64_t units, int64_t bytes, int threads);
 void adapters_close(Adapters *a);
 /** Takes the memory that a step's lists need. */
 void adapters_place(Adapters *a, const int32_t *sizes, Bump *b);

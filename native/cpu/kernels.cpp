@@ -39,7 +39,7 @@ static const LmKernels table = {
     rms_norm,         prepare,    linear,     expert_add, add_gated, silu_mul, softcap,
     lora_down,        lora_up,    rope_store,
     attention_scratch, attention_tokens, attention, attention_merge, sample_scratch, sample,
-    bench_read, bench_int8, bench_f32, nullptr,
+    bench_read, bench_int8, bench_f32, nullptr, nullptr,
 };
 }  // namespace LM_NS
 

@@ -198,6 +198,8 @@ struct LmKernels {
   double (*bench_f32)(int32_t rounds);
   /** Floats of scratch that a product of so many inputs needs beyond those of its panels; null: none. */
   int64_t (*product_scratch)(int32_t inputs);
+  /** Output tiles that a product of these rows should have at a time, an even number; 0: as many as the L2 cache holds. Null: 0. */
+  int32_t (*tiles_at_once)(const LmPanels *x, int32_t type);
 };
 
 extern "C" {

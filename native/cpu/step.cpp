@@ -227,6 +227,19 @@ int64_t linear_units(const LmLinear *l, int64_t *bytes) {
   return l->silu ? units / 4 : units;
 }
 
+int32_t linear_piece(const LmKernels *k, const LmLinear *l, int64_t units, int64_t bytes, int threads) {
+  if (l->x.n <= l->x.P / l->x.planes) return (int32_t)units;
+  const int64_t atOnce = k->tiles_at_once ? k->tiles_at_once(&l->x, l->outs[0].w->type) / (l->silu ? 4 : 1) : 0;
+  if (atOnce) {  // as few rounds as that allows, in which each thread does the same; whole pairs of tiles
+    const int64_t rounds = (units + atOnce * threads - 1) / (atOnce * threads);
+    const int64_t each = (units + rounds * threads - 1) / (rounds * threads);
+    return (int32_t)(l->silu ? each : each + each % 2);
+  }
+  // with several panels the weights of a piece are read again for each: they should stay in the L2 cache
+  const int64_t most = (384 << 10) / (bytes / units + 1);
+  return (int32_t)(most < 1 ? 1 : most);
+}
+
 void step_prepare(Device *d) {
   for (int i = 0; i < d->sizes[LM_S_OPS]; i++) {
     const LmOp *o = d->ops + i;
@@ -415,10 +428,8 @@ static void plan_operation(Device *d, int i, int32_t *total, int32_t *piece) {
     int64_t bytes, units = linear_units(l, &bytes);
     set_panels(d, &l->x, n, o->flags);
     if (l->silu) set_panels(d, &l->hidden, n, 0);
-    // with several panels the weights of a piece are read again for each: they should stay in the L2 cache
-    int64_t most = n > l->x.P / l->x.planes ? (384 << 10) / (bytes / units + 1) : units;
     *total = (int32_t)units;
-    *piece = (int32_t)(most < 1 ? 1 : most);
+    *piece = linear_piece(d->k, l, units, bytes, d->pool.threads);
   }
 }
 

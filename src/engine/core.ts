@@ -255,6 +255,10 @@ export class Core {
       this.news.problem?.('the session store is written again, and holds all that was said in the meantime');
     };
     const journal = createJournal({ dir, fingerprint: this.data.fingerprint, onFailure, onRecovery });
+    if (journal.putAside)
+      this.news.problem?.(
+        `the sessions in '${dir}' are another model's, or damaged: they are in '${journal.putAside}' now, and it begins anew`,
+      );
     const { limits, sessionLen } = this.#plan;
     const names = this.#adapters.map((a) => a.name);
     const { impossible } = restoreSessions(journal.recovered, this.batch.sessions, limits.vocab, sessionLen, names);

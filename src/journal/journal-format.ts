@@ -112,7 +112,7 @@ interface Given {
 export interface Replay {
   /** null: not a journal, or one of another format. */
   fingerprint: string | null;
-  /** Bytes up to the end of the last whole record. */
+  /** Bytes up to the end of the last record that is whole, and that nothing more belongs to. */
   validBytes: number;
   /** By key(), in the order of last use. */
   sessions: Map<string, SavedSession>;
@@ -136,7 +136,8 @@ export function replay(file: Uint8Array): Replay {
     if (crc32c(file.subarray(at + FRAME, end)) !== view.getUint32(at + 4, true)) break;
     if (!apply(result, view, at + FRAME, end, at === 0)) break;
     at = end;
-    result.validBytes = at;
+    // an adapter without the tokens that it is for was torn off them
+    if (!result.given) result.validBytes = at;
   }
   return result;
 }

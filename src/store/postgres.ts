@@ -169,11 +169,13 @@ export class PostgresStore implements SessionStore {
 
   async list(owner: number) {
     const rows = await this.#query(
-      `SELECT id, octet_length(ids) / 4 AS tokens, extract(epoch FROM used)::float8 * 1000 AS used
+      `SELECT id, octet_length(ids) / 4 AS tokens, adapter, extract(epoch FROM used)::float8 * 1000 AS used
       FROM longmind_sessions WHERE model = $1 AND owner = $2 AND ids IS NOT NULL ORDER BY longmind_sessions.used`,
       [this.namespace, owner],
     );
-    return rows.map((r) => ({ id: String(r.id), tokens: Number(r.tokens), lastUsed: Math.floor(r.used) }));
+    return rows.map(({ id, tokens, used, adapter }) => ({
+      ...{ id: String(id), tokens: Number(tokens), lastUsed: Math.floor(used), adapter },
+    }));
   }
 
   async trim({ sessions, bytes, idleMs }: StoreBounds) {

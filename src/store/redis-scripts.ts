@@ -112,10 +112,13 @@ if redis.call('HEXISTS', KEYS[1], 'w') == 0 then redis.call('PEXPIRE', KEYS[1], 
 return 1
 `;
 
-/** KEYS o; ARGV prefix owner ids → bytes of each */
-export const LENGTHS = `
+/** KEYS o; ARGV prefix owner ids → {bytes of ids, adapter} of each */
+export const ABOUT = `
 local out = {}
-for i = 3, #ARGV do out[i - 2] = redis.call('STRLEN', ARGV[1] .. 'i:' .. ARGV[2] .. ':' .. ARGV[i]) end
+for i = 3, #ARGV do
+  local S = ARGV[2] .. ':' .. ARGV[i]
+  out[i - 2] = {redis.call('STRLEN', ARGV[1] .. 'i:' .. S), redis.call('HGET', ARGV[1] .. 's:' .. S, 'a') or ''}
+end
 return out
 `;
 

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import type * as redis from '@redis/client';
 import { errors } from '../errors.js';
 import { decodeSession, encodeIds, encodeMarks } from './encoding.js';
-import { ACQUIRE, DROP, LENGTHS, LOAD, RELEASE, RENEW, TRIM, WRITE } from './redis-scripts.js';
+import { ABOUT, ACQUIRE, DROP, LOAD, RELEASE, RENEW, TRIM, WRITE } from './redis-scripts.js';
 import type { Change, KeptSession, Lease, ListedSession, SessionKey, SessionStore, StoreBounds } from './types.js';
 
 /** Milliseconds. */
@@ -115,9 +115,10 @@ export class RedisStore implements SessionStore {
     const out: ListedSession[] = [];
     for (let i = 0; i < pairs.length; i += PIECE) {
       const some = pairs.slice(i, i + PIECE);
-      const lengths = await this.#run(LENGTHS, [key], [this.#prefix, String(owner), ...some.map(([id]) => id)]);
+      const about = await this.#run(ABOUT, [key], [this.#prefix, String(owner), ...some.map(([id]) => id)]);
       some.forEach(([id, used], k) => {
-        out.push({ id: String(id), tokens: Number(lengths[k]) / 4, lastUsed: Number(used) });
+        const [bytes, adapter] = about[k];
+        out.push({ id: String(id), tokens: Number(bytes) / 4, lastUsed: Number(used), adapter: `${adapter}` || null });
       });
     }
     return out;

@@ -58,6 +58,8 @@ export interface Change {
 export interface ListedSession {
   id: string;
   tokens: number;
+  /** Name of the adapter that it speaks with. */
+  adapter: string | null;
   /** Milliseconds since the epoch, by the store's clock. */
   lastUsed: number;
 }

@@ -39,6 +39,16 @@ test('several pasted lines are one message, sent by Enter alone', async () => {
   assert.ok(stdout.includes('\x1b[?2004h') && stdout.includes('\x1b[?2004l'), 'asked for, and taken back at the end');
 });
 
+test('a problem of the engine, such as a session store that is away, is told beside what is said', async () => {
+  const { stderr } = await chat(async (p) => {
+    await p.sees('> ');
+    p.engine().problem('the session store does not answer');
+    p.type(`hello${ENTER}`);
+    await p.sees('You said');
+  });
+  assert.match(stderr, /the session store does not answer/);
+});
+
 test('one pasted line stands in the line as if it was typed', async () => {
   const { said } = await chat(async (p) => {
     await p.sees('> ');

@@ -29,6 +29,8 @@ test('after a restart a session continues as if it had been evicted', async () =
 
     const other = openCore({ ...options }, 'another model');
     assert.equal(other.core.batch.sessions.size, 0);
+    assert.match(other.problems.join(), /another model's, or damaged: they are in '.*sessions\.journal\.\d+\.old'/);
+    assert.deepEqual(after.problems, []);
     await other.core.close();
   } finally {
     rmSync(dir, { recursive: true });

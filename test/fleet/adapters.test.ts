@@ -31,6 +31,10 @@ test('a session keeps its adapter on every server, and is refused by one that ha
   assert.deepEqual(await turn(b!, second), await turn(alone!, second));
   assert.equal((await a!.sessions.get('s')).adapter, 'all');
   await assert.rejects(turn(without!, second), { code: 'adapter_not_found' });
+  assert.deepEqual(
+    (await without!.sessions.list()).map((s) => [s.id, s.adapter]),
+    [['s', 'all']],
+  );
   await assert.rejects(turn(a!, second, null), { code: 'session_adapter' });
   assert.deepEqual(await turn(a!, second), await turn(alone!, second));
 });

@@ -16,7 +16,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { test } from 'node:test';
 import { createJournal, type JournalOptions } from '../../src/journal/journal.js';
-import { compacted, crc32c, replay, type SavedMark } from '../../src/journal/journal-format.js';
+import { compacted, crc32c, encode, replay, type SavedMark, seal, WRITE } from '../../src/journal/journal-format.js';
 
 const FILE = 'sessions.journal';
 
@@ -77,6 +77,12 @@ test('a session comes back with its adapter, also when it was rewritten and comp
   assert.deepEqual(adapters(Buffer.concat(compacted('m', replay(file).sessions.values()))), whole);
   for (let cut = 0; cut < file.length; cut++) {
     for (const [id, adapter] of adapters(file.subarray(0, cut))) assert.equal(adapter, id === 's' ? 'poet' : null);
+    // what was torn gives nothing to a session that begins after it
+    const start = file.subarray(0, replay(file.subarray(0, cut)).validBytes);
+    if (start.length > 0) {
+      const begun = Buffer.concat([start, seal(encode(WRITE, 's', 7, 0, [9]))]);
+      assert.equal(replay(begun).sessions.get('7:s')!.adapter, null, `cut at ${cut}`);
+    }
     // compacted anywhere, it says the same with what follows
     const { validBytes, fingerprint, sessions, given } = replay(file.subarray(0, cut));
     if (fingerprint !== null)

@@ -8,10 +8,12 @@ import { llama } from '../../src/model/llama.js';
 import { openModel } from '../../src/weights/index.js';
 import { FakeDriver, fakeCompile } from '../device/cuda/fake-driver.js';
 import { Runner } from '../device/support.js';
-import { readFixture, writeFolder } from './tiny.js';
+import { checkpoint, readFixture, writeFolder } from './tiny.js';
 
-function runnerOf(name: string, weights: WeightsChoice = 'file'): Runner {
-  const { config, source } = openModel(writeFolder(readFixture(name)), { sessionLen: 0, weights });
+const runnerOf = (name: string, weights?: WeightsChoice) => runnerOfFolder(writeFolder(readFixture(name)), weights);
+
+function runnerOfFolder(folder: string, weights: WeightsChoice = 'file'): Runner {
+  const { config, source } = openModel(folder, { sessionLen: 0, weights });
   const { dims, rmsEps, rope, tiedOutput, flags } = config;
   const device = createCudaDevice({ driver: new FakeDriver(), compile: fakeCompile });
   const program = llama({ ...dims, rmsEps, rope, tiedOutput, flags });
@@ -46,4 +48,10 @@ describe('the CUDA device', () => {
         (e) => e instanceof LongmindError && e.code === 'unsupported_model' && what.test(e.message),
         name,
       ));
+  for (const name of ['awq-32', 'gptq4-32', 'ct-fp8-tensor', 'ct-mxfp4'])
+    it(`refuses the quantised checkpoint ${name}, and says where it can be computed`, () =>
+      assert.throws(() => runnerOfFolder(checkpoint(name).folder), {
+        code: 'unsupported_model',
+        message: /quantised as AWQ.*--device cpu/,
+      }));
 });

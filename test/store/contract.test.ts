@@ -118,12 +118,13 @@ for (const [name, start] of [
       const key = { id: 'adapted', owner: 5 };
       await store.write((await store.acquire(key, 5_000)).lease, { ...change(0, [1, 2]), adapter: 'pirate' });
       assert.equal((await store.load(key))!.adapter, 'pirate');
+      assert.equal((await store.list(5)).find((s) => s.id === 'adapted')!.adapter, 'pirate');
       await sleep(60);
       await store.write((await store.acquire({ id: 'fresh', owner: 5 }, 5_000)).lease, change(0, [1]));
       await store.trim({ sessions: 1e6, bytes: 1e9, idleMs: 50 });
       assert.deepEqual(
-        (await store.list(5)).map((s) => s.id),
-        ['fresh'],
+        (await store.list(5)).map((s) => [s.id, s.adapter]),
+        [['fresh', null]],
       );
     });
 

@@ -30,16 +30,18 @@ export function openCore(options: Record<string, unknown>, fingerprint = 'a mode
   const finished: FinishedRequest[] = [];
   const config = parseOptions(engineOptions, { device: 'null', ...options });
   const data = { program, weights: { path: '', tensors: new Map() }, config, fingerprint, modelKey: fingerprint };
-  const core = new Core(data, createNullDevice({ depth }), {
-    token: (r, token) => out.get(r.id)!.push(token),
-    finished: (f) => finished.push(f),
-    failed: (id) => failed.push(id),
-  });
+  const problems: string[] = [];
+  const events = {
+    token: (r: EngineRequest, token: number) => void out.get(r.id)!.push(token),
+    finished: (f: FinishedRequest) => void finished.push(f),
+    failed: (id: number) => void failed.push(id),
+  };
+  const core = new Core(data, createNullDevice({ depth }), events, { problem: (p) => void problems.push(p) });
   const run = (r: EngineRequest) => {
     out.set(r.id, []);
     core.batch.submit(r);
     while (core.batch.step());
     return out.get(r.id)!;
   };
-  return { core, run, failed, finished, out };
+  return { core, run, failed, finished, out, problems };
 }

@@ -1,33 +1,36 @@
-// Products by tiles of 16 outputs and one panel's columns.
+// Products by tiles of 16 outputs and one panel's columns, two tiles of outputs (a pair) at a time.
+//
+// What costs is not the tiles' product but to scale its sums, which leave the tiles through memory: three vector operations for a
+// column's 32 inputs of 16 outputs. So everything else has to stay out of their way:
+//   - Instructions of tiles stand between those that scale the sums of LM_LAG turns before.
+//   - Both tiles of a pair share the load of the activations; their f32 sums are all that fits into registers.
+//   - A run is LM_RUN blocks of a pair, which stay in the first cache, with the same blocks of many panels, as one stream: the
+//     next panel's products begin before the last one's sums are scaled.
+//   - The weights of LM_PAIRS pairs are unpacked at a time, so that activations, which come from farther off, serve all of them.
 namespace LM_NS {
 
-/** Unpacked weights that all panels go through in turn: they should stay in the L2 cache (2 MB on processors with tiles). */
-#define LM_UNPACKED (512 << 10)
-/** Floats of scratch before the unpacked weights. */
-#define LM_TILE_SCRATCH (64 * LM_COLUMNS)
+#define LM_PAIRS 4    // whose weights and sums are at hand
+#define LM_PANELS 22  // whose sums are
+#define LM_RUN 16     // blocks
+#define LM_LAG 1      // turns, a power of two less one
+/** Bytes of unpacked weights: with sums and a panel's activations they stay in the second cache (2 MB where there are tiles). */
+#define LM_UNPACKED (320 << 10)
+/** Floats of sums of a panel and a pair. */
+#define LM_PAIR_SUMS (2 * 16 * LM_COLUMNS)
+/** Floats of scratch before the unpacked weights: sums, and a block of hidden. */
+#define LM_TILE_SCRATCH (LM_PAIRS * LM_PANELS * LM_PAIR_SUMS + 32 * LM_COLUMNS)
 
-/**
- * Rows of a step from which a type's products go by tiles. With fewer, weights come from memory no faster than VNNI multiplies
- * them: 16 rows take it about as long as 256 bytes of a block take to arrive (8 to 10 GB/s a core); unpacking would not pay.
- * By reckoning, not measured. 0: never.
- */
-LM_INLINE i32 tiles_from(int type) {
-  i32 rows = quant_bytes(type) / 16;
-  return rows == 0 ? 0 : rows > LM_COLUMNS ? rows : LM_COLUMNS + 1;
-}
-/** Panels of more than one hold more than half of the columns; products of fewer are not compiled. */
+/** Rows from which products go by tiles; of fewer, unpacking costs more than tiles gain (measured: 0.96 times VNNI at 30, 1.13 at 60). */
+#define LM_TILES_FROM (3 * LM_COLUMNS)
 LM_INLINE bool by_tiles(const LmPanels *x, int type) {
 #if defined(LM_WIDE)  // emulated only: logit rows are not in planes of bytes
   if (x->planes == 2) return false;
 #endif
-  i32 rows = tiles_from(type);
-  return rows && x->n >= rows && 2 * x->P > LM_COLUMNS;
+  return quant_bytes(type) && x->n >= LM_TILES_FROM && 4 * x->P > 3 * LM_COLUMNS;  // no narrower panel has so many rows
 }
 
-static int64_t product_scratch(i32 inputs) {
-  int64_t most = (int64_t)4 * (inputs / 32) * unpacked_block(HALVES | MINIMUM);
-  return LM_TILE_SCRATCH + ((most > LM_UNPACKED ? most : LM_UNPACKED) + 64) / 4;
-}
+static i32 tiles_at_once(const LmPanels *x, i32 type) { return by_tiles(x, type) ? 2 * LM_PAIRS : 0; }
+static int64_t product_scratch(i32) { return LM_TILE_SCRATCH + (LM_UNPACKED + 64) / 4; }
 LM_INLINE u8 *unpacked_at(float *scratch) { return (u8 *)(((uintptr_t)(scratch + LM_TILE_SCRATCH) + 63) & ~(uintptr_t)63); }
 
 struct alignas(64) TileConfig {
@@ -35,7 +38,7 @@ struct alignas(64) TileConfig {
   u16 rowBytes[16];
   u8 rows[16];
 };
-/** The calling thread's tiles: 0 to 3 sums, 4 and 5 activations, 6 and 7 weights, of whole blocks or of halves. */
+/** The calling thread's tiles: 0 and 1 sums, 2 activations, 3 and 4 weights, of whole blocks or of halves. */
 struct Tiles {
   int P = 0, scaling = 0;
   void shape(int columns, int by) {
@@ -46,9 +49,9 @@ struct Tiles {
     TileConfig c = {};
     c.palette = 1;
     const int inputs = by ? 16 : 32;
-    for (int t = 0; t < 8; t++) {
-      c.rowBytes[t] = (u16)(t == 4 || t == 5 ? inputs : 64);
-      c.rows[t] = (u8)(t < 6 ? columns : inputs / 4);
+    for (int t = 0; t < 5; t++) {
+      c.rowBytes[t] = (u16)(t == 2 ? inputs : 64);
+      c.rows[t] = (u8)(t < 3 ? columns : inputs / 4);
     }
     LM_TILE_CONFIGURE(c);
   }
@@ -58,71 +61,99 @@ struct Tiles {
   }
 };
 
-/** Sums of two blocks or of both halves of one, [column][16 outputs]. */
+/** Sums of a turn: of both tiles, [column][16 outputs]. */
 struct alignas(64) Sums {
   i32 of[2][16 * LM_COLUMNS];
 };
-struct Operands {
-  const u8 *x[2], *w[2];
-};
-// the instructions' names of tiles are constants
-#define LM_TILE_PAIR(first, second) \
-  LM_INLINE void multiply_##first##second(const Operands &o) { \
-    LM_TILE_ZERO(first); \
-    LM_TILE_LOAD(4, o.x[0], 32); \
-    LM_TILE_LOAD(6, o.w[0], 64); \
-    LM_TILE_DOT(first, 4, 6); \
-    LM_TILE_ZERO(second); \
-    LM_TILE_LOAD(5, o.x[1], 32); \
-    LM_TILE_LOAD(7, o.w[1], 64); \
-    LM_TILE_DOT(second, 5, 7); \
-  } \
-  LM_INLINE void keep_##first##second(Sums *s) { \
-    LM_TILE_STORE(first, s->of[0]); \
-    LM_TILE_STORE(second, s->of[1]); \
-  }
-LM_TILE_PAIR(0, 1)
-LM_TILE_PAIR(2, 3)
-#undef LM_TILE_PAIR
+// A turn's products; the processor renames tiles, so that the same ones serve every turn.
+LM_INLINE void multiply_first(const u8 *x, const u8 *w) {
+  LM_TILE_ZERO(0);
+  LM_TILE_LOAD(2, x, 32);
+  LM_TILE_LOAD(3, w, 64);
+  LM_TILE_DOT(0, 2, 3);
+}
+LM_INLINE void multiply_second(const u8 *w) {
+  LM_TILE_ZERO(1);
+  LM_TILE_LOAD(4, w, 64);
+  LM_TILE_DOT(1, 2, 4);
+}
 
-// One tile's product with a panel of NC columns, in parts: blocks, or halves of blocks.
+/** Blocks of a pair of tiles, and the same blocks of panels. */
+struct Run {
+  const u8 *w;  // unpacked: block by block, first the one tile's, then the other's
+  const u8 *x;
+  i32 blocks, panels;
+  int64_t stride;  // bytes from panel to panel
+  float *sums;     // [panel][tile][column][16 outputs]
+  bool first;      // sums begin
+};
+
+// A turn multiplies a part of a pair with a part of a panel: a block, or a half of one.
 template <int SCALING>
 struct Parts {
   enum { OF_BLOCK = SCALING & HALVES ? 2 : 1 };
 };
+/** Which part of which panel is next. */
 template <int SCALING, int NC>
-LM_INLINE const u8 *panel_part(const u8 *x, int part) {
-  return x + part / Parts<SCALING>::OF_BLOCK * panelBlockBytes(NC) + 16 * (part % Parts<SCALING>::OF_BLOCK);
+struct Place {
+  const u8 *w, *x;
+  i32 part;
+  LM_INLINE Place begin(const Run &r) { return {r.w, r.x, 0}; }
+  __attribute__((always_inline)) const u8 *activations() const { return x + 16 * (part % Parts<SCALING>::OF_BLOCK); }
+  __attribute__((always_inline)) const u8 *weights() const { return w + 256 * (part % Parts<SCALING>::OF_BLOCK); }
+  __attribute__((always_inline)) void next(const Run &r) {
+    part++;
+    if (part % Parts<SCALING>::OF_BLOCK) return;
+    w += 2 * unpacked_block(SCALING);
+    x += panelBlockBytes(NC);
+    if (part < r.blocks * Parts<SCALING>::OF_BLOCK) return;
+    part = 0;
+    w = r.w;
+    x += r.stride - r.blocks * panelBlockBytes(NC);
+  }
+};
+
+/** What v comes from stays before the next instruction of a tile, what uses it after. */
+#if defined(LM_BUILD_AVX512)
+LM_INLINE void v_pin(V &v) { __asm__ volatile("" : "+v"(v)); }
+#else
+LM_INLINE void v_pin(V &v) { __asm__ volatile("" : "+x"(v.a), "+x"(v.b)); }
+#endif
+// As in scale.h, of both tiles: column by column, so that what they share is in a register for a moment only. Columns FROM to TO.
+template <int NC, int C, int TO>
+LM_INLINE void add_scaled_pair(V *f, const Sums &s, V d, V d2, const float *dx) {
+  const V x = v_set(dx[C]);
+  f[C] = v_fma(v_int(i_load(s.of[0] + 16 * C)), v_mul(d, x), f[C]);
+  f[NC + C] = v_fma(v_int(i_load(s.of[1] + 16 * C)), v_mul(d2, x), f[NC + C]);
+  v_pin(f[C]);
+  v_pin(f[NC + C]);
+  if constexpr (C + 1 < TO) add_scaled_pair<NC, C + 1, TO>(f, s, d, d2, dx);
 }
-template <int SCALING>
-LM_INLINE const u8 *weight_part(const u8 *u, int part) {
-  return u + (int64_t)(part / Parts<SCALING>::OF_BLOCK) * unpacked_block(SCALING) + 256 * (part % Parts<SCALING>::OF_BLOCK);
-}
-/** Two parts from `part` on; the last of an odd number twice. */
-template <int SCALING, int NC>
-LM_INLINE Operands operands(const u8 *u, const u8 *x, int part, int parts) {
-  const int other = part + 1 < parts ? part + 1 : part;
-  return {{panel_part<SCALING, NC>(x, part), panel_part<SCALING, NC>(x, other)},
-          {weight_part<SCALING>(u, part), weight_part<SCALING>(u, other)}};
-}
-template <int SCALING, int NC>
-LM_INLINE void scale_part(V *f, const u8 *u, const u8 *x, int part, const i32 *sums) {
-  int b = part / Parts<SCALING>::OF_BLOCK, half = part % Parts<SCALING>::OF_BLOCK;
-  const float *w = (const float *)(u + (int64_t)b * unpacked_block(SCALING) + 512);
-  Block block = Block::at(x + b * panelBlockBytes(NC), NC);
-  I a[NC];
-  for (int c = 0; c < NC; c++) a[c] = i_load(sums + 16 * c);
-  add_scaled<NC>(f, a, v_load(w + 16 * half), block.d);
-  if (SCALING == MINIMUM) add_minimum<NC>(f, v_load(w + 16), block.ds);
-  if (SCALING == (HALVES | MINIMUM) && half) {
-    add_half_minimum<NC>(f, v_load(w + 32), block.d, block.h0);
-    add_half_minimum<NC>(f, v_load(w + 48), block.d, block.h1);
+template <int NC>
+LM_INLINE void add_minimum_pair(V *f, V m, V m2, const float *ds) {
+  for (int c = 0; c < NC; c++) {
+    const V x = v_set(ds[c]);
+    f[c] = v_fma(m, x, f[c]);
+    f[NC + c] = v_fma(m2, x, f[NC + c]);
   }
 }
+template <int NC>
+LM_INLINE void add_half_minimum_pair(V *f, V m, V m2, const float *dx, const i32 *h) {
+  for (int c = 0; c < NC; c++) {
+    const V x = v_set(dx[c] * ((float)h[c] * (1.0f / 32)));
+    f[c] = v_fma(m, x, f[c]);
+    f[NC + c] = v_fma(m2, x, f[NC + c]);
+  }
+}
+/** What of a turn is no product. */
 template <int SCALING, int NC>
-LM_INLINE void scale_parts(V *f, const u8 *u, const u8 *x, int part, int parts, const Sums &s) {
-  scale_part<SCALING, NC>(f, u, x, part, s.of[0]);
-  if (part + 1 < parts) scale_part<SCALING, NC>(f, u, x, part + 1, s.of[1]);
+LM_INLINE void add_minima(V *f, const u8 *u, const Block &block, int half) {
+  const float *w = (const float *)(u + 512), *w2 = (const float *)(u + unpacked_block(SCALING) + 512);
+  if (SCALING == MINIMUM) add_minimum_pair<NC>(f, v_load(w + 16), v_load(w2 + 16), block.ds);
+  if (SCALING == (HALVES | MINIMUM) && half) {
+    add_half_minimum_pair<NC>(f, v_load(w + 32), v_load(w2 + 32), block.d, block.h0);
+    add_half_minimum_pair<NC>(f, v_load(w + 48), v_load(w2 + 48), block.d, block.h1);
+  }
 }
 // Not loops: g++ 12 keeps in registers only what every loop over it is unrolled early for, which it does inside of others alone.
 template <int NC>
@@ -131,93 +162,183 @@ LM_INLINE void clear(V *f) {
   if constexpr (NC > 1) clear<NC - 1>(f);
 }
 template <int NC>
+LM_INLINE void load_all(V *f, const float *from) {
+  f[NC - 1] = v_load(from + 16 * (NC - 1));
+  if constexpr (NC > 1) load_all<NC - 1>(f, from);
+}
+template <int NC>
 LM_INLINE void store_all(float *out, const V *f) {
   v_store(out + 16 * (NC - 1), f[NC - 1]);
   if constexpr (NC > 1) store_all<NC - 1>(out, f);
 }
-/** Unpacked weights u → out[NC][16]. Two parts are multiplied while the sums of the two before are scaled. */
+
+/** Turn t of those before the first sums are scaled. */
 template <int SCALING, int NC>
-__attribute__((noinline)) static void tile_product(const u8 *u, int nb, const u8 *x, float *out) {
-  const int parts = nb * Parts<SCALING>::OF_BLOCK;
-  Sums even, odd;
-  V f[NC];
-  clear<NC>(f);
-  multiply_01(operands<SCALING, NC>(u, x, 0, parts));
-  keep_01(&even);
-  for (int i = 0;; i += 4) {
-    if (i + 2 < parts) multiply_23(operands<SCALING, NC>(u, x, i + 2, parts));
-    scale_parts<SCALING, NC>(f, u, x, i, parts, even);
-    if (i + 2 >= parts) break;
-    keep_23(&odd);
-    if (i + 4 < parts) multiply_01(operands<SCALING, NC>(u, x, i + 4, parts));
-    scale_parts<SCALING, NC>(f, u, x, i + 2, parts, odd);
-    if (i + 4 >= parts) break;
-    keep_01(&even);
+LM_INLINE void begin_turn(int t, int turns, const Run &r, Place<SCALING, NC> *product, Sums *kept) {
+  if (t > 0 && t <= turns) {
+    LM_TILE_STORE(0, kept[t - 1].of[0]);
+    LM_TILE_STORE(1, kept[t - 1].of[1]);
   }
-  store_all<NC>(out, f);
+  if (t >= turns) return;
+  multiply_first(product->activations(), product->weights());
+  multiply_second(product->weights() + unpacked_block(SCALING));
+  if (t + 1 < turns) product->next(r);
+}
+/**
+ * Stores the sums of turn t - 1, multiplies for turn t (or once more for the last one, which nobody reads), and scales the sums of
+ * turn t - 1 - LM_LAG in between: in one go each, instructions of tiles and vectors overlap less.
+ */
+template <int SCALING, int NC>
+LM_INLINE void turn(int t, const Place<SCALING, NC> &product, const Place<SCALING, NC> &scaled, Sums *kept, V *f) {
+  const int half = scaled.part % Parts<SCALING>::OF_BLOCK;
+  const float *w = (const float *)(scaled.w + 512), *w2 = (const float *)(scaled.w + unpacked_block(SCALING) + 512);
+  const V d = v_load(w + 16 * half), d2 = v_load(w2 + 16 * half);
+  const Block block = Block::at(scaled.x, NC);
+  const Sums &s = kept[t & LM_LAG];
+  Sums *last = kept + ((t - 1) & LM_LAG);
+  LM_TILE_STORE(0, last->of[0]);
+  add_scaled_pair<NC, 0, NC / 4>(f, s, d, d2, block.d);
+  multiply_first(product.activations(), product.weights());
+  add_scaled_pair<NC, NC / 4, NC / 2>(f, s, d, d2, block.d);
+  LM_TILE_STORE(1, last->of[1]);
+  add_scaled_pair<NC, NC / 2, 3 * NC / 4>(f, s, d, d2, block.d);
+  multiply_second(product.weights() + unpacked_block(SCALING));
+  add_scaled_pair<NC, 3 * NC / 4, NC>(f, s, d, d2, block.d);
+  add_minima<SCALING, NC>(f, scaled.w, block, half);
+}
+template <int SCALING, int NC>
+__attribute__((noinline)) static void run_pair(const Run &run) {
+  const Run r = run;
+  const int parts = r.blocks * Parts<SCALING>::OF_BLOCK, turns = r.panels * parts;
+  Place<SCALING, NC> product = Place<SCALING, NC>::begin(r), scaled = product;
+  Sums kept[LM_LAG + 1];
+  int t = 0;
+  for (; t <= LM_LAG; t++) begin_turn(t, turns, r, &product, kept);
+  float *out = r.sums;
+  for (int panel = 0; panel < r.panels; panel++, out += 2 * 16 * NC) {
+    V f[2 * NC];
+    if (r.first) clear<2 * NC>(f);
+    else load_all<2 * NC>(f, out);
+    for (int part = 0; part < parts; part++) {
+      turn<SCALING, NC>(t, product, scaled, kept, f);
+      if (++t < turns) product.next(r);
+      scaled.next(r);
+    }
+    store_all<2 * NC>(out, f);
+  }
 }
 template <int SCALING, int NC = LM_COLUMNS>
-LM_INLINE void product_any(const u8 *u, int nb, const u8 *x, int P, float *out) {
-  if (P == NC) return tile_product<SCALING, NC>(u, nb, x, out);
-  if constexpr (2 * (NC - 1) > LM_COLUMNS) product_any<SCALING, NC - 1>(u, nb, x, P, out);
+LM_INLINE void run_any(const Run &r, int P) {
+  if (P == NC) return run_pair<SCALING, NC>(r);
+  if constexpr (4 * (NC - 1) > 3 * LM_COLUMNS) run_any<SCALING, NC - 1>(r, P);  // see by_tiles
 }
 
-/** All columns of a panel, filled or not → out[column][16]. */
-static void multiply(Tiles *tiles, const LmTensor *w, const u8 *u, const LmPanels *x, i32 panel, float *out) {
-  const int nb = w->in / 32, scaling = scaling_of(w->type);
-  const u8 *q = x->q8 + (int64_t)panel * nb * panelBlockBytes(x->P);
-  tiles->shape(x->P, scaling);
+/** A tile of outputs and the one after it; the last of an odd number stands for both. */
+struct Pair {
+  const LmTensor *w;
+  i32 tile;
+  __attribute__((always_inline)) i32 second() const { return tile + 1 < w->tiles ? tile + 1 : tile; }
+  __attribute__((always_inline)) int block() const { return 2 * unpacked_block(scaling_of(w->type)); }
+};
+static void run(Tiles *tiles, const Pair &pair, const Run &r, i32 P) {
+  const int scaling = scaling_of(pair.w->type);
+  tiles->shape(P, scaling);
   switch (scaling) {
-    case PLAIN: return product_any<PLAIN>(u, nb, q, x->P, out);
-    case HALVES: return product_any<HALVES>(u, nb, q, x->P, out);
-    case MINIMUM: return product_any<MINIMUM>(u, nb, q, x->P, out);
-    default: return product_any<HALVES | MINIMUM>(u, nb, q, x->P, out);
+    case PLAIN: return run_any<PLAIN>(r, P);
+    case HALVES: return run_any<HALVES>(r, P);
+    case MINIMUM: return run_any<MINIMUM>(r, P);
+    default: return run_any<HALVES | MINIMUM>(r, P);
   }
 }
 
-LM_INLINE i32 panels_of(const LmPanels *x) { return (x->n + panel_tokens(x) - 1) / panel_tokens(x); }
-/** How many units of so many bytes are unpacked at a time. */
-LM_INLINE i32 group_of(int64_t bytes) { return bytes < LM_UNPACKED ? (i32)(LM_UNPACKED / bytes) : 1; }
+/** Panels [first, first + count), all columns of each, filled or not. */
+struct Panels {
+  const LmPanels *x;
+  i32 first, count;
+};
+/** What the pairs' sums are in a scratch. */
+LM_INLINE float *sums_of(float *scratch, i32 pair, i32 panel, i32 P) { return scratch + (int64_t)(pair * LM_PANELS + panel) * (2 * 16 * P); }
 
-/** Blocks [from, to) of hidden: two tiles of gate and two of up each. */
-static void silu_by_tiles(Tiles *tiles, const LmLinear *l, i32 from, i32 to, float *scratch) {
-  const LmTensor *w[2] = {l->outs[0].w, l->outs[1].w};
-  const int64_t bytes[2] = {unpacked_bytes(w[0]), unpacked_bytes(w[1])}, each = 2 * (bytes[0] + bytes[1]);
-  float *acc[2] = {scratch, scratch + 16 * LM_COLUMNS}, *h = scratch + 32 * LM_COLUMNS;
-  u8 *u = unpacked_at(scratch);
-  for (i32 end; from < to; from = end) {
-    end = to - from < group_of(each) ? to : from + group_of(each);
-    for (i32 t = 2 * from; t < 2 * end; t++) {
-      u8 *at = u + (t - 2 * from) * (bytes[0] + bytes[1]);
-      unpack_tile(w[0], t, at);
-      unpack_tile(w[1], t, at + bytes[0]);
-    }
-    for (i32 panel = 0; panel < panels_of(&l->x); panel++) {
-      int nc = panel_width(&l->x, panel);
-      for (i32 t = 2 * from; t < 2 * end; t++) {
-        const u8 *at = u + (t - 2 * from) * (bytes[0] + bytes[1]);
-        multiply(tiles, w[0], at, &l->x, panel, acc[0]);
-        multiply(tiles, w[1], at + bytes[0], &l->x, panel, acc[1]);
-        activate_tile(l, 16 * t, nc, acc[0], acc[1], h);
-        if (t & 1) store_hidden(l, t / 2, panel, nc, h);
+/** Unpacked blocks [from, to) of a pair times panels, LM_RUN blocks or fewer at a time. */
+static void multiply_pair(Tiles *tiles, const Pair &pair, const u8 *u, i32 from, i32 to, const Panels &p, float *sums) {
+  const i32 nb = pair.w->in / 32, runs = (to - from + LM_RUN - 1) / LM_RUN, each = (to - from + runs - 1) / runs;
+  const int64_t block = panelBlockBytes(p.x->P);
+  for (i32 b = from; b < to; b += each) {
+    const i32 blocks = to - b < each ? to - b : each;
+    const u8 *x = p.x->q8 + (p.first * (int64_t)nb + b) * block;
+    run(tiles, pair, {u + (int64_t)(b - from) * pair.block(), x, blocks, p.count, nb * block, sums, b == 0}, p.x->P);
+  }
+}
+/** All products of up to LM_PAIRS pairs with the same inputs → sums_of. Weights unpacked for the panels before are still there. */
+static void multiply(Tiles *tiles, const Pair *pairs, i32 count, const Panels &p, float *scratch) {
+  int bytes = 0;
+  for (i32 i = 0; i < count; i++) bytes += pairs[i].block();
+  const i32 nb = pairs[0].w->in / 32, most = LM_UNPACKED / bytes;
+  for (i32 from = 0; from < nb; from += most) {
+    const i32 to = nb - from < most ? nb : from + most;
+    u8 *u = unpacked_at(scratch);
+    for (i32 i = 0; i < count; i++) {
+      const Pair &pair = pairs[i];
+      if (p.first == 0 || most < nb) {
+        unpack_tile(pair.w, pair.tile, from, to, u, pair.block());
+        unpack_tile(pair.w, pair.second(), from, to, u + pair.block() / 2, pair.block());
       }
+      multiply_pair(tiles, pair, u, from, to, p, sums_of(scratch, i, 0, p.x->P));
+      u += (to - from) * pair.block();
     }
+  }
+}
+/** Calls then(panels) for LM_PANELS at a time. */
+template <class Then>
+LM_INLINE void for_panels(const LmPanels *x, Then then) {
+  const i32 all = (x->n + panel_tokens(x) - 1) / panel_tokens(x);
+  for (i32 first = 0; first < all; first += LM_PANELS) then(Panels{x, first, all - first < LM_PANELS ? all - first : LM_PANELS});
+}
+
+/** Sums of gate and up → blocks of hidden. */
+static void store_pairs(const LmLinear *l, const Pair *pairs, i32 count, const Panels &p, float *scratch) {
+  const i32 P = l->x.P;
+  float *h = scratch + LM_PAIRS * LM_PANELS * LM_PAIR_SUMS;
+  for (i32 i = 0; i < count; i += 2)
+    for (i32 panel = 0; panel < p.count; panel++) {
+      const int nc = panel_width(&l->x, p.first + panel);
+      const float *gate = sums_of(scratch, i, panel, P), *up = sums_of(scratch, i + 1, panel, P);
+      activate_tile(l, 16 * pairs[i].tile, nc, gate, up, h);
+      activate_tile(l, 16 * pairs[i].tile + 16, nc, gate + 16 * P, up + 16 * P, h);
+      store_hidden(l, pairs[i].tile / 2, p.first + panel, nc, h);
+    }
+}
+/** Blocks [from, to) of hidden: a pair of gate and one of up each. */
+static void silu_by_tiles(Tiles *tiles, const LmLinear *l, i32 from, i32 to, float *scratch) {
+  while (from < to) {
+    Pair pairs[LM_PAIRS];
+    i32 count = 0;
+    for (; count < LM_PAIRS && from < to; from++)
+      for (int i = 0; i < 2; i++) pairs[count++] = {l->outs[i].w, 2 * from};
+    for_panels(&l->x, [&](const Panels &p) {
+      multiply(tiles, pairs, count, p, scratch);
+      store_pairs(l, pairs, count, p, scratch);
+    });
   }
 }
 
 /** Calls store(tile, panel, columns, products) for tiles [from, to) and all panels. */
 template <class Store>
 LM_INLINE void matrix_by_tiles(Tiles *tiles, const LmTensor *w, const LmPanels *x, i32 from, i32 to, float *scratch, Store store) {
-  const int64_t bytes = unpacked_bytes(w);
-  u8 *u = unpacked_at(scratch);
-  for (i32 end; from < to; from = end) {
-    end = to - from < group_of(bytes) ? to : from + group_of(bytes);
-    for (i32 t = from; t < end; t++) unpack_tile(w, t, u + (t - from) * bytes);
-    for (i32 panel = 0; panel < panels_of(x); panel++)
-      for (i32 t = from; t < end; t++) {
-        multiply(tiles, w, u + (t - from) * bytes, x, panel, scratch);
-        store(t, panel, panel_width(x, panel), scratch);
-      }
+  while (from < to) {
+    Pair pairs[LM_PAIRS];
+    i32 count = 0;
+    const i32 begin = from;
+    for (; count < LM_PAIRS && from < to; from += 2) pairs[count++] = {w, from};
+    const i32 end = from < to ? from : to;
+    for_panels(x, [&](const Panels &p) {
+      multiply(tiles, pairs, count, p, scratch);
+      for (i32 panel = 0; panel < p.count; panel++)
+        for (i32 t = begin; t < end; t++) {
+          float *sums = sums_of(scratch, (t - begin) / 2, panel, x->P) + (t - begin) % 2 * 16 * x->P;
+          store(t, p.first + panel, panel_width(x, p.first + panel), sums);
+        }
+    });
   }
 }
 

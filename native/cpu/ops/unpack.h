@@ -17,7 +17,6 @@ LM_INLINE int scaling_of(int type) {
 }
 /** Bytes of an unpacked block. */
 LM_INLINE int unpacked_block(int scaling) { return 512 + 64 * (scaling & HALVES ? 2 : 1) * (scaling & MINIMUM ? 2 : 1); }
-LM_INLINE int64_t unpacked_bytes(const LmTensor *w) { return (int64_t)(w->in / 32) * unpacked_block(scaling_of(w->type)); }
 
 // What a type's scales of block b become: f[0…15] for the block or its first half, f[16…31] for the second or the minimum.
 struct HalfScale {
@@ -72,33 +71,34 @@ LM_INLINE void unpack_quants(u8 *u, const u8 *w) {
   i_store(u + 64 * J, i_less(Bits::template at<J>(w), OFFSET));
   if constexpr (J < 7) unpack_quants<Bits, OFFSET, J + 1>(u, w);
 }
-/** Values of Bits less OFFSET. */
+/** Blocks [from, to) of a tile, `step` bytes from one to the next: values of Bits less OFFSET. */
 template <class Bits, int OFFSET, class Scale>
-__attribute__((noinline)) static void unpack_blocks(const LmTensor *w, const u8 *tile, u8 *u) {
-  const int nb = w->in / 32, q = quant_bytes(w->type), step = unpacked_block(scaling_of(w->type));
+__attribute__((noinline)) static void unpack_blocks(const LmTensor *w, const u8 *tile, i32 from, i32 to, u8 *u, int step) {
+  const int nb = w->in / 32, q = quant_bytes(w->type);
   const u8 *scales = tile + (int64_t)nb * q;
-  for (int b = 0; b < nb; b++, tile += q, u += step) {
+  tile += (int64_t)from * q;
+  for (i32 b = from; b < to; b++, tile += q, u += step) {
     unpack_quants<Bits, OFFSET>(u, tile);
     Scale::put((float *)(u + 512), scales, b);
   }
 }
 /** False of a type that has no such form. */
-static bool unpack_tile(const LmTensor *w, i32 tile, u8 *u) {
+static bool unpack_tile(const LmTensor *w, i32 tile, i32 from, i32 to, u8 *u, int step) {
   const u8 *t = tile_at(w, tile);
   switch (w->type) {
-    case LM_Q8_0: unpack_blocks<Bits8, 128, HalfScale>(w, t, u); return true;
-    case LM_Q4_0: unpack_blocks<Bits4, 8, HalfScale>(w, t, u); return true;
-    case LM_Q4_1: unpack_blocks<Bits4, 0, HalfMinimum>(w, t, u); return true;
-    case LM_Q5_0: unpack_blocks<Bits5, 16, HalfScale>(w, t, u); return true;
-    case LM_Q5_1: unpack_blocks<Bits5, 0, HalfMinimum>(w, t, u); return true;
-    case LM_Q4_K: unpack_blocks<Bits4, 0, SuperMinimum>(w, t, u); return true;
-    case LM_Q5_K: unpack_blocks<Bits5, 0, SuperMinimum>(w, t, u); return true;
-    case LM_Q6_K: unpack_blocks<Bits6, 32, SuperHalves>(w, t, u); return true;
-    case LM_Q2_K: unpack_blocks<Bits2, 0, SuperBoth>(w, t, u); return true;
-    case LM_Q3_K: unpack_blocks<Bits3, 4, SuperHalves>(w, t, u); return true;
-    case LM_IQ4_NL: unpack_blocks<TableIq4, 128, HalfScale>(w, t, u); return true;
-    case LM_IQ4_XS: unpack_blocks<TableIq4, 128, SuperScale>(w, t, u); return true;
-    case LM_MXFP4: unpack_blocks<TableFp4, 128, Bf16Scale>(w, t, u); return true;
+    case LM_Q8_0: unpack_blocks<Bits8, 128, HalfScale>(w, t, from, to, u, step); return true;
+    case LM_Q4_0: unpack_blocks<Bits4, 8, HalfScale>(w, t, from, to, u, step); return true;
+    case LM_Q4_1: unpack_blocks<Bits4, 0, HalfMinimum>(w, t, from, to, u, step); return true;
+    case LM_Q5_0: unpack_blocks<Bits5, 16, HalfScale>(w, t, from, to, u, step); return true;
+    case LM_Q5_1: unpack_blocks<Bits5, 0, HalfMinimum>(w, t, from, to, u, step); return true;
+    case LM_Q4_K: unpack_blocks<Bits4, 0, SuperMinimum>(w, t, from, to, u, step); return true;
+    case LM_Q5_K: unpack_blocks<Bits5, 0, SuperMinimum>(w, t, from, to, u, step); return true;
+    case LM_Q6_K: unpack_blocks<Bits6, 32, SuperHalves>(w, t, from, to, u, step); return true;
+    case LM_Q2_K: unpack_blocks<Bits2, 0, SuperBoth>(w, t, from, to, u, step); return true;
+    case LM_Q3_K: unpack_blocks<Bits3, 4, SuperHalves>(w, t, from, to, u, step); return true;
+    case LM_IQ4_NL: unpack_blocks<TableIq4, 128, HalfScale>(w, t, from, to, u, step); return true;
+    case LM_IQ4_XS: unpack_blocks<TableIq4, 128, SuperScale>(w, t, from, to, u, step); return true;
+    case LM_MXFP4: unpack_blocks<TableFp4, 128, Bf16Scale>(w, t, from, to, u, step); return true;
   }
   return false;
 }

@@ -32,6 +32,7 @@ export function chatCommand(context: Context): Command {
   addTable(command, limitOptions, 'Sampling:', LEFT_OUT);
   return command.action(async () => {
     await using engine = await loadEngine(context, command);
+    engine.onProblem((problem) => terminal.note(problem));
     if (command.getOptionValue('verbose')) terminal.note(engineLines(engine.info, true));
     const chat = new Chat(engine, terminal, {
       system: command.getOptionValue('system') as string | undefined,

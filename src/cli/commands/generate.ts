@@ -43,6 +43,7 @@ async function generate(context: Context, command: Command): Promise<void> {
   const { terminal, interrupt } = context;
   const prompt = await promptOf(context, command);
   await using engine = await loadEngine(context, command);
+  engine.onProblem((problem) => terminal.note(problem));
   const generation = start(engine, command, prompt, interrupt.signal);
   if (!terminal.json) {
     for await (const event of generation) terminal.out(event.text);

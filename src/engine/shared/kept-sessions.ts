@@ -1,7 +1,7 @@
 /** Sessions and the turns with names of a store that several servers share: all but to say something in them. */
 import { checkSessionId } from '../../config.js';
 import { errors } from '../../errors.js';
-import type { Change, KeptMark, KeptSession, Lease, MeasuredStore } from '../../store/index.js';
+import type { Change, KeptMark, KeptSession, Lease, ListedSession, MeasuredStore } from '../../store/index.js';
 import type { Checkpoint, Engine, FinishReason, SessionInfo } from '../../types.js';
 
 /** What the engine here has copies of. */
@@ -129,7 +129,7 @@ export class KeptSessions {
   }
 
   async #info(id: string, { ids, lastUsed, adapter }: KeptSession, owner: number): Promise<SessionInfo> {
-    return { ...info({ id, tokens: ids.length, lastUsed }, await this.copies.get(id, owner)), adapter };
+    return info({ id, tokens: ids.length, lastUsed, adapter }, await this.copies.get(id, owner));
   }
 }
 
@@ -138,7 +138,7 @@ const nothing: Change = {
 };
 
 /** A copy here tells what of it is computed. One in use has more than what is kept; an old one has something else. */
-function info(kept: Pick<SessionInfo, 'id' | 'tokens' | 'lastUsed'>, here: SessionInfo | null): SessionInfo {
+function info(kept: ListedSession, here: SessionInfo | null): SessionInfo {
   if (here?.state === 'active') return here;
   if (here?.tokens === kept.tokens) return { ...here, ...kept };
   return { ...kept, state: 'evicted', cachedTokens: 0, forkedFrom: null };
