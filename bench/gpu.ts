@@ -217,7 +217,7 @@ function measure(file: string, { shape, type, bits, cases, prefills }: Plan, tp:
     for (const count of [60, 120, 250, 300, 1000]) {
       device.wait(device.submit(fill(steps[0]!, [[0, 0, count, false]])));
       hash.update(device.logits(0));
-      for (const batch of [1, 7, 16, 32]) {
+      for (const batch of [1, 7, 16, 32, 100, 200]) {
         const rows = Array.from({ length: batch }, (_, r): [number, number, number, boolean] => [r, count, 1, false]);
         device.wait(device.submit(fill(steps[0]!, rows)));
         hash.update(device.logits(0));

@@ -4,8 +4,8 @@ import json, sys, time
 import torch
 from lm import *
 
-# llama70half: what one of two GPUs has of Llama-3-70B
-SHAPES = {'llama8b': (32, 4096, 32, 8, 128, 14336, 128256), 'smollm': (30, 576, 9, 3, 64, 1536, 49152), 'llama70half': (80, 8192, 32, 4, 128, 14336, 64128)}
+# llama8half, llama70half: what one of two GPUs has of Llama-3-8B, 70B
+SHAPES = {'llama8b': (32, 4096, 32, 8, 128, 14336, 128256), 'smollm': (30, 576, 9, 3, 64, 1536, 49152), 'llama8half': (32, 4096, 16, 4, 128, 7168, 64128), 'llama70half': (80, 8192, 32, 4, 128, 14336, 64128)}
 SHAPE = sys.argv[sys.argv.index('--shape') + 1] if '--shape' in sys.argv else 'llama8b'
 L, D, H, KH, HD, FF, V = SHAPES[SHAPE]
 QKV = (H + 2 * KH) * HD

@@ -291,7 +291,7 @@ SAMPLE = ['logits', 'scratch', 'temperature', 'topK', 'topP', 'minP', 'repetitio
 
 
 def sample(b, rows, vocab, stride, pdl=False):
-    return Launch(K('sample.cu'), (rows,), 1024, 0, [('p', b[n]) for n in SAMPLE] + [('i', vocab), ('i', stride)], pdl=pdl)
+    return Launch(K('sample.cu'), (rows,), 1024, 0, [('p', b[n]) for n in SAMPLE] + [('i', vocab), ('i', stride), ('p', None), ('i', 0)], pdl=pdl)
 
 
 # ---------------------------------------------------------------- time

@@ -99,7 +99,7 @@ LM_KERNEL __launch_bounds__(32 * (LM_WARPS + 1), 1) attention(const __grid_const
   int end = position + count, tiles = (end + 63) / 64, rows = count * LM_GROUP;
   if (count <= 0) return;
   if (warp == LM_WARPS) {
-    produce(p, slot, kvHead, 0, tiles, end, ring, full, empty, lane);
+    produce(p, slot, kvHead, 0, tiles, end, 0, ring, full, empty, lane);
     return;
   }
   int row = warp * 16 + (lane >> 2), t = lane & 3, last = warp * 16 + 15;

@@ -28,12 +28,21 @@ struct LmAttention {
 #define PIECES (64 / LM_PIECE)
 #define SPLIT_TILES (LM_SPLIT_LEN / 64)
 
-/** The copying warp: tiles [from, to) of one head; positions `end` … are not there. */
-LM_DEVICE void produce(const LmAttention &p, int slot, int kvHead, int from, int to, int end, u32 ring, u32 full, u32 empty, int lane) {
+/**
+ * The copying warp: tiles [from, to) of one head; positions `end` … are not there. Those below `stored` were stored by steps before, so the
+ * first stages do not wait for the kernel before.
+ */
+LM_DEVICE void produce(const LmAttention &p, int slot, int kvHead, int from, int to, int end, int stored, u32 ring, u32 full, u32 empty,
+                       int lane) {
   const int *table = p.tables + (i64)slot * p.maxBlocks;
   const u8 *heads = p.kv + (i64)kvHead * LM_HEAD_BYTES;
   int blocks = 0, first = from * PIECES;
+  bool waits = true;
   for (int tile = from, i = 0; tile < to; tile++, i++) {
+    if (waits && (i >= LM_STAGES || 64 * (tile + 1) > stored)) {
+      pdl_wait();
+      waits = false;
+    }
     int stage = i % LM_STAGES, left = end - 64 * tile, count = left >= 64 ? PIECES : (left + LM_PIECE - 1) / LM_PIECE;
     u32 at = ring + stage * TILE, bar = full + 8 * stage;
     if ((tile - from) * PIECES % 32 == 0) {  // block numbers of the next 32 pieces, one a lane

@@ -142,8 +142,8 @@ LM_DEVICE void join(const LmAttention &p, int first, int count, int position, in
   }
 }
 
-// blocks on an SM: as many as shared memory holds with 16 bits; registers for four otherwise
-LM_KERNEL __launch_bounds__(160, LM_KV_BITS == 16 ? 3 : 4) attention(const __grid_constant__ LmAttention p) {
+// blocks on an SM: as many as shared memory holds with 16 bits, with small heads and before sm_90; registers for four otherwise
+LM_KERNEL __launch_bounds__(160, LM_KV_BITS == 16 || LM_HD < 128 || !LM_SM90 ? 3 : 4) attention(const __grid_constant__ LmAttention p) {
   extern __shared__ __align__(1024) u8 memory[];
   u32 ring = shared_address(memory), weights = ring + LM_STAGES * TILE, maxima = weights + 2048, flag = maxima + 256, full = flag + 16,
       empty = full + 8 * LM_STAGES;
@@ -157,7 +157,6 @@ LM_KERNEL __launch_bounds__(160, LM_KV_BITS == 16 ? 3 : 4) attention(const __gri
   }
   __syncthreads();
   pdl_trigger();
-  pdl_wait();
   int kvHead = blockIdx.y / PARTS, part = blockIdx.y % PARTS, first, count, slot, position;
   {
     uint4 task = load_u128(p.tasks + blockIdx.x);
@@ -165,11 +164,12 @@ LM_KERNEL __launch_bounds__(160, LM_KV_BITS == 16 ? 3 : 4) attention(const __gri
   }
   int end = position + count, tiles = (end + 63) / 64, splits = (end + LM_SPLIT_LEN - 1) / LM_SPLIT_LEN, from = blockIdx.z * SPLIT_TILES;
   tiles = tiles < from + SPLIT_TILES ? tiles : from + SPLIT_TILES;
-  if (count <= 0 || from >= tiles) return;
-  if (warp == WARPS) {
-    produce(p, slot, kvHead, from, tiles, end, ring, full, empty, lane);
+  if (warp == WARPS && count > 0 && from < tiles) {
+    produce(p, slot, kvHead, from, tiles, end, position, ring, full, empty, lane);
     return;
   }
+  pdl_wait();
+  if (count <= 0 || from >= tiles) return;
   int g = lane >> 2, t = lane & 3;
   Row row[2] = {row_of(g, first, count, position, kvHead, part), row_of(g + 8, first, count, position, kvHead, part)};
   u32 q[LM_HD / 16][4];

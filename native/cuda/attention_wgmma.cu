@@ -90,7 +90,7 @@ LM_KERNEL __launch_bounds__(128 * (LM_WGS + 1), 1) attention(const __grid_consta
   if (count <= 0) return;
   if (group == LM_WGS) {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 56;");
-    if (warp == 4 * LM_WGS) produce(p, slot, kvHead, 0, tiles, end, ring, full, empty, lane);
+    if (warp == 4 * LM_WGS) produce(p, slot, kvHead, 0, tiles, end, 0, ring, full, empty, lane);
     return;
   }
   asm volatile("setmaxnreg.inc.sync.aligned.u32 224;");

@@ -128,6 +128,9 @@ LM_DEVICE u32 and_or(u32 a, u32 mask, u32 bits) {
 
 // ---------------------------------------------------------------- memory
 
+/** What was written before, to memory of other GPUs too, is seen by whoever hears of it afterwards. */
+LM_DEVICE void fence_system() { asm volatile("fence.acq_rel.sys;" ::: "memory"); }
+
 LM_DEVICE u32 shared_address(const void *p) { return (u32)__cvta_generic_to_shared(p); }
 
 // Data of earlier kernels of a chain with programmatic launch: read through L2, never from a stale L1 line.
@@ -283,10 +286,12 @@ LM_DEVICE void copy_in_once(u32 dst, const void *src, u32 bytes, u32 bar, int la
   copy_in(dst, src, bytes, bar, lane);
 #endif
 }
+/** Each lane arrives when its copies of 16 bytes are done. */
+LM_DEVICE void lanes_done(u32 bar) { asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(bar) : "memory"); }
 /** After the copies of a stage: before sm_90 the lanes arrive when theirs are done. */
 LM_DEVICE void copies_done(u32 bar) {
 #if !LM_SM90
-  asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(bar) : "memory");
+  lanes_done(bar);
 #endif
 }
 /**
@@ -301,10 +306,11 @@ LM_DEVICE void release_stage(u32 bar, int lane) {
   __syncwarp();
   if (LM_ARRIVE_ALL || lane == 0) barrier_arrive(bar);
 }
-/** Before the copying warp leaves. */
+/** Before a warp leaves whose lanes have copied. */
+LM_DEVICE void lanes_end() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 LM_DEVICE void copies_end() {
 #if !LM_SM90
-  asm volatile("cp.async.wait_all;" ::: "memory");
+  lanes_end();
 #endif
 }
 /** Lanes that must run the copying code: one on sm_90, all before. */

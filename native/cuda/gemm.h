@@ -15,6 +15,9 @@
 #ifndef LM_EPI
 #define LM_EPI 0
 #endif
+#ifndef LM_BN
+#define LM_BN 0  // no tiles of tokens: silu_mul.cu
+#endif
 
 // LM_NORM  0, or inputs (a multiple of 64) with LM_BN 8: the block makes the RMS norm of its up to eight rows itself, with the
 //          sums of norm.cu, and reads no tiles of activations: a kernel less between two products of a small model
@@ -28,14 +31,26 @@
 #define LM_PARTS 1
 #endif
 
-// LM_RANKS  GPUs that all get the sums, with LM_EPI 3
+// LM_RANKS  GPUs that all get the sums, with LM_EPI 3; LM_OWNED 1: a row's only the GPU that owns it (ranks.h)
 #ifndef LM_RANKS
 #define LM_RANKS 1
+#endif
+#ifndef LM_OWNED
+#define LM_OWNED 0
 #endif
 
 #ifndef LM_TILE_GROUP
 #define LM_TILE_GROUP 8
 #endif
+
+/**
+ * Few tokens are fetched by all lanes of the copying warp, 16 bytes each: a bulk copy costs the lane that asks for it 0.1 µs, also one of
+ * 128 bytes, and a stage has one for each 64 inputs.
+ */
+#ifndef LM_WGMMA
+#define LM_WGMMA 0
+#endif
+#define LM_TOKENS_BY_LANES (LM_SM90 && LM_BN == 8 && !LM_NORM && !LM_WGMMA)
 
 struct LmGemm {
   const u8 *weights;  // 16 bits: tiles (common.h); quantised: units (quant.h)
@@ -53,6 +68,20 @@ struct LmGemm {
   float eps;
   const i64 *outs;    // LM_RANKS > 1: (ranks) addresses instead of out, one on each GPU
 };
+/** Arrivals at the barrier of a stage that is full. */
+LM_DEVICE u32 full_arrivals() { return full_count() + (LM_TOKENS_BY_LANES ? 32 : 0); }
+#if LM_TOKENS_BY_LANES
+/** Tiles [k, k + kts) of inputs of up to eight rows, each 1,024 bytes at `dst`. */
+LM_DEVICE void lanes_copy_tokens(const LmGemm &p, int first, int k, int kts, u32 dst, u32 full, int lane) {
+  int rows = p.rows - first < 8 ? p.rows - first : 8, chunk = (lane & 7) * 16;
+  const u8 *src = p.in + ((i64)(first >> 6) * p.k64 + k) * LM_TILE_BYTES + (first & 63) * 128 + chunk;
+  for (int i = lane >> 3; i < kts; i += 4)
+    for (int row = 0; row < rows; row++)
+      asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(dst + i * 1024 + row * 128 + chunk),
+                   "l"(src + (i64)i * LM_TILE_BYTES + row * 128) : "memory");
+  lanes_done(full);
+}
+#endif
 /** Tiles (units) of a part of K, in what they are counted by. */
 LM_DEVICE int part_of(int all) { return all / LM_PARTS; }
 
@@ -92,6 +121,11 @@ LM_DEVICE void store_four(const LmGemm &p, u8 *out, int token, int feature, floa
 #endif
 }
 
+/** Slices whose residuals may wait in registers. */
+#ifndef LM_WAITING
+#define LM_WAITING (LM_PARTS > 1 ? 4 : 2)
+#endif
+
 /** How a warp's 16 features × 8 · NT tokens are stored: slices of up to 32 tokens, 4 features a lane and turn. */
 template <int NT>
 struct Shape {
@@ -100,11 +134,12 @@ struct Shape {
   static const int TURNS = (SLICE * 8 * QUADS + 31) / 32;           // of 32 lanes for a slice
   static const int SLICES = NT / SLICE;
   static const int WIDTH = LM_EPI == 2 ? 12 : 20;                   // f32 of a token in shared memory: no bank conflicts
-  static const int FETCHED = LM_EPI == 1 ? (SLICES < 2 ? 1 : 2) * TURNS : 1;
+  static const int ALL = SLICES <= LM_WAITING;                      // residuals of all slices have registers
+  static const int FETCHED = LM_EPI == 1 ? (ALL ? SLICES : 2) * TURNS : 1;
 };
 /**
- * Residuals of two slices, fetched before they are needed: all of them before the sums are made where there are no more
- * (few tokens), otherwise slice by slice (registers).
+ * Residuals, fetched before they are needed: all of them before the sums are made where there is room, otherwise slice by slice. Where K
+ * is cut it pays to make room for more: they wait for the last part, and are stored once.
  */
 template <int NT>
 struct Residual {
@@ -130,7 +165,7 @@ LM_DEVICE void fetch_slice(const LmGemm &p, Residual<NT> &r, int feature, int to
     float4 v = make_float4(0, 0, 0, 0);
     if (place<NT>(p, feature, token, slice, i, lane, &row, &quad))
       v = load_f128((const float *)p.out + (i64)(token + 8 * S::SLICE * slice + row) * p.stride + feature + 4 * quad);
-    r.v[(slice & 1) * S::TURNS + i] = v;
+    r.v[(S::ALL ? slice : slice & 1) * S::TURNS + i] = v;
   }
 }
 /** To be called before the sums are made. */
@@ -138,9 +173,9 @@ template <int NT>
 LM_DEVICE void fetch(const LmGemm &p, Residual<NT> &r, int feature, int token, int lane) {
 #pragma unroll
   for (int i = 0; i < LM_RANKS; i++) r.outs[i] = LM_RANKS == 1 ? p.out : (u8 *)p.outs[i];
-  if (Shape<NT>::SLICES > 2) return;
-  fetch_slice<NT>(p, r, feature, token, 0, lane);
-  if (Shape<NT>::SLICES > 1) fetch_slice<NT>(p, r, feature, token, 1, lane);
+  if (!Shape<NT>::ALL) return;
+#pragma unroll
+  for (int slice = 0; slice < Shape<NT>::SLICES; slice++) fetch_slice<NT>(p, r, feature, token, slice, lane);
 }
 
 /**
@@ -156,7 +191,7 @@ LM_DEVICE void epilogue(const LmGemm &p, float (*sum)[4], Residual<NT> &residual
   if (feature >= p.n) return;
   bool biased = p.bias && part == 0;
   float bias0 = biased ? p.bias[feature + g] : 0.0f, bias1 = biased ? p.bias[feature + g + 8] : 0.0f;
-  if (S::SLICES > 2) fetch_slice<NT>(p, residual, feature, token, 0, lane);
+  if (!S::ALL) fetch_slice<NT>(p, residual, feature, token, 0, lane);
 #pragma unroll
   for (int slice = 0; slice < S::SLICES; slice++) {
 #pragma unroll
@@ -176,21 +211,29 @@ LM_DEVICE void epilogue(const LmGemm &p, float (*sum)[4], Residual<NT> &residual
       }
     }
     __syncwarp();
-    if (S::SLICES > 2 && slice + 1 < S::SLICES) fetch_slice<NT>(p, residual, feature, token, slice + 1, lane);
+    if (!S::ALL && slice + 1 < S::SLICES) fetch_slice<NT>(p, residual, feature, token, slice + 1, lane);
 #pragma unroll
     for (int i = 0; i < S::TURNS; i++) {
       int row, quad;
       if (place<NT>(p, feature, token, slice, i, lane, &row, &quad)) {
         uint4 u = shared_u128(staging + row * S::WIDTH * 4 + quad * 16);
         float4 v = make_float4(__uint_as_float(u.x), __uint_as_float(u.y), __uint_as_float(u.z), __uint_as_float(u.w));
-        float4 &before = residual.v[LM_EPI == 1 ? (slice & 1) * S::TURNS + i : 0];
-        if (LM_PARTS > 1 && S::SLICES <= 2 && part + 1 < LM_PARTS) {
+        float4 &before = residual.v[LM_EPI == 1 ? (S::ALL ? slice : slice & 1) * S::TURNS + i : 0];
+        if (LM_PARTS > 1 && S::ALL && part + 1 < LM_PARTS) {
           before = add_four(before, v);
           continue;
         }
+        int to = token + 8 * S::SLICE * slice + row, column = (LM_EPI == 2 ? feature / 2 : feature) + 4 * quad;
+#if LM_OWNED
+        u64 owner = (u64)residual.outs[0];
 #pragma unroll
-        for (int r = 0; r < LM_RANKS; r++)
-          store_four(p, residual.outs[r], token + 8 * S::SLICE * slice + row, (LM_EPI == 2 ? feature / 2 : feature) + 4 * quad, v, before);
+        for (int r = 1; r < LM_RANKS; r++)  // not by an index: the addresses would leave the registers
+          asm("{ .reg .pred p; setp.eq.s32 p, %1, %2; @p mov.b64 %0, %3; }" : "+l"(owner) : "r"((to >> 6) % LM_RANKS), "r"(r), "l"(residual.outs[r]));
+        store_four(p, (u8 *)owner, to, column, v, before);
+#else
+#pragma unroll
+        for (int r = 0; r < LM_RANKS; r++) store_four(p, residual.outs[r], to, column, v, before);
+#endif
       }
     }
     __syncwarp();
@@ -199,7 +242,7 @@ LM_DEVICE void epilogue(const LmGemm &p, float (*sum)[4], Residual<NT> &residual
 
 /** After the last tile: what went to other GPUs is there before the next kernel says so (ranks.h). */
 LM_DEVICE void pushed() {
-  if (LM_RANKS > 1) asm volatile("fence.acq_rel.sys;" ::: "memory");
+  if (LM_RANKS > 1) fence_system();
 }
 
 /** Tile number → (weight tile, token tile): groups of token tiles, so that what is read together stays in the L2 cache. */

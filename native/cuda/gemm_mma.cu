@@ -57,7 +57,7 @@ LM_DEVICE void copy_tokens(const LmGemm &p, int first, int k, int kts, u32 dst, 
     }
 }
 LM_DEVICE u32 token_bytes(const LmGemm &p, int first, int kts) {
-  if (LM_NORM) return 0;
+  if (LM_NORM || LM_TOKENS_BY_LANES) return 0;
   int rows = p.rows - first;
   return (rows < LM_BN ? rows : LM_BN) * 128 * kts;
 }
@@ -85,13 +85,17 @@ LM_DEVICE void produce(const LmGemm &p, u32 ring, u32 full, u32 empty, int lane)
         } else if (i >= ahead) {
           barrier_wait(empty + 8 * stage, ((i / LM_STAGES) & 1) ^ 1);
         }
-        if (pass == 0 || i >= ahead) {
+        if ((pass == 0 || i >= ahead) && copies_here(lane)) {
           expect_bytes(bar, weight_bytes(weight, n.n64, kts) + token_bytes(p, token * LM_BN, kts));
           copy_weights(p, weight, n.n64, k, kts, at, bar, lane, policy);
         }
         if (pass == 1) {
+#if LM_TOKENS_BY_LANES
+          lanes_copy_tokens(p, token * LM_BN, k, kts, at + STAGE_A, bar, lane);
+#else
           if (!LM_NORM) copy_tokens(p, token * LM_BN, k, kts, at + STAGE_A, bar, lane);
           copies_done(bar);
+#endif
         }
         total = i + 1;
       }
@@ -102,7 +106,8 @@ LM_DEVICE void produce(const LmGemm &p, u32 ring, u32 full, u32 empty, int lane)
       pdl_wait();
     }
   }
-  copies_end();
+  if (LM_TOKENS_BY_LANES) lanes_end();
+  else copies_end();
 }
 
 /** `b`: the warp's first token. */
@@ -145,7 +150,7 @@ LM_KERNEL __launch_bounds__(32 * (WARPS + 1), 1) gemm(const __grid_constant__ Lm
   int warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
   if (threadIdx.x == 0) {
     for (int i = 0; i < LM_STAGES; i++) {
-      barrier_init(full + 8 * i, full_count());
+      barrier_init(full + 8 * i, full_arrivals());
       barrier_init(empty + 8 * i, WARPS * LM_WARP_ARRIVALS);
     }
     barrier_fence_init();
@@ -153,7 +158,7 @@ LM_KERNEL __launch_bounds__(32 * (WARPS + 1), 1) gemm(const __grid_constant__ Lm
   __syncthreads();
   pdl_trigger();
   if (warp == WARPS) {
-    if (copies_here(lane)) produce(p, ring, full, empty, lane);
+    if (LM_TOKENS_BY_LANES || copies_here(lane)) produce(p, ring, full, empty, lane);
     return;
   }
   Tiles n = tiles_of(p);

@@ -9,11 +9,9 @@
 // Block: 32 · (LM_MW + 1) threads, the last warp copies. Grid: any; a block takes tiles blockIdx.x, + gridDim.x, …
 // Shared memory: LM_STAGES · STAGE + LM_MW · LM_STAGING + 16 · LM_STAGES with STAGE = STAGE_B + LM_KU · LM_MW · unit bytes
 // rounded up to 1,024, STAGE_B = LM_KU · (QK / 64) · LM_BN · 128; with LM_NORM STAGE_B = 0, and 16 · LM_NORM more.
+#define LM_WAITING 2  // weights want the registers
 #include "quant.h"
 #include "gemm.h"
-#ifndef LM_WGMMA
-#define LM_WGMMA 0
-#endif
 #if LM_WGMMA
 #include "wgmma.h"
 #endif
@@ -73,22 +71,27 @@ LM_DEVICE void produce(const LmGemm &p, u32 ring, u32 full, u32 empty, int lane)
         u32 at = ring + stage * STAGE, bar = full + 8 * stage;
         if (pass == 0 && i >= LM_STAGES) goto next_pass;
         if (pass == 1 && i >= ahead) barrier_wait(empty + 8 * stage, ((i / LM_STAGES) & 1) ^ 1);
-        if (pass == 0 || i >= ahead) {
-          expect_bytes(bar, strips * units * LM_UNIT + (LM_NORM ? 0 : rows * 128 * units * SEGMENTS));
+        if ((pass == 0 || i >= ahead) && copies_here(lane)) {
+          expect_bytes(bar, strips * units * LM_UNIT + (LM_NORM || LM_TOKENS_BY_LANES ? 0 : rows * 128 * units * SEGMENTS));
           copy_weights(p, weight, strips, n.units, k, units, at + STAGE_B, bar, lane, policy);
         }
         if (pass == 0) {
           ahead = i + 1;
         } else {
+#if LM_TOKENS_BY_LANES
+          lanes_copy_tokens(p, token * LM_BN, k * SEGMENTS, units * SEGMENTS, at, bar, lane);
+#else
           if (!LM_NORM) copy_tokens(p, token * LM_BN, k * SEGMENTS, units * SEGMENTS, at, bar, lane);
           copies_done(bar);
+#endif
         }
       }
     }
   next_pass:
     if (pass == 0) pdl_wait();
   }
-  copies_end();
+  if (LM_TOKENS_BY_LANES) lanes_end();
+  else copies_end();
 }
 
 #if !LM_WGMMA
@@ -126,7 +129,7 @@ LM_KERNEL __launch_bounds__(32 * (LM_MW + 1), 1) gemm(const __grid_constant__ Lm
   int warp = __shfl_sync(~0u, threadIdx.x >> 5, 0), lane = threadIdx.x & 31;
   if (threadIdx.x == 0) {
     for (int i = 0; i < LM_STAGES; i++) {
-      barrier_init(full + 8 * i, full_count());
+      barrier_init(full + 8 * i, full_arrivals());
       barrier_init(empty + 8 * i, LM_MW * LM_WARP_ARRIVALS);
     }
     barrier_fence_init();
@@ -134,7 +137,7 @@ LM_KERNEL __launch_bounds__(32 * (LM_MW + 1), 1) gemm(const __grid_constant__ Lm
   __syncthreads();
   pdl_trigger();
   if (warp == LM_MW) {
-    if (copies_here(lane)) produce(p, ring, full, empty, lane);
+    if (LM_TOKENS_BY_LANES || copies_here(lane)) produce(p, ring, full, empty, lane);
     return;
   }
   Tiles n = tiles_of(p);

@@ -1,4 +1,4 @@
-// Waits until all ranks' shares of the logits lie in this GPU's memory.
+// Waits until what all ranks have for this one lies in its memory: shares of the logits, norms of the rows that they own.
 //
 // LM_RANKS. Block: 32 threads. Grid: 1.
 #include "ranks.h"
@@ -16,4 +16,8 @@ LM_KERNEL __launch_bounds__(32) meet(const __grid_constant__ LmMeet p) {
   pdl_trigger();
   pdl_wait();
   meet_ranks<LM_RANKS>(p.peers, p.flags, p.slot, p.rank, step, true);
+#if LM_SM90
+  // the copy engine reads what has come
+  asm volatile("fence.proxy.async.global;" ::: "memory");
+#endif
 }

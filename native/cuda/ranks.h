@@ -3,8 +3,14 @@
 // Each rank has flags, a word for every place of a step where all meet ("slot") and rank that comes there. What is told is the step's
 // number, so nothing is reset: a flag only grows. A rank that tells has written what it has to say in kernels before this one; who
 // has waited sees it.
+//
+// In steps of many rows each rank owns tiles of 64 rows, by turns: it alone adds their sums and makes their norms, and stores what came
+// out on all ranks.
 #pragma once
 #include "common.h"
+
+/** Row `i` of those that a rank owns. */
+LM_DEVICE int owned_row(int i, int rank, int ranks) { return ((i >> 6) * ranks + rank) * 64 + (i & 63); }
 
 /** No step takes so long: a GPU that is waited for has failed. Ends this one's work too, so that the host hears of it. */
 #define LM_PATIENCE 20000000000ull  // ns

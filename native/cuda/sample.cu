@@ -4,8 +4,13 @@
 // Masses are whole numbers: e = exp((y - best) / temperature) in units of 2^-44. Whole numbers may be added in any order, so
 // atomic adds and trees give the same sums to the bit; what is lighter than half a unit is never drawn.
 //
+// LM_RANKS, LM_OWNED 1: each of several GPUs draws the rows that it owns (ranks.h) and stores what came out on all. `meet` must follow.
 // Block: 1,024 threads. Grid: rows of logits.
-#include "common.h"
+#include "ranks.h"
+#ifndef LM_OWNED
+#define LM_OWNED 0
+#define LM_RANKS 1
+#endif
 
 #define THREADS 1024
 #define MAX_TOP 20
@@ -44,6 +49,9 @@ struct LmSample {
   float *topLogprobsOut;
   int vocab;
   int stride;
+  // LM_OWNED only
+  const i64 *results;    // (ranks) addresses of the results on each GPU
+  int rank;
 };
 
 struct Best {
@@ -414,12 +422,34 @@ LM_DEVICE void log_probabilities(const LmSample &p, const float *x, int row, Bes
   }
 }
 
+#if LM_OWNED
+/** A row's results, as they are here, to the other GPUs. */
+LM_DEVICE void hand_on(const LmSample &p) {
+  __syncthreads();
+  int thread = threadIdx.x, block = blockIdx.x;
+  asm volatile("" : "+r"(thread), "+r"(block));  // made here, not kept in registers all along
+  int row = block, rank = thread / MAX_TOP, i = thread % MAX_TOP;
+  if (rank >= LM_RANKS || rank == p.rank) return;
+  i64 far = p.results[rank] - p.results[p.rank];
+  auto store = [&](const void *at) { *(u32 *)((u8 *)at + far) = load_u32(at); };
+  store(p.topTokens + (i64)row * MAX_TOP + i);
+  store(p.topLogprobsOut + (i64)row * MAX_TOP + i);
+  if (i == 0) {
+    store(p.tokens + row);
+    store(p.status + row);
+    store(p.logprobs + row);
+    store(p.scoreLogprobs + row);
+  }
+  fence_system();
+}
+#endif
+
 LM_KERNEL __launch_bounds__(THREADS) sample(const __grid_constant__ LmSample p) {
   __shared__ Shared s;
   int row = blockIdx.x;
   pdl_trigger();
   pdl_wait();
-  if (row >= load_i32(p.count)) return;
+  if (row >= load_i32(p.count) || (LM_OWNED && (row >> 6) % LM_RANKS != p.rank)) return;
   const float *x = p.logits + (i64)row * p.stride;
   bool nan = false;
   Best best = {-LM_INF, 0x7fffffff};
@@ -448,4 +478,7 @@ LM_KERNEL __launch_bounds__(THREADS) sample(const __grid_constant__ LmSample p) 
     p.status[row] = token < 0;
   }
   log_probabilities(p, x, row, top, token, bad, s);
+#if LM_OWNED
+  hand_on(p);
+#endif
 }

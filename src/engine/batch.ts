@@ -82,6 +82,8 @@ export class PersistentBatch {
   readonly #waits: PrefixWaits;
   readonly #restores: Restores | null;
   readonly #now: () => number;
+  /** Requests are to end by the next step. */
+  #aborting = false;
 
   constructor(
     device: Device,
@@ -144,7 +146,9 @@ export class PersistentBatch {
   /** The request ends by the next step. Unknown ids (ended already) are fine. */
   abort(id: number): void {
     const r = this.#roster.find(id);
-    if (r) r.aborted = true;
+    if (!r) return;
+    r.aborted = true;
+    this.#aborting = true;
   }
 
   /** KV is on its way, and nothing but looking for it again tells when it is there. */
@@ -199,13 +203,21 @@ export class PersistentBatch {
   /** Rows of requests that have ended meanwhile are passed over. */
   #commit(flight: Flight, result: StepResult): void {
     const { rows, counts, logits } = flight;
+    let owner = 0;
+    let served = 0;
     for (let i = 0; i < rows.length; i++) {
       const r = rows[i]!;
       if (r.ended) continue;
       const again = this.cache.commit(r.sequence, r.computed + counts[i]!, r.drafting > 0 ? 0 : r.scheduled);
-      r.recomputedTokens += again;
-      this.#roster.shares.served(r.request.owner, counts[i]!);
+      if (again > 0) r.recomputedTokens += again;
+      if (r.owner !== owner && served > 0) {
+        this.#roster.shares.served(owner, served);
+        served = 0;
+      }
+      owner = r.owner;
+      served += counts[i]!;
     }
+    if (served > 0) this.#roster.shares.served(owner, served);
     for (const r of rows) {
       if (r.ended) continue;
       this.#forks.computed(r);
@@ -242,7 +254,6 @@ export class PersistentBatch {
       return;
     }
     const token = result.tokens[i]!;
-    const { limits, sampling, stopTokens } = r.request;
     this.cache.appendOne(r.sequence, token);
     r.known++;
     r.lastToken = token;
@@ -261,10 +272,10 @@ export class PersistentBatch {
       const { promptTokens, cachedTokens } = r;
       this.events.begun?.({ id: r.request.id, promptTokens, cachedTokens });
     }
-    this.events.token(r.request, token, readLogprobs(result, i, sampling.logprobs));
-    const enough = r.generated >= limits.minTokens;
+    this.events.token(r.request, token, readLogprobs(result, i, r.logprobs));
+    const enough = r.generated >= r.minTokens;
     const stopString = r.stops?.push(token, !enough) ?? null;
-    if (enough && (stopString !== null || stopTokens.includes(token))) this.#finish(r, 'stop', stopString);
+    if (enough && (stopString !== null || r.request.stopTokens.includes(token))) this.#finish(r, 'stop', stopString);
     else if (r.generated >= r.maxTokens) this.#finish(r, 'length', null);
   }
 
@@ -333,6 +344,8 @@ export class PersistentBatch {
   }
 
   #removeAborted(): void {
+    if (!this.#aborting) return;
+    this.#aborting = false;
     for (const list of [this.#roster.running, this.#roster.waiting]) {
       for (let i = list.length - 1; i >= 0; i--) {
         if (list[i]!.aborted) this.#finish(list[i]!, 'abort', null);

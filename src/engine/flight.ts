@@ -22,6 +22,8 @@ export class Flight {
   /** By slot: entries of the step's block table that are up to date, and the version of the list they came from. */
   readonly tableLength: Int32Array;
   readonly tableVersion: Int32Array;
+  /** By logit row: the slot whose sampling parameters the step holds there, or -1. */
+  readonly sampledBy: Int32Array;
   ticket: Ticket = -1;
   submittedAt = 0;
   /** Time that it took, without what ran before it. */
@@ -36,6 +38,7 @@ export class Flight {
     this.drafts = new Int32Array(limits.maxRows);
     this.tableLength = new Int32Array(limits.maxRows);
     this.tableVersion = new Int32Array(limits.maxRows).fill(-1);
+    this.sampledBy = new Int32Array(limits.maxLogits).fill(-1);
   }
 }
 
@@ -93,8 +96,11 @@ export class Flights {
     }
   }
 
-  /** A slot has another owner: what the block tables say of it is old. */
+  /** A slot has another owner: what the block tables and sampling parameters say of it is old. */
   clearSlot(slot: number): void {
-    for (const f of this.#all) f.tableLength[slot] = 0;
+    for (const f of this.#all) {
+      f.tableLength[slot] = 0;
+      for (let i = f.sampledBy.indexOf(slot); i >= 0; i = f.sampledBy.indexOf(slot, i + 1)) f.sampledBy[i] = -1;
+    }
   }
 }

@@ -116,14 +116,11 @@ function grown(a: Int32Array<ArrayBuffer>): Int32Array<ArrayBuffer> {
 }
 
 export class LiveRequest implements Schedulable {
-  readonly rank: number;
-  /** Index of its adapter, or -1. */
-  adapter = -1;
+  // First what every step reads: it shares few cache lines, and with hundreds of requests that is most of what a step costs.
   /** Row of the block tables while in the batch; -1 outside. */
   slot = -1;
   /** Ids that a caller may see. */
   known: number;
-  lastToken: number;
   /** Tokens that were submitted to the device while it is in the batch: those computed, and those in flight. */
   scheduled = 0;
   /** Tokens that steps in flight draw (0 or 1), and the logit row of the last step submitted that draws one. */
@@ -131,40 +128,50 @@ export class LiveRequest implements Schedulable {
   drawnBy = -1;
   /** Guessed tokens that a step in flight verifies. */
   drafting = 0;
-  acceptedDrafts = 0;
-  aborted = false;
+  generated = 0;
+  maxTokens = 0;
+  readonly minTokens: number;
+  lastToken: number;
+  /** Index of its adapter, or -1. */
+  adapter = -1;
+  readonly owner: number;
+  /** Log-probabilities that are wanted of each token, or null. */
+  readonly logprobs: number | null;
   /** Out of the engine; a step in flight may still hold a row of it. */
   ended = false;
+  aborted = false;
+  /** Follows the grammar, token by token. */
+  matcher: Matcher | null = null;
+  history: TokenHistory | null = null;
+  stops: StopDetector | null = null;
+  /** Hidden states so far, if they are wanted. */
+  readonly states: PooledStates | null;
+  /** It waits until this one's prompt is computed, to fork it; and these wait to fork this one. See forks.ts. */
+  readonly waitingForks: LiveRequest[] = [];
+  forkFrom: LiveRequest | null = null;
+  /** It waits until this one has computed so much, and these wait for it. See prefix-waits.ts. */
+  readonly waiters: LiveRequest[] = [];
+  waitsFor: LiveRequest | null = null;
+  waitsUntil = 0;
+  /** Tokens with a bias, how many they are, and those that may not be drawn before `minTokens`. */
+  readonly biased: number;
+  readonly biasTokens: Int32Array;
+  readonly biasValues: Float32Array;
+  readonly bans: Int32Array;
+  recomputedTokens = 0;
+  acceptedDrafts = 0;
+  readonly rank: number;
   admittedAt = -1;
   cachedTokens = 0;
   /** Tokens whose KV came back from a place below the device so far; of those, the ones cached when it was first admitted. */
   broughtBack = 0;
   restoredTokens = 0;
-  recomputedTokens = 0;
-  generated = 0;
   /** Known tokens when the generation began. */
   promptTokens = 0;
-  maxTokens = 0;
   /** What it changed of its session, if it has one. */
   turn: Turn | null = null;
-  history: TokenHistory | null = null;
-  /** It waits until this one's prompt is computed, to fork it; and these wait to fork this one. See forks.ts. */
-  forkFrom: LiveRequest | null = null;
-  readonly waitingForks: LiveRequest[] = [];
-  /** It waits until this one has computed so much, and these wait for it. See prefix-waits.ts. */
-  waitsFor: LiveRequest | null = null;
-  waitsUntil = 0;
-  readonly waiters: LiveRequest[] = [];
   /** KV that lies below the device may be waited for. See restores.ts. */
   mayRestore = true;
-  stops: StopDetector | null = null;
-  /** Follows the grammar, token by token. */
-  matcher: Matcher | null = null;
-  /** Hidden states so far, if they are wanted. */
-  readonly states: PooledStates | null;
-  readonly bans: Int32Array;
-  readonly biasTokens: Int32Array;
-  readonly biasValues: Float32Array;
   readonly seedLow: number;
   readonly seedHigh: number;
 
@@ -175,11 +182,15 @@ export class LiveRequest implements Schedulable {
     readonly arrival: number,
   ) {
     this.rank = rankOf(arrival, request.priority);
+    this.owner = request.owner;
+    this.minTokens = request.limits.minTokens;
+    this.logprobs = request.sampling.logprobs;
     this.known = cache.known(sequence);
     this.lastToken = cache.tokenAt(sequence, this.known - 1);
     this.states = request.embed ? new PooledStates(request.embed) : null;
     this.bans = Int32Array.from(request.stopTokens);
     const bias = Object.entries(request.sampling.logitBias);
+    this.biased = bias.length;
     this.biasTokens = Int32Array.from(bias, ([t]) => Number(t));
     this.biasValues = Float32Array.from(bias, ([, v]) => (v <= -100 ? -Infinity : v));
     this.seedLow = request.sampling.seed >>> 0;

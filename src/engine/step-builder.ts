@@ -118,8 +118,13 @@ export class StepBuilder {
     const maskRow = matcher ? this.#addMask(r, matcher) : -1;
     this.#addHistory(r, i);
     this.#addBias(r, i, guesses);
-    const p = r.request.sampling;
     s.logitRows[i] = token;
+    s.maskRow[i] = maskRow;
+    const { sampledBy } = this.flight;
+    // the row has them from the last step with this buffer
+    if (sampledBy[i] === r.slot) return;
+    sampledBy[i] = r.slot;
+    const p = r.request.sampling;
     s.temperature[i] = p.temperature;
     s.topK[i] = p.topK;
     s.topP[i] = p.topP;
@@ -131,7 +136,6 @@ export class StepBuilder {
     s.seed[2 * i + 1] = r.seedHigh;
     s.topLogprobs[i] = p.logprobs ?? -1;
     s.scoreToken[i] = -1;
-    s.maskRow[i] = maskRow;
   }
 
   #addMask(r: LiveRequest, matcher: Matcher): number {
@@ -160,8 +164,8 @@ export class StepBuilder {
   #addBias(r: LiveRequest, i: number, guesses: number): void {
     const s = this.flight.step;
     const from = this.#biasUsed;
-    const asked = r.biasTokens.length;
-    const bans = r.generated + r.drawing + guesses < r.request.limits.minTokens ? r.bans.length : 0;
+    const asked = r.biased;
+    const bans = r.generated + r.drawing + guesses < r.minTokens ? r.bans.length : 0;
     if (asked + bans > 0) {
       this.#biasUsed += asked + bans;
       s.reserve('biasTokens', this.#biasUsed);

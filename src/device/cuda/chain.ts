@@ -8,7 +8,16 @@ import type { Meeting } from './meeting.js';
 import type { KvPool } from './memory.js';
 import { Norms, type ProductOp } from './norms.js';
 import { Epilogue, isFloat, type Matrix, type NormOp, type Plan, type PlanOp, up } from './plan.js';
-import { type Gpu, type ProductKernel, productKernel, ROW_CLASSES, rowClass } from './products.js';
+import {
+  type Gpu,
+  OWNED_TILE,
+  ownsLogits,
+  ownsRows,
+  type ProductKernel,
+  productKernel,
+  ROW_CLASSES,
+  rowClass,
+} from './products.js';
 import type { Tasks } from './tasks.js';
 import type { UploadLayout, UploadName } from './upload.js';
 import type { Weights } from './weights.js';
@@ -34,6 +43,8 @@ export interface StepPlace {
   upload: Address;
   layout: UploadLayout;
   result: Address;
+  /** Addresses of the result on each GPU, if there are several. */
+  results: Address;
   /** Result of the step before. */
   before: Address;
 }
@@ -42,6 +53,15 @@ const LOG2_E = Math.LOG2E;
 /** Bytes before words of a step's header (step.ts); the first word is the step's number here. */
 const COUNTS = { step: 0, tokens: 8, logits: 12, copies: 16 };
 
+/** Stages of tiles of K and V where a block of attention has a multiprocessor to itself: one more copy under way hides one more latency. */
+const MOST_STAGES = 4;
+/** Shared memory of decode attention beside its stages. */
+const DECODE_SHARED = 2320;
+
+interface DecodeKernel {
+  key: KernelKey;
+  shared: number;
+}
 interface Model {
   plan: Plan;
   kv: KvLayout;
@@ -56,12 +76,16 @@ export class Chain {
   readonly #group: number;
   readonly #rowBytes: number;
   readonly #headBytes: number;
-  readonly #keys: { copy: KernelKey; rope: KernelKey; decode: KernelKey; prefill: KernelKey };
+  readonly #keys: { copy: KernelKey; rope: KernelKey; prefill: KernelKey };
   readonly #prefill: { block: number; shared: number };
-  readonly #decodeShared: number;
+  /** For many blocks, several on a multiprocessor, and for so few that each has one to itself. */
+  readonly #decode: { many: DecodeKernel; few: DecodeKernel };
   /** By operation and class of rows. */
   readonly #products = new Map<PlanOp, Map<number, ProductKernel>>();
   readonly #plain = new Map<PlanOp, KernelKey>();
+  /** Of several GPUs, in steps of many rows. */
+  readonly #owned = new Map<PlanOp, KernelKey>();
+  readonly #meet: KernelKey;
   readonly norms: Norms;
   readonly #dequantise = new Map<number, KernelKey>();
 
@@ -83,16 +107,22 @@ export class Chain {
     this.prefillTokens = Math.floor((wgmma ? 128 : 64) / this.#group);
     const more = wgmma ? units * 256 * headDim : 64 * units * headDim;
     this.#prefill = { block: wgmma ? 128 * 3 : 32 * 5, shared: stages * tile + 16 * stages + more };
-    this.#decodeShared = 2 * tile + 32 + 2320;
     const attention = { ...geometry, ACT: act, STAGES: stages, SPLIT_LEN: plan.splitLen };
+    const decode = (most: number): DecodeKernel => {
+      const fit = Math.floor((gpu.sharedBytes - DECODE_SHARED) / (tile + 16));
+      const stages = Math.max(2, Math.min(most, fit));
+      const key = { kernel: 'attention_decode', macros: { ...attention, STAGES: stages } };
+      return { key, shared: stages * (tile + 16) + DECODE_SHARED };
+    };
+    this.#decode = { many: decode(2), few: decode(Math.min(MOST_STAGES, plan.splitLen / 64)) };
     this.#keys = {
       copy: { kernel: 'copy_blocks', macros: geometry },
       rope: { kernel: 'rope_store', macros: { ...geometry, ROPE_DIMS: plan.rope.dims, NEOX: plan.rope.neox ? 1 : 0 } },
-      decode: { kernel: 'attention_decode', macros: { ...attention, STAGES: 2 } },
       prefill: wgmma
         ? { kernel: 'attention_wgmma', macros: { ...attention, WGS: units } }
         : { kernel: 'attention_mma', macros: { ...attention, WARPS: units } },
     };
+    this.#meet = { kernel: 'meet', macros: { RANKS: plan.shard.ranks } };
     this.#want();
   }
 
@@ -101,7 +131,7 @@ export class Chain {
     const { kernels, model } = this;
     kernels.want(this.#keys.copy, 0);
     kernels.want(this.#keys.rope, 0);
-    kernels.want(this.#keys.decode, this.#decodeShared);
+    for (const { key, shared } of [this.#decode.many, this.#decode.few]) kernels.want(key, shared);
     kernels.want(this.#keys.prefill, this.#prefill.shared);
     for (const op of model.plan.ops) {
       if (op.op === 'product') this.#wantProduct(op);
@@ -109,6 +139,14 @@ export class Chain {
       if (!key) continue;
       this.#plain.set(op, key);
       kernels.want(key, 0);
+      const { ranks } = model.plan.shard;
+      const mayOwn =
+        (op.op === 'reduce' && ownsRows(ranks, model.maxTokens)) ||
+        (op.op === 'sample' && ownsLogits(ranks, model.maxLogits));
+      if (!mayOwn) continue;
+      const owned = { ...key, macros: { ...key.macros, RANKS: ranks, OWNED: 1 } };
+      this.#owned.set(op, owned);
+      kernels.want(owned, 0);
     }
   }
 
@@ -147,7 +185,7 @@ export class Chain {
         };
       }
       case 'meet':
-        return { kernel: 'meet', macros: { RANKS: plan.shard.ranks } };
+        return this.#meet;
       case 'silu':
         return { kernel: 'silu_mul', macros: { ACT: act } };
       case 'gather':
@@ -173,6 +211,8 @@ export class Chain {
       count: l.count('copies'),
     };
     l.launch(this.#keys.copy, [dims.layers * dims.kvHeads, l.shape.copies, 1], 256, 0, values);
+    // attention reads what is stored before the kernel before it is done
+    this.kernels.restart();
   }
 
   rope(l: Launcher, op: Extract<PlanOp, { op: 'rope' }>): void {
@@ -212,7 +252,10 @@ export class Chain {
       scale: LOG2_E * op.scale,
     };
     const parts = Math.ceil(this.#group / 16);
-    l.launch(this.#keys.decode, [tasks.decode, dims.kvHeads * parts, tasks.splits], 160, this.#decodeShared, values);
+    const grid: [number, number, number] = [tasks.decode, dims.kvHeads * parts, tasks.splits];
+    const few = grid[0] * grid[1] * grid[2] <= this.model.gpu.multiprocessors;
+    const { key, shared: decodeShared } = this.#decode[few ? 'few' : 'many'];
+    l.launch(key, grid, 160, decodeShared, values);
     const { block, shared } = this.#prefill;
     const others = { ...values, partial: 0, weights: 0, arrived: 0, tasks: l.field('prefillTasks') };
     l.launch(this.#keys.prefill, [tasks.prefill, dims.kvHeads, 1], block, shared, others);
@@ -230,6 +273,14 @@ export class Chain {
   }
   plain(op: PlanOp): KernelKey {
     return this.#plain.get(op)!;
+  }
+  /** How shares are added, or tokens drawn: with many rows by the GPU that owns a row, and then `meet`. */
+  shared(op: Extract<PlanOp, { op: 'reduce' | 'sample' }>, rows: number) {
+    const { ranks } = this.model.plan.shard;
+    const owned = op.op === 'reduce' ? ownsRows(ranks, rows) : ownsLogits(ranks, rows);
+    if (!owned) return { key: this.plain(op), meet: null, blocks: rows };
+    const blocks = op.op === 'reduce' ? OWNED_TILE * Math.ceil(rows / OWNED_TILE / ranks) : rows;
+    return { key: this.#owned.get(op)!, meet: this.#meet, blocks };
   }
 
   #layer(l: Launcher, layer: number): Address {
@@ -314,10 +365,10 @@ class Launcher {
         this.#product(chain, op);
         break;
       case 'reduce':
-        this.#reduce(chain.plain(op), op);
+        this.#reduce(chain, op);
         break;
       case 'meet':
-        if (this.shape.logits > 0) this.launch(chain.plain(op), [1, 1, 1], 32, 0, this.#meet(op.slot));
+        if (this.shape.logits > 0) this.#meetAt(chain.plain(op), op.slot);
         break;
       case 'rope':
         chain.rope(this, op);
@@ -348,7 +399,7 @@ class Launcher {
         break;
       }
       case 'sample':
-        this.#sample(chain.plain(op), op.in);
+        this.#sample(chain, op);
         break;
     }
   }
@@ -359,9 +410,15 @@ class Launcher {
     return { peers, flags, step: this.count('step'), slot, rank };
   }
 
-  #reduce(key: KernelKey, { x, slot, norm }: Extract<PlanOp, { op: 'reduce' }>): void {
+  #meetAt(key: KernelKey, slot: number): void {
+    this.launch(key, [1, 1, 1], 32, 0, this.#meet(slot));
+  }
+
+  #reduce(chain: Chain, op: Extract<PlanOp, { op: 'reduce' }>): void {
+    const { x, slot, norm } = op;
     const rows = this.rows(x);
-    this.launch(key, [rows, 1, 1], 256, 0, {
+    const { key, meet, blocks } = chain.shared(op, rows);
+    this.launch(key, [blocks, 1, 1], 256, 0, {
       ...this.#meet(slot),
       x: this.buffer(x),
       shares: this.meeting.turn(slot).shares,
@@ -372,7 +429,9 @@ class Launcher {
       k64: norm ? this.stride(norm.out) : 0,
       eps: norm?.eps ?? 0,
       shareStride: this.meeting.shareBytes / 4,
+      outs: meet ? this.meeting.rowsOf(op) : 0,
     });
+    if (meet) this.#meetAt(meet, slot + 1);
   }
 
   #embed(key: KernelKey, op: Extract<PlanOp, { op: 'embed' }>): void {
@@ -454,7 +513,9 @@ class Launcher {
     this.kernels.restart();
   }
 
-  #sample(key: KernelKey, logits: string): void {
+  #sample(chain: Chain, op: Extract<PlanOp, { op: 'sample' }>): void {
+    const logits = op.in;
+    const { key, meet, blocks } = chain.shared(op, this.shape.logits);
     const names = [
       ...(['temperature', 'topK', 'topP', 'minP', 'repetitionPenalty', 'presencePenalty', 'frequencyPenalty'] as const),
       ...([
@@ -479,6 +540,9 @@ class Launcher {
     for (const name of ['tokens', 'status', 'logprobs', 'scoreLogprobs', 'topTokens'] as const)
       values[name] = this.place.result + this.out(name);
     values.topLogprobsOut = this.place.result + this.out('topLogprobs');
-    this.launch(key, [this.shape.logits, 1, 1], 1024, 0, values);
+    values.results = meet ? this.place.results : 0;
+    values.rank = this.model.plan.shard.rank;
+    this.launch(key, [blocks, 1, 1], 1024, 0, values);
+    if (meet) this.#meetAt(meet, op.slot);
   }
 }

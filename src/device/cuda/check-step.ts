@@ -14,7 +14,7 @@ export interface StepBounds {
 const wrong = (what: string, index: number, value: number) =>
   errors.native(-1, `invalid step: ${what} (index ${index}, value ${value})`);
 
-/** @throws native_error */
+/** All but the block tables, which are checked as they are copied (`writeUpload`). @throws native_error */
 export function checkStep(s: Step, bounds: StepBounds): void {
   const { limits } = bounds;
   const counts = [s.rowCount, s.tokenCount, s.logitCount, s.copyCount];
@@ -36,9 +36,14 @@ export function checkStep(s: Step, bounds: StepBounds): void {
   checkSampling(s, limits.vocab);
 }
 
-function checkRows(s: Step, { limits, blockLen, blocks, drawn }: StepBounds): void {
+/** Of a row's blocks, read where its table is copied. @throws native_error */
+export function checkBlock(block: number, blocks: number, row: number): void {
+  if (block < 0 || block >= blocks) throw wrong('a row needs a block that was not grown', row, block);
+}
+
+function checkRows(s: Step, { limits, blockLen, drawn }: StepBounds): void {
   // read once: a step's arrays are properties of an object with many
-  const { rowStart, rowSlot, positions, tokens, blockTables, rowCount, tokenCount } = s;
+  const { rowStart, rowSlot, positions, tokens, rowCount, tokenCount } = s;
   const { vocab, maxRows, maxBlocksPerRow } = limits;
   let next = 0;
   for (let r = 0; r < rowCount; r++) {
@@ -59,12 +64,6 @@ function checkRows(s: Step, { limits, blockLen, blocks, drawn }: StepBounds): vo
         throw wrong('a token id is outside the vocabulary, or refers to a row that drew nothing', t, token);
       if (positions[t] !== first + t - from)
         throw wrong('positions of a row are not consecutive or exceed the session length', t, positions[t]!);
-    }
-    const table = slot * maxBlocksPerRow;
-    const last = table + Math.ceil(end / blockLen);
-    for (let b = table; b < last; b++) {
-      const block = blockTables[b]!;
-      if (block < 0 || block >= blocks) throw wrong('a row needs a block that was not grown', r, block);
     }
   }
   if (next !== tokenCount) throw wrong('rowStart does not divide the tokens into rows', rowCount, next);

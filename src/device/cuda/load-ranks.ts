@@ -84,7 +84,9 @@ function loadRank(
 function introduce(ranks: Rank[], { ops }: Plan): void {
   const last = ops.at(-1)!;
   if (last.op !== 'sample') return;
-  const all = ranks.flatMap(({ meeting, work }) => (meeting ? [{ meeting, logits: work.buffers.get(last.in)! }] : []));
+  const all = ranks.flatMap(({ meeting, work: { buffers } }) =>
+    meeting ? [{ meeting, buffers, logits: buffers.get(last.in)! }] : [],
+  );
   for (const { meeting, driver, stream } of ranks) meeting?.introduce(all, driver, stream);
 }
 

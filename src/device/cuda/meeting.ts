@@ -3,7 +3,7 @@ import { invariant } from '../../errors.js';
 import type { StepLimits } from '../device.js';
 import type { Address, Driver } from './driver.js';
 import type { DeviceMemory } from './memory.js';
-import { type Plan, up } from './plan.js';
+import { type Plan, type PlanOp, SLOTS, up } from './plan.js';
 import { vocabularyOf } from './shard.js';
 
 /** Shares of one product may still be read while those of the next arrive. */
@@ -21,6 +21,10 @@ const flagBytes = ({ meetings, shard }: Plan): number => 4 * meetings * shard.ra
 export const meetingBytes = (plan: Plan, limits: StepLimits): number =>
   plan.shard.ranks === 1 ? 0 : TURNS * plan.shard.ranks * shareBytes(plan, limits) + flagBytes(plan);
 
+type Reduce = Extract<PlanOp, { op: 'reduce' }>;
+/** The buffer that a GPU hands its rows on in. */
+const handedOn = ({ x, norm }: Reduce): string => norm?.out ?? x;
+
 export class Meeting {
   readonly shareBytes: number;
   readonly flags: Address;
@@ -28,6 +32,8 @@ export class Meeting {
   readonly turns: { shares: Address; outs: Address }[];
   readonly peers: Address;
   readonly logitsOuts: Address;
+  /** By buffer: where it is on each GPU. */
+  readonly #rows = new Map<string, Address>();
 
   constructor(
     memory: DeviceMemory,
@@ -47,14 +53,25 @@ export class Meeting {
     }));
     this.peers = table();
     this.logitsOuts = table();
+    for (const op of plan.ops)
+      if (op.op === 'reduce' && !this.#rows.has(handedOn(op))) this.#rows.set(handedOn(op), table());
   }
 
   turn(slot: number): { shares: Address; outs: Address } {
-    return this.turns[slot % TURNS]!;
+    return this.turns[(slot / SLOTS) % TURNS]!;
+  }
+
+  /** Where rows that a GPU owns go on all of them. */
+  rowsOf(op: Reduce): Address {
+    return this.#rows.get(handedOn(op))!;
   }
 
   /** Writes the addresses of all ranks' memory into this one's. */
-  introduce(all: { meeting: Meeting; logits: Address }[], driver: Driver, stream: Address): void {
+  introduce(
+    all: { meeting: Meeting; buffers: Map<string, Address>; logits: Address }[],
+    driver: Driver,
+    stream: Address,
+  ): void {
     const { shard, dims } = this.plan;
     const put = (to: Address, addresses: Address[]): void => {
       driver.upload(to, new Uint8Array(BigInt64Array.from(addresses, BigInt).buffer), stream);
@@ -70,6 +87,11 @@ export class Meeting {
         all.map(({ meeting }) => meeting.turns[i]!.shares + shard.rank * this.shareBytes),
       );
     });
+    for (const [name, table] of this.#rows)
+      put(
+        table,
+        all.map(({ buffers }) => buffers.get(name)!),
+      );
     const { first } = vocabularyOf(dims.vocab, shard);
     put(
       this.logitsOuts,

@@ -72,6 +72,8 @@ export interface PlanBuffer {
 
 export const Epilogue = { store: 0, residual: 1, silu: 2, logits: 3 };
 
+/** Slots of a `reduce`. */
+export const SLOTS = 2;
 /** GPUs whose sums one GPU's are cut for: so many give the same bits. */
 const ALIKE = 2;
 
@@ -89,13 +91,14 @@ export type PlanOp =
   | { op: 'product'; matrix: number; in: string; out: string; epilogue: number; column: number }
   | { op: 'rope'; layer: number; qkv: string }
   | { op: 'attention'; layer: number; qkv: string; out: string; scale: number }
-  /** x + each rank's share of the product before, then the norm that follows if it is one of all rows. */
+  /** x + each rank's share of the product before, then the norm that follows if it is one of all rows. Many rows: all meet once more, at slot + 1. */
   | { op: 'reduce'; x: string; slot: number; norm: NormOp | null }
   /** Waits for all ranks' logits. */
   | { op: 'meet'; slot: number }
   | { op: 'silu'; gate: string; up: string; out: string }
   | { op: 'gather'; in: string; out: string }
-  | { op: 'sample'; in: string };
+  /** `slot`: where ranks meet again if each draws its own rows. */
+  | { op: 'sample'; in: string; slot: number };
 
 export interface Plan {
   ops: PlanOp[];
@@ -220,7 +223,8 @@ class Planner {
       case 'addGated':
         throw mixtures();
       case 'sample':
-        ops.push(op);
+        ops.push({ ...op, slot: this.#meetings });
+        if (this.shard.ranks > 1) this.#meetings++;
         return 1;
     }
   }
@@ -302,7 +306,9 @@ class Planner {
     const cut = { column: rank * inputs, rowInputs: ranks * inputs, cuts: this.cuts, ranks };
     const matrix = this.#add1({ parts: [part], features: rows, ...cut }, inputs);
     this.#plan.ops.push({ op: 'product', matrix, in: input, out, epilogue: Epilogue.residual, column: 0 });
-    if (ranks > 1) this.#plan.ops.push({ op: 'reduce', x: out, slot: this.#meetings++, norm: null });
+    if (ranks === 1) return;
+    this.#plan.ops.push({ op: 'reduce', x: out, slot: this.#meetings, norm: null });
+    this.#meetings += SLOTS;
   }
 
   #logits(input: string, { weight, bias, out }: LinearOutput): void {

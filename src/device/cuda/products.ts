@@ -27,6 +27,12 @@ export interface ProductKernel {
   scratch: boolean;
 }
 
+/** Beyond so many rows each of several GPUs adds the shares of its own rows alone: sums go over the link once. */
+const ALL_OWN_ROWS = 256;
+export const ownsRows = (ranks: number, rows: number): boolean => ranks > 1 && rows > ALL_OWN_ROWS;
+/** Rows are owned by tiles of so many; of more rows of logits each GPU gets and draws its own. */
+export const OWNED_TILE = 64;
+export const ownsLogits = (ranks: number, rows: number): boolean => ranks > 1 && rows > OWNED_TILE;
 /** From so many rows on quantised weights are dequantised once for all of them. */
 const SCRATCH_ROWS = 896;
 /** Row counts that kernels are chosen for; beyond the last one: prefill. */
@@ -77,7 +83,7 @@ const HOPPER: Record<number, Record<Role, Config>> = {
     qkv: { ...W, kt: 1, bn: 64, stages: 6 },
     o: { ...W, kt: 1, bn: 64, stages: 8, most: ALL },
     gateUp: { ...W, kt: 1, bn: 128, wgs: 2, stages: 4, most: ALL },
-    down: { ...W, kt: 1, bn: 64, stages: 8, most: ALL },
+    down: { ...W, bn: 64, stages: 4 },
     logits: { ...W, kt: 1, bn: 128, stages: 5 },
   },
   256: {
@@ -87,6 +93,11 @@ const HOPPER: Record<number, Record<Role, Config>> = {
     down: { ...W, bn: 128, stages: 4 },
     logits: { ...W, kt: 1, bn: 256, wgs: 2, stages: 4 },
   },
+};
+/** `qkv` of so few features that tiles of all rows leave half of the multiprocessors idle (a GPU's share of Llama-3-8B, small models). */
+const NARROW: Record<number, Config> = {
+  128: { ...W, bn: 64, stages: 4 },
+  256: { ...W, kt: 1, bn: 64, stages: 6 },
 };
 /** sm_90, few rows, matrices of a small model: latency is all. */
 const SMALL: Record<'float' | 'quantised', Record<Role, Config>> = {
@@ -113,11 +124,11 @@ const B = { kind: 'q' } as const;
 const QUANTISED: Record<'large' | 'small', Record<number, Record<Role, QuantConfig>>> = {
   large: {
     8: {
-      qkv: { ...K, mw: 4, bn: 8, ku: 2, stages: 5 },
-      o: { ...K, mw: 4, bn: 8, ku: 2, stages: 5 },
+      qkv: { ...K, mw: 4, bn: 8, ku: 4, stages: 2 },
+      o: { ...K, mw: 4, bn: 8, ku: 4, stages: 2 },
       gateUp: { ...K, mw: 8, bn: 8, ku: 2, stages: 2 },
-      down: { ...K, mw: 2, bn: 8, ku: 2, stages: 11 },
-      logits: { ...K, mw: 4, bn: 8, ku: 2, stages: 2 },
+      down: { ...K, mw: 1, bn: 8, ku: 4, stages: 3 },
+      logits: { ...K, mw: 8, bn: 8, stages: 4 },
     },
     64: {
       qkv: { ...K, mw: 4, bn: 64, stages: 4, wgmma: 1 },
@@ -143,11 +154,11 @@ const QUANTISED: Record<'large' | 'small', Record<number, Record<Role, QuantConf
   },
   small: {
     8: {
-      qkv: { ...B, mw: 2, bn: 8, ku: 8, stages: 3 },
-      o: { ...B, mw: 4, bn: 8, ku: 8, stages: 4 },
-      gateUp: { ...B, mw: 4, bn: 8, ku: 2, stages: 8 },
-      down: { ...B, mw: 2, bn: 8, ku: 8, stages: 5 },
-      logits: { ...B, mw: 4, bn: 8, ku: 4, stages: 3 },
+      qkv: { ...B, mw: 4, bn: 8, ku: 4, stages: 6 },
+      o: { ...B, mw: 4, bn: 8, ku: 8, stages: 3 },
+      gateUp: { ...B, mw: 8, bn: 8, ku: 4, stages: 5 },
+      down: { ...B, mw: 1, bn: 8, ku: 8, stages: 5 },
+      logits: { ...B, mw: 8, bn: 8, ku: 4, stages: 2 },
     },
     64: {
       qkv: { ...B, mw: 4, bn: 64, ku: 2, stages: 5, wgmma: 1 },
@@ -173,7 +184,7 @@ const QUANTISED: Record<'large' | 'small', Record<number, Record<Role, QuantConf
   },
 };
 /** `down` for few rows where its features make tiles for all multiprocessors (Llama-3-70B): twice the warps, one wave of blocks. */
-const WIDE_DOWN: QuantConfig = { ...K, mw: 4, bn: 8, ku: 2, stages: 5 };
+const WIDE_DOWN: QuantConfig = { ...K, mw: 4, bn: 8, ku: 4, stages: 3 };
 const WIDE_FEATURES = 8192;
 const HOPPER_PREFILL: Config = { ...W, kt: 1, bn: 256, wgs: 2, stages: 4, most: ALL };
 
@@ -220,7 +231,8 @@ function configOf(matrix: Matrix, epilogue: number, rows: number, gpu: Gpu): Con
   if (usesScratch(matrix, rows, gpu)) return HOPPER_PREFILL;
   if (!isFloat(matrix.type)) return quantised(matrix, epilogue, rows, gpu);
   if (gpu.wgmma && rows <= 8 && isSmall(matrix)) return SMALL.float[roleOf(epilogue, matrix)];
-  if (gpu.wgmma) return HOPPER[rows]?.[roleOf(epilogue, matrix)] ?? HOPPER_PREFILL;
+  const narrow = epilogue === Epilogue.store && matrix.features <= 32 * gpu.multiprocessors;
+  if (gpu.wgmma) return (narrow && NARROW[rows]) || (HOPPER[rows]?.[roleOf(epilogue, matrix)] ?? HOPPER_PREFILL);
   if (rows <= 16) return { ...M, mw: 2, bn: rows, stages: 4 };
   return { kind: 'mma', mw: 8, bn: 64, kt: 1, stages: 3 };
 }
@@ -238,7 +250,7 @@ export function productKernel(
   const most = 'most' in c && c.most === ALL ? gpu.multiprocessors : 0;
   const scratch = usesScratch(matrix, rows, gpu);
   const tokens = norm > 0 ? 0 : c.bn * 128;
-  const common = { ACT: act, BN: c.bn, ...sumsOf(matrix, epilogue) };
+  const common = { ACT: act, BN: c.bn, ...sumsOf(matrix, epilogue, rows) };
   if (c.kind === 'mma') {
     const nw = c.nw ?? 1;
     const { shared, stages } = ring(c.stages, c.kt * (c.mw * 2048 + tokens), c.mw * nw, gpu, 16 * norm);
@@ -270,8 +282,9 @@ export function productKernel(
 }
 
 /** What a product does with its sums: shares of them are pushed to all GPUs as logits are. */
-function sumsOf({ cuts, ranks }: Matrix, epilogue: number): Record<string, number> {
-  if (ranks > 1) return { EPI: Epilogue.logits, RANKS: ranks };
+function sumsOf({ cuts, ranks }: Matrix, epilogue: number, rows: number): Record<string, number> {
+  const owned = epilogue === Epilogue.logits ? ownsLogits(ranks, rows) : ownsRows(ranks, rows);
+  if (ranks > 1) return { EPI: Epilogue.logits, RANKS: ranks, ...(owned ? { OWNED: 1 } : {}) };
   return epilogue === Epilogue.residual && cuts > 1 ? { EPI: epilogue, PARTS: cuts } : { EPI: epilogue };
 }
 

@@ -16,6 +16,7 @@ import { checkStep } from './check-step.js';
 import { type Address, unlessLost } from './driver.js';
 import type { Ranks } from './load-ranks.js';
 import { type Plan, up } from './plan.js';
+import { OWNED_TILE, ownsLogits } from './products.js';
 import { createTaskLists, planTasks, type TaskLists, type TaskRules, type Tasks } from './tasks.js';
 import { sizesOf, type Upload, UploadLayout, type UploadSizes, writeUpload } from './upload.js';
 import { stepBytes } from './workspace.js';
@@ -38,7 +39,7 @@ interface Place {
   upload: Upload;
   result: MutableResult;
   /** On each GPU. */
-  on: { upload: Address; result: Address; event: Address }[];
+  on: { upload: Address; result: Address; results: Address; event: Address }[];
   graphs: Map<string, Graph>;
   /** False: it was cancelled before it was launched. */
   launched: boolean;
@@ -121,7 +122,8 @@ export class StepQueue {
   /** Of the last step that ended, while none is in flight. */
   logits(i: number): Float32Array {
     const { ranks, logits, limits } = this.parts;
-    const { driver, work, stream } = ranks[0];
+    const owner = ownsLogits(ranks.length, this.#drawn) ? Math.floor(i / OWNED_TILE) % ranks.length : 0;
+    const { driver, work, stream } = ranks[owner]!;
     if (!(i >= 0 && i < limits.maxLogits)) throw errors.native(-1, `there is no row ${i} of logits`);
     const out = new Float32Array(limits.vocab);
     const from = work.buffers.get(logits)! + 4 * i * up(limits.vocab, 4);
@@ -150,14 +152,23 @@ export class StepQueue {
   #makePlace(bytes: number): Place {
     const { ranks, limits } = this.parts;
     const result = createResult(limits, (n) => ranks[0].memory.host(n).buffer);
+    const on = ranks.map(({ driver, memory }) => ({
+      upload: memory.take(bytes, 'the steps'),
+      result: memory.take(result.bytes.length, 'the results'),
+      results: 0,
+      event: driver.event(),
+    }));
+    if (ranks.length > 1)
+      ranks.forEach(({ driver, memory, stream }, i) => {
+        on[i]!.results = memory.take(8 * ranks.length, 'the results');
+        const all = BigInt64Array.from(on, (o) => BigInt(o.result));
+        driver.upload(on[i]!.results, new Uint8Array(all.buffer), stream);
+        driver.synchronize(stream);
+      });
     return {
       upload: this.#makeUpload(bytes),
       result,
-      on: ranks.map(({ driver, memory }) => ({
-        upload: memory.take(bytes, 'the steps'),
-        result: memory.take(result.bytes.length, 'the results'),
-        event: driver.event(),
-      })),
+      on,
       graphs: new Map(),
       launched: false,
       step: null,
@@ -192,7 +203,7 @@ export class StepQueue {
     const known = rounded && this.#known(place, rounded, tasks.splits);
     const layout = known?.layout ?? new UploadLayout(rounded ?? sizes);
     if (layout.bytes > place.upload.bytes.length) this.#enlarge(place, up(2 * layout.bytes, 4096));
-    writeUpload(step, tasks, this.#lists, layout, place.upload);
+    writeUpload(step, tasks, this.#lists, layout, ranks[0].pool.blocks, place.upload);
     place.upload.words[STEP_WORD] = (this.#submitted + 1) | 0;
     // what could take its time comes before the first GPU begins and waits for the others
     const graph =
@@ -223,8 +234,8 @@ export class StepQueue {
     const { ranks, depth } = this.parts;
     const rank = ranks[i]!;
     const before = this.#places[(this.#submitted + depth - 1) % depth]!.on[i]!;
-    const { upload, result } = place.on[i]!;
-    const where = { upload, layout, result, before: before.result };
+    const { upload, result, results } = place.on[i]!;
+    const where = { upload, layout, result, results, before: before.result };
     return rank.chain.begin(shape, where, place.result, rank);
   }
 

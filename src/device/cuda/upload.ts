@@ -3,6 +3,7 @@
  * in which addresses are fixed, serves every step of the same rounded sizes. Block tables are by row here, not by slot.
  */
 import type { Step, StepLimits } from '../device.js';
+import { checkBlock } from './check-step.js';
 import type { TaskLists, Tasks } from './tasks.js';
 
 export interface UploadSizes {
@@ -117,12 +118,23 @@ export function uploadBytes({ maxTokens, maxLogits, maxRows, maxBlocksPerRow }: 
   }).bytes;
 }
 
-/** Writes the step and its tasks as laid out; what the layout has room for beyond them is harmless to read. */
-export function writeUpload(s: Step, tasks: Tasks, lists: TaskLists, layout: UploadLayout, out: Upload): void {
+/**
+ * Writes the step and its tasks as laid out; what the layout has room for beyond them is harmless to read. `blocks`: KV blocks that have
+ * memory.
+ * @throws native_error
+ */
+export function writeUpload(
+  s: Step,
+  tasks: Tasks,
+  lists: TaskLists,
+  layout: UploadLayout,
+  blocks: number,
+  out: Upload,
+): void {
   const { words } = out;
   for (let i = 0; i < HEADER; i++) words[i] = s.header[i]!;
   writeTokens(s, layout, words);
-  writeTables(s, lists.blocks, layout, words);
+  writeTables(s, lists.blocks, layout, blocks, words);
   const task = layout.at('decodeTasks');
   for (let i = 0; i < 4 * tasks.decode; i++) words[task + i] = lists.decode[i]!;
   words.fill(0, task + 4 * tasks.decode, task + 4 * layout.sizes.decode);
@@ -171,15 +183,19 @@ function writeTokens(s: Step, layout: UploadLayout, words: Int32Array): void {
   words.fill(0, row + s.logitCount, row + logits);
 }
 
-/** Of each row the blocks that it has. */
-function writeTables(s: Step, blocks: Int32Array, layout: UploadLayout, words: Int32Array): void {
+/** Of each row the blocks that it needs. */
+function writeTables(s: Step, needs: Int32Array, layout: UploadLayout, blocks: number, words: Int32Array): void {
   const { columns } = layout.sizes;
-  const tables = s.blockTables;
-  const perSlot = tables.length / s.rowSlot.length;
+  const { blockTables: tables, rowSlot, rowCount } = s;
+  const perSlot = tables.length / rowSlot.length;
   let to = layout.at('blockTables');
-  for (let r = 0; r < s.rowCount; r++, to += columns) {
-    const from = s.rowSlot[r]! * perSlot;
-    const n = blocks[r]!;
-    for (let b = 0; b < n; b++) words[to + b] = tables[from + b]!;
+  for (let r = 0; r < rowCount; r++, to += columns) {
+    const from = rowSlot[r]! * perSlot;
+    const n = needs[r]!;
+    for (let b = 0; b < n; b++) {
+      const block = tables[from + b]!;
+      checkBlock(block, blocks, r);
+      words[to + b] = block;
+    }
   }
 }

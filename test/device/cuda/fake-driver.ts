@@ -25,7 +25,7 @@ const UNIT: Record<number, [number, number]> = {
   13: [256, 2880],
   14: [256, 3360],
 };
-const MAY_BE_NULL = new Set(['bias', 'index', 'outs']);
+const MAY_BE_NULL = new Set(['bias', 'index', 'outs', 'results']);
 
 /** "Compiles" a kernel to its own name. */
 export const fakeCompile: Compile = {
@@ -310,6 +310,7 @@ export class FakeDriver implements Driver {
     }
     if (/^gemm/.test(kernel)) this.#examineProduct(macros, values);
     if (kernel === 'reduce' || kernel === 'meet') this.#examineMeeting(macros, values);
+    if (kernel === 'sample') this.#examineSample(macros, values);
     if (kernel === 'dequantise') this.#examineDequantise(macros, values);
     if (kernel === 'bits') {
       this.#bitsAt = values.out!;
@@ -343,7 +344,7 @@ export class FakeDriver implements Driver {
     if (macros.WHOLE) assert.equal((v.k64! / PARTS) % macros.KT!, 0);
   }
 
-  #examineMeeting({ RANKS = 1, NORM, WIDTH }: Record<string, number>, v: Record<string, number>): void {
+  #examineMeeting({ RANKS = 1, NORM, WIDTH, OWNED }: Record<string, number>, v: Record<string, number>): void {
     assert.equal(v.rank, this.gpu - this.all.findIndex(Boolean));
     const flags = (v.slot! + 1) * RANKS * 4;
     this.addresses(v.peers!, RANKS).forEach((address, rank) => {
@@ -354,9 +355,26 @@ export class FakeDriver implements Driver {
     const bytes = 4 * ((v.rows! - 1) * v.stride! + WIDTH!);
     this.#check(v.x, bytes, 'the residual stream');
     for (let rank = 0; rank < RANKS; rank++) this.#check(v.shares! + 4 * rank * v.shareStride!, bytes, 'a share');
+    const tiles = Math.ceil(v.rows! / 64) * v.k64! * 8192;
+    assert.equal(OWNED === 1, v.outs !== 0, 'where rows go that a GPU owns');
+    if (OWNED)
+      this.addresses(v.outs!, RANKS).forEach((address, rank) => {
+        this.#checkPeer(rank, address, NORM ? tiles : bytes, 'rows are handed on');
+        if (rank === v.rank) assert.equal(address, NORM ? v.out : v.x);
+      });
     if (!NORM) return;
     this.#check(v.weight!, 4 * WIDTH!, 'weights of a norm');
-    this.#check(v.out!, Math.ceil(v.rows! / 64) * v.k64! * 8192, 'a norm writes');
+    this.#check(v.out!, tiles, 'a norm writes');
+  }
+
+  #examineSample({ RANKS = 1, OWNED }: Record<string, number>, v: Record<string, number>): void {
+    assert.equal(OWNED === 1, v.results !== 0, 'where results go');
+    if (!OWNED) return;
+    const results = this.addresses(v.results!, RANKS);
+    assert.ok(v.tokens! >= results[v.rank!]!);
+    results.forEach((address, rank) => {
+      this.#checkPeer(rank, address + v.topLogprobsOut! - results[v.rank!]!, 4, 'results are handed on');
+    });
   }
 
   /** Memory of a GPU, by its place among those of the model. */

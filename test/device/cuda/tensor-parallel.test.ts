@@ -79,7 +79,7 @@ describe('tensor parallel', () => {
       const sums = gpu.ran.filter((l) => l.kernel === 'reduce');
       assert.deepEqual(
         sums.map((l) => l.values.slot),
-        [0, 1, 2, 3],
+        [0, 2, 4, 6],
       );
       assert.notEqual(sums[0]!.values.shares, sums[1]!.values.shares);
       assert.equal(sums[0]!.values.shares, sums[2]!.values.shares);
@@ -100,6 +100,52 @@ describe('tensor parallel', () => {
       const rows = gpus.map((g) => g.ran.at(-1)!.values.logits! + 4 * 256 * rank);
       assert.deepEqual(gpu.addresses(logits.values.outs!, 2), rows);
     });
+    runner.close();
+  });
+
+  it('many rows: each is added and normed by the one GPU that owns it, and all meet before the next product reads it', () => {
+    const { runner, gpus } = open(F16, 2);
+    for (const count of [257, 900]) {
+      clear(gpus);
+      runner.run([{ slot: 0, position: 0, tokens: sequence(count, 1, VOCAB) }]);
+      for (const gpu of gpus) {
+        const sums = gpu.ran.filter((l) => l.kernel === 'reduce');
+        const pushes = gpu.ran.filter((_, i) => gpu.ran[i + 1]?.kernel === 'reduce');
+        const after = gpu.ran.filter((_, i) => gpu.ran[i - 1]?.kernel === 'reduce');
+        assert.deepEqual([sums.length, pushes.length], [4, 4]);
+        assert.ok([...sums, ...pushes].every((l) => l.macros.OWNED === 1));
+        assert.deepEqual(
+          after.map((l) => [l.kernel, l.values.slot]),
+          [1, 3, 5, 7].map((slot) => ['meet', slot]),
+        );
+        for (const l of sums) assert.equal(l.config.grid[0], 64 * Math.ceil(Math.ceil(count / 64) / 2));
+      }
+    }
+    clear(gpus);
+    runner.run([{ slot: 0, position: 0, tokens: sequence(256, 1, VOCAB) }]);
+    assert.ok(gpus.every((gpu) => gpu.ran.every((l) => !l.macros.OWNED)));
+    runner.close();
+  });
+
+  it('many sequences: each GPU gets the logits of its rows and draws their tokens, and all meet before anybody reads them', () => {
+    const { runner, gpus } = open(F16, 2);
+    const rows = (count: number) => Array.from({ length: count }, (_, slot) => ({ slot, position: 9, tokens: [1] }));
+    for (const [count, owned] of [
+      [64, false],
+      [65, true],
+      [80, true],
+    ] as const) {
+      clear(gpus);
+      runner.run(rows(count));
+      for (const gpu of gpus) {
+        const last = gpu.ran.slice(owned ? -4 : -3);
+        assert.deepEqual(kernels(last.slice(1)), owned ? ['meet', 'sample', 'meet'] : ['meet', 'sample']);
+        assert.equal(last[0]!.macros.OWNED === 1, owned);
+        assert.equal(last[2]!.macros.OWNED === 1, owned);
+        const slots = gpu.ran.flatMap((l) => (l.kernel === 'meet' ? [l.values.slot] : []));
+        assert.equal(new Set(slots).size, slots.length);
+      }
+    }
     runner.close();
   });
 
