@@ -29,9 +29,35 @@ function drawn(runner: Runner, count: number): number[] {
   return tokens;
 }
 
+/** Tokens of steps of so many rows: from 65 on each GPU draws those that it owns. */
+function drawnOfMany(runner: Runner): number[] {
+  return [1, 64, 65, 128, 129, 200].flatMap((rows) => {
+    const beginnings = Array.from({ length: rows }, (_, slot) => ({
+      slot,
+      position: 0,
+      tokens: sequence(3, slot + 1, VOCAB),
+    }));
+    const first = [...runner.run(beginnings).tokens].slice(0, rows);
+    const next = runner.run(first.map((token, slot) => ({ slot, position: 3, tokens: [token] })));
+    return [...first, ...[...next.tokens].slice(0, rows)];
+  });
+}
+
 describe('two GPUs', { skip: gpusHere >= 2 ? false : 'no second NVIDIA GPU' }, () => {
   // a turn of the event loop, so that each case is reported when it ends
   afterEach(() => setImmediate());
+  it('draw the tokens of one, however many rows a step has', () => {
+    const model = randomModel({ vocab: VOCAB, type: 'F16', ...shapes['heads of 64, groups of 4'] });
+    const [one, two] = [1, 2].map((tp) => {
+      const device = createCudaDevice({ tp });
+      const runner = new Runner(model, { session: 64, maxTokens: 1024, maxRows: 256, maxLogits: 256, device });
+      const tokens = drawnOfMany(runner);
+      runner.close();
+      return tokens;
+    });
+    assert.deepEqual(two, one);
+    assert.ok(new Set(one).size > 100, 'of many kinds');
+  });
   for (const [name, shape] of Object.entries(shapes))
     for (const type of types) {
       const inputs = [(shape.heads! * shape.headDim!) / 2, shape.ffDim! / 2];
