@@ -2,6 +2,7 @@
  * LLaMA (Touvron et al. 2023) with grouped-query attention, as a program of about eight operations a layer; the families
  * that grew out of it are flags.
  */
+import { llamaFlags } from '../base/llama-flags.js';
 import type { Program } from '../device/device.js';
 import type { ExpertFlags, FamilyFlags, LayerFlags, ModelDims, RopeConfig } from '../types.js';
 import { type Buffer, Recorder } from './recorder.js';
@@ -15,24 +16,9 @@ export interface LlamaConfig extends ModelDims {
   flags: Partial<FamilyFlags>;
 }
 
-const LLAMA: FamilyFlags = {
-  norms: 'pre',
-  qkNorm: 'none',
-  biases: { qkv: false, output: false, gateUp: false, down: false },
-  activation: 'silu',
-  embeddingScale: 1,
-  residualScale: 1,
-  logitScale: 1,
-  attentionScale: 0,
-  attentionSoftcap: 0,
-  logitSoftcap: 0,
-  perLayer: [],
-  experts: null,
-};
-
 /** Weight names are GGUF's, whatever file the weights come from. */
 export function llama(config: LlamaConfig): Program {
-  return new Llama(config, { ...LLAMA, ...config.flags }).record();
+  return new Llama(config, { ...llamaFlags, ...config.flags }).record();
 }
 
 class Llama {

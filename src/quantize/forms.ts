@@ -1,7 +1,9 @@
 /** What GGUF says of each family (llama.cpp, `convert_hf_to_gguf`): its architecture, the keys, and that nothing is left unsaid. */
+
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
+import { llamaFlags } from '../base/llama-flags.js';
 import { errors } from '../errors.js';
 import type { FamilyFlags, LayerFlags, RopeConfig, TensorInfo } from '../types.js';
 import { type GgufFile, type ModelConfig, type ModelFiles, openModel, readModelConfig } from '../weights/index.js';
@@ -198,21 +200,6 @@ function familyEntries(e: Entries, { name }: GgufForm, flags: Partial<FamilyFlag
   if (flags.logitSoftcap && name.startsWith('gemma')) e.f32('final_logit_softcapping', flags.logitSoftcap);
 }
 
-const PLAIN: FamilyFlags = {
-  norms: 'pre',
-  qkNorm: 'none',
-  biases: { qkv: false, output: false, gateUp: false, down: false },
-  activation: 'silu',
-  embeddingScale: 1,
-  residualScale: 1,
-  logitScale: 1,
-  attentionScale: 0,
-  attentionSoftcap: 0,
-  logitSoftcap: 0,
-  perLayer: [],
-  experts: null,
-};
-
 /** In words, where the name says little. */
 const WORDS: Partial<Record<string, string>> = {
   perLayer: 'its windows or its layers without positions',
@@ -224,7 +211,7 @@ const WORDS: Partial<Record<string, string>> = {
 /** `read`: what a reader makes of the entries; `factors`: positions are scaled by tensors, which are not there yet. */
 function refuseUnsaid(given: ModelConfig, read: ModelConfig, factors: boolean): void {
   const flags = (c: ModelConfig) => {
-    const all = { ...PLAIN, ...c.flags };
+    const all = { ...llamaFlags, ...c.flags };
     return { ...all, perLayer: all.perLayer.map((layer) => layerOf(layer, factors)) };
   };
   const parts = (c: ModelConfig): Record<string, unknown> => ({
