@@ -1,6 +1,8 @@
 /** What is said in bench:speculation. */
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
+import { greedySampling } from '../src/config.js';
+import type { EngineRequest } from '../src/engine/request.js';
 
 export interface Text {
   name: string;
@@ -102,4 +104,21 @@ export function moreTexts(): Text[] {
     edit('src/engine/planner.ts'),
   ];
   return [...one, ...one.map((t) => ({ ...t, name: `${t.name}, batch of 8`, target: 0.98, sequences: 8 }))];
+}
+
+/** A request that says `text`: its first `promptTokens` are the prompt, the others will be drawn. */
+export function requestSaying(id: number, text: Int32Array, promptTokens: number): EngineRequest {
+  return {
+    id,
+    tokens: text.slice(0, promptTokens),
+    sessionId: null,
+    continuation: null,
+    stopTokens: [],
+    priority: 0,
+    owner: 0,
+    grammar: null,
+    forkOf: null,
+    limits: { maxTokens: text.length - promptTokens, minTokens: 0, stop: [], stopTokens: [], ignoreEos: true },
+    sampling: greedySampling,
+  };
 }

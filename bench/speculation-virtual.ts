@@ -3,11 +3,11 @@
  * device that only counts what its steps would take. The same result on any machine, in a moment for each text.
  */
 import { createCacheManager } from '../src/cache/index.js';
-import { greedySampling } from '../src/config.js';
 import type { Program, Step } from '../src/device/device.js';
 import { createNullDevice } from '../src/device/null/index.js';
 import { PersistentBatch } from '../src/engine/batch.js';
 import { StepBudget } from '../src/engine/step-budget.js';
+import { requestSaying } from './speculation-texts.js';
 
 export interface Tokens {
   prompt: Int32Array;
@@ -141,19 +141,7 @@ export function virtualRun(
   for (let id = 1; id <= sequences; id++) {
     const text = Int32Array.of(300 + id, ...tokens.prompt, ...tokens.answer);
     texts.set(id, text);
-    batch.submit({
-      id,
-      tokens: text.slice(0, 1 + tokens.prompt.length),
-      sessionId: null,
-      continuation: null,
-      stopTokens: [],
-      priority: 0,
-      owner: 0,
-      grammar: null,
-      forkOf: null,
-      limits: { maxTokens: tokens.answer.length, minTokens: 0, stop: [], stopTokens: [], ignoreEos: true },
-      sampling: greedySampling,
-    });
+    batch.submit(requestSaying(id, text, 1 + tokens.prompt.length));
   }
   const begun = process.cpuUsage();
   while (batch.step());

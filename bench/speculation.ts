@@ -14,7 +14,7 @@ import { existsSync, mkdirSync } from 'node:fs';
 import { cpus, tmpdir } from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
-import { type EngineConfig, engineOptions, greedySampling, parseOptions } from '../src/config.js';
+import { type EngineConfig, engineOptions, parseOptions } from '../src/config.js';
 import { createCpuDevice } from '../src/device/cpu/index.js';
 import type { Device, Step, StepResult, Ticket } from '../src/device/device.js';
 import { Core } from '../src/engine/core.js';
@@ -24,7 +24,7 @@ import { type LlamaConfig, llama } from '../src/model/llama.js';
 import { createTokenizer } from '../src/tokenizer/tokenizer.js';
 import type { TensorSource } from '../src/types.js';
 import { readGguf, readModelConfig } from '../src/weights/index.js';
-import { moreTexts, root, type Text, texts } from './speculation-texts.js';
+import { moreTexts, requestSaying, root, type Text, texts } from './speculation-texts.js';
 import { busyMachine, STEPS, type Tokens, virtualRun } from './speculation-virtual.js';
 import { judge } from './targets.js';
 
@@ -141,19 +141,7 @@ async function run(model: Model, tokens: Tokens, sequences: number, speculation:
     // each begins with a token of its own: nothing is shared
     const text = Int32Array.of(300 + id, ...tokens.prompt, ...tokens.answer);
     texts.set(id, text);
-    core.batch.submit({
-      id,
-      tokens: text.slice(0, 1 + tokens.prompt.length),
-      sessionId: null,
-      continuation: null,
-      stopTokens: [],
-      priority: 0,
-      owner: 0,
-      grammar: null,
-      forkOf: null,
-      limits: { maxTokens: tokens.answer.length, minTokens: 0, stop: [], stopTokens: [], ignoreEos: true },
-      sampling: greedySampling,
-    });
+    core.batch.submit(requestSaying(id, text, 1 + tokens.prompt.length));
   }
   while (core.batch.step());
   const perSecond = count / ((performance.now() - start) / 1e3);

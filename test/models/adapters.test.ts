@@ -17,6 +17,7 @@ import {
   writeGgufAdapter,
   writePeft,
 } from './adapters.js';
+import { agrees, mostlyAgrees, spreadOf } from './agreement.js';
 import { writeGgufOf } from './gguf.js';
 import { readFixture, temporaryFolder, writeFolder } from './tiny.js';
 
@@ -55,29 +56,6 @@ function logitsOf(f: AdapterFixture, model: string, adapter: string, weights: 'f
   return out;
 }
 
-const argmax = (x: ArrayLike<number>): number =>
-  Array.from(x).reduce((best, v, i, all) => (v > all[best]! ? i : best), 0);
-const spreadOf = (x: Float32Array): number => Math.sqrt(x.reduce((sum, v) => sum + v * v, 0) / x.length);
-
-function agrees(f: AdapterFixture, logits: Logits, limit: number): void {
-  assert.equal(logits.length, f.argmax.length);
-  f.watched.forEach((p, i) => {
-    const error = relativeError(logits[p]!, f.logits[i]!);
-    assert.ok(error < limit, `position ${p}: relative error ${error.toExponential(2)}`);
-  });
-  const tie = 10 * limit * spreadOf(f.logits[0]!);
-  logits.forEach((x, p) => {
-    if (f.gap[p]! > tie) assert.equal(argmax(x), f.argmax[p], `position ${p}`);
-  });
-}
-
-function mostlyAgrees(f: AdapterFixture, logits: Logits, share: number): void {
-  const sure = logits.flatMap((x, p) => (f.gap[p]! < 0.25 * spreadOf(f.logits[0]!) ? [] : [argmax(x) === f.argmax[p]]));
-  assert.ok(sure.length > logits.length / 4, `only ${sure.length} of ${logits.length} positions are no ties`);
-  const same = sure.filter(Boolean).length;
-  assert.ok(same >= share * sure.length, `${same} of ${sure.length}`);
-}
-
 /** What rounding K and V to 16 bits makes of the logits of these models. */
 const KV_ROUNDED = 4e-3;
 
@@ -91,7 +69,7 @@ for (const name of adapterNames()) {
     it('agrees with PEFT on the CPU device', () => agrees(f, logitsOf(f, folder, peft), KV_ROUNDED));
     it('chooses the same tokens when the weights of the model have 8 bits', () => {
       // about 40 positions are no ties: one of them may differ
-      mostlyAgrees(f, logitsOf(f, folder, peft, 'q8'), 0.97);
+      mostlyAgrees(f, logitsOf(f, folder, peft, 'q8'), 0.25 * spreadOf(f.logits[0]!), 0.97);
     });
     it('agrees with PEFT on a model from GGUF, whose rows have another order', () => {
       agrees(f, logitsOf(f, writeGgufOf(family), peft), KV_ROUNDED);

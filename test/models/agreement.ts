@@ -96,7 +96,7 @@ export function agrees(f: Expected, logits: (Float32Array | Float64Array)[], lim
 }
 
 /** Rounding of the weights decides where two tokens are nearly as likely: those positions are not counted. */
-export function mostlyAgrees(f: Expected, logits: Float32Array[], tie: number, share = 0.99): void {
+export function mostlyAgrees(f: Expected, logits: (Float32Array | Float64Array)[], tie: number, share = 0.99): void {
   let counted = 0;
   let same = 0;
   logits.forEach((x, p) => {

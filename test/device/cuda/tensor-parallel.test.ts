@@ -258,22 +258,27 @@ describe('tensor parallel', () => {
   });
 });
 
+/** An engine's core on two GPUs that are not there, and what it told of its requests. */
+function coreOnTwo(more: { cacheHost?: string } = {}) {
+  const model = randomModel({ ...F16, vocab: 300 });
+  const driver = driverOf(2);
+  const config = parseOptions(engineOptions, {
+    ...{ sessionLen: 512, cacheBlockSeqLen: 16, cacheMaxEntryCount: 64, maxBatchSize: 2, maxPrefillTokenNum: 64 },
+    ...{ device: 'cuda', tp: 2, ...more },
+  });
+  const told = { finished: 0, failed: [] as { code: string; message: string }[] };
+  const data = { program: model.program, weights: model.source, config, fingerprint: '', modelKey: 'm' };
+  const core = new Core(data, createCudaDevice({ driver, compile: fakeCompile, tp: config.tp }), {
+    token: () => {},
+    finished: () => told.finished++,
+    failed: (_, e) => told.failed.push(e),
+  });
+  return { core, driver, told };
+}
+
 describe('a GPU of several that fails in the middle of a step', () => {
   it('is a typed error; requests in flight fail with it, sessions keep their ids and go on', async () => {
-    const model = randomModel({ ...F16, vocab: 300 });
-    const driver = driverOf(2);
-    const config = parseOptions(engineOptions, {
-      ...{ sessionLen: 512, cacheBlockSeqLen: 16, cacheMaxEntryCount: 64, maxBatchSize: 2, maxPrefillTokenNum: 64 },
-      ...{ device: 'cuda', tp: 2 },
-    });
-    const failed: { code: string; message: string }[] = [];
-    let finished = 0;
-    const data = { program: model.program, weights: model.source, config, fingerprint: '', modelKey: 'm' };
-    const core = new Core(data, createCudaDevice({ driver, compile: fakeCompile, tp: config.tp }), {
-      token: () => {},
-      finished: () => finished++,
-      failed: (_, e) => failed.push(e),
-    });
+    const { core, driver, told } = coreOnTwo();
     const turn = (id: number, sessionId: string) => {
       core.batch.submit(request(id, sessionId, 100));
       for (;;)
@@ -285,7 +290,7 @@ describe('a GPU of several that fails in the middle of a step', () => {
         }
     };
     turn(1, 'a');
-    assert.equal(finished, 1);
+    assert.equal(told.finished, 1);
     const gpu = driver.all[1]!;
     const { eventWait } = gpu;
     gpu.eventWait = () => {
@@ -294,13 +299,13 @@ describe('a GPU of several that fails in the middle of a step', () => {
     };
     turn(2, 'b');
     assert.deepEqual(
-      failed.map((e) => e.code),
+      told.failed.map((e) => e.code),
       ['native_error'],
     );
-    assert.match(failed[0]!.message, /719.*LAUNCH_FAILED/);
+    assert.match(told.failed[0]!.message, /719.*LAUNCH_FAILED/);
     assert.ok(core.batch.sessions.list(0).some((s) => s.id === 'a'));
     turn(3, 'a');
-    assert.equal(finished, 2);
+    assert.equal(told.finished, 2);
     assert.equal(core.info.memory.gpus, 2);
     await core.close();
   });
@@ -308,42 +313,29 @@ describe('a GPU of several that fails in the middle of a step', () => {
 
 describe('a GPU whose context is lost', () => {
   it('every request after it fails with a typed error, sessions keep their ids, and the engine can be closed', async () => {
-    const model = randomModel({ ...F16, vocab: 300 });
-    const driver = driverOf(2);
-    const config = parseOptions(engineOptions, {
-      ...{ sessionLen: 512, cacheBlockSeqLen: 16, cacheMaxEntryCount: 64, maxBatchSize: 2, maxPrefillTokenNum: 64 },
-      ...{ device: 'cuda', tp: 2, cacheHost: '1MiB' },
-    });
-    const failed: { code: string; message: string }[] = [];
-    let finished = 0;
-    const data = { program: model.program, weights: model.source, config, fingerprint: '', modelKey: 'm' };
-    const core = new Core(data, createCudaDevice({ driver, compile: fakeCompile, tp: config.tp }), {
-      token: () => {},
-      finished: () => finished++,
-      failed: (_, e) => failed.push(e),
-    });
+    const { core, driver, told } = coreOnTwo({ cacheHost: '1MiB' });
     const turn = (id: number, sessionId: string) => {
       core.batch.submit(request(id, sessionId, 100));
       while (core.batch.step());
     };
     turn(1, 'a');
-    assert.equal(finished, 1);
+    assert.equal(told.finished, 1);
     const pinned = driver.all[0]!.pinnedBytes;
     assert.ok(pinned >= 2 ** 20 / 2);
     lose(driver.all[1]!);
     turn(2, 'b');
     turn(3, 'a');
     assert.deepEqual(
-      failed.map((e) => e.code),
+      told.failed.map((e) => e.code),
       ['native_error', 'native_error'],
     );
-    assert.match(failed[1]!.message, /700.*ILLEGAL_ADDRESS/);
+    assert.match(told.failed[1]!.message, /700.*ILLEGAL_ADDRESS/);
     assert.ok(core.batch.sessions.list(0).some((s) => s.id === 'a'));
     // what the engine does when transfers fail between two steps
     core.restart(errors.native(700, 'cuEventQuery: CUDA_ERROR_ILLEGAL_ADDRESS'));
     assert.ok(core.batch.sessions.list(0).some((s) => s.id === 'a'));
     turn(4, 'a');
-    assert.equal(failed.at(-1)!.code, 'native_error');
+    assert.equal(told.failed.at(-1)!.code, 'native_error');
     assert.equal(driver.all[0]!.pinnedBytes, pinned);
     await core.close();
   });
