@@ -19,9 +19,9 @@ cp /etc/resolv.conf "$system/etc/"
 cp /etc/ssl/certs/ca-certificates.crt "$system/etc/ssl/certs/"
 for rc in /etc/npmrc ~/.npmrc; do [ -f "$rc" ] && cp "$rc" "$system/root/.npmrc"; done
 mount -t proc proc "$system/proc"
-mkdir -p "$system/work" "$system/usr/lib/node_modules" "$system/usr/local/bin"
-cp "$tarball" "$system/work/longmind.tgz"
-cp "$model" "$system/work/model.gguf"
+mkdir -p "$system/try" "$system/usr/lib/node_modules" "$system/usr/local/bin"
+cp "$tarball" "$system/try/longmind.tgz"
+cp "$model" "$system/try/model.gguf"
 cp -r "$(npm root -g)/npm" "$system/usr/lib/node_modules/"
 
 for version in "${@:-22}"; do
@@ -32,13 +32,13 @@ for version in "${@:-22}"; do
     for program in gcc g++ cc c++ clang clang++ python3 make; do
       if command -v $program; then echo "$program is there: not a machine without a compiler" >&2; exit 1; fi
     done
-    rm -rf /work/app /root/.cache && mkdir /work/app && cd /work/app
+    rm -rf /try/app /root/.cache && mkdir /try/app && cd /try/app
     echo "{\"private\": true}" > package.json
     begun=$(date +%s)
-    node /usr/lib/node_modules/npm/bin/npm-cli.js install --no-audit --no-fund --silent /work/longmind.tgz
+    node /usr/lib/node_modules/npm/bin/npm-cli.js install --no-audit --no-fund --silent /try/longmind.tgz
     installed=$(date +%s)
     node_modules/.bin/longmind doctor | grep kernels
-    node_modules/.bin/longmind generate -m /work/model.gguf -p "The capital of France is" --max-tokens 4 --temperature 0
+    node_modules/.bin/longmind generate -m /try/model.gguf -p "The capital of France is" --max-tokens 4 --temperature 0
     echo "node $(node --version), $(grep -o PRETTY_NAME=.* /etc/os-release): installed in $((installed - begun)) s, answered in $(($(date +%s) - installed)) s"
     if [ -e /root/.cache/longmind/native ]; then echo "a library was compiled" >&2; exit 1; fi'
 done
